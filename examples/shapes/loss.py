@@ -1,0 +1,150 @@
+"""What a detector with distributed boxes is trained on, from the papers.
+
+- Which point answers for which object: task-aligned assignment (Feng et al., "TOOD", ICCV 2021, section 3.2).
+- Where the box lies: the complete IoU (Zheng et al., "Distance-IoU Loss", AAAI 2020, equations 8 to 11).
+- How a side is spread over whole strides: distribution focal loss (Li et al., "Generalized Focal Loss", NeurIPS 2020,
+  equation 6).
+- What the object is: binary cross entropy against the quality of the answer, so that a score foretells an IoU.
+
+Shapes: N pictures, P points (all levels, strides rising), G objects (padded), C classes, R bins of a side.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SCORE_POWER, IOU_POWER, CANDIDATES = 0.5, 6.0, 10
+BOX_GAIN, CLASS_GAIN, SPREAD_GAIN = 6.0, 0.6, 1.5
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a batch shows, padded to the picture with most objects."""
+
+    classes: Tensor
+    """int64 [N, G]."""
+    boxes: Tensor
+    """float32 [N, G, 4], x0 y0 x1 y1 in pixels."""
+    there: Tensor
+    """bool [N, G], false where padded."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the head says at every point, before the sigmoid."""
+
+    sides: Tensor
+    """float32 [N, P, 4, R], logits over the distance to left, top, right, bottom in strides."""
+    classes: Tensor
+    """float32 [N, P, C], logits."""
+    points: Tensor
+    """float32 [P, 2], x y in pixels."""
+    strides: Tensor
+    """float32 [P], in pixels."""
+
+    def boxes(self) -> Tensor:
+        """The expected boxes, float32 [N, P, 4], x0 y0 x1 y1 in pixels."""
+        bins = torch.arange(self.sides.shape[-1], dtype=self.sides.dtype)
+        near, far = (self.sides.softmax(-1) @ bins * self.strides[:, None]).chunk(2, -1)
+        return torch.cat((self.points - near, self.points + far), -1)
+
+
+def answers(levels: list[tuple[Tensor, Tensor]], strides: tuple[int, ...]) -> Answers:
+    """Line up the raw maps ([N, 4R, h, w], [N, C, h, w]) of all levels, row by row."""
+    points = []
+    for (maps, _), stride in zip(levels, strides, strict=True):
+        rows, columns = (torch.arange(n) for n in maps.shape[-2:])
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        points.append((torch.stack((x, y), -1).reshape(-1, 2) + 0.5) * stride)
+    sides = torch.cat([maps.flatten(2) for maps, _ in levels], 2)
+    return Answers(
+        sides=sides.unflatten(1, (4, -1)).permute(0, 3, 1, 2),
+        classes=torch.cat([maps.flatten(2) for _, maps in levels], 2).transpose(1, 2),
+        points=torch.cat(points),
+        strides=torch.cat([torch.full((len(p),), float(s)) for p, s in zip(points, strides, strict=True)]),
+    )
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes x0 y0 x1 y1 in [..., 4], broadcast."""
+    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(0)
+    both = sides.prod(-1)
+    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return both / (areas - both).clamp(1e-6)
+
+
+def complete_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU less the squared distance of the centres and the difference of the aspects, in (-1.5, 1]."""
+    overlap = iou(a, b)
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    distance = apart.square().sum(-1) / hull.square().sum(-1).clamp(1e-6)
+    lean = [torch.atan2(*(box[..., 2:] - box[..., :2]).clamp(1e-6).unbind(-1)) for box in (a, b)]
+    aspect = 4 / math.pi**2 * (lean[0] - lean[1]).square()
+    with torch.no_grad():
+        weight = aspect / (1 - overlap + aspect).clamp(1e-6)
+    return overlap - distance - weight * aspect
+
+
+@torch.no_grad()
+def assign(answer: Answers, objects: Objects) -> tuple[Tensor, Tensor]:
+    """Which object each point answers for, and how well.
+
+    A point may answer for an object if it lies inside its box. An object takes the `CANDIDATES` points with the
+    highest score^0.5 * IoU^6; a point wanted by several objects goes to the one that its box covers best. The quality
+    is that product, scaled for each object so that its best point gets the object's best IoU.
+
+    Returns:
+        int64 [N, P], the object's index, or -1; float32 [N, P], the quality in 0..1, 0 where there is no object.
+    """
+    boxes = objects.boxes[:, :, None]
+    inside = torch.minimum(answer.points - boxes[..., :2], boxes[..., 2:] - answer.points)
+    allowed = (inside.amin(-1) > 0) & objects.there[..., None]
+    overlap = iou(boxes, answer.boxes()[:, None]) * allowed
+    index = objects.classes[..., None].expand(-1, -1, len(answer.points))
+    score = answer.classes.sigmoid().transpose(1, 2).gather(1, index)
+    fit = (score**SCORE_POWER * overlap**IOU_POWER + 1e-12) * allowed
+    best = fit.topk(min(CANDIDATES, fit.shape[-1]), -1).indices
+    taken = torch.zeros_like(allowed).scatter_(-1, best, value=True) & allowed
+    covered, owner = torch.where(taken, overlap, -1.0).max(1)
+    owner = torch.where(covered >= 0, owner, -1)
+    own = taken & (torch.arange(boxes.shape[1])[:, None] == owner[:, None])
+    fit, overlap = fit * own, overlap * own
+    top, reach = fit.amax(-1, keepdim=True), overlap.amax(-1, keepdim=True)
+    return owner, (fit * reach / top.clamp(1e-12)).amax(1)
+
+
+def detection_loss(answer: Answers, objects: Objects) -> dict[str, Tensor]:
+    """The three losses, each summed over the points and divided by the sum of their qualities."""
+    owner, quality = assign(answer, objects)
+    picture, point = (owner >= 0).nonzero(as_tuple=True)
+    number, weight = owner[picture, point], quality[picture, point]
+    whole = quality.sum().clamp(1.0)
+    wanted = torch.zeros_like(answer.classes)
+    wanted[picture, point, objects.classes[picture, number]] = weight
+    classes = functional.binary_cross_entropy_with_logits(answer.classes, wanted, reduction="sum")
+    boxes = objects.boxes[picture, number]
+    near = 1 - complete_iou(answer.boxes()[picture, point], boxes)
+    place, stride = answer.points[point], answer.strides[point, None]
+    sides = torch.cat((place - boxes[:, :2], boxes[:, 2:] - place), -1) / stride
+    spread = distribution_focal(answer.sides[picture, point], sides).mean(-1)
+    return {
+        "box": BOX_GAIN * (near * weight).sum() / whole,
+        "class": CLASS_GAIN * classes / whole,
+        "spread": SPREAD_GAIN * (spread * weight).sum() / whole,
+    }
+
+
+def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:
+    """Cross entropy of logits [..., R] with the two bins next to each side [...], weighted by nearness."""
+    last = logits.shape[-1] - 1
+    sides = sides.clamp(0, last - 0.01)
+    low = sides.floor().long()
+    share = sides - low
+    log = logits.log_softmax(-1)
+    below = log.gather(-1, low[..., None])[..., 0]
+    above = log.gather(-1, low[..., None] + 1)[..., 0]
+    return -(below * (1 - share) + above * share)

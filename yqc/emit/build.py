@@ -1,0 +1,156 @@
+"""From an fx graph to an ONNX model: the walk that calls one lowering after the other."""
+
+import inspect
+import operator
+from collections.abc import Iterator
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import fx
+
+from yqc.emit.emitter import Emitter, OpsetNeededError
+from yqc.emit.table import find
+from yqc.emit.tensors import DTYPES
+from yqc.errors import EmitError, LoweringError
+from yqc.graph import TensorSpec
+
+LOWEST_OPSET, HIGHEST_OPSET = 17, 23
+BATCH = "batch"
+"""Name of the symbolic dimension of a model emitted for a dynamic batch."""
+
+IN_PLACE = (
+    *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv),
+    *(operator.imod, operator.ipow, operator.imatmul, operator.iand, operator.ior),
+)
+
+
+def build(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx.ModelProto:
+    """Lower a graph one to one: no simplification, no checks.
+
+    Args:
+        gm: every node has `meta["yqc.value"]`.
+        opset: 17 to 23, or None for the lowest from 17 on that holds what the graph needs.
+        dynamic: give the first dimension of inputs and outputs the name `batch`.
+
+    Raises:
+        LoweringError: a node has no ONNX form.
+        EmitError: the opset is not one of those, or too low for the graph.
+    """
+    if opset is not None and not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
+        raise EmitError(
+            f"opset {opset} is not supported; choose one from {LOWEST_OPSET} to {HIGHEST_OPSET}"
+        )
+    target = LOWEST_OPSET if opset is None else opset
+    while True:
+        try:
+            return _build(gm, opset=target, dynamic=dynamic)
+        except OpsetNeededError as need:
+            if opset is not None:
+                raise EmitError(
+                    f"opset {opset} is too low ({need}); ask for {need.opset} or above"
+                ) from need
+            target = need.opset
+
+
+def _build(gm: fx.GraphModule, *, opset: int, dynamic: bool) -> onnx.ModelProto:
+    results = list(_results(gm.graph.output_node().args[0]))
+    names = [f"output{i}" for i in range(len(results))]
+    e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names)
+    for node in gm.graph.nodes:
+        e.begin(node)
+        _lower(e, node)
+    outputs = [
+        _output(e, node, index, name) for name, (node, index) in zip(names, results, strict=True)
+    ]
+    _rename(e)
+    inputs = [n for n in gm.graph.nodes if n.op == "placeholder"]
+    graph = helper.make_graph(
+        nodes=e.nodes,
+        name="yqc",
+        inputs=[_info(e, n.name, e.spec(n)) for n in inputs],
+        outputs=outputs,
+        initializer=list(e.tensors.values()),
+    )
+    version = helper.make_opsetid("", opset)
+    return helper.make_model(
+        graph,
+        producer_name="yqc",
+        opset_imports=[version],
+        ir_version=helper.find_min_ir_version_for([version]),
+    )
+
+
+def _lower(e: Emitter, node: fx.Node) -> None:
+    if node.op == "output":
+        return
+    if node.op == "placeholder":
+        e.values[node] = node.name
+        return
+    if node.op == "get_attr":
+        path, _, name = str(node.target).rpartition(".")
+        tensor = getattr(e.gm.get_submodule(path), name)
+        e.values[node] = e.tensor(tensor, str(node.target))
+        return
+    lower = find(e.gm, node)
+    since = len(e.nodes)
+    try:
+        bound = inspect.signature(lower).bind(e, node, *node.args, **node.kwargs)
+    except TypeError as error:
+        e.refuse(f"its lowering takes no such arguments ({error})")
+    e.bind(node, lower(*bound.args, **bound.kwargs), since)
+    if node.args and isinstance(node.args[0], fx.Node) and _in_place(e, node):
+        # Whoever reads the input from here on reads what was written over it.
+        e.values[node.args[0]] = e.values[node]
+
+
+def _in_place(e: Emitter, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(e.gm.get_submodule(str(node.target)), "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    return node.target in IN_PLACE or node.kwargs.get("inplace") is True
+
+
+def _results(value: object) -> Iterator[tuple[fx.Node, int | None]]:
+    """Yield the tensors that a graph returns, in order: a node, and which of its values."""
+    if isinstance(value, fx.Node):
+        known = value.meta.get("yqc.value")
+        if isinstance(known, tuple):
+            yield from ((value, i) for i in range(len(known)))
+        else:
+            yield value, None
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _results(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _results(item)
+    elif value is not None:
+        raise LoweringError(f"the graph returns {value!r}; return tensors only")
+
+
+def _output(e: Emitter, node: fx.Node, index: int | None, name: str) -> onnx.ValueInfoProto:
+    """Give a result its name as a graph output; one that is not computed here gets an Identity."""
+    value = e.values[node]
+    value = value if isinstance(value, str) else value[index or 0]
+    made = {output for producer in e.nodes for output in producer.output}
+    if value not in made or e.renamed.get(value, "").startswith("output"):
+        e.begin(node)
+        value = e.op("Identity", value)
+    e.renamed[value] = name
+    return _info(e, name, e.spec(node) if index is None else e.specs(node)[index])
+
+
+def _info(e: Emitter, name: str, spec: TensorSpec) -> onnx.ValueInfoProto:
+    shape: list[int | str] = list(spec.shape)
+    if e.dynamic and shape:
+        shape[0] = BATCH
+    kind = TensorProto.FLOAT if spec.dtype == torch.float32 else DTYPES[spec.dtype]
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _rename(e: Emitter) -> None:
+    for node in e.nodes:
+        for names in (node.input, node.output):
+            names[:] = [e.renamed.get(name, name) for name in names]

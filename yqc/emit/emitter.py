@@ -1,0 +1,234 @@
+"""The emitter: what a lowering reads the fx graph with, and writes ONNX nodes and tensors with."""
+
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, TypeAlias, TypeVar
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, fx, nn
+
+from yqc.emit.table import describe, source
+from yqc.emit.tensors import DTYPES, FOUR_BIT, to_onnx
+from yqc.errors import LoweringError
+from yqc.graph import TensorSpec
+
+M = TypeVar("M", bound=nn.Module)
+
+Operand: TypeAlias = fx.Node | str | Tensor | Sequence[int] | None
+"""An input of an ONNX node: an fx node (its value), a value's name, a constant, or nothing."""
+Attribute: TypeAlias = int | float | str | Sequence[int] | Sequence[float] | None
+
+
+class OpsetNeededError(Exception):
+    """A lowering needs a higher opset than the one being emitted for."""
+
+    def __init__(self, opset: int, why: str) -> None:
+        super().__init__(why)
+        self.opset = opset
+
+
+class Emitter:
+    """Collects ONNX nodes and initialisers while an fx graph is lowered, one node after the other.
+
+    Inside a lowering, ONNX values are names. What a lowering returns is renamed to the fx node's
+    name afterwards; what lies before it is called `<fx node>.<op>`.
+    """
+
+    def __init__(
+        self, gm: fx.GraphModule, *, opset: int, dynamic: bool, taken: Sequence[str] = ()
+    ) -> None:
+        self.gm = gm
+        self.opset = opset
+        self.dynamic = dynamic
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
+        self.values: dict[fx.Node, str | tuple[str, ...]] = {}
+        self.renamed: dict[str, str] = {}
+        self._node: fx.Node = next(iter(gm.graph.nodes))
+        self._taken = {*taken, *(node.name for node in gm.graph.nodes)}
+
+    # What a lowering asks.
+
+    def spec(self, node: fx.Node) -> TensorSpec:
+        """Return shape and dtype of the tensor that an fx node computes."""
+        value = node.meta.get("yqc.value")
+        if isinstance(value, TensorSpec):
+            return value
+        raise LoweringError(
+            f"node {node.name} has no tensor shape; a pass that makes nodes must set "
+            f'meta["yqc.value"], or run yqc.graph.propagate(gm) when it is done'
+        )
+
+    def specs(self, node: fx.Node) -> tuple[TensorSpec, ...]:
+        """Return the shapes and dtypes of an fx node that computes several tensors."""
+        value = node.meta.get("yqc.value")
+        if isinstance(value, tuple) and all(isinstance(item, TensorSpec) for item in value):
+            return tuple(item for item in value if isinstance(item, TensorSpec))
+        return (self.spec(node),)
+
+    def shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Return the shape of the tensor that an fx node computes."""
+        return self.spec(node).shape
+
+    def axis(self, node: fx.Node, dim: int) -> int:
+        """Return a dimension of an fx node's tensor as a number from 0."""
+        return dim % max(len(self.shape(node)), 1)
+
+    def module(self, node: fx.Node, kind: type[M]) -> M:
+        """Return the module that a `call_module` node calls, known to be of `kind`."""
+        module = self.gm.get_submodule(str(node.target))
+        if not isinstance(module, kind):
+            raise TypeError(f"{node.name} calls {type(module).__name__}, not {kind.__name__}")
+        return module
+
+    def value(self, operand: Operand) -> str:
+        """Return the name of the ONNX value of an operand; `""` for an absent one."""
+        if isinstance(operand, fx.Node):
+            value = self.values[operand]
+            return value if isinstance(value, str) else value[0]
+        if isinstance(operand, str):
+            return operand
+        if operand is None:
+            return ""
+        return self.tensor(operand if isinstance(operand, Tensor) else torch.tensor(list(operand)))
+
+    def refuse(self, why: str) -> NoReturn:
+        """Give up on the node being lowered.
+
+        Raises:
+            LoweringError: always; names the node, the module it stems from, and the reason.
+        """
+        node, what = self._node, describe(self.gm, self._node)
+        raise LoweringError(f"cannot emit {what} at node {node.name}{source(node)}: {why}")
+
+    def require(self, opset: int, why: str) -> None:
+        """Ask for an opset: emission starts anew with it unless the user fixed a lower one."""
+        if self.opset < opset:
+            raise OpsetNeededError(opset, f"node {self._node.name}: {why}")
+
+    # What a lowering writes.
+
+    def op(self, op_type: str, *inputs: Operand, **attributes: Attribute) -> str:
+        """Add an ONNX node with one output and return the name of its value.
+
+        Args:
+            op_type: of the default ONNX domain.
+            inputs: fx nodes, value names, tensors (stored once however often they occur), lists
+                of integers (become int64 vectors), None for an optional input left out.
+            attributes: of the ONNX node; those that are None are left out.
+        """
+        return self.ops(op_type, 1, *inputs, **attributes)[0]
+
+    def ops(
+        self, op_type: str, outputs: int, *inputs: Operand, **attributes: Attribute
+    ) -> tuple[str, ...]:
+        """Add an ONNX node with several outputs and return the names of their values."""
+        base = self._unique(f"{self._node.name}.{op_type.lower()}")
+        many = (self._unique(f"{base}.{i}") for i in range(outputs))
+        names = (base,) if outputs == 1 else tuple(many)
+        given = [self.value(operand) for operand in inputs]
+        while given and not given[-1]:
+            given.pop()
+        node = helper.make_node(op_type, given, names, name=base)
+        node.attribute.extend(_attributes(attributes))
+        self.nodes.append(node)
+        return names
+
+    def tensor(self, value: Tensor, name: str | None = None, dtype: int | None = None) -> str:
+        """Store a constant once, by content, and return the name of its value.
+
+        Args:
+            value: any shape and dtype that `to_onnx` takes.
+            name: wanted for it, such as `model.0.conv.weight`; the first one given stays.
+            dtype: ONNX element type where PyTorch has none: `TensorProto.INT4`, `UINT4`.
+        """
+        if dtype in FOUR_BIT:
+            self.require(21, "four-bit weights")
+        tensor = to_onnx(value, "", dtype)
+        key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
+        if key not in self.tensors:
+            tensor.name = self._unique(name or self._constant_name(value))
+            self.tensors[key] = tensor
+        return self.tensors[key].name
+
+    def parameter(self, node: fx.Node, name: str) -> str | None:
+        """Store a parameter or buffer of the module that a node calls; None if it has none."""
+        value = getattr(self.gm.get_submodule(str(node.target)), name)
+        return None if value is None else self.tensor(value, f"{node.target}.{name}")
+
+    def scalar(self, value: float, dtype: torch.dtype = torch.float32) -> str:
+        """Store one number and return the name of its value."""
+        return self.tensor(torch.tensor(value, dtype=dtype))
+
+    def number(self, operand: fx.Node | str | float, dtype: torch.dtype) -> str:
+        """Return an operand of arithmetic in a given dtype: a number becomes a constant."""
+        if isinstance(operand, str):
+            return operand
+        if not isinstance(operand, fx.Node):
+            return self.scalar(operand, dtype)
+        return self.cast(operand, self.spec(operand).dtype, dtype)
+
+    def cast(self, operand: Operand, have: torch.dtype, want: torch.dtype) -> str:
+        """Return an operand converted to a dtype, without a node where it has it already."""
+        return self.value(operand) if have == want else self.op("Cast", operand, to=DTYPES[want])
+
+    def _constant_name(self, value: Tensor) -> str:
+        """Name a constant by its contents if they are short, else by the node that uses it."""
+        if value.numel() > 8:  # noqa: PLR2004  # as much as reads well
+            return f"{self._node.name}.const"
+        kind = str(value.dtype).removeprefix("torch.")
+        items = "_".join(f"{item:g}" for item in value.reshape(-1).tolist())
+        return f"{kind}.{items}" if value.ndim == 0 else f"{kind}s.{items}"
+
+    # What the walk over the graph does with it.
+
+    def begin(self, node: fx.Node) -> None:
+        """Turn to the next fx node."""
+        self._node = node
+
+    def bind(self, node: fx.Node, lowered: fx.Node | str | Sequence[str], since: int) -> None:
+        """Record what a node was lowered to, and name what it made after it.
+
+        Args:
+            node: the fx node.
+            lowered: what its lowering returned.
+            since: the number of ONNX nodes there were before.
+        """
+        if isinstance(lowered, fx.Node):
+            self.values[node] = self.values[lowered]
+            return
+        made = self.nodes[since:]
+        if isinstance(lowered, str):
+            self.values[node] = lowered
+            for producer in made:
+                if list(producer.output) == [lowered]:
+                    producer.name = node.name
+                    self.renamed[lowered] = node.name
+            return
+        self.values[node] = tuple(lowered)
+        for producer in made:
+            if set(producer.output) == set(lowered):
+                producer.name = node.name
+
+    def _unique(self, name: str) -> str:
+        unique, count = name, 1
+        while unique in self._taken:
+            count += 1
+            unique = f"{name}_{count}"
+        self._taken.add(unique)
+        return unique
+
+
+def _attributes(given: Mapping[str, Attribute]) -> list[onnx.AttributeProto]:
+    made = []
+    for name in sorted(given):
+        value = given[name]
+        if value is None:
+            continue
+        if isinstance(value, (bool, int)):
+            value = int(value)
+        elif not isinstance(value, (str, float)):
+            value = list(value)
+        made.append(helper.make_attribute(name, value))
+    return made

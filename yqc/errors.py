@@ -1,0 +1,49 @@
+"""Errors a user can meet. Each message is one sentence or two: what failed, where, what to do next."""
+
+
+class YqcError(Exception):
+    """Base of every error that yqc raises on purpose; the command line prints it without a traceback."""
+
+
+class CheckpointError(YqcError):
+    """A model file cannot be read."""
+
+
+class ForbiddenGlobalError(CheckpointError):
+    """A pickle names a class or function outside the allow-list; nothing of it was run."""
+
+
+class UnknownBlockError(CheckpointError):
+    """A checkpoint holds a block for which no traceable twin is registered."""
+
+
+class UnsupportedTaskError(CheckpointError):
+    """A checkpoint is of a task (segment, pose, obb, classify) that yqc does not compile."""
+
+
+class TraceError(YqcError):
+    """A module cannot be traced into an fx graph at this input size."""
+
+
+class PipelineError(YqcError):
+    """A pipeline text, an option, or the order of passes is wrong."""
+
+
+class PassError(YqcError):
+    """A pass failed, or broke a promise that it declares."""
+
+
+class LoweringError(YqcError):
+    """A node of the graph has no ONNX form."""
+
+
+class EmitError(YqcError):
+    """The ONNX file was built but did not pass a check."""
+
+
+class DataError(YqcError):
+    """A data set, an annotation file or an image cannot be used."""
+
+
+class OutputError(YqcError):
+    """A result cannot be written; older results are untouched."""

@@ -1,0 +1,93 @@
+"""Class-aware greedy non-maximum suppression, a block at a time, with exactly the plain algorithm's result.
+
+Plain: take the boxes by falling score; keep one unless a kept one of its class overlaps it by more than the limit.
+Here a block of candidates is first thinned by the boxes kept so far, then within itself:
+
+    keep = all;  repeat  keep[j] = not any(keep[i] and clash[i, j] for i < j)  until nothing changes
+
+The value at j depends on smaller i only, so this has one fixed point, the greedy choice. It ends at the block in which
+enough boxes are kept, mostly long before the last candidate.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.intp]
+
+CANDIDATES = 30000
+"""So many candidates, the best by score, enter suppression at all."""
+_BLOCK = 256
+
+
+def nms(
+    boxes: Floats,
+    scores: Floats,
+    classes: Indices,
+    *,
+    iou: float = 0.65,
+    top: int = 300,
+    candidates: int = CANDIDATES,
+) -> Indices:
+    """Choose boxes greedily by score.
+
+    Args:
+        boxes: float32 [n, 4], x1 y1 x2 y2.
+        scores: float32 [n]; equal ones are taken by rising index.
+        classes: [n]; boxes of different classes never suppress each other.
+        iou: overlap (intersection over union) above which the lower score goes.
+        top: at most so many are kept.
+        candidates: at most so many, the best by score, are looked at.
+
+    Returns:
+        Indices of the kept boxes by falling score.
+    """
+    order = falling(scores, candidates)
+    kept = order[:0]
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        block = block[~_clash(boxes, classes, kept, block, iou).any(0)]
+        within = np.triu(_clash(boxes, classes, block, block, iou), 1)
+        kept = np.concatenate([kept, block[_settle(within)]])
+        if len(kept) >= top:
+            break
+    return kept[:top]
+
+
+def falling(scores: Floats, limit: int) -> Indices:
+    """Indices of the `limit` highest scores, highest first, equal ones by rising index."""
+    if len(scores) > limit:
+        least = np.partition(scores, -limit)[-limit]
+        chosen = np.flatnonzero(scores >= least)
+        return chosen[np.argsort(-scores[chosen], kind="stable")][:limit]
+    return np.argsort(-scores, kind="stable")
+
+
+def _clash(
+    boxes: Floats, classes: Indices, first: Indices, second: Indices, iou: float
+) -> NDArray[np.bool_]:
+    """[first, second]: whether two boxes have one class and overlap by more than `iou`."""
+    clash = classes[first][:, None] == classes[second][None, :]
+    i, j = np.nonzero(clash)  # Few pairs share a class: only their overlap is computed.
+    clash[i, j] = _overlap(boxes[first[i]], boxes[second[j]], iou)
+    return clash
+
+
+def _overlap(a: Floats, b: Floats, iou: float) -> NDArray[np.bool_]:
+    width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
+    height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    return shared > iou * (_area(a) + _area(b) - shared)
+
+
+def _area(boxes: Floats) -> Floats:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _settle(clash: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    keep = np.ones(len(clash), np.bool_)
+    while True:
+        after = ~clash[keep].any(0)
+        if (after == keep).all():
+            return keep
+        keep = after

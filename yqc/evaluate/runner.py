@@ -1,0 +1,127 @@
+"""What runs a detector: an ONNX file under onnxruntime, or any PyTorch module such as an fx graph."""
+
+import ast
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from yqc.errors import CheckpointError
+from yqc.evaluate.nms import Floats
+
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_IMAGE_RANK, _CHANNELS = 4, 3
+
+
+class Runner(Protocol):
+    """A detector that can be run on one image."""
+
+    def run(self, images: Floats, /) -> NDArray[np.floating]:
+        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        ...
+
+
+class TorchModel:
+    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def run(self, images: Floats, /) -> NDArray[np.floating]:
+        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        with torch.inference_mode():
+            output = self.module(torch.from_numpy(images))
+        return np.asarray(output.cpu())
+
+
+class OnnxModel:
+    """A `Runner` of an ONNX file with one image input, float32 or float16, of fixed or free batch and size.
+
+    A fixed batch of more than one is filled with copies of the image.
+
+    Args:
+        path: the file.
+        threads: threads within an operator; None leaves it to onnxruntime, which takes all cores.
+
+    Raises:
+        CheckpointError: onnxruntime cannot open the file, or its input is no image.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        self.path = path
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as e:
+            raise CheckpointError(f"onnxruntime cannot open {path}: {_line(e)}.") from e
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape if len(inputs) == 1 else []
+        if len(shape) != _IMAGE_RANK or shape[1] not in (_CHANNELS, None) or inputs[0].type not in _TYPES:
+            wanted = "one float32 or float16 input [N, 3, H, W]"
+            found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs)
+            raise CheckpointError(f"{path} is no YOLO detector: it should have {wanted}, but has {found}.")
+        self._input, self._dtype = inputs[0].name, _TYPES[inputs[0].type]
+        self._output = self._session.get_outputs()[0].name
+        self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
+        self.batch = batch
+        """The fixed batch size, or None."""
+        self.imgsz = (height, width) if height and width else None
+        """The fixed height and width in pixels, or None."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The class names that the file's metadata tells, as YOLO exporters write them."""
+        names = self._literal("names")
+        if isinstance(names, dict):
+            names = [names[key] for key in sorted(names, key=str) if isinstance(key, int)]
+        return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+    @property
+    def recorded_imgsz(self) -> tuple[int, int] | None:
+        """The height and width that the metadata tells."""
+        match self._literal("imgsz"):
+            case [int(height), int(width)] if height > 0 and width > 0:
+                return height, width
+        return None
+
+    def prepare(self, images: Floats) -> NDArray[np.floating]:
+        """The array that the file takes for float32 [1, 3, H, W]: its own type and batch size."""
+        images = np.repeat(images, self.batch, 0) if self.batch else images
+        return images.astype(self._dtype, copy=False)
+
+    def run_prepared(self, images: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Run what `prepare` returned; the file's first output, all of its batch.
+
+        Raises:
+            CheckpointError: onnxruntime cannot run the file on it.
+        """
+        try:
+            return np.asarray(self._session.run([self._output], {self._input: images})[0])
+        except Exception as e:
+            size = "x".join(map(str, images.shape[2:]))
+            raise CheckpointError(f"{self.path} does not run at {size}: {_line(e)}.") from e
+
+    def run(self, images: Floats, /) -> NDArray[np.floating]:
+        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        return self.run_prepared(self.prepare(images))[:1]
+
+    def _literal(self, key: str) -> object:
+        try:
+            return ast.literal_eval(self._metadata.get(key, "None"))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None  # Whatever somebody wrote there, it is not what YOLO tools write.
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error, without its last full stop."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")

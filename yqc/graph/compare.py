@@ -1,0 +1,146 @@
+"""Comparing two stages of a graph by what they compute, and by what they are."""
+
+import hashlib
+import math
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from yqc.graph.roles import role
+from yqc.graph.text import text
+from yqc.graph.values import TensorSpec
+
+MATMULS = {torch.matmul, torch.bmm, operator.matmul}
+
+
+def head_outputs(gm: fx.GraphModule, *inputs: Tensor) -> list[Tensor]:
+    """Run a graph and return what its last convolutions compute, before any decoding.
+
+    A graph without a detection head returns its outputs.
+    """
+    wanted = _boundary(gm)
+    runner = _Keeper(gm, wanted)
+    with torch.no_grad():
+        output = runner.run(*inputs)
+    return runner.kept if wanted else _flat(output)
+
+
+def _boundary(gm: fx.GraphModule) -> list[fx.Node]:
+    """List the nodes that the decoding reads, in the order in which it reads them."""
+    found: dict[fx.Node, None] = {}
+    for node in gm.graph.nodes:
+        if node.op != "output" and role(node) == "head.decode":
+            sources = [n for n in node.all_input_nodes if role(n) != "head.decode"]
+            found |= dict.fromkeys(n for n in sources if n.op != "get_attr")
+    return list(found)
+
+
+class _Keeper(fx.Interpreter):
+    def __init__(self, gm: fx.GraphModule, wanted: Sequence[fx.Node]) -> None:
+        super().__init__(gm)
+        self.wanted = {node: i for i, node in enumerate(wanted)}
+        self.kept = [torch.empty(0)] * len(wanted)
+
+    def run_node(self, n: fx.Node) -> object:
+        value = super().run_node(n)
+        if n in self.wanted and isinstance(value, Tensor):
+            self.kept[self.wanted[n]] = value
+        return value
+
+
+def _flat(output: object) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, dict):
+        output = list(output.values())
+    if isinstance(output, (tuple, list)):
+        return [t for item in output for t in _flat(item)]
+    return []
+
+
+def max_abs_error(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """Return the largest absolute difference between two lists of tensors of equal shapes."""
+    pairs = zip(before, after, strict=True)
+    return max((float((a.double() - b.double()).abs().max()) for a, b in pairs), default=0.0)
+
+
+def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """Return the signal-to-quantization-noise ratio in dB: 10 log10(sum x^2 / sum (x - y)^2).
+
+    Infinite where nothing differs. Each tensor counts by its energy.
+    """
+    signal = sum(float(a.double().square().sum()) for a in before)
+    noise = sum(
+        float((a.double() - b.double()).square().sum()) for a, b in zip(before, after, strict=True)
+    )
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def fingerprint(gm: fx.GraphModule) -> str:
+    """Hash everything that a graph computes with: its text, its modules' settings, its tensors."""
+    digest = hashlib.blake2b(text(gm).encode(), digest_size=16)
+    called = {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
+    for name in sorted(called):
+        module = gm.get_submodule(name)
+        digest.update(f"{name} {type(module).__name__} {module.extra_repr()}".encode())
+    for name, tensor in sorted(gm.state_dict().items()):
+        digest.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def used_tensors(gm: fx.GraphModule, *, buffers: bool = True) -> list[Tensor]:
+    """List the parameters (and buffers) that the graph reads, each once."""
+    found: dict[int, Tensor] = {}
+    for node in gm.graph.nodes:
+        if node.op == "call_module":
+            module = gm.get_submodule(str(node.target))
+            found |= {id(p): p for p in module.parameters()}
+            if buffers:
+                found |= {id(b): b for b in module.buffers()}
+        elif node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            value = getattr(gm.get_submodule(owner), name)
+            if isinstance(value, Tensor) and (buffers or isinstance(value, torch.nn.Parameter)):
+                found[id(value)] = value
+    return list(found.values())
+
+
+def tensor_bytes(gm: fx.GraphModule) -> int:
+    """Count the bytes of all tensors that the graph reads."""
+    return sum(t.numel() * t.element_size() for t in used_tensors(gm))
+
+
+def parameter_count(gm: fx.GraphModule) -> int:
+    """Count the values of all parameters (not buffers) that the graph uses."""
+    return sum(t.numel() for t in used_tensors(gm, buffers=False))
+
+
+def macs(gm: fx.GraphModule) -> int:
+    """Count multiply-accumulates of convolutions, linear layers and matrix products, for batch 1."""
+    return sum(_node_macs(gm, node) for node in gm.graph.nodes)
+
+
+def _node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
+    value = node.meta.get("yqc.value")
+    if not isinstance(value, TensorSpec) or not value.shape:
+        return 0
+    outputs = math.prod(value.shape[1:])
+    if node.op == "call_module":
+        module = gm.get_submodule(str(node.target))
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            return outputs * module.weight[0].numel()
+        if isinstance(module, torch.nn.ConvTranspose2d):
+            source = node.all_input_nodes[0].meta.get("yqc.value")
+            inputs = math.prod(source.shape[1:]) if isinstance(source, TensorSpec) else 0
+            return inputs * module.weight[0].numel()
+    elif node.target in MATMULS or node.target in {"matmul", "bmm"}:
+        left = node.all_input_nodes[0].meta.get("yqc.value")
+        return outputs * left.shape[-1] if isinstance(left, TensorSpec) else 0
+    return 0
+

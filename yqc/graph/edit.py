@@ -1,0 +1,38 @@
+"""Putting a graph in order after it was edited."""
+
+from torch import fx
+
+from yqc.graph.roles import KEY
+from yqc.graph.values import propagate
+
+
+def tidy(gm: fx.GraphModule) -> None:
+    """Recompile, drop modules and tensors that nothing reads, and fill in what new nodes lack.
+
+    New nodes get the shape and dtype of what they compute, and the role of their first input.
+
+    Raises:
+        TraceError: a node cannot work on the shapes that reach it.
+        RuntimeError: the graph is not a legal fx graph.
+    """
+    gm.graph.lint()
+    gm.delete_all_unused_submodules()
+    _drop_tensors(gm)
+    gm.recompile()
+    propagate(gm)
+    for node in gm.graph.nodes:
+        if KEY not in node.meta:
+            sources = [*node.all_input_nodes, *node.users]
+            marked = [n.meta[KEY] for n in sources if KEY in n.meta]
+            node.meta[KEY] = marked[0] if marked else "backbone"
+
+
+def _drop_tensors(gm: fx.GraphModule) -> None:
+    read = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
+    called = {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
+    for path, module in list(gm.named_modules()):
+        if any(path == c or path.startswith(f"{c}.") for c in called):
+            continue
+        for table in (module._parameters, module._buffers):  # noqa: SLF001  # no public deletion
+            for name in [n for n in table if f"{path}.{n}".lstrip(".") not in read]:
+                del table[name]

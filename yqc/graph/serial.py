@@ -1,0 +1,201 @@
+"""yqc's own file of a graph: a zip of one JSON description and the tensors as safetensors.
+
+Nothing in such a file is executed. Functions, methods and modules are names, looked up in the
+tables of `yqc.graph.optable`; a name that is not there is an error.
+
+    graph.json            format, version, info, nodes, modules
+    tensors.safetensors   parameters and buffers by path
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, fx, nn
+
+from yqc.errors import CheckpointError, OutputError
+from yqc.graph import optable
+from yqc.graph.edit import tidy
+from yqc.graph.metadata import decode_meta, encode_meta
+from yqc.graph.values import SHORT
+
+FORMAT, VERSION = "yqc-graph", 1
+LIMIT = 2 << 30
+DTYPES = {str(d).removeprefix("torch."): d for d in SHORT}
+
+
+def save_graph(
+    gm: fx.GraphModule, path: Path, info: Mapping[str, Any] | None = None, **more: Tensor
+) -> None:
+    """Write a graph, its tensors and `info` (plain JSON values) to `path`.
+
+    Args:
+        gm: the graph; every node must be known to `yqc.graph.optable`.
+        path: written whole or not at all.
+        info: what to keep beside the graph.
+        more: further tensors to keep, by name.
+
+    Raises:
+        OutputError: a node has no name in the tables, or the file cannot be written.
+    """
+    tensors = {k: v.detach().contiguous().clone() for k, v in gm.state_dict().items()}
+    tensors |= {f"more:{k}": v.detach().contiguous().clone() for k, v in more.items()}
+    nodes = []
+    for node in gm.graph.nodes:
+        meta = encode_meta(node, tensors)
+        nodes.append({"name": node.name, "op": node.op, "target": _target(node), "meta": meta,
+                      "args": _encode(node.args), "kwargs": _encode(dict(node.kwargs))})
+    modules = {}
+    for node in gm.graph.nodes:
+        if node.op == "call_module" and node.target not in modules:
+            modules[node.target] = optable.describe_module(gm.get_submodule(node.target))
+    document = {"format": FORMAT, "version": VERSION, "info": dict(info or {}),
+                "name": type(gm).__name__, "modules": modules, "nodes": nodes}
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
+            _add(file, "graph.json", json.dumps(document, indent=1).encode())
+            _add(file, "tensors.safetensors", save_tensors(tensors))
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
+    file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+
+
+def is_graph_file(path: Path) -> bool:
+    """Tell whether `path` is a file that `save_graph` wrote."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return "graph.json" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Tensor]]:
+    """Read what `save_graph` wrote: the graph, `info`, and the further tensors.
+
+    Raises:
+        CheckpointError: the file is damaged, or names something that is not in the tables.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(i.file_size for i in file.infolist()) > LIMIT:
+                raise CheckpointError(f"{path} unpacks to more than {LIMIT >> 30} GiB; refused")
+            document = json.loads(file.read("graph.json"))
+            tensors = load_tensors(file.read("tensors.safetensors"))
+        if document["format"] != FORMAT or document["version"] != VERSION:
+            raise CheckpointError(f"{path} is of another version of yqc; write it again")
+        gm = _build(document, tensors)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
+            zipfile.BadZipFile, SafetensorError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {path}: it is damaged ({error})") from error
+    more = {k.removeprefix("more:"): v for k, v in tensors.items() if k.startswith("more:")}
+    return gm, document["info"], more
+
+
+def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModule:
+    root = nn.Module()
+    for path, description in document["modules"].items():
+        _place(root, path, optable.make_module(description))
+    graph, env = fx.Graph(), dict[str, fx.Node]()
+    for item in document["nodes"]:
+        target = optable.find_target(item["op"], item["target"])
+        if item["op"] == "get_attr":
+            _place_tensor(root, item["target"], tensors[item["target"]])
+        args, kwargs = _decode(item["args"], env), _decode(item["kwargs"], env)
+        node = graph.create_node(item["op"], target, args, kwargs, item["name"])
+        node.name = item["name"]
+        env[item["name"]] = node
+        node.meta.update(decode_meta(item["meta"], tensors))
+    gm = fx.GraphModule(root, graph, str(document["name"]))
+    state = {k: v for k, v in tensors.items() if not k.startswith(("more:", "meta:"))}
+    gm.load_state_dict(state, strict=True, assign=True)
+    for parameter in gm.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    gm.eval()
+    tidy(gm)
+    return gm
+
+
+def _place(root: nn.Module, path: str, module: nn.Module) -> None:
+    owner, _, name = path.rpartition(".")
+    for atom in owner.split(".") if owner else ():
+        if atom not in root._modules:  # noqa: SLF001  # the public getter raises
+            root.add_module(atom, nn.Module())
+        root = root.get_submodule(atom)
+    root.add_module(name, module)
+
+
+def _place_tensor(root: nn.Module, path: str, tensor: Tensor) -> None:
+    owner, _, name = path.rpartition(".")
+    for atom in owner.split(".") if owner else ():
+        if atom not in root._modules:  # noqa: SLF001
+            root.add_module(atom, nn.Module())
+        root = root.get_submodule(atom)
+    if name not in root._buffers:  # noqa: SLF001
+        root.register_buffer(name, tensor)
+
+
+def _target(node: fx.Node) -> str:
+    if node.op != "call_function":
+        return str(node.target)
+    name = optable.function_name(node.target)
+    if name is None:
+        raise OutputError(f"cannot save the graph: {node.name} calls {node.target}, which has no "
+                          "name in yqc.graph.optable; add it with optable.allow_function")
+    return name
+
+
+def _encode(value: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a kind
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(v) for v in value]}
+    if isinstance(value, list):
+        return [_encode(v) for v in value]
+    if isinstance(value, dict):
+        return {"dict": {k: _encode(v) for k, v in value.items()}}
+    if isinstance(value, slice):
+        return {"slice": [_encode(v) for v in (value.start, value.stop, value.step)]}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise OutputError(f"cannot save the graph: an argument of type {type(value).__name__}")
+
+
+def _decode(value: Any, env: dict[str, fx.Node]) -> Any:  # noqa: ANN401, PLR0911
+    if isinstance(value, list):
+        return [_decode(v, env) for v in value]
+    if not isinstance(value, dict):
+        return value
+    (kind, content), = value.items()
+    if kind == "node":
+        return env[content]
+    if kind == "tuple":
+        return tuple(_decode(v, env) for v in content)
+    if kind == "dict":
+        return {k: _decode(v, env) for k, v in content.items()}
+    if kind == "slice":
+        return slice(*(_decode(v, env) for v in content))
+    if kind == "dtype":
+        return DTYPES[content]
+    return float(content) if kind == "float" else ...
+

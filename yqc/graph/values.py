@@ -1,0 +1,159 @@
+"""What every node computes: shape and dtype, kept in `node.meta["yqc.value"]`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_arg
+
+from yqc.errors import TraceError
+
+KEY = "yqc.value"
+
+SHORT = {
+    torch.float32: "f32",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+    torch.float64: "f64",
+    torch.int8: "i8",
+    torch.uint8: "u8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+    torch.bool: "bool",
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and dtype of one tensor. Prints as `f32[1,3,640,640]`."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{SHORT.get(self.dtype, str(self.dtype))}[{','.join(map(str, self.shape))}]"
+
+
+Value: TypeAlias = "TensorSpec | tuple[Value, ...] | int | float | bool | None"
+
+
+def spec(value: object) -> Value:
+    """Describe a tensor, or a tuple or list of them, by its shapes and dtypes."""
+    if isinstance(value, Tensor):
+        return TensorSpec(tuple(int(n) for n in value.shape), value.dtype)
+    if isinstance(value, (tuple, list)):
+        return tuple(spec(v) for v in value)
+    return value if isinstance(value, (int, float, bool)) else None
+
+
+def shape(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of the tensor that `node` computes.
+
+    Raises:
+        TraceError: the node computes no single tensor, or nothing is known about it.
+    """
+    value = node.meta.get(KEY)
+    if not isinstance(value, TensorSpec):
+        raise TraceError(f"node {node.name} has no tensor shape; run yqc.graph.propagate(gm) first")
+    return value.shape
+
+
+def show(value: Value) -> str:
+    """Print a value as the graph text does."""
+    if isinstance(value, tuple):
+        return f"({', '.join(show(v) for v in value)})"
+    return str(value)
+
+
+class Evaluator:
+    """Runs single nodes on fake tensors: shapes and dtypes come out, nothing is computed."""
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self.root = root
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.values: dict[fx.Node, Any] = {}
+
+    def fake(self, value: object) -> object:
+        """Turn the tensors of `value` into fake ones."""
+        if isinstance(value, Tensor):
+            return self.mode.from_tensor(value, static_shapes=True)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.fake(v) for v in value)
+        return value
+
+    def run(self, node: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
+        """Evaluate one node whose inputs were evaluated before, and write its meta."""
+        args = map_arg(node.args, self.values.__getitem__)
+        kwargs = map_arg(node.kwargs, self.values.__getitem__)
+        with torch.no_grad():
+            if node.op == "get_attr":
+                value = self.fake(attribute(self.root, str(node.target)))
+            else:
+                with self.mode:
+                    value = self._call(node, args, kwargs)
+        self.values[node] = value
+        node.meta[KEY] = spec(value)
+        return value
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        if node.op == "call_module":
+            return self.root.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if node.op == "call_function" and callable(node.target):
+            return node.target(*args, **kwargs)
+        return args[0]  # output
+
+
+def attribute(root: torch.nn.Module, target: str) -> object:
+    """Return the attribute at a dotted path, as a `get_attr` node names it."""
+    value: object = root
+    for atom in target.split("."):
+        value = getattr(value, atom)
+    return value
+
+
+def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> None:
+    """Write shape and dtype of every node into `node.meta["yqc.value"]`.
+
+    Args:
+        gm: the graph; its placeholders must have a value already unless `inputs` is given.
+        inputs: one example tensor a placeholder; only shapes and dtypes are used.
+
+    Raises:
+        TraceError: a node cannot work on the shapes that reach it; the message names the node.
+    """
+    evaluator = Evaluator(gm)
+    given = iter(inputs or ())
+    for node in gm.graph.nodes:
+        if node.op == "placeholder":
+            value = next(given, None) if inputs else empty(node)
+            evaluator.values[node] = evaluator.fake(value)
+            node.meta[KEY] = spec(value)
+            continue
+        try:
+            evaluator.run(node)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise TraceError(f"node {node.name} does not fit its inputs: {reason}") from error
+
+
+def empty(placeholder: fx.Node) -> Tensor:
+    """Return a tensor without contents of the shape and dtype that a placeholder is known by."""
+    value = placeholder.meta.get(KEY)
+    if not isinstance(value, TensorSpec):
+        raise TraceError(f"input {placeholder.name} has no known shape; trace with an example")
+    return torch.empty(value.shape, dtype=value.dtype)
+
+
+def tensors(value: Value) -> Iterator[TensorSpec]:
+    """Yield every tensor description in a value."""
+    if isinstance(value, TensorSpec):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from tensors(item)

@@ -1,0 +1,162 @@
+"""Tracing: from an `nn.Module` to a plain `fx.GraphModule` whose nodes know their shapes.
+
+`torch.fx.symbolic_trace` knows nothing of shapes, so it stops at the first `h, w = x.shape` or the
+first loop over `x.chunk(2, 1)`. The tracer here runs every recorded node on fake tensors at once
+(no arithmetic is done), and its proxies answer questions about shape, length and dtype with plain
+Python values. Control flow that depends on the *contents* of a tensor is still an error.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from yqc.errors import TraceError, YqcError
+from yqc.graph.roles import assign_roles
+from yqc.graph.values import KEY, Evaluator, spec
+
+
+class ShapeProxy(fx.Proxy):
+    """A proxy that answers for the shape of the tensor it stands for."""
+
+    @property
+    def _value(self) -> Any:  # noqa: ANN401  # a fake tensor, or a tuple of them
+        return self.tracer.evaluator.values[self.node]  # type: ignore[attr-defined]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self._value.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self._value.ndim  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._value.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def size(self, dim: int | None = None) -> torch.Size | int:
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def __len__(self) -> int:
+        return len(self._value)
+
+    def __iter__(self) -> Iterator["ShapeProxy"]:  # type: ignore[override]
+        return (self[i] for i in range(len(self)))
+
+
+class ShapeTracer(fx.Tracer):
+    """An fx tracer that evaluates each node's shape as it is recorded."""
+
+    def __init__(self, examples: tuple[Tensor, ...]) -> None:
+        super().__init__(autowrap_functions=(len,))
+        self.examples = iter(examples)
+        self.evaluator: Evaluator
+        self.evaluating = False
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:  # noqa: ANN401
+        self.evaluator = Evaluator(root)
+        return super().trace(root, concrete_args)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Keep the modules of torch.nn whole; look into containers and everything else."""
+        if isinstance(m, (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)):
+            return False
+        return super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return ShapeProxy(node, self)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Record a module call; while a node is being evaluated, only call it."""
+        if self.evaluating:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Record the reading of a parameter; while a node is being evaluated, only read it."""
+        if self.evaluating:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401
+        node = super().create_node(kind, target, *args, **kwargs)
+        if kind == "placeholder":
+            value = next(self.examples, None)
+            if not isinstance(value, Tensor):
+                raise TraceError(f"input {node.name} needs an example tensor")
+            self.evaluator.values[node] = self.evaluator.fake(value)
+            node.meta[KEY] = spec(value)
+        elif kind == "output":
+            node.meta[KEY] = None
+        else:
+            self.evaluating = True
+            self.evaluator.run(node)
+            self.evaluating = False
+        return node
+
+
+def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphModule:
+    """Trace a module into a plain `torch.fx.GraphModule`.
+
+    Args:
+        module: any module without control flow that depends on tensor contents. It is put into
+            eval mode; its parameters are shared with the graph, not copied.
+        example: one tensor, or one a positional input, of the shapes and dtypes to compile for.
+            Values are not used.
+
+    Returns:
+        A graph whose nodes hold shape and dtype in `meta["yqc.value"]` (a `TensorSpec`) and their
+        part of the detector in `meta["yqc.role"]`.
+
+    Raises:
+        TraceError: the module cannot be traced, or does not fit the example's shape.
+    """
+    examples = (example,) if isinstance(example, Tensor) else tuple(example)
+    module.eval()
+    tracer = ShapeTracer(examples)
+    try:
+        graph = tracer.trace(module)
+    except YqcError:
+        raise
+    except Exception as error:
+        raise TraceError(_explain(tracer, module, error)) from error
+    gm = fx.GraphModule(tracer.root, graph, type(module).__name__)
+    gm.graph.eliminate_dead_code()
+    gm.recompile()
+    gm.eval()
+    _name_constants(gm)
+    assign_roles(gm)
+    return gm
+
+
+def _explain(tracer: ShapeTracer, module: nn.Module, error: Exception) -> str:
+    scope = getattr(tracer, "scope", None)
+    where = scope.module_path if scope and scope.module_path else type(module).__name__
+    reason = (str(error).strip().splitlines() or [repr(error)])[0]
+    return f"cannot trace {where}: {type(error).__name__}: {reason}"
+
+
+def _name_constants(gm: fx.GraphModule) -> None:
+    """Turn the tensors that fx found on its way into buffers, so that they move and save."""
+    for node in gm.graph.nodes:
+        target = str(node.target)
+        if node.op == "get_attr" and target.startswith("_tensor_constant"):
+            value = getattr(gm, target)
+            if not isinstance(value, nn.Parameter) and target not in dict(gm.named_buffers()):
+                delattr(gm, target)
+                gm.register_buffer(target, value.detach().clone())
+

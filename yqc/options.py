@@ -1,0 +1,280 @@
+"""Options text: `name{key=value key=value}` to and from the fields of a frozen dataclass.
+
+Values are written by the type of their field: `true`/`false`, numbers, one of a `Literal`'s
+choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of itself
+names only what differs from the defaults, and parses back to an equal pass.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import math
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from yqc.errors import PipelineError
+
+T = TypeVar("T")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+BARE = re.compile(r'[^\s{}"=]+')
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `key=value` of an options text, with the positions of both."""
+
+    key: str
+    key_at: int
+    value: str
+    value_at: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One `name{...}` of a pipeline text, with its position."""
+
+    name: str
+    at: int
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a pass, as help shows it."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+def caret(message: str, text: str, at: int, length: int = 1) -> PipelineError:
+    """Make an error that points at `length` characters of `text` from position `at`."""
+    return PipelineError(f"{message}\n  {text}\n  {' ' * at}{'^' * max(1, length)}")
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest of `names`, or nothing."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def split(text: str) -> list[Item]:
+    """Split a pipeline text into its items.
+
+    Raises:
+        PipelineError: the text does not follow the grammar; a caret shows where.
+    """
+    return _Reader(text).pipeline()
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+
+    def pipeline(self) -> list[Item]:
+        items = [self.item()]
+        while self.skip(","):
+            items.append(self.item())
+        if self.at < len(self.text):
+            raise self.error("expected ',' or the end")
+        return items
+
+    def item(self) -> Item:
+        self.space()
+        at, name = self.at, self.take(NAME)
+        if name is None:
+            raise self.error("expected the name of a pass")
+        return Item(name, at, tuple(self.settings()) if self.skip("{") else ())
+
+    def settings(self) -> Iterable[Setting]:
+        while not self.skip("}"):
+            if self.at == len(self.text):
+                raise self.error("expected '}'")
+            key_at, key = self.at, self.take(NAME)
+            if key is None:
+                raise self.error("expected an option, key=value, or '}'")
+            if not self.skip("="):
+                raise self.error(f"expected '=' and a value after {key!r}")
+            value_at = self.at
+            value = self.take(QUOTED) or self.take(BARE)
+            if value is None:
+                raise self.error(f"expected a value for {key!r}")
+            yield Setting(key, key_at, value, value_at)
+            self.space()
+
+    def take(self, pattern: re.Pattern[str]) -> str | None:
+        match = pattern.match(self.text, self.at)
+        if match is None:
+            return None
+        self.at = match.end()
+        return match.group()
+
+    def skip(self, mark: str) -> bool:
+        self.space()
+        if not self.text.startswith(mark, self.at):
+            return False
+        self.at += len(mark)
+        self.space()
+        return True
+
+    def space(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def error(self, message: str) -> PipelineError:
+        return caret(message, self.text, self.at)
+
+
+def build(cls: type[T], item: Item, text: str) -> T:
+    """Make an instance of the dataclass `cls` from an item of `text`.
+
+    Raises:
+        PipelineError: an unknown or repeated option, or a value that does not fit its type.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for setting in item.settings:
+        key = setting.key.replace("-", "_")
+        if key not in known:
+            options = ", ".join(known) or "no options"
+            message = f"{item.name} has no option {setting.key!r}{near(key, known)} it has: {options}"
+            raise caret(message.replace("? it", "? It").replace("' it", "'; it"), text,
+                        setting.key_at, len(setting.key))
+        if key in values:
+            raise caret(f"{setting.key!r} is given twice", text, setting.key_at, len(setting.key))
+        try:
+            values[key] = read(setting.value, known[key])
+        except ValueError as error:
+            message = f"{item.name}: {setting.key} must be {error}, not {setting.value}"
+            raise caret(message, text, setting.value_at, len(setting.value)) from None
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise caret(f"{item.name}: {error}", text, item.at, len(item.name)) from None
+
+
+def read(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a type
+    """Read a value of the type `hint`; a ValueError says what the value must be."""
+    if text.startswith('"'):
+        text = str(ast.literal_eval(text))
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {typing.Union, types.UnionType}:
+        return _read_union(text, choices)
+    if origin is Literal:
+        if text in choices:
+            return text
+        raise ValueError("one of " + ", ".join(map(str, choices)))
+    if origin is tuple:
+        return tuple(read(part, choices[0]) for part in text.split("|"))
+    if hint is bool:
+        if text.lower() in {"true", "false"}:
+            return text.lower() == "true"
+        raise ValueError("true or false")
+    if hint is int:
+        return _number(text, int, "a whole number")
+    if hint is float:
+        return _number(text, float, "a number")
+    return text
+
+
+def _number(text: str, kind: type[T], what: str) -> T:
+    try:
+        value = kind(text)  # type: ignore[call-arg]
+    except ValueError:
+        raise ValueError(what) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a finite number")
+    return value
+
+
+def _read_union(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    if type(None) in choices and text.lower() == "none":
+        return None
+    problems: list[str] = []
+    for choice in choices:
+        if choice is type(None):
+            problems.append("none")
+            continue
+        try:
+            return read(text, choice)
+        except ValueError as error:
+            problems.append(str(error))
+    raise ValueError(" or ".join(problems))
+
+
+def show(name: str, options: object) -> str:
+    """Print a dataclass as options text: its name, and the fields that differ from the default."""
+    changed = [
+        f"{f.name}={write(getattr(options, f.name))}"
+        for f in dataclasses.fields(options)  # type: ignore[arg-type]
+        if getattr(options, f.name) != _default(f)
+    ]
+    return f"{name}{{{' '.join(changed)}}}" if changed else name
+
+
+def write(value: object) -> str:
+    """Print one value so that `read` gives it back."""
+    if isinstance(value, tuple):
+        return _quote("|".join(map(str, value)))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return _quote(repr(value) if isinstance(value, float) else str(value))
+
+
+def _quote(text: str) -> str:
+    if BARE.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _default(field: "dataclasses.Field[Any]") -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def describe(cls: type) -> list[Option]:
+    """List the options of a dataclass: name, type, default, and the docstring line below each."""
+    hints, docs = typing.get_type_hints(cls), field_docs(cls)
+    return [
+        Option(f.name, type_name(hints[f.name]), write(_default(f)), docs.get(f.name, ""))
+        for f in dataclasses.fields(cls)
+    ]
+
+
+def type_name(hint: Any) -> str:  # noqa: ANN401
+    """Name a type as help shows it: `int`, `a|b|c`, `text|text|...`."""
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {typing.Union, types.UnionType}:
+        return " or ".join("none" if c is type(None) else type_name(c) for c in choices)
+    if origin is Literal:
+        return "|".join(map(str, choices))
+    if origin is tuple:
+        return f"{type_name(choices[0])}|..."
+    return {str: "text"}.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Read the string below each field of a class from its source."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+        for field, after in zip(body, body[1:], strict=False):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                docs[field.target.id] = " ".join(str(after.value.value).split())
+    return docs

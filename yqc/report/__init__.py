@@ -1,0 +1,81 @@
+"""The report of a compile, every table that yqc prints, and progress. Knows only numbers.
+
+Nothing here imports torch or ONNX.
+"""
+
+from yqc.report.contract import to_json
+from yqc.report.layout import make_console
+from yqc.report.parts import (
+    Accuracy,
+    Agreement,
+    Compute,
+    Environment,
+    Latency,
+    Layer,
+    ModelInput,
+    PassRecord,
+    PipelineText,
+    RoundTripError,
+    Scores,
+    Size,
+    Skip,
+    Verification,
+)
+from yqc.report.progress import make_progress
+from yqc.report.report import Report
+from yqc.report.rows import (
+    Bench,
+    BenchRow,
+    EvalResult,
+    ModelSummary,
+    OptionHelp,
+    PassHelp,
+    PassListing,
+    WrittenFile,
+)
+from yqc.report.tables import (
+    bench_table,
+    eval_table,
+    inspect_table,
+    pass_help,
+    passes_table,
+    skips_table,
+)
+from yqc.report.terminal import layers_table, written_files
+
+__all__ = [
+    "Accuracy",
+    "Agreement",
+    "Bench",
+    "BenchRow",
+    "Compute",
+    "Environment",
+    "EvalResult",
+    "Latency",
+    "Layer",
+    "ModelInput",
+    "ModelSummary",
+    "OptionHelp",
+    "PassHelp",
+    "PassListing",
+    "PassRecord",
+    "PipelineText",
+    "Report",
+    "RoundTripError",
+    "Scores",
+    "Size",
+    "Skip",
+    "Verification",
+    "WrittenFile",
+    "bench_table",
+    "eval_table",
+    "inspect_table",
+    "layers_table",
+    "make_console",
+    "make_progress",
+    "pass_help",
+    "passes_table",
+    "skips_table",
+    "to_json",
+    "written_files",
+]

@@ -1,0 +1,186 @@
+"""Frozen dataclasses to JSON and strictly back.
+
+`plain` goes by values and serves every table's `--json`. `read` goes by the declared types and
+names the key at fault, so that a report which was edited by hand, or written by another version,
+is refused in one sentence.
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import (
+    Literal,
+    NoReturn,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from yqc.errors import DataError
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Record = TypeVar("Record")
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_TELLS = {str: "a string", bool: "true or false", int: "an integer", float: "a finite number"}
+
+
+def to_json(value: object) -> str:
+    """Print dataclasses, or sequences of them, as indented JSON text that ends with a newline.
+
+    Keys come in the order of the fields. NaN and infinities become null, and the text can always be
+    encoded as UTF-8, file names that were not UTF-8 included.
+
+    Raises:
+        TypeError: a value is of a kind that JSON has no word for.
+    """
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return _LONE_SURROGATE.sub(lambda one: f"\\u{ord(one[0]):04x}", text) + "\n"
+
+
+def plain(value: object) -> Json:
+    """Turn dataclasses, mappings, sequences and numbers (numpy's too) into what JSON can say."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if is_dataclass(value) and not isinstance(value, type):
+        return {_key(one.name): plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(one) for one in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def parse(text: str) -> Json:
+    """Parse JSON strictly: no NaN, no infinity.
+
+    Raises:
+        DataError: the text is not JSON.
+    """
+    try:
+        found: Json = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this is not a JSON report: {error}") from error
+    return found
+
+
+def read(kind: type[Record], value: Json) -> Record:
+    """Build a dataclass from parsed JSON that holds exactly its keys, with exactly its types.
+
+    Raises:
+        DataError: a key is missing, unknown, or holds a value of another type.
+    """
+    found = _read(kind, value, "")
+    if not isinstance(found, kind):
+        raise TypeError(f"{kind.__name__} is no dataclass")
+    return found
+
+
+def _read(kind: object, value: Json, where: str) -> object:
+    """Read a value of a declared type; `where` is the dotted key that leads to it."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _read_optional(get_args(kind), value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            _refuse(where, " or ".join(map(repr, get_args(kind))), value)
+        return value
+    if origin is tuple:
+        return _read_tuple(get_args(kind), value, where)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _read_record(kind, value, where)
+    if kind is float:
+        return _read_float(value, where)
+    if type(value) is not kind:
+        _refuse(where, _TELLS.get(kind, str(kind)) if isinstance(kind, type) else str(kind), value)
+    return value
+
+
+def _read_optional(kinds: tuple[object, ...], value: Json, where: str) -> object:
+    """Read `X | None`."""
+    (kind,) = (one for one in kinds if one is not NoneType)
+    return None if value is None else _read(kind, value, where)
+
+
+def _read_float(value: Json, where: str) -> float:
+    """Read a finite number; an integer is one."""
+    if type(value) not in (int, float) or not isinstance(value, int | float):
+        _refuse(where, _TELLS[float], value)
+    try:
+        number = float(value)
+    except OverflowError:
+        _refuse(where, _TELLS[float], value)
+    if not math.isfinite(number):
+        _refuse(where, _TELLS[float], value)
+    return number
+
+
+def _read_tuple(kinds: tuple[object, ...], value: Json, where: str) -> tuple[object, ...]:
+    """Read `tuple[X, ...]` or a tuple of fixed length."""
+    if not isinstance(value, list):
+        _refuse(where, "a list", value)
+    if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+        _refuse(where, f"a list of {len(kinds)}", value)
+    each = [kinds[0]] * len(value) if kinds[-1] is Ellipsis else kinds
+    return tuple(
+        _read(kind, one, f"{where}[{index}]")
+        for index, (kind, one) in enumerate(zip(each, value, strict=True))
+    )
+
+
+def _read_record(kind: type, value: Json, where: str) -> object:
+    """Read a dataclass from an object that has its keys and no others."""
+    if not isinstance(value, dict):
+        _refuse(where, "an object", value)
+    hints = _hints(kind)
+    for key in [*hints, *value]:
+        if key not in value or key not in hints:
+            what = "is missing" if key in hints else "is unknown"
+            raise DataError(
+                f"report: key {_join(where, key)!r} {what}; "
+                "was the file edited, or written by another version of yqc?"
+            )
+    read_fields = {
+        name: _read(hint, value[key], _join(where, key)) for key, (name, hint) in hints.items()
+    }
+    return kind(**read_fields)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, tuple[str, object]]:
+    """Key in JSON -> (name of the field, its declared type), in order."""
+    return {_key(name): (name, hint) for name, hint in get_type_hints(kind).items()}
+
+
+def _key(name: str) -> str:
+    """Key of a field: a trailing underscore only keeps the name off a builtin."""
+    return name.removesuffix("_")
+
+
+def _join(where: str, key: str) -> str:
+    """Dotted key."""
+    return f"{where}.{key}" if where else key
+
+
+def _no_constant(name: str) -> NoReturn:
+    """Refuse Python's additions to JSON."""
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _refuse(where: str, wanted: str, value: Json) -> NoReturn:
+    """Say what stands where, and what should."""
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= 40 else shown[:37] + ".."  # noqa: PLR2004  # a glimpse
+    raise DataError(f"report: {where or 'the top level'} must be {wanted}, not {shown}")

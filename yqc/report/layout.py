@@ -1,0 +1,122 @@
+"""How yqc's pages look: no frames, two spaces between columns, nothing past the last word."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import TextIOWrapper
+from os import environ
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from yqc.report.human import clean, pipeline_steps
+
+HEAD = Style(bold=True)
+QUIET = Style(dim=True)
+GOOD = Style(color="green")
+ALERT = Style(color="yellow")
+NAME = 8
+"""Least width of the names that stand before words."""
+LABEL = 20
+"""Least width of the first column of the tables that stand under each other on a page."""
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Make the console of a command: results on stdout, diagnostics on stderr.
+
+    Nothing in it is coloured unless it goes to a terminal and `NO_COLOR` is unset, and letters that
+    the stream's encoding lacks are escaped instead of failing. Off a terminal lines are 80 wide, or
+    `COLUMNS` where that is set.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
+    return Console(
+        file=stream,
+        color_system=None if environ.get("NO_COLOR") else "auto",
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def say(text: str, style: Style | str = "") -> Text:
+    """Make text that is printed as it is: no markup, no control characters, folded where needed."""
+    return Text(clean(text), style=style, overflow="fold")
+
+
+def columns(*heads: str | Text, left: int = 1, label: int = 0) -> Table:
+    """Make a table: the first `left` columns hold words, the others figures.
+
+    Words are folded where a line would get too long, figures never; the first column is at least
+    `label` wide.
+    """
+    table = Table(
+        box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style=HEAD
+    )
+    for index, head in enumerate(heads):
+        words = index < left
+        table.add_column(
+            say(head) if isinstance(head, str) else head,
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="fold",
+            min_width=label if index == 0 else None,
+        )
+    return table
+
+
+def fields(
+    rows: Iterable[tuple[str, RenderableType]], label: int = NAME, style: Style = HEAD
+) -> RenderableType:
+    """Lay out names and their values, one a line; long values hang."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style=style, no_wrap=True, min_width=label)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, say(value) if isinstance(value, str) else value)
+    return Trimmed(table)
+
+
+def indented(*lines: RenderableType, by: int = 2) -> RenderableType:
+    """Move lines to the right."""
+    return Trimmed(Padding(Group(*lines), (0, 0, 0, by)))
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """Something printed without the blanks that rich leaves at the ends of lines."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Print the inner lines, trimmed."""
+        for line in console.render_lines(self.inner, options, pad=False):
+            while line and not line[-1].text.strip(" "):
+                line.pop()
+            if line:
+                last = line.pop()
+                line.append(Segment(last.text.rstrip(" "), last.style))
+            yield from line
+            yield Segment.line()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Pipeline text, broken between passes where one line does not hold it."""
+
+    text: str
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Fill each line with as many steps as it holds."""
+        line = Text()
+        for step in map(say, pipeline_steps(self.text)):
+            if line and line.cell_len + step.cell_len > options.max_width:
+                yield line
+                line = Text(overflow="fold")
+            line.append_text(step)
+        yield line

@@ -1,0 +1,337 @@
+"""The parts of a report: their fields, in this order, are the keys of the JSON contract.
+
+None stands for null: nothing was measured. A trailing underscore is no part of a key (`float_` is
+"float"). Bytes are plain counts, mAP is a fraction of 1, every ratio is before / after. Whatever
+can be computed from other numbers is computed here, by the class methods, and nowhere else.
+"""
+
+import math
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+
+def ratio(before: float | None, after: float | None) -> float | None:
+    """Return before / after, or None if one is missing or the quotient is no finite number."""
+    if before is None or not after:
+        return None
+    quotient = before / after
+    return quotient if math.isfinite(quotient) else None
+
+
+def difference(before: float | None, after: float | None) -> float | None:
+    """Return before - after, or None if one is missing or the result is no finite number."""
+    if before is None or after is None:
+        return None
+    return before - after if math.isfinite(before - after) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """The checkpoint that was compiled; `params` counts what its float graph uses."""
+
+    path: str
+    sha256: str
+    family: str
+    task: str
+    params: int
+    nc: int
+    names: tuple[str, ...]
+    strides: tuple[int, ...]
+    imgsz: tuple[int, int]
+    """Height and width of the compiled input, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineText:
+    """The pipeline as it was asked for, and as it ran once its recipes were expanded."""
+
+    text: str
+    expanded: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """A near-match that a pass refused, and its reason."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassRecord:
+    """One line of the ledger: what one pass did, took and cost."""
+
+    name: str
+    seconds: float | None
+    rewrites: int
+    skips: tuple[Skip, ...]
+    changed: bool
+    nodes_before: int
+    nodes_after: int
+    weight_bytes_before: int | None
+    weight_bytes_after: int | None
+    max_abs_error: float | None
+    """At the head's outputs, between the graphs before and after this pass."""
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What the weights and the file weigh, against 4 and 2 bytes a parameter of the input."""
+
+    params_before: int
+    params_after: int | None
+    fp32_bytes: int
+    fp16_bytes: int
+    weight_bytes: int | None
+    file_bytes: int | None
+    ratio_vs_fp32: float | None
+    ratio_vs_fp16: float | None
+    file_ratio_vs_fp32: float | None
+
+    @classmethod
+    def measured(
+        cls,
+        *,
+        params_before: int,
+        params_after: int | None,
+        weight_bytes: int | None,
+        file_bytes: int | None,
+    ) -> Self:
+        """Derive the float sizes and the ratios from what was counted."""
+        fp32, fp16 = 4 * params_before, 2 * params_before
+        return cls(
+            params_before=params_before,
+            params_after=params_after,
+            fp32_bytes=fp32,
+            fp16_bytes=fp16,
+            weight_bytes=weight_bytes,
+            file_bytes=file_bytes,
+            ratio_vs_fp32=ratio(fp32, weight_bytes),
+            ratio_vs_fp16=ratio(fp16, weight_bytes),
+            file_ratio_vs_fp32=ratio(fp32, file_bytes),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Multiply-accumulates of one image."""
+
+    macs_before: int | None
+    macs_after: int | None
+
+
+class HasScores(Protocol):
+    """COCO's six numbers, from wherever they were measured; COCO's -1 means nothing to measure."""
+
+    @property
+    def map(self) -> float | None: ...  # noqa: D102
+    @property
+    def map50(self) -> float | None: ...  # noqa: D102
+    @property
+    def map75(self) -> float | None: ...  # noqa: D102
+    @property
+    def small(self) -> float | None: ...  # noqa: D102
+    @property
+    def medium(self) -> float | None: ...  # noqa: D102
+    @property
+    def large(self) -> float | None: ...  # noqa: D102
+
+
+class HasAgreement(Protocol):
+    """The two numbers of an agreement, from wherever they were measured."""
+
+    @property
+    def ap50(self) -> float | None: ...  # noqa: D102
+    @property
+    def map(self) -> float | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """COCO average precision over IoU 0.5 to 0.95, at 0.5 and 0.75, and by size of object."""
+
+    map: float | None
+    map50: float | None
+    map75: float | None
+    small: float | None
+    medium: float | None
+    large: float | None
+
+    @classmethod
+    def of(cls, scores: HasScores) -> Self:
+        """Copy six numbers; COCO's -1 (no such object in the images) becomes None."""
+        return cls(
+            map=_known(scores.map),
+            map50=_known(scores.map50),
+            map75=_known(scores.map75),
+            small=_known(scores.small),
+            medium=_known(scores.medium),
+            large=_known(scores.large),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """AP of the compiled model's detections with the float model's as ground truth."""
+
+    ap50: float | None
+    map: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Accuracy of the emitted file beside the float graph's, on the same images."""
+
+    kind: Literal["map", "agreement", "none"]
+    images: int
+    float_: Scores | None
+    compiled: Scores | None
+    drop: float | None
+    agreement: Agreement | None
+
+    @classmethod
+    def of_map(cls, *, images: int, float_: HasScores, compiled: HasScores) -> Self:
+        """Compare two models on labelled images."""
+        before, after = Scores.of(float_), Scores.of(compiled)
+        drop = difference(before.map, after.map)
+        return cls(
+            kind="map", images=images, float_=before, compiled=after, drop=drop, agreement=None
+        )
+
+    @classmethod
+    def of_agreement(cls, *, images: int, agreement: HasAgreement) -> Self:
+        """Compare two models on images without labels."""
+        agreed = Agreement(ap50=_known(agreement.ap50), map=_known(agreement.map))
+        return cls(
+            kind="agreement",
+            images=images,
+            float_=None,
+            compiled=None,
+            drop=None,
+            agreement=agreed,
+        )
+
+    @classmethod
+    def unmeasured(cls) -> Self:
+        """Say that nothing was compared."""
+        return cls(kind="none", images=0, float_=None, compiled=None, drop=None, agreement=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundTripError:
+    """Largest differences of the file's output from the graph's, one part of it each."""
+
+    boxes: float | None
+    """Relative to the largest coordinate."""
+    scores: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The emitted file against the graph, with onnxruntime's own optimisations on and off."""
+
+    optimized: RoundTripError
+    unoptimized: RoundTripError
+    within_tolerance: bool | None
+
+    @classmethod
+    def unmeasured(cls) -> Self:
+        """Say that no file was compared."""
+        nothing = RoundTripError(boxes=None, scores=None)
+        return cls(optimized=nothing, unoptimized=nothing, within_tolerance=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Median milliseconds an image under onnxruntime, float file and compiled file in turn."""
+
+    float_ms: float | None
+    compiled_ms: float | None
+    ratio: float | None
+    threads: int
+
+    @classmethod
+    def measured(cls, *, float_ms: float | None, compiled_ms: float | None, threads: int) -> Self:
+        """Derive the ratio: above 1 the compiled file is the faster one."""
+        return cls(
+            float_ms=float_ms,
+            compiled_ms=compiled_ms,
+            ratio=ratio(float_ms, compiled_ms),
+            threads=threads,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """How one layer with weights is stored in the file; bits are None where it is float."""
+
+    name: str
+    role: str | None
+    op: str
+    shape: tuple[int, ...]
+    weight_bits: int | None
+    activation_bits: int | None
+    scheme: str | None
+    granularity: str | None
+    rounding: str | None
+    weight_bytes: int | None
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What the numbers depend on apart from the input: versions, machine, threads, seed."""
+
+    python: str
+    torch: str | None
+    onnx: str | None
+    onnxruntime: str | None
+    onnxsim: str | None
+    numpy: str | None
+    platform: str
+    cpu: str
+    threads: int
+    seed: int
+
+    @classmethod
+    def here(cls, *, threads: int, seed: int) -> Self:
+        """Describe this process without importing any of the packages that it names."""
+        return cls(
+            python=platform.python_version(),
+            torch=_version("torch"),
+            onnx=_version("onnx"),
+            onnxruntime=_version("onnxruntime"),
+            onnxsim=_version("onnxsim"),
+            numpy=_version("numpy"),
+            platform=platform.platform(),
+            cpu=_cpu(),
+            threads=threads,
+            seed=seed,
+        )
+
+
+def _known(value: float | None) -> float | None:
+    """COCO writes -1 where there was nothing to measure."""
+    return None if value is None or value < 0 else value
+
+
+def _version(package: str) -> str | None:
+    """Version of an installed package; of the imported one if it is installed by another name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        version = getattr(sys.modules.get(package), "__version__", None)
+        return None if version is None else str(version)
+
+
+def _cpu() -> str:
+    """Name of the processor as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8", errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,80 @@
+"""The report of one compile: what the rewriting cost and what it bought."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console, ConsoleOptions, RenderableType
+
+from yqc.report import contract, terminal
+from yqc.report.parts import (
+    Accuracy,
+    Compute,
+    Environment,
+    Latency,
+    Layer,
+    ModelInput,
+    PassRecord,
+    PipelineText,
+    Size,
+    Verification,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Every number of one compile; printed by rich as a page, by `to_json` as the contract.
+
+    The same inputs give the same text byte for byte, `seconds` and `latency` apart.
+    """
+
+    schema: Literal["1"] = "1"
+    yqc: str
+    """Version of yqc that made the report."""
+    input: ModelInput
+    pipeline: PipelineText
+    passes: tuple[PassRecord, ...]
+    size: Size
+    compute: Compute
+    accuracy: Accuracy
+    verification: Verification
+    latency: Latency | None
+    layers: tuple[Layer, ...]
+    warnings: tuple[str, ...]
+    environment: Environment
+
+    def to_json(self) -> str:
+        """Print the contract: stable order of keys, finite numbers or null, a newline at the end.
+
+        The text is read back on the way, so a wrong type is found here and not by its reader.
+
+        Raises:
+            DataError: a field holds a value of another type than it declares.
+        """
+        return contract.to_json(contract.read(Report, contract.plain(self)))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Read what `to_json` printed.
+
+        Raises:
+            DataError: the text is no JSON, or not a report of this schema.
+        """
+        return contract.read(cls, contract.parse(text))
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """Show the page: the per-layer table and the files written are asked for apart."""
+        yield terminal.heading(self.input, self.pipeline)
+        yield ""
+        yield terminal.ledger(self.passes)
+        yield ""
+        yield terminal.size_table(self.size, self.compute)
+        yield ""
+        yield terminal.accuracy_table(self.accuracy)
+        yield ""
+        yield terminal.checks(self.verification, self.latency)
+        if self.warnings:
+            yield ""
+            yield terminal.warnings(self.warnings)

@@ -1,0 +1,114 @@
+"""What the tables of the commands are made from; `contract.to_json` prints any of them as well."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from yqc.report.parts import Scores, ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenFile:
+    """A file that a command wrote, and its size."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassListing:
+    """One pass as `yqc passes` lists it: where it comes from, and what it does in a line."""
+
+    name: str
+    doc: str
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionHelp:
+    """One option of a pass; type and default as they are written in pipeline text."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassHelp:
+    """One pass as `yqc passes NAME` explains it; `doc` is its whole docstring."""
+
+    name: str
+    origin: str
+    doc: str
+    options: tuple[OptionHelp, ...] = ()
+    requires: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    expands_to: str | None = None
+    """The steps of a recipe, None for a pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """A checkpoint or an ONNX file as `yqc inspect` shows it; None where it does not tell."""
+
+    path: str
+    sha256: str
+    bytes: int
+    family: str | None
+    name: str | None
+    task: str | None
+    names: tuple[str, ...] = ()
+    strides: tuple[int, ...] = ()
+    imgsz: tuple[int, int] | None = None
+    params: int | None = None
+    macs: int | None = None
+    output: str | None = None
+    """What comes out, such as "[N, 4+nc, A]"."""
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    """Kind of block or op -> how many there are."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalResult:
+    """Accuracy of one file on labelled images, and the seconds it took."""
+
+    path: str
+    images: int
+    scores: Scores
+    seconds_total: float | None = None
+    seconds_session: float | None = None
+    """The part of `seconds_total` that the network itself took."""
+    unreadable: int = 0
+    """Images that were left out because they could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRow:
+    """Milliseconds an image of one file: the median, and the tenth and ninetieth percentiles."""
+
+    path: str
+    bytes: int
+    median_ms: float
+    p10_ms: float | None = None
+    p90_ms: float | None = None
+    ratio: float | None = None
+    """The first file's median / this one's: above 1 this one is the faster."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Files timed in turn, run by run, under the same conditions."""
+
+    threads: int
+    runs: int
+    cpu: str
+    rows: tuple[BenchRow, ...]
+
+    @classmethod
+    def measured(cls, *, threads: int, runs: int, cpu: str, rows: Sequence[BenchRow]) -> "Bench":
+        """Derive each ratio from the medians."""
+        compared = tuple(
+            replace(row, ratio=ratio(rows[0].median_ms, row.median_ms)) for row in rows
+        )
+        return cls(threads=threads, runs=runs, cpu=cpu, rows=compared)

@@ -1,0 +1,145 @@
+"""The tables of the other commands: passes, explain, inspect, eval, bench."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+
+from yqc.report import human
+from yqc.report.layout import HEAD, LABEL, QUIET, Steps, Trimmed, columns, fields, indented, say
+from yqc.report.parts import Skip
+from yqc.report.rows import Bench, EvalResult, ModelSummary, PassHelp, PassListing
+from yqc.report.terminal import score_rows, warnings
+
+_NAMES_SHOWN = 12
+_LIST_ITEM = re.compile(r"\s|[-*] |\d+[.)] ")
+
+
+def passes_table(listings: Sequence[PassListing]) -> RenderableType:
+    """List passes: name, what each does in a line, and which package or file it comes from."""
+    table = columns("pass", "what it does", "from", left=3)
+    for one in listings:
+        table.add_row(say(one.name), say(_without_name(one.name, one.doc)), say(one.origin, QUIET))
+    return Trimmed(table)
+
+
+def pass_help(about: PassHelp) -> RenderableType:
+    """Explain one pass: its docstring, its options, what it needs and gives."""
+    head = say(about.name, HEAD).append_text(say(f"  from {about.origin}", QUIET))
+    facts: list[tuple[str, RenderableType]] = []
+    if about.expands_to is not None:
+        facts.append(("runs", Steps(about.expands_to)))
+    if about.requires:
+        facts.append(("requires", say(", ".join(about.requires))))
+    if about.provides:
+        facts.append(("provides", say(", ".join(about.provides))))
+    parts = [head, "", *_prose(_without_name(about.name, about.doc))]
+    if facts:
+        parts += ["", fields(facts)]
+    return Group(*parts, "", _options(about))
+
+
+def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableType:
+    """Explain what a pass did and refused: each reason, how often, and at which nodes."""
+    head = f"{name} rewrites {human.plural(rewrites, 'place')} and skips {len(skips)}"
+    if not skips:
+        return say(head)
+    table = columns("count", "why", "nodes", left=3)
+    reasons = {why: [one.node for one in skips if one.why == why] for why in _reasons(skips)}
+    for why, nodes in reasons.items():
+        table.add_row(f"{len(nodes)}x", say(why), say(", ".join(nodes), QUIET))
+    return Group(say(head), "", Trimmed(table))
+
+
+def inspect_table(model: ModelSummary) -> RenderableType:
+    """Summarise a model file without its graph."""
+    counted = sorted(model.blocks.items(), key=lambda block: (-block[1], block[0]))
+    classes = human.enumeration(model.names, _NAMES_SHOWN)
+    size = f"{human.size(model.bytes)}, sha256 {model.sha256[:12]}"
+    rows = [
+        ("file", model.path),
+        ("", size),
+        ("model", ", ".join(word for word in (model.name, model.family) if word)),
+        ("task", model.task or ""),
+        ("classes", f"{len(model.names)}: {classes}" if model.names else ""),
+        ("strides", ", ".join(map(str, model.strides))),
+        ("trained at", " x ".join(map(str, model.imgsz or ()))),
+        ("output", model.output or ""),
+        ("parameters", "" if model.params is None else human.amount(model.params)),
+        ("MACs", "" if model.macs is None else human.amount(model.macs)),
+        ("blocks", ", ".join(f"{count} {name}" for name, count in counted)),
+    ]
+    page = fields([(name, say(text)) for name, text in rows if text])
+    return Group(page, "", warnings(model.warnings)) if model.warnings else page
+
+
+def eval_table(result: EvalResult) -> RenderableType:
+    """Show COCO's six numbers of one file."""
+    table = columns("mAP", "", label=LABEL)
+    for name, value in score_rows(result.scores):
+        table.add_row(name, human.fraction(value))
+    on = human.plural(result.images, "image")
+    if result.unreadable:
+        on += f" ({result.unreadable} more could not be read)"
+    rows = [("file", say(result.path)), ("on", say(on))]
+    if result.seconds_total is not None:
+        spent = human.duration(result.seconds_total)
+        if result.seconds_session is not None:
+            spent += f", of which {human.duration(result.seconds_session)} in the network"
+        rows.append(("took", say(spent)))
+    return Group(fields(rows), "", Trimmed(table))
+
+
+def bench_table(bench: Bench) -> RenderableType:
+    """Show the latency of each file, and of the first against every other."""
+    table = columns("file", "size", "median ms", "10 to 90 %", "ratio")
+    for row in bench.rows:
+        low, high = human.milliseconds(row.p10_ms), human.milliseconds(row.p90_ms)
+        table.add_row(
+            say(row.path),
+            human.size(row.bytes),
+            human.milliseconds(row.median_ms),
+            human.MISSING if row.p10_ms is None else f"{low} to {high}",
+            human.times(row.ratio),
+        )
+    runs, threads = human.plural(bench.runs, "run"), human.plural(bench.threads, "thread")
+    return Group(Trimmed(table), say(f"{runs} each, in turn, {threads}, {bench.cpu}", QUIET))
+
+
+def _options(about: PassHelp) -> RenderableType:
+    """The options of a pass as a table."""
+    if not about.options:
+        return say("no options", QUIET)
+    table = columns("option", "type", "default", "", left=4)
+    for one in about.options:
+        table.add_row(say(one.name), say(one.type, QUIET), say(one.default), say(one.doc))
+    return Trimmed(table)
+
+
+def _without_name(name: str, doc: str) -> str:
+    """A docstring without the pass's name, with which it starts by custom."""
+    return doc.strip().removeprefix(f"{name}:").strip()
+
+
+def _reasons(skips: Sequence[Skip]) -> list[str]:
+    """Reasons, the most frequent first."""
+    whys = [one.why for one in skips]
+    return sorted(dict.fromkeys(whys), key=lambda why: -whys.count(why))
+
+
+def _prose(doc: str) -> Iterator[RenderableType]:
+    """A docstring for any width: paragraphs are filled, lists and indented lines are left."""
+    for number, block in enumerate(re.split(r"\n\s*\n", doc)):
+        if number:
+            yield ""
+        lines = block.splitlines()
+        if any(_LIST_ITEM.match(line) for line in lines):
+            yield from (_as_written(line) for line in lines)
+        else:
+            yield say(" ".join(lines))
+
+
+def _as_written(line: str) -> RenderableType:
+    """A line that keeps its indentation, also where it is folded."""
+    text = line.lstrip(" ")
+    return indented(say(text), by=len(line) - len(text))
