@@ -125,9 +125,19 @@ class Pipeline:
         return f"{action.name} needs a graph that is {missing!r}; {advice}"
 
     def run(
-        self, gm: "fx.GraphModule", ctx: Context, watchers: Iterable["Watcher"] = ()
+        self,
+        gm: "fx.GraphModule",
+        ctx: Context,
+        watchers: Iterable["Watcher"] = (),
+        given: frozenset[str] = frozenset(),
     ) -> list[Step]:
         """Run every pass on `gm`, in place.
+
+        Args:
+            gm: the graph.
+            ctx: what the passes are given, and where they record what they do.
+            watchers: told before and after every pass.
+            given: what the graph is known to be, beside what the tracer gives.
 
         Returns:
             One record a pass, in order. The graph before each pass is not kept in it.
@@ -136,7 +146,7 @@ class Pipeline:
             PipelineError: the order is impossible; nothing was run.
             PassError: a pass failed or broke a promise; the message names it and its position.
         """
-        passes, watchers = self.expand(), tuple(watchers)
+        passes, watchers = self.expand(TRACED | given), tuple(watchers)
         steps: list[Step] = []
         for watcher in watchers:
             watcher.start(gm, ctx)

@@ -10,16 +10,18 @@ from yqc.data.images import (
 )
 from yqc.data.letterbox import Placement, letterbox, to_float
 from yqc.data.load import load_data
-from yqc.data.sets import Annotations, Data, Split, check_classes
+from yqc.data.sets import Annotations, Data, Object, Split, annotate, check_classes
 
 __all__ = [
     "Annotations",
     "CalibrationImages",
     "Data",
+    "Object",
     "Placed",
     "Placement",
     "Split",
     "Unreadable",
+    "annotate",
     "calibration_images",
     "check_classes",
     "letterbox",

@@ -1,4 +1,4 @@
-"""Reading a COCO instances JSON (Lin et al. 2014): images, objects, and categories with ids that may have gaps."""
+"""Reading a COCO instances JSON (Lin et al. 2014): images, objects, categories with any ids."""
 
 import json
 import math
@@ -12,14 +12,14 @@ from yqc.errors import DataError
 
 
 def load_coco(source: Path, images: Path | None = None) -> Data:
-    """Read an instances file; the first half of its images is for calibration, the second for evaluation.
+    """Read an instances file: the first half is for calibration, the second for evaluation.
 
-    Images are taken by rising id, and those that are not on this disk are left out. Class i is the i-th category by
-    rising id.
+    Images are taken by rising id, and those that are not on this disk are left out. Class i is the
+    i-th category by rising id.
 
     Args:
         source: the JSON file.
-        images: the folder its `file_name`s are in; by default the usual places beside the file are tried.
+        images: the folder its `file_name`s are in; by default the usual places are tried.
 
     Raises:
         DataError: the file is malformed, or none of its images is found.
@@ -33,7 +33,8 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
     found = {i: folder / name for i, name in files.items() if is_file(folder / name)}
     if not found:
         raise DataError(
-            f"none of the {len(files)} images of {source} is in {folder}; give their folder with --images."
+            f"none of the {len(files)} images of {source} is in {folder}; "
+            f"give their folder with --images."
         )
     missing = len(files) - len(found)
     boxes = _objects(source, objects, files, classes)
@@ -44,7 +45,7 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
         return Split(
             name,
             tuple(found[i] for i in part),
-            lambda: annotate([found[i] for i in part], [boxes.get(i, ()) for i in part], names),
+            lambda: annotate([files[i] for i in part], [boxes.get(i, ()) for i in part], names),
         )
 
     return Data(
@@ -79,7 +80,8 @@ def _classes(source: Path, categories: list[dict[str, Any]]) -> dict[int, tuple[
     """Category id -> (class, name)."""
     found: dict[int, str] = {}
     for entry in categories:
-        number, name = entry.get("id"), entry.get("name")
+        number: Any = entry.get("id")
+        name = entry.get("name")
         if not _is_int(number) or not isinstance(name, str):
             raise DataError(
                 f"{source}: a category needs an integer 'id' and a text 'name', not {show(entry)}."
@@ -96,7 +98,8 @@ def _files(source: Path, entries: list[dict[str, Any]]) -> dict[int | str, str]:
     """Image id -> file name, by rising id."""
     found: dict[int | str, str] = {}
     for entry in entries:
-        number, name = entry.get("id"), entry.get("file_name")
+        number: Any = entry.get("id")
+        name = entry.get("file_name")
         if not (_is_int(number) or isinstance(number, str)) or not isinstance(name, str):
             raise DataError(
                 f"{source}: an image needs an 'id' and a text 'file_name', not {show(entry)}."
@@ -115,7 +118,7 @@ def _objects(
     files: dict[int | str, str],
     classes: dict[int, tuple[int, str]],
 ) -> dict[int | str, list[Object]]:
-    """Image id -> its objects; objects of images that are not listed are left out, as pycocotools does."""
+    """Image id -> its objects; like pycocotools, passes over those of images that are not listed."""
     found: dict[int | str, list[Object]] = {}
     for i, entry in enumerate(entries):
         image, category, box = (entry.get(key) for key in ("image_id", "category_id", "bbox"))
@@ -143,7 +146,7 @@ def _objects(
 
 
 def _image_folder(source: Path, first: str) -> Path:
-    """Where the images of `source` usually are: beside it, or for `annotations/instances_X.json` in `images/X` or `X`."""
+    """Where images usually are: beside it; for `annotations/instances_X.json` also `images/X`."""
     part = source.stem.removeprefix("instances_")
     up = source.parent.parent
     places = [

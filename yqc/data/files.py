@@ -15,7 +15,7 @@ _SHOWN = 100
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a readable file; names no file can have (NUL, too long) are just not there."""
+    """Whether `path` is a file; a name no file can have (NUL, too long) is just not there."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """All image files in `folder` and the folders in it, sorted by path; links to folders are not followed."""
+    """All image files in `folder` and below, sorted by path; links to folders are not followed."""
     found = [
         Path(where) / name
         for where, _, names in os.walk(folder)
@@ -54,7 +54,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
 
 
 def in_both(train: Sequence[Path], val: Sequence[Path]) -> tuple[Path, ...]:
-    """The images of `val` that are in `train` too: the same file, or a copy of it under the same name."""
+    """The images of `val` that are in `train` too: the same file, or a copy with the same name."""
     by_name: dict[str, list[Path]] = {}
     for path in train:
         by_name.setdefault(path.name, []).append(path)
@@ -69,7 +69,7 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def show(value: object) -> str:
-    """A short form of a value from a file, for an error message; never fails and never grows large."""
+    """A short form of a value from a file, for an error message; never fails, never grows large."""
     try:
         text = reprlib.repr(value)
     except ValueError:  # An integer of thousands of digits has no text.

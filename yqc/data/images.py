@@ -53,7 +53,7 @@ class Unreadable:
 def read_images(
     paths: Sequence[Path], imgsz: tuple[int, int], *, ahead: int = 4
 ) -> Iterator[Placed | Unreadable]:
-    """Read, letterbox and yield images in the order of `paths`; at most `ahead` lie ready in memory.
+    """Read, letterbox and yield images in the order of `paths`; at most `ahead` lie in memory.
 
     Args:
         paths: image files.
@@ -93,8 +93,8 @@ def _read(item: tuple[int, Path], imgsz: tuple[int, int]) -> Placed | Unreadable
 class CalibrationImages:
     """Images of a split for calibration: iterate as often as needed, each time they are read anew.
 
-    Yields float32 [1, 3, H, W] in 0..1, RGB, letterboxed. The choice and its order depend on the split and `seed`
-    only. An unreadable image is replaced by the next one.
+    Yields float32 [1, 3, H, W] in 0..1, RGB, letterboxed. The choice and its order depend on the
+    split and `seed` only. An unreadable image is replaced by the next one.
     """
 
     split: Split
@@ -146,7 +146,7 @@ class CalibrationImages:
 def calibration_images(
     split: Split, imgsz: tuple[int, int], count: int = 128, seed: int = 0
 ) -> CalibrationImages:
-    """A seeded choice of `count` images of `split` (all, if it has fewer), ready for a model of input `imgsz`.
+    """A seeded choice of `count` images of `split` (all, if it has fewer) at `imgsz` (height, width).
 
     Raises:
         DataError: the split has fewer images than calibration needs.

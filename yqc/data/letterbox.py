@@ -2,8 +2,8 @@
 
     scale = min(W / w, H / h)      x' = x * scale + dx,   dx = (W - round(w * scale)) // 2
 
-Bilinear, enlarging small images too; what is left over is grey (114). The EXIF orientation is not applied: an image
-is what `PIL.Image.open(path).convert("RGB")` gives, and boxes are in those pixels.
+Bilinear, enlarging small images too; what is left over is grey (114). The EXIF orientation is not
+applied: an image is what `PIL.Image.open(path).convert("RGB")` gives, boxes are in those pixels.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ def load_data(spec: Path, *, images: Path | None = None) -> Data:
     """Read a YOLO data YAML, a COCO instances JSON or a folder of images.
 
     Args:
-        spec: the `.yaml`, the `.json` or the folder. A JSON or a folder alone is cut in two: its first half is
-            for calibration, its second for evaluation.
+        spec: the `.yaml`, the `.json` or the folder. A JSON or a folder alone is cut in two: its
+            first half is for calibration, its second for evaluation.
         images: where the images of a JSON are, if not beside it.
 
     Raises:

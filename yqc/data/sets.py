@@ -1,4 +1,4 @@
-"""What a data set is to yqc: images in two halves, and COCO-style annotations that are made when asked for."""
+"""What a data set is to yqc: images in two halves, and COCO annotations made when asked for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,8 +50,8 @@ class CategoryEntry(TypedDict):
 class Annotations(TypedDict):
     """COCO instances (Lin et al. 2014) with ids of yqc's own, whatever the source numbered them.
 
-    The image at position i of `Split.images` has the id i + 1, class c the category id c + 1, and objects count
-    from 1: pycocotools takes an object with the id 0 for a missing one.
+    The image at position i of `Split.images` has the id i + 1, class c the category id c + 1, and
+    objects count from 1: pycocotools takes an object with the id 0 for a missing one.
     """
 
     images: list[ImageEntry]
@@ -60,12 +60,12 @@ class Annotations(TypedDict):
 
 
 def annotate(
-    files: Sequence[Path], objects: Sequence[Sequence[Object]], names: Sequence[str]
+    files: Sequence[str], objects: Sequence[Sequence[Object]], names: Sequence[str]
 ) -> Annotations:
     """Annotations of `files`, given the objects in each of them."""
     flat = [(image, thing) for image, things in enumerate(objects, 1) for thing in things]
     return {
-        "images": [{"id": i, "file_name": path.name} for i, path in enumerate(files, 1)],
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(files, 1)],
         "annotations": [
             {
                 "id": i,

@@ -1,4 +1,4 @@
-"""Reading a YOLO data set: a YAML file that names folders of images, and a text file of boxes for each image."""
+"""Reading a YOLO data set: a YAML that names folders of images, and a label file for each image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +28,10 @@ _Label = tuple[int, list[float]]
 def load_yolo(source: Path) -> Data:
     """Read a data YAML with `path`, `train`, `val` and `names`.
 
-    `path` is relative to the YAML file and may be absent; `train` and `val` are a folder, a `.txt` list of images, or
-    a list of such; the labels of `.../images/a/b.jpg` are in `.../labels/a/b.txt`. The labels of `val` are read at
-    once, so that a bad one is found before any long work; those of `train` when somebody asks for them.
+    `path` is relative to the YAML file and may be absent; `train` and `val` are a folder, a `.txt`
+    list of images, or a list of such; the labels of `images/a/b.jpg` are in `labels/a/b.txt`. The
+    labels of `val` are read at once, so that a bad one is found before any long work; those of
+    `train` when somebody asks for them.
 
     Raises:
         DataError: the YAML or a label is malformed, or `val` has no images or no labels.
@@ -43,7 +44,8 @@ def load_yolo(source: Path) -> Data:
         raise DataError(f"'val' of {source} holds no images.")
     if not any(is_file(label_file(path)) for path in val):
         raise DataError(
-            f"no image of 'val' of {source} has a label file; the first should be {label_file(val[0])}."
+            f"no image of 'val' of {source} has a label file; "
+            f"the first should be {label_file(val[0])}."
         )
     labels = _labels(val, names)
     train, absent = _train(source, top, root)
@@ -71,7 +73,7 @@ def _annotations(
     images: Sequence[Path], labels: Sequence[list[_Label]], names: Sequence[str]
 ) -> Annotations:
     objects = [_in_pixels(path, boxes) for path, boxes in zip(images, labels, strict=True)]
-    return annotate(images, objects, names)
+    return annotate([path.name for path in images], objects, names)
 
 
 def _in_pixels(image: Path, labels: list[_Label]) -> list[Object]:

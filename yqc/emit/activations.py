@@ -6,24 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from yqc.emit.emitter import Emitter, Operand
+from yqc.emit.emitter import Constant, Emitter, Operand
 from yqc.emit.table import lowering
 
-ERF_OPSET = 20
+GELU_OPSET = 20
 """From here on ONNX has Gelu."""
 
 
-@lowering(nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, torch.dropout)
-@lowering("contiguous", "clone", "detach", "cpu", "cuda", torch.clone)
-def same(e: Emitter, node: fx.Node, x: fx.Node, *_: object, **__: object) -> fx.Node:
-    """Pass a value through: dropout at inference, memory formats, copies."""
-    if getattr(_module(e, node), "training", False) or __.get("training") is True:
-        e.refuse("it is in training mode; call eval() before tracing")
+@lowering(nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d)
+def dropout(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    p: float = 0.5,  # noqa: ARG001  # nothing is dropped at inference
+    training: bool = False,
+    inplace: bool = False,  # noqa: ARG001  # there is no place to write to in ONNX
+) -> fx.Node:
+    if training:
+        e.refuse("it is in training mode; call eval() on the model")
     return x
-
-
-def _module(e: Emitter, node: fx.Node) -> nn.Module | None:
-    return e.gm.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 @lowering(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid")
@@ -41,18 +42,7 @@ def relu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # n
     return e.op("Relu", x)
 
 
-@lowering(nn.ReLU6, F.relu6)
-def relu6(e: Emitter, node: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
-    return _clip(e, node, x, 0.0, 6.0)
-
-
-@lowering(nn.Hardtanh)
-def hardtanh_module(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-    module = e.module(node, nn.Hardtanh)
-    return _clip(e, node, x, module.min_val, module.max_val)
-
-
-@lowering(F.hardtanh)
+@lowering(nn.Hardtanh, F.hardtanh)
 def hardtanh(
     e: Emitter,
     node: fx.Node,
@@ -61,20 +51,16 @@ def hardtanh(
     max_val: float = 1.0,
     inplace: bool = False,  # noqa: ARG001
 ) -> str:
-    return _clip(e, node, x, min_val, max_val)
-
-
-def _clip(e: Emitter, node: fx.Node, x: fx.Node, low: float, high: float) -> str:
     dtype = e.spec(node).dtype
-    return e.op("Clip", x, e.scalar(low, dtype), e.scalar(high, dtype))
+    return e.op("Clip", x, e.scalar(min_val, dtype), e.scalar(max_val, dtype))
 
 
-@lowering(nn.LeakyReLU)
-def leaky_relu_module(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-    return e.op("LeakyRelu", x, alpha=float(e.module(node, nn.LeakyReLU).negative_slope))
+@lowering(nn.ReLU6, F.relu6)
+def relu6(e: Emitter, node: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+    return hardtanh(e, node, x, 0.0, 6.0)
 
 
-@lowering(F.leaky_relu)
+@lowering(nn.LeakyReLU, F.leaky_relu)
 def leaky_relu(
     e: Emitter,
     _: fx.Node,
@@ -100,15 +86,10 @@ def mish(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # n
     return e.op("Mul", x, e.op("Tanh", e.op("Softplus", x)))
 
 
-@lowering(nn.GELU)
-def gelu_module(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-    return gelu(e, node, x, approximate=e.module(node, nn.GELU).approximate)
-
-
-@lowering(F.gelu)
+@lowering(nn.GELU, F.gelu)
 def gelu(e: Emitter, node: fx.Node, x: fx.Node, approximate: str = "none") -> str:
     """Lower GELU: x * (1 + erf(x / sqrt 2)) / 2, or its tanh form (Hendrycks and Gimpel 2016)."""
-    if e.opset >= ERF_OPSET:
+    if e.opset >= GELU_OPSET:
         return e.op("Gelu", x, approximate=approximate)
     dtype = e.spec(node).dtype
 
@@ -123,12 +104,7 @@ def gelu(e: Emitter, node: fx.Node, x: fx.Node, approximate: str = "none") -> st
     return e.op("Mul", times(x, 0.5), e.op("Add", bell, e.scalar(1.0, dtype)))
 
 
-@lowering(nn.ELU)
-def elu_module(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-    return e.op("Elu", x, alpha=float(e.module(node, nn.ELU).alpha))
-
-
-@lowering(F.elu)
+@lowering(nn.ELU, F.elu)
 def elu(
     e: Emitter,
     _: fx.Node,
@@ -139,12 +115,14 @@ def elu(
     return e.op("Elu", x, alpha=float(alpha))
 
 
-@lowering(nn.PReLU)
-def prelu(e: Emitter, node: fx.Node, x: fx.Node) -> str:
+@lowering(nn.PReLU, F.prelu, torch.prelu)
+def prelu(e: Emitter, _: fx.Node, x: fx.Node, weight: Operand) -> str:
     """Lower PReLU: one slope for all channels, or one a channel (axis 1)."""
-    slope = e.module(node, nn.PReLU).weight
     trailing = len(e.shape(x)) - 2
-    return e.op("PRelu", x, e.tensor(slope.reshape(-1, *[1] * trailing), f"{node.target}.weight"))
+    if constant := e.constant(weight):
+        shape = (-1, *[1] * trailing)
+        return e.op("PRelu", x, Constant(constant.value.reshape(shape), constant.name))
+    return e.op("PRelu", x, e.op("Unsqueeze", weight, list(range(1, 1 + trailing))))
 
 
 @lowering(nn.Tanh, torch.tanh, F.tanh, "tanh")
@@ -152,30 +130,28 @@ def tanh(e: Emitter, _: fx.Node, x: fx.Node) -> str:
     return e.op("Tanh", x)
 
 
-@lowering(nn.Softplus)
-def softplus(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-    module = e.module(node, nn.Softplus)
-    if module.beta != 1:
+@lowering(nn.Softplus, F.softplus)
+def softplus(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    beta: float = 1.0,
+    threshold: float = 20.0,  # noqa: ARG001  # where PyTorch's result is x in float32 anyway
+) -> str:
+    if beta != 1:
         e.refuse("only beta=1 has an ONNX form")
     return e.op("Softplus", x)
 
 
-@lowering(nn.Softmax)
-def softmax_module(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-    dim = e.module(node, nn.Softmax).dim
-    if dim is None:
-        e.refuse("give its dim")
-    return e.op("Softmax", x, axis=e.axis(x, dim))
-
-
-@lowering(torch.softmax, F.softmax, "softmax")
+@lowering(nn.Softmax, torch.softmax, F.softmax, "softmax")
 def softmax(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    dim: int,
+    dim: int | None = None,
     _stacklevel: int = 3,
-    dtype: torch.dtype | None = None,  # noqa: ARG001  # seen in the node's own dtype
+    dtype: torch.dtype | None = None,  # noqa: ARG001  # it is the node's own dtype
 ) -> str:
-    x32 = e.cast(x, e.spec(x).dtype, e.spec(node).dtype)
-    return e.op("Softmax", x32, axis=e.axis(x, dim))
+    if dim is None:
+        e.refuse("give its dim")
+    return e.op("Softmax", e.number(x, e.spec(node).dtype), axis=e.axis(x, dim))

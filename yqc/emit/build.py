@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import onnx
 import torch
 from onnx import TensorProto, helper
-from torch import fx
+from torch import Tensor, fx
 
-from yqc.emit.emitter import Emitter, OpsetNeededError
+from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
 from yqc.emit.table import find
 from yqc.emit.tensors import DTYPES
 from yqc.errors import EmitError, LoweringError
@@ -90,18 +90,34 @@ def _lower(e: Emitter, node: fx.Node) -> None:
     if node.op == "get_attr":
         path, _, name = str(node.target).rpartition(".")
         tensor = getattr(e.gm.get_submodule(path), name)
-        e.values[node] = e.tensor(tensor, str(node.target))
+        e.values[node] = Constant(tensor, str(node.target))
         return
     lower = find(e.gm, node)
     since = len(e.nodes)
-    try:
-        bound = inspect.signature(lower).bind(e, node, *node.args, **node.kwargs)
-    except TypeError as error:
-        e.refuse(f"its lowering takes no such arguments ({error})")
+    bound = _arguments(e, node, inspect.signature(lower))
     e.bind(node, lower(*bound.args, **bound.kwargs), since)
     if node.args and isinstance(node.args[0], fx.Node) and _in_place(e, node):
         # Whoever reads the input from here on reads what was written over it.
         e.values[node.args[0]] = e.values[node]
+
+
+def _arguments(e: Emitter, node: fx.Node, signature: inspect.Signature) -> inspect.BoundArguments:
+    """Bind the arguments of a node, and what its module holds under a parameter's name."""
+    kwargs = dict(node.kwargs)
+    first = [kwargs.pop(name) for name in ("input", "self") if name in kwargs]
+    try:
+        bound = signature.bind(e, node, *first, *node.args, **kwargs)
+    except TypeError as error:
+        e.refuse(f"its lowering does not take these arguments: {error}")
+    if node.op == "call_module":
+        module = e.gm.get_submodule(str(node.target))
+        for name in signature.parameters:
+            if name not in bound.arguments and hasattr(module, name):
+                value = getattr(module, name)
+                if isinstance(value, Tensor):
+                    value = Constant(value, f"{node.target}.{name}")
+                bound.arguments[name] = value
+    return bound
 
 
 def _in_place(e: Emitter, node: fx.Node) -> bool:

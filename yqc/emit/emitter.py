@@ -1,6 +1,7 @@
 """The emitter: what a lowering reads the fx graph with, and writes ONNX nodes and tensors with."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn, TypeAlias, TypeVar
 
 import onnx
@@ -15,7 +16,20 @@ from yqc.graph import TensorSpec
 
 M = TypeVar("M", bound=nn.Module)
 
-Operand: TypeAlias = fx.Node | str | Tensor | Sequence[int] | None
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor of the graph: a parameter, a buffer, a vector of the decode. Stored when used."""
+
+    value: Tensor
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+
+Operand: TypeAlias = fx.Node | str | Constant | Tensor | Sequence[int] | None
 """An input of an ONNX node: an fx node (its value), a value's name, a constant, or nothing."""
 Attribute: TypeAlias = int | float | str | Sequence[int] | Sequence[float] | None
 
@@ -43,7 +57,7 @@ class Emitter:
         self.dynamic = dynamic
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
-        self.values: dict[fx.Node, str | tuple[str, ...]] = {}
+        self.values: dict[fx.Node, str | Constant | tuple[str, ...]] = {}
         self.renamed: dict[str, str] = {}
         self._node: fx.Node = next(iter(gm.graph.nodes))
         self._taken = {*taken, *(node.name for node in gm.graph.nodes)}
@@ -67,9 +81,9 @@ class Emitter:
             return tuple(item for item in value if isinstance(item, TensorSpec))
         return (self.spec(node),)
 
-    def shape(self, node: fx.Node) -> tuple[int, ...]:
-        """Return the shape of the tensor that an fx node computes."""
-        return self.spec(node).shape
+    def shape(self, node: fx.Node | Constant) -> tuple[int, ...]:
+        """Return the shape of the tensor that an fx node computes, or of a constant."""
+        return node.shape if isinstance(node, Constant) else self.spec(node).shape
 
     def axis(self, node: fx.Node, dim: int) -> int:
         """Return a dimension of an fx node's tensor as a number from 0."""
@@ -82,16 +96,34 @@ class Emitter:
             raise TypeError(f"{node.name} calls {type(module).__name__}, not {kind.__name__}")
         return module
 
+    def constant(self, operand: Operand) -> Constant | None:
+        """Return the tensor behind an operand if the graph holds it, or None if it is computed."""
+        if isinstance(operand, fx.Node):
+            value = self.values[operand]
+            return value if isinstance(value, Constant) else None
+        return operand if isinstance(operand, Constant) else None
+
     def value(self, operand: Operand) -> str:
         """Return the name of the ONNX value of an operand; `""` for an absent one."""
         if isinstance(operand, fx.Node):
             value = self.values[operand]
-            return value if isinstance(value, str) else value[0]
+            if isinstance(value, tuple):
+                self.refuse(f"its input {operand.name} is several tensors")
+            return self.value(value)
         if isinstance(operand, str):
             return operand
         if operand is None:
             return ""
+        if isinstance(operand, Constant):
+            return self.tensor(operand.value, operand.name)
         return self.tensor(operand if isinstance(operand, Tensor) else torch.tensor(list(operand)))
+
+    def items(self, operands: fx.Node | Sequence[fx.Node]) -> list[fx.Node | str]:
+        """List the tensors of a list of nodes, or of one node that computes several."""
+        if not isinstance(operands, fx.Node):
+            return list(operands)
+        value = self.values[operands]
+        return list(value) if isinstance(value, tuple) else [operands]
 
     def refuse(self, why: str) -> NoReturn:
         """Give up on the node being lowered.
@@ -152,11 +184,6 @@ class Emitter:
             self.tensors[key] = tensor
         return self.tensors[key].name
 
-    def parameter(self, node: fx.Node, name: str) -> str | None:
-        """Store a parameter or buffer of the module that a node calls; None if it has none."""
-        value = getattr(self.gm.get_submodule(str(node.target)), name)
-        return None if value is None else self.tensor(value, f"{node.target}.{name}")
-
     def scalar(self, value: float, dtype: torch.dtype = torch.float32) -> str:
         """Store one number and return the name of its value."""
         return self.tensor(torch.tensor(value, dtype=dtype))
@@ -186,6 +213,11 @@ class Emitter:
     def begin(self, node: fx.Node) -> None:
         """Turn to the next fx node."""
         self._node = node
+
+    def name(self, value: str, node: fx.Node) -> None:
+        """Call a value after an fx node, unless it has a name of its own already."""
+        if all(tensor.name != value for tensor in self.tensors.values()):
+            self.renamed.setdefault(value, node.name)
 
     def bind(self, node: fx.Node, lowered: fx.Node | str | Sequence[str], since: int) -> None:
         """Record what a node was lowered to, and name what it made after it.

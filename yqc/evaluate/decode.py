@@ -38,54 +38,55 @@ class Boxes:
 
     def above(self, score: float) -> "Boxes":
         """Those with at least this score."""
-        return self._take(self.scores >= score)
+        return self.take(self.scores >= score)
 
-    def _take(self, which: NDArray[np.bool_] | Indices) -> "Boxes":
+    def take(self, which: NDArray[np.bool_] | Indices) -> "Boxes":
+        """Those that a mask or a list of indices selects."""
         return Boxes(self.xyxy[which], self.scores[which], self.classes[which])
 
 
-def layout_of(output: Floats, nc: int | None = None) -> Layout:
-    """Tell the layout of one image's output by its shape, and where that leaves a doubt by its numbers.
+@dataclass(frozen=True)
+class Head:
+    """What the shape of an output tells about the detector."""
+
+    layout: Layout
+    nc: int | None
+    """How many classes it scores; an end-to-end output does not tell."""
+
+
+def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None) -> Head:
+    """Tell the layout of an output by its shape, and where that leaves a doubt by its numbers.
 
     Args:
-        output: the output for one image, without the batch axis.
+        output: the model's output for one image, [1, ...].
+        layout: the layout, if it is known.
         nc: the number of classes, if the file tells it.
 
     Raises:
-        CheckpointError: it is none of the three.
+        CheckpointError: the output is of none of the three layouts, or not of the known one.
     """
-    shape = output.shape
-    if len(shape) == 2 and shape[0]:  # noqa: PLR2004
-        rows, columns = shape
-        if columns == _ROW and rows <= _END2END_ROWS and _looks_final(output):
-            return "end2end"
-        by_rows, by_columns = rows == _CORNERS + (nc or 0), columns == _OBJECTNESS + (nc or 0)
-        if by_rows != by_columns:
-            return "yolov8" if by_rows else "yolov5"
-        if _CORNERS < rows < columns:
-            return "yolov8"
-        if columns > _OBJECTNESS:
-            return "yolov5"
+    rows, columns = output.shape[1:] if output.ndim == 3 else (0, 0)  # noqa: PLR2004
+    match layout or _told(output, rows, columns, nc or 0):
+        case "yolov8" if rows > _CORNERS:
+            return Head("yolov8", rows - _CORNERS)
+        case "yolov5" if columns > _OBJECTNESS:
+            return Head("yolov5", columns - _OBJECTNESS)
+        case "end2end" if columns == _ROW:
+            return Head("end2end", nc)
     raise CheckpointError(
-        f"its output of shape {list(shape)} for an image is not that of a decoded YOLO detector: "
-        f"[4+classes, anchors], [anchors, 5+classes] or [detections, 6]."
+        f"its output of shape {list(output.shape)} is not that of a decoded "
+        f"{layout or 'YOLO'} detector: [N, 4+classes, anchors], [N, anchors, 5+classes] "
+        f"or [N, detections, 6] for a head that is end-to-end."
     )
 
 
-def classes_of(shape: tuple[int, ...], layout: Layout) -> int | None:
-    """How many classes an output of this shape for one image scores; an end-to-end one does not tell.
-
-    Raises:
-        CheckpointError: the shape does not fit the layout.
-    """
-    rows, columns = shape if len(shape) == 2 else (0, 0)  # noqa: PLR2004
-    if layout == "yolov8" and rows > _CORNERS:
-        return rows - _CORNERS
-    if layout == "yolov5" and columns > _OBJECTNESS:
-        return columns - _OBJECTNESS
-    if layout == "end2end" and columns == _ROW:
-        return None
-    raise CheckpointError(f"its output of shape {list(shape)} for an image is not of the {layout} layout.")
+def _told(output: Floats, rows: int, columns: int, nc: int) -> Layout:
+    if columns == _ROW and rows <= _END2END_ROWS and _looks_final(output[0]):
+        return "end2end"
+    by_rows, by_columns = rows == _CORNERS + nc, columns == _OBJECTNESS + nc
+    if by_rows != by_columns:
+        return "yolov8" if by_rows else "yolov5"
+    return "yolov8" if rows < columns else "yolov5"
 
 
 def detections(
@@ -93,15 +94,15 @@ def detections(
 ) -> Boxes:
     """The boxes that an output for one image stands for, at most `top`, by falling score.
 
-    A box counts once for each class whose score is above `conf` (multi-label); boxes of one class suppress each
-    other (`nms`); an end-to-end output is taken as it is. Scores that are no number and boxes that are not finite
-    are no detections.
+    A box counts once for each class whose score is above `conf` (multi-label); boxes of one class
+    suppress each other (`nms`); an end-to-end output is taken as it is. Scores that are no number
+    and boxes that are not finite are no detections.
     """
     if layout == "end2end":
         boxes = _finite(_final(output, conf))
-        return boxes._take(np.argsort(-boxes.scores, kind="stable")[:top])  # noqa: SLF001
+        return boxes.take(np.argsort(-boxes.scores, kind="stable")[:top])
     boxes = _finite(_yolov8(output, conf) if layout == "yolov8" else _yolov5(output, conf))
-    return boxes._take(nms(boxes.xyxy, boxes.scores, boxes.classes, iou=iou, top=top))  # noqa: SLF001
+    return boxes.take(nms(boxes.xyxy, boxes.scores, boxes.classes, iou=iou, top=top))
 
 
 def _looks_final(output: Floats) -> bool:
@@ -134,4 +135,4 @@ def _corners(xywh: Floats) -> Floats:
 
 def _finite(boxes: Boxes) -> Boxes:
     fine = np.isfinite(boxes.xyxy).all(1) & np.isfinite(boxes.scores)
-    return boxes if fine.all() else boxes._take(fine)  # noqa: SLF001
+    return boxes if fine.all() else boxes.take(fine)

@@ -1,12 +1,12 @@
-"""Class-aware greedy non-maximum suppression, a block at a time, with exactly the plain algorithm's result.
+"""Class-aware greedy non-maximum suppression, a block at a time, with the plain algorithm's result.
 
-Plain: take the boxes by falling score; keep one unless a kept one of its class overlaps it by more than the limit.
-Here a block of candidates is first thinned by the boxes kept so far, then within itself:
+Plain: take the boxes by falling score; keep one unless a kept one of its class overlaps it by more
+than the limit. Here a block of candidates is thinned by the boxes kept so far, then by itself:
 
     keep = all;  repeat  keep[j] = not any(keep[i] and clash[i, j] for i < j)  until nothing changes
 
-The value at j depends on smaller i only, so this has one fixed point, the greedy choice. It ends at the block in which
-enough boxes are kept, mostly long before the last candidate.
+The value at j depends on smaller i only, so this has one fixed point, the greedy choice. It ends at
+the block in which enough boxes are kept, mostly long before the last candidate.
 """
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 CANDIDATES = 30000
 """So many candidates, the best by score, enter suppression at all."""
@@ -63,31 +64,30 @@ def falling(scores: Floats, limit: int) -> Indices:
     return np.argsort(-scores, kind="stable")
 
 
-def _clash(
-    boxes: Floats, classes: Indices, first: Indices, second: Indices, iou: float
-) -> NDArray[np.bool_]:
+def _clash(boxes: Floats, classes: Indices, first: Indices, second: Indices, iou: float) -> Mask:
     """[first, second]: whether two boxes have one class and overlap by more than `iou`."""
-    clash = classes[first][:, None] == classes[second][None, :]
+    clash: Mask = classes[first][:, None] == classes[second][None, :]
     i, j = np.nonzero(clash)  # Few pairs share a class: only their overlap is computed.
     clash[i, j] = _overlap(boxes[first[i]], boxes[second[j]], iou)
     return clash
 
 
-def _overlap(a: Floats, b: Floats, iou: float) -> NDArray[np.bool_]:
+def _overlap(a: Floats, b: Floats, iou: float) -> Mask:
     width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
     height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
     shared = np.maximum(width, 0) * np.maximum(height, 0)
-    return shared > iou * (_area(a) + _area(b) - shared)
+    clash: Mask = shared > iou * (_area(a) + _area(b) - shared)
+    return clash
 
 
 def _area(boxes: Floats) -> Floats:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _settle(clash: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    keep = np.ones(len(clash), np.bool_)
+def _settle(clash: Mask) -> Mask:
+    keep: Mask = np.ones(len(clash), np.bool_)
     while True:
-        after = ~clash[keep].any(0)
-        if (after == keep).all():
+        after: Mask = ~clash[keep].any(0)
+        if np.array_equal(after, keep):
             return keep
         keep = after

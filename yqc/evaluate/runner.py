@@ -1,4 +1,4 @@
-"""What runs a detector: an ONNX file under onnxruntime, or any PyTorch module such as an fx graph."""
+"""What runs a detector: an ONNX file under onnxruntime, or a PyTorch module such as an fx graph."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ from yqc.errors import CheckpointError
 from yqc.evaluate.nms import Floats
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_IMAGE_RANK, _CHANNELS = 4, 3
+_IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, 3, 3
 
 
 class Runner(Protocol):
@@ -39,7 +39,7 @@ class TorchModel:
 
 
 class OnnxModel:
-    """A `Runner` of an ONNX file with one image input, float32 or float16, of fixed or free batch and size.
+    """A `Runner` of an ONNX file with one image input: float32 or float16, batch and size fixed or free.
 
     A fixed batch of more than one is filled with copies of the image.
 
@@ -58,19 +58,29 @@ class OnnxModel:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = ort.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as e:
             raise CheckpointError(f"onnxruntime cannot open {path}: {_line(e)}.") from e
         inputs = self._session.get_inputs()
         shape = inputs[0].shape if len(inputs) == 1 else []
-        if len(shape) != _IMAGE_RANK or shape[1] not in (_CHANNELS, None) or inputs[0].type not in _TYPES:
+        if (
+            len(shape) != _IMAGE_RANK
+            or shape[1] not in (_CHANNELS, None)
+            or inputs[0].type not in _TYPES
+        ):
             wanted = "one float32 or float16 input [N, 3, H, W]"
             found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs)
-            raise CheckpointError(f"{path} is no YOLO detector: it should have {wanted}, but has {found}.")
+            raise CheckpointError(
+                f"{path} is no YOLO detector: it should have {wanted}, but has {found}."
+            )
         self._input, self._dtype = inputs[0].name, _TYPES[inputs[0].type]
-        self._output = self._session.get_outputs()[0].name
+        output = self._session.get_outputs()[0]
+        if output.type not in _TYPES or len(output.shape) not in (0, _OUTPUT_RANK):
+            raise CheckpointError(
+                f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "
+                f"but it is {output.name}: {output.type}{output.shape}."
+            )
+        self._output = output.name
         self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
         self.batch = batch

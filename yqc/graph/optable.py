@@ -18,10 +18,7 @@ from yqc.errors import CheckpointError, OutputError
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {}
 METHODS = frozenset(
-    "add sub mul div pow exp neg sqrt sigmoid softmax relu clamp view reshape flatten unflatten "
-    "permute transpose contiguous unsqueeze squeeze mean sum amax max min topk gather expand "
-    "repeat chunk split to float int long type matmul bmm remainder floor size abs clone "
-    "detach tanh silu argmax sort index_select masked_fill type_as expand_as t".split()
+    ["add", "sub", "mul", "div", "pow", "exp", "neg", "sqrt", "sigmoid", "softmax", "relu", "clamp", "view", "reshape", "flatten", "unflatten", "permute", "transpose", "contiguous", "unsqueeze", "squeeze", "mean", "sum", "amax", "max", "min", "topk", "gather", "expand", "repeat", "chunk", "split", "to", "float", "int", "long", "type", "matmul", "bmm", "remainder", "floor", "size", "abs", "clone", "detach", "tanh", "silu", "argmax", "sort", "index_select", "masked_fill", "type_as", "expand_as", "t"]
 )
 
 _OPERATOR = "add sub mul truediv floordiv mod pow neg matmul getitem gt lt ge le eq and_ or_ invert"

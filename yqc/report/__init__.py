@@ -4,12 +4,12 @@ Nothing here imports torch or ONNX.
 """
 
 from yqc.report.contract import to_json
+from yqc.report.environment import Environment
 from yqc.report.layout import make_console
 from yqc.report.parts import (
     Accuracy,
     Agreement,
     Compute,
-    Environment,
     Latency,
     Layer,
     ModelInput,

@@ -98,15 +98,9 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}es" if noun.endswith("s") else f"{count} {noun}s"
 
 
-def enumeration(names: tuple[str, ...], most: int) -> str:
-    """Print the first names, and how many more there are."""
-    shown = ", ".join(clean(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
 def pipeline_steps(text: str) -> list[str]:
     """Split pipeline text after the commas that stand outside braces, for wrapping it there."""
-    return re.findall(r"(?:[^,{]|\{[^}]*\}?)+,?|,", clean(text)) or [""]
+    return re.findall(r"(?:[^,{]|\{[^}]*\}?)+,?|,", text)
 
 
 def _unit(count: int) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from os import environ
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.segment import Segment
@@ -23,6 +24,8 @@ NAME = 8
 """Least width of the names that stand before words."""
 LABEL = 20
 """Least width of the first column of the tables that stand under each other on a page."""
+FIGURE = 8
+"""Least width of their columns of figures."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -49,23 +52,23 @@ def say(text: str, style: Style | str = "") -> Text:
     return Text(clean(text), style=style, overflow="fold")
 
 
-def columns(*heads: str | Text, left: int = 1, label: int = 0) -> Table:
-    """Make a table: the first `left` columns hold words, the others figures.
+def columns(*heads: str, words: int = 1, label: int = 0, figure: int = 0) -> Table:
+    """Make a table: the first columns hold words, as many as `words` says, the others figures.
 
-    Words are folded where a line would get too long, figures never; the first column is at least
-    `label` wide.
+    Words are folded where a line would get too long, figures never. The first column is at least
+    `label` wide, columns of figures at least `figure`.
     """
     table = Table(
         box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style=HEAD
     )
     for index, head in enumerate(heads):
-        words = index < left
+        figures = index >= words
         table.add_column(
-            say(head) if isinstance(head, str) else head,
-            justify="left" if words else "right",
-            no_wrap=not words,
+            say(head),
+            justify="right" if figures else "left",
+            no_wrap=figures,
             overflow="fold",
-            min_width=label if index == 0 else None,
+            min_width=figure if figures else label if index == 0 else None,
         )
     return table
 
@@ -106,17 +109,30 @@ class Trimmed:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Pipeline text, broken between passes where one line does not hold it."""
+class Filled:
+    """Pieces of text that are not torn apart: each line gets as many of them as it holds."""
 
-    text: str
+    pieces: Iterable[str]
+    style: Style | str = ""
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """Fill each line with as many steps as it holds."""
-        line = Text()
-        for step in map(say, pipeline_steps(self.text)):
-            if line and line.cell_len + step.cell_len > options.max_width:
+        """Fill line after line."""
+        line = say("", self.style)
+        for piece in self.pieces:
+            word = say(piece)
+            if line and line.cell_len + cell_len(piece.rstrip()) > options.max_width:
                 yield line
-                line = Text(overflow="fold")
-            line.append_text(step)
+                line = say("", self.style)
+            line.append_text(word)
         yield line
+
+
+def steps(pipeline: str) -> RenderableType:
+    """Pipeline text, broken between passes where one line does not hold it."""
+    return Filled(pipeline_steps(pipeline))
+
+
+def listing(words: Iterable[str], style: Style | str = "") -> RenderableType:
+    """Words with commas between them."""
+    *most, last = list(words) or [""]
+    return Filled([*(f"{word}, " for word in most), last], style)

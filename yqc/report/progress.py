@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from yqc.report.human import clean, clock
 from yqc.report.layout import QUIET, make_console, say
 
 _CALM_SECONDS = 2.0
-"""Plain lines between the first and the last of a task are at least this far apart."""
+"""Plain lines that could be left out are at least this far apart."""
 
 
 def make_progress(*, quiet: bool = False) -> Progress:
@@ -31,60 +31,66 @@ def make_progress(*, quiet: bool = False) -> Progress:
     return Lines(sys.stderr)
 
 
-@dataclass
 class Lines:
-    """Progress as plain lines: at the start, at quarters if they take long, and at the end."""
+    """Progress as plain lines: at the start, at quarters, and at the end.
 
-    stream: TextIO
-    now: Callable[[], float] = time.monotonic
+    Only the start and the end of an outermost task are always told; a line about anything between
+    them, tasks within tasks included, comes when the last one is a few seconds old.
+    """
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._now = now
+        self._lock = threading.Lock()
+        self._open = 0
+        self._told = -_CALM_SECONDS
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
         """Start a task of `total` steps; the context's value advances it by n steps."""
-        counter = _Counter(self, clean(label), max(0, total), self.now())
-        self.note(f"{label}: 0 of {counter.total}")
-        yield counter.advance
+        count = _Count(label, total, started=self._now(), outermost=self._open == 0)
+        self._open += 1
+        self._tell(count, f"0 of {total}", always=count.outermost)
+        try:
+            yield lambda steps: self._advance(count, steps)
+        finally:
+            self._open -= 1
 
     def note(self, message: str) -> None:
         """Write one line."""
-        self.stream.write(clean(message) + "\n")
-        self.stream.flush()
+        self._stream.write(clean(message) + "\n")
+        self._stream.flush()
+
+    def _advance(self, count: "_Count", steps: int) -> None:
+        """Count steps, from any thread, and tell of a quarter that is passed."""
+        with self._lock:
+            before, count.done = count.done, min(count.total, count.done + steps)
+            if 4 * count.done // max(1, count.total) == 4 * before // max(1, count.total):
+                return
+            passed = self._now() - count.started
+            how = f"{count.done} of {count.total}, {100 * count.done // count.total} %"
+            if count.done == count.total:
+                self._tell(count, f"{how}, {clock(passed)} in all", always=count.outermost)
+            else:
+                left = passed * (count.total - count.done) / count.done
+                self._tell(count, f"{how}, {clock(passed)} so far, {clock(left)} left")
+
+    def _tell(self, count: "_Count", how: str, *, always: bool = False) -> None:
+        """Write how far a task is, unless a line was written just now."""
+        if always or self._now() - self._told >= _CALM_SECONDS:
+            self._told = self._now()
+            self.note(f"{count.label}: {how}")
 
 
 @dataclass
-class _Counter:
-    """One task of `Lines`; may be advanced from several threads."""
+class _Count:
+    """How far one task is."""
 
-    lines: Lines
     label: str
     total: int
     started: float
+    outermost: bool
     done: int = 0
-    quarter: int = 0
-    shown: float = field(init=False)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.shown = self.started
-
-    def advance(self, steps: int) -> None:
-        """Count steps; write a line when a quarter is passed and the last line is old enough."""
-        with self.lock:
-            if self.done == self.total:
-                return
-            self.done = min(self.total, self.done + steps)
-            quarter, now = 4 * self.done // self.total, self.lines.now()
-            if self.done == self.total:
-                self.write(f"{clock(now - self.started)} in all")
-            elif quarter > self.quarter and now - self.shown >= _CALM_SECONDS:
-                left = (now - self.started) * (self.total - self.done) / self.done
-                self.quarter, self.shown = quarter, now
-                self.write(f"{clock(now - self.started)} so far, {clock(left)} left")
-
-    def write(self, times: str) -> None:
-        """Write how far the task is."""
-        percent = 100 * self.done // self.total
-        self.lines.note(f"{self.label}: {self.done} of {self.total}, {percent} %, {times}")
 
 
 class Bars:
@@ -133,7 +139,7 @@ def _display(console: Console) -> Display:
     """Rich's live display; it leaves stdout alone, which may be a pipe that expects JSON."""
     return Display(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         _Times(),
         console=console,
@@ -142,7 +148,7 @@ def _display(console: Console) -> Display:
     )
 
 
-def _short(label: str, most: int = 26) -> str:
+def _short(label: str, most: int = 24) -> str:
     """A label that leaves room for the bar on a line of 80."""
     shown = clean(label)
-    return shown if len(shown) <= most else shown[: most - 2] + ".."
+    return shown if len(shown) <= most else shown[: most - 2].rstrip() + ".."

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 
 from yqc.report import contract, terminal
+from yqc.report.environment import Environment
 from yqc.report.parts import (
     Accuracy,
     Compute,
-    Environment,
     Latency,
     Layer,
     ModelInput,
@@ -54,7 +54,7 @@ class Report:
         return contract.to_json(contract.read(Report, contract.plain(self)))
 
     @classmethod
-    def from_json(cls, text: str) -> "Report":
+    def from_json(cls, text: str) -> Self:
         """Read what `to_json` printed.
 
         Raises:
@@ -68,8 +68,9 @@ class Report:
         """Show the page: the per-layer table and the files written are asked for apart."""
         yield terminal.heading(self.input, self.pipeline)
         yield ""
-        yield terminal.ledger(self.passes)
-        yield ""
+        if self.passes:
+            yield terminal.ledger(self.passes)
+            yield ""
         yield terminal.size_table(self.size, self.compute)
         yield ""
         yield terminal.accuracy_table(self.accuracy)

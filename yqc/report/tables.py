@@ -4,22 +4,24 @@ import re
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from yqc.report import human
-from yqc.report.layout import HEAD, LABEL, QUIET, Steps, Trimmed, columns, fields, indented, say
+from yqc.report.layout import HEAD, NAME, QUIET, Trimmed, columns, fields, listing, say, steps
 from yqc.report.parts import Skip
 from yqc.report.rows import Bench, EvalResult, ModelSummary, PassHelp, PassListing
 from yqc.report.terminal import score_rows, warnings
 
 _NAMES_SHOWN = 12
-_LIST_ITEM = re.compile(r"\s|[-*] |\d+[.)] ")
+_INDENT = re.compile(r"\s+|\s*([-*]|\d+[.)]) +")
 
 
 def passes_table(listings: Sequence[PassListing]) -> RenderableType:
     """List passes: name, what each does in a line, and which package or file it comes from."""
-    table = columns("pass", "what it does", "from", left=3)
+    table = columns("pass", "what it does", "from", words=3)
     for one in listings:
-        table.add_row(say(one.name), say(_without_name(one.name, one.doc)), say(one.origin, QUIET))
+        table.add_row(say(one.name), _summary(one), say(one.origin, QUIET))
     return Trimmed(table)
 
 
@@ -28,15 +30,15 @@ def pass_help(about: PassHelp) -> RenderableType:
     head = say(about.name, HEAD).append_text(say(f"  from {about.origin}", QUIET))
     facts: list[tuple[str, RenderableType]] = []
     if about.expands_to is not None:
-        facts.append(("runs", Steps(about.expands_to)))
+        facts.append(("runs", steps(about.expands_to)))
     if about.requires:
-        facts.append(("requires", say(", ".join(about.requires))))
+        facts.append(("requires", listing(about.requires)))
     if about.provides:
-        facts.append(("provides", say(", ".join(about.provides))))
+        facts.append(("provides", listing(about.provides)))
     parts = [head, "", *_prose(_without_name(about.name, about.doc))]
     if facts:
         parts += ["", fields(facts)]
-    return Group(*parts, "", _options(about))
+    return Trimmed(Group(*parts, "", _options(about)))
 
 
 def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableType:
@@ -44,38 +46,37 @@ def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableTy
     head = f"{name} rewrites {human.plural(rewrites, 'place')} and skips {len(skips)}"
     if not skips:
         return say(head)
-    table = columns("count", "why", "nodes", left=3)
+    table = columns("count", "why", "nodes", words=3)
     reasons = {why: [one.node for one in skips if one.why == why] for why in _reasons(skips)}
     for why, nodes in reasons.items():
-        table.add_row(f"{len(nodes)}x", say(why), say(", ".join(nodes), QUIET))
+        table.add_row(f"{len(nodes)}x", say(why), listing(nodes, QUIET))
     return Group(say(head), "", Trimmed(table))
 
 
 def inspect_table(model: ModelSummary) -> RenderableType:
-    """Summarise a model file without its graph."""
-    counted = sorted(model.blocks.items(), key=lambda block: (-block[1], block[0]))
-    classes = human.enumeration(model.names, _NAMES_SHOWN)
-    size = f"{human.size(model.bytes)}, sha256 {model.sha256[:12]}"
-    rows = [
+    """Summarise a model file without its graph; lines about which it does not tell are left out."""
+    blocks = sorted(model.blocks.items(), key=lambda block: (-block[1], block[0]))
+    rows: list[tuple[str, RenderableType]] = [
         ("file", model.path),
-        ("", size),
-        ("model", ", ".join(word for word in (model.name, model.family) if word)),
+        ("", say(f"{human.size(model.bytes)}, sha256 {model.sha256[:12]}", QUIET)),
+        ("model", ", ".join(filter(None, (model.name, model.family)))),
         ("task", model.task or ""),
-        ("classes", f"{len(model.names)}: {classes}" if model.names else ""),
+        ("classes", str(len(model.names) or "")),
+        ("", listing(_first(model.names), QUIET) if model.names else ""),
         ("strides", ", ".join(map(str, model.strides))),
         ("trained at", " x ".join(map(str, model.imgsz or ()))),
         ("output", model.output or ""),
         ("parameters", "" if model.params is None else human.amount(model.params)),
         ("MACs", "" if model.macs is None else human.amount(model.macs)),
-        ("blocks", ", ".join(f"{count} {name}" for name, count in counted)),
+        ("blocks", listing(f"{count} {kind}" for kind, count in blocks) if blocks else ""),
     ]
-    page = fields([(name, say(text)) for name, text in rows if text])
+    page = fields(row for row in rows if row[1] != "")
     return Group(page, "", warnings(model.warnings)) if model.warnings else page
 
 
 def eval_table(result: EvalResult) -> RenderableType:
     """Show COCO's six numbers of one file."""
-    table = columns("mAP", "", label=LABEL)
+    table = columns("mAP", "", label=NAME)
     for name, value in score_rows(result.scores):
         table.add_row(name, human.fraction(value))
     on = human.plural(result.images, "image")
@@ -103,16 +104,29 @@ def bench_table(bench: Bench) -> RenderableType:
             human.times(row.ratio),
         )
     runs, threads = human.plural(bench.runs, "run"), human.plural(bench.threads, "thread")
-    return Group(Trimmed(table), say(f"{runs} each, in turn, {threads}, {bench.cpu}", QUIET))
+    how = f"{runs} each, in turn, {threads}, {bench.cpu}"
+    meaning = "ratio: how many times as fast as the first file"
+    return Group(Trimmed(table), say(how, QUIET), say(meaning, QUIET))
+
+
+def _first(names: tuple[str, ...]) -> list[str]:
+    """As many names as fit on two lines or so, and how many more there are."""
+    more = len(names) - _NAMES_SHOWN
+    return [*names[:_NAMES_SHOWN], f"and {more} more"] if more > 0 else list(names)
+
+
+def _summary(one: PassListing) -> Text:
+    """The line about a pass, without its name and the full stop."""
+    return say(_without_name(one.name, one.doc).removesuffix("."))
 
 
 def _options(about: PassHelp) -> RenderableType:
     """The options of a pass as a table."""
     if not about.options:
         return say("no options", QUIET)
-    table = columns("option", "type", "default", "", left=4)
+    table = columns("option", "type", "default", "", words=4)
     for one in about.options:
-        table.add_row(say(one.name), say(one.type, QUIET), say(one.default), say(one.doc))
+        table.add_row(say(one.name), say(one.type, QUIET), say(one.default or '""'), say(one.doc))
     return Trimmed(table)
 
 
@@ -133,13 +147,18 @@ def _prose(doc: str) -> Iterator[RenderableType]:
         if number:
             yield ""
         lines = block.splitlines()
-        if any(_LIST_ITEM.match(line) for line in lines):
+        if any(_INDENT.match(line) for line in lines):
             yield from (_as_written(line) for line in lines)
         else:
             yield say(" ".join(lines))
 
 
 def _as_written(line: str) -> RenderableType:
-    """A line that keeps its indentation, also where it is folded."""
-    text = line.lstrip(" ")
-    return indented(say(text), by=len(line) - len(text))
+    """A line that keeps its indentation and hangs under its list mark where it is folded."""
+    mark = _INDENT.match(line)
+    start = mark.end() if mark else 0
+    table = Table.grid()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(say(line[:start]), say(line[start:]))
+    return table

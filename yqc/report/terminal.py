@@ -3,10 +3,21 @@
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from yqc.report import human
-from yqc.report.layout import ALERT, GOOD, LABEL, QUIET, Steps, Trimmed, columns, fields, say
+from yqc.report.layout import (
+    ALERT,
+    FIGURE,
+    GOOD,
+    LABEL,
+    QUIET,
+    Trimmed,
+    columns,
+    fields,
+    indented,
+    say,
+    steps,
+)
 from yqc.report.parts import (
     Accuracy,
     Compute,
@@ -30,20 +41,18 @@ def heading(model: ModelInput, pipeline: PipelineText) -> RenderableType:
     high, wide = model.imgsz
     about = f"{model.family}, {model.task}, {human.plural(model.nc, 'class')}, {high} x {wide}"
     rows: list[tuple[str, RenderableType]] = [
-        ("model", say(model.path)),
+        ("model", model.path),
         ("", say(about, QUIET)),
-        ("pipeline", Steps(pipeline.text)),
+        ("pipeline", steps(pipeline.text) if pipeline.text else say("no passes", QUIET)),
     ]
     if pipeline.expanded != pipeline.text:
-        rows.append(("runs as", Steps(pipeline.expanded)))
+        rows.append(("runs as", steps(pipeline.expanded)))
     return fields(rows)
 
 
 def ledger(passes: Sequence[PassRecord]) -> RenderableType:
     """Show what each pass did and cost, and where to read why it refused something."""
-    if not passes:
-        return say("no passes: the graph is emitted as it was traced", QUIET)
-    table = columns("#", "pass", "ms", "rewrites", "skips", "nodes", "weights", "max err", left=2)
+    table = columns("#", "pass", "ms", "rewrites", "skips", "nodes", "weights", "max err", words=2)
     for number, one in enumerate(passes, start=1):
         milliseconds = None if one.seconds is None else 1000 * one.seconds
         table.add_row(
@@ -59,12 +68,12 @@ def ledger(passes: Sequence[PassRecord]) -> RenderableType:
         )
     refused = [one for one in passes if one.skips]
     why = [say(f"why {len(one.skips)} skipped: yqc explain {one.name}", QUIET) for one in refused]
-    return Group(Trimmed(table), *why)
+    return Group(Trimmed(table), indented(*why, by=len(str(len(passes))) + 2))
 
 
 def size_table(size: Size, compute: Compute) -> RenderableType:
     """Show the sizes with both ratios: figures in print are against fp16 as often as fp32."""
-    table = columns("size", "before", "after", "ratio", label=LABEL)
+    table = columns("size", "before", "after", "ratio", label=LABEL, figure=FIGURE)
     weights, file = human.size(size.weight_bytes), human.size(size.file_bytes)
     fp32, fp16 = human.size(size.fp32_bytes), human.size(size.fp16_bytes)
     table.add_row("weights vs fp32", fp32, weights, human.times(size.ratio_vs_fp32))
@@ -85,14 +94,14 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
         return fields([("accuracy", "not measured")], LABEL)
     images = human.plural(accuracy.images, "image")
     if accuracy.agreement is not None:
-        table = columns("agreement", "AP50", "mAP", label=LABEL)
+        table = columns("agreement", "AP50", "mAP", label=LABEL, figure=FIGURE)
         agreed = accuracy.agreement
         table.add_row(
             "with the float model", human.fraction(agreed.ap50), human.fraction(agreed.map)
         )
         note = f"on {images} without labels: how alike the two detect, not how well"
         return Group(Trimmed(table), say(note, QUIET))
-    table = columns(f"mAP, {images}", "float", "compiled", "drop", label=LABEL)
+    table = columns(f"mAP, {images}", "float", "compiled", "drop", label=LABEL, figure=FIGURE)
     pairs = zip(score_rows(accuracy.float_), score_rows(accuracy.compiled), strict=True)
     for (name, before), (_, after) in pairs:
         lost = difference(before, after)
@@ -111,7 +120,7 @@ def score_rows(scores: Scores | None) -> list[tuple[str, float | None]]:
 
 def checks(verification: Verification, latency: Latency | None) -> RenderableType:
     """Show whether the file computes what the graph does, and how fast it is."""
-    rows: list[tuple[str, RenderableType]] = [("file vs graph", _verified(verification))]
+    rows = _round_trip(verification)
     if latency is None:
         rows.append(("latency", "not measured"))
     else:
@@ -131,8 +140,11 @@ def warnings(messages: Sequence[str]) -> RenderableType:
 
 
 def layers_table(layers: Sequence[Layer]) -> RenderableType:
-    """Show how each layer is stored, the layers of one part of the model under its name."""
-    table = columns("layer", "how", "shape", "bits", "bytes", "dB", left=2)
+    """Show how each layer is stored, the layers of one part of the model under its name.
+
+    "w/a" is bits of the weights and of the activations, "-" for float.
+    """
+    table = columns("layer", "how", "shape", "w/a", "bytes", "dB", words=2)
     for role in dict.fromkeys(one.role for one in layers):
         table.add_row(say(role or "elsewhere"))
         for one in (one for one in layers if one.role == role):
@@ -150,25 +162,34 @@ def layers_table(layers: Sequence[Layer]) -> RenderableType:
 
 def written_files(files: Sequence[WrittenFile]) -> RenderableType:
     """Name the files that a command left behind, and how big they are."""
-    return fields(
-        [("wrote", say(one.path).append(f"  {human.size(one.bytes)}", QUIET)) for one in files]
-    )
+    names = ["wrote", *([""] * (len(files) - 1))]
+    paths = [say(one.path).append(f"  {human.size(one.bytes)}", QUIET) for one in files]
+    return fields(zip(names, paths, strict=True) if files else [])
 
 
-def _verified(verification: Verification) -> Text:
-    """The round trip in a line, or in two where the runtime's optimisations are to be suspected."""
+def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
+    """One line with the larger errors if all is well; else one for each way to run the file."""
     on, off = verification.optimized, verification.unoptimized
     if verification.within_tolerance is None:
-        return say("not compared")
+        return [("file vs graph", "not compared")]
     if verification.within_tolerance:
-        return say("equal within tolerance: ", GOOD).append(_errors(on), "default")
-    return (
-        say("NOT equal: ", ALERT)
-        .append(f"{_errors(on)} as onnxruntime optimises it\n", "default")
-        .append(f"           {_errors(off)} as it stands in the file", "default")
-    )
+        worst = RoundTripError(
+            boxes=_larger(on.boxes, off.boxes), scores=_larger(on.scores, off.scores)
+        )
+        equal = say("equal within tolerance", GOOD)
+        return [("file vs graph", equal.append(f": {_errors(worst)}", "default"))]
+    return [
+        ("file vs graph", say("NOT equal within tolerance", ALERT)),
+        ("  optimised run", _errors(on)),
+        ("  plain run", _errors(off)),
+    ]
 
 
 def _errors(error: RoundTripError) -> str:
     """The two differences."""
     return f"boxes {human.error(error.boxes)}, scores {human.error(error.scores)}"
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    """The larger of those that were measured."""
+    return max((value for value in (one, other) if value is not None), default=None)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from yqc.models.blocks.base import Block, apply, batch_norm, halves, repeat
 from yqc.models.blocks.conv import Conv, CrossConv
 
+Kernel = int | tuple[int, int]
+
 
 class Bottleneck(Block):
     """Two convolutions with a residual where the channels agree."""
@@ -18,7 +20,7 @@ class Bottleneck(Block):
         c2: int,
         shortcut: bool = True,
         g: int = 1,
-        k: tuple[int, int] = (3, 3),
+        k: tuple[Kernel, Kernel] = (3, 3),
         e: float = 0.5,
     ) -> None:
         super().__init__()
@@ -129,12 +131,7 @@ class C3xU(C3):
     """The `C3x` of Ultralytics: bottlenecks with a 1x3 and a 3x1 kernel."""
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        def make() -> Bottleneck:
-            block = Bottleneck(c, c, shortcut, g, e=1.0)
-            block.cv1, block.cv2 = Conv(c, c, (1, 3)), Conv(c, c, (3, 1), g=g)
-            return block
-
-        return repeat(n, make)
+        return repeat(n, lambda: Bottleneck(c, c, shortcut, g, ((1, 3), (3, 1)), 1.0))
 
 
 class C3k(C3):

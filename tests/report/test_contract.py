@@ -1,0 +1,306 @@
+"""The JSON of a report is a contract: exactly its keys, exactly its types, strictly read back."""
+
+import dataclasses
+import json
+import math
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from yqc.errors import DataError
+from yqc.report import Accuracy, Agreement, Latency, Report, Scores, Size, Verification, to_json
+
+FULL = {
+    "schema": "str",
+    "yqc": "str",
+    "input": {
+        "path": "str",
+        "sha256": "str",
+        "family": "str",
+        "task": "str",
+        "params": "int",
+        "nc": "int",
+        "names": ["str"],
+        "strides": ["int"],
+        "imgsz": ["int"],
+    },
+    "pipeline": {"text": "str", "expanded": "str"},
+    "passes": [
+        {
+            "name": "str",
+            "seconds": "float",
+            "rewrites": "int",
+            "skips": [{"node": "str", "why": "str"}],
+            "changed": "bool",
+            "nodes_before": "int",
+            "nodes_after": "int",
+            "weight_bytes_before": "int",
+            "weight_bytes_after": "int",
+            "max_abs_error": "float",
+            "sqnr_db": "float",
+        }
+    ],
+    "size": {
+        "params_before": "int",
+        "params_after": "int",
+        "fp32_bytes": "int",
+        "fp16_bytes": "int",
+        "weight_bytes": "int",
+        "file_bytes": "int",
+        "ratio_vs_fp32": "float",
+        "ratio_vs_fp16": "float",
+        "file_ratio_vs_fp32": "float",
+    },
+    "compute": {"macs_before": "int", "macs_after": "int"},
+    "accuracy": {
+        "kind": "str",
+        "images": "int",
+        "float": {
+            "map": "float",
+            "map50": "float",
+            "map75": "float",
+            "small": "float",
+            "medium": "float",
+            "large": "NoneType",
+        },
+        "compiled": {
+            "map": "float",
+            "map50": "float",
+            "map75": "float",
+            "small": "float",
+            "medium": "float",
+            "large": "NoneType",
+        },
+        "drop": "float",
+        "agreement": "NoneType",
+    },
+    "verification": {
+        "optimized": {"boxes": "float", "scores": "float"},
+        "unoptimized": {"boxes": "float", "scores": "float"},
+        "within_tolerance": "bool",
+    },
+    "latency": {"float_ms": "float", "compiled_ms": "float", "ratio": "float", "threads": "int"},
+    "layers": [
+        {
+            "name": "str",
+            "role": "str",
+            "op": "str",
+            "shape": ["int"],
+            "weight_bits": "int",
+            "activation_bits": "int",
+            "scheme": "str",
+            "granularity": "str",
+            "rounding": "str",
+            "weight_bytes": "int",
+            "sqnr_db": "float",
+        }
+    ],
+    "warnings": ["str"],
+    "environment": {
+        "python": "str",
+        "torch": "str",
+        "onnx": "str",
+        "onnxruntime": "str",
+        "onnxsim": "str",
+        "numpy": "str",
+        "platform": "str",
+        "cpu": "str",
+        "threads": "int",
+        "seed": "int",
+    },
+}
+
+
+def outline(value: Any) -> Any:
+    """Keys in order and types; of a list, those of its elements that differ from each other."""
+    if isinstance(value, dict):
+        return {key: outline(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [outline(value[0])] if value else []
+    return type(value).__name__
+
+
+def anything(kind: Any) -> st.SearchStrategy[Any]:
+    """Values of a declared type: any float at all, any text, counts as large as they get."""
+    if dataclasses.is_dataclass(kind):
+        return st.builds(kind, **{n: anything(h) for n, h in get_type_hints(kind).items()})
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if get_origin(kind) is UnionType:
+        return st.one_of(anything(one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        if rest == [Ellipsis]:
+            return st.lists(anything(first), max_size=3).map(tuple)
+        return st.tuples(*map(anything, get_args(kind)))
+    plain = {
+        str: st.text(max_size=90),
+        int: st.integers(0, 10**13),
+        float: st.floats(),
+        bool: st.booleans(),
+        NoneType: st.none(),
+    }
+    return plain[kind]
+
+
+def finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def changed(report: Report, *keys: str | int, to: object) -> str:
+    """The JSON of a report with one value replaced."""
+    top = json.loads(report.to_json())
+    place = top
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = to
+    return json.dumps(top)
+
+
+def test_has_exactly_the_keys_and_types_of_the_contract(sample: Report) -> None:
+    rows = {"passes": sample.passes[:1], "layers": sample.layers[1:]}
+    found = json.loads(dataclasses.replace(sample, **rows).to_json())
+    assert outline(found) == FULL
+    assert json.dumps(outline(found)) == json.dumps(FULL), "the keys are in another order"
+    assert found["schema"] == "1"
+    assert found["input"]["imgsz"] == [640, 480]
+
+
+def test_is_null_where_nothing_was_measured(sample: Report) -> None:
+    bare = dataclasses.replace(
+        sample,
+        accuracy=Accuracy.unmeasured(),
+        latency=None,
+        verification=Verification.unmeasured(),
+        size=Size.measured(params_before=3, params_after=None, weight_bytes=None, file_bytes=None),
+    )
+    found = json.loads(bare.to_json())
+    assert found["accuracy"] == {
+        "kind": "none",
+        "images": 0,
+        "float": None,
+        "compiled": None,
+        "drop": None,
+        "agreement": None,
+    }
+    assert found["latency"] is None
+    assert found["verification"]["within_tolerance"] is None
+    assert found["size"] == {
+        "params_before": 3,
+        "params_after": None,
+        "fp32_bytes": 12,
+        "fp16_bytes": 6,
+        "weight_bytes": None,
+        "file_bytes": None,
+        "ratio_vs_fp32": None,
+        "ratio_vs_fp16": None,
+        "file_ratio_vs_fp32": None,
+    }
+
+
+def test_reads_back_what_it_wrote(sample: Report) -> None:
+    assert Report.from_json(sample.to_json()) == sample
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(report=anything(Report))
+def test_any_numbers_and_names_give_strict_json(report: Report) -> None:
+    text = report.to_json()
+    assert finite(json.loads(text))
+    assert text.encode("utf-8").endswith(b"}\n")
+    assert Report.from_json(text).to_json() == text
+
+
+def test_prints_the_same_bytes_each_time(sample: Report) -> None:
+    twin = dataclasses.replace(sample, environment=type(sample.environment).here(threads=1, seed=0))
+    assert twin.to_json() == sample.to_json()
+    assert '"fenêtre"' in sample.to_json()
+
+
+def test_keeps_a_file_name_that_is_no_utf8(sample: Report) -> None:
+    path = b"mod\xe8le.pt".decode("utf-8", "surrogateescape")
+    odd = dataclasses.replace(sample, input=dataclasses.replace(sample.input, path=path))
+    text = odd.to_json().encode("utf-8").decode("utf-8")
+    assert Report.from_json(text).input.path == path
+
+
+def test_takes_numbers_of_numpy_and_whole_floats() -> None:
+    latency = Latency(float_ms=np.float32(0.5), compiled_ms=2, ratio=np.nan, threads=np.int64(1))
+    assert json.loads(to_json([latency])) == [
+        {"float_ms": 0.5, "compiled_ms": 2, "ratio": None, "threads": 1}
+    ]
+
+
+def test_finds_a_wrong_type_when_it_is_written(sample: Report) -> None:
+    wrong = dataclasses.replace(sample, yqc=1)
+    with pytest.raises(DataError, match=r"^report: yqc must be a string, not 1$"):
+        wrong.to_json()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "says"),
+    [
+        (("schema",), "2", """schema must be '1', not "2\""""),
+        (("input", "params"), 1.5, "input.params must be an integer, not 1.5"),
+        (("input", "params"), True, "input.params must be an integer, not true"),
+        (("input", "params"), None, "input.params must be an integer, not null"),
+        (("input", "imgsz"), [640], "input.imgsz must be a list of 2, not [640]"),
+        (("input", "names"), "a", 'input.names must be a list, not "a"'),
+        (("input", "names"), ["a", 2], "input.names[1] must be a string, not 2"),
+        (("passes", 1, "changed"), 0, "passes[1].changed must be true or false, not 0"),
+        (("accuracy", "drop"), "low", 'accuracy.drop must be a finite number, not "low"'),
+        (("accuracy", "kind"), None, "accuracy.kind must be 'map' or 'agreement' or 'none'"),
+        (("size",), 3, "size must be an object, not 3"),
+        (("size", "mood"), 3, "key 'size.mood' is unknown"),
+        (("latency",), {"threads": 1}, "key 'latency.float_ms' is missing"),
+        (("latency", "ratio"), 10**400, "latency.ratio must be a finite number"),
+    ],
+)
+def test_refuses_another_contract(
+    sample: Report, keys: tuple[str | int, ...], value: object, says: str
+) -> None:
+    with pytest.raises(DataError) as refusal:
+        Report.from_json(changed(sample, *keys, to=value))
+    assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[NaN]", "[" * 100_000, "1" * 5000])
+def test_refuses_what_is_no_json(text: str) -> None:
+    with pytest.raises(DataError, match="not a JSON report"):
+        Report.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"schema": 1e999}'])
+def test_refuses_json_that_is_no_report(text: str) -> None:
+    with pytest.raises(DataError, match="^report: "):
+        Report.from_json(text)
+
+
+def test_derives_ratios_and_drop() -> None:
+    size = Size.measured(params_before=1000, params_after=500, weight_bytes=800, file_bytes=1600)
+    assert (size.ratio_vs_fp32, size.ratio_vs_fp16, size.file_ratio_vs_fp32) == (5.0, 2.5, 2.5)
+    assert Latency.measured(float_ms=6.0, compiled_ms=4.0, threads=2).ratio == 1.5
+    one = Scores(map=0.5, map50=0.6, map75=0.5, small=-1.0, medium=0.0, large=None)
+    two = dataclasses.replace(one, map=0.75)
+    accuracy = Accuracy.of_map(images=3, float_=one, compiled=two)
+    assert accuracy.drop == -0.25
+    assert accuracy.float_ == dataclasses.replace(one, small=None)
+    agreed = Accuracy.of_agreement(images=3, agreement=Agreement(ap50=0.5, map=-1.0))
+    assert agreed.agreement == Agreement(ap50=0.5, map=None)
+
+
+def test_divides_by_nothing() -> None:
+    size = Size.measured(params_before=0, params_after=0, weight_bytes=0, file_bytes=9)
+    assert (size.ratio_vs_fp32, size.file_ratio_vs_fp32) == (None, 0.0)
+    assert Latency.measured(float_ms=1e300, compiled_ms=1e-300, threads=1).ratio is None
+    assert Latency.measured(float_ms=None, compiled_ms=1.0, threads=1).ratio is None
+    nothing = Scores(map=None, map50=None, map75=None, small=None, medium=None, large=None)
+    assert Accuracy.of_map(images=0, float_=nothing, compiled=nothing).drop is None

@@ -1,0 +1,35 @@
+"""The layers of a compiled graph, as the report lists them."""
+
+from collections.abc import Mapping
+
+from torch import fx, nn
+
+from yqc.graph import calls, role
+from yqc.report import Layer
+
+KINDS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def layers(gm: fx.GraphModule, sqnr_db: Mapping[str, float] | None = None) -> tuple[Layer, ...]:
+    """List convolutions and linear layers in graph order.
+
+    Args:
+        gm: the graph as it is emitted.
+        sqnr_db: signal-to-quantization-noise ratio of a node's output, by node name, in dB.
+    """
+    return tuple(
+        Layer(
+            name=found.target,
+            role=role(found.node),
+            op=type(found.module).__name__,
+            shape=tuple(found.module.weight.shape),
+            weight_bits=8 * found.module.weight.element_size(),
+            activation_bits=32,
+            scheme="float",
+            granularity=None,
+            rounding=None,
+            weight_bytes=sum(p.numel() * p.element_size() for p in found.module.parameters()),
+            sqnr_db=(sqnr_db or {}).get(found.node.name),
+        )
+        for found in calls(gm, KINDS)
+    )

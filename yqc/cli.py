@@ -1,0 +1,284 @@
+"""The command line. Results go to stdout, progress and diagnostics to stderr."""
+
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yqc import __version__
+from yqc.errors import YqcError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and --help must not
+    from rich.console import RenderableType
+
+    from yqc.recipe import Settings
+    from yqc.registry import Registry
+
+app = typer.Typer(
+    name="yqc",
+    help="Compile YOLO detectors: checkpoint in; ONNX, a recipe and a measured report out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Target(StrEnum):
+    """Runtimes to compile for."""
+
+    generic = "generic"
+    ort = "ort"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+
+
+class Head(StrEnum):
+    """Heads of models that have two."""
+
+    one2one = "one2one"
+    one2many = "one2many"
+
+
+Data = Annotated[Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")]
+Size = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
+Load = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
+Arch = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
+
+
+@app.callback()
+def common(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Compile YOLO detectors: checkpoint in; ONNX, a recipe and a measured report out."""
+    del debug  # main() looks for it before anything is parsed, so that it may stand anywhere
+
+
+@app.command("compile")
+def compile_(
+    model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
+    *,
+    passes: Annotated[str | None, typer.Option(help="Such as prune,int8; see `yqc passes`.")] = None,
+    data: Data = None,
+    images: Images = None,
+    imgsz: Size = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="OUT.onnx")] = None,
+    config: Annotated[Path | None, typer.Option(help="Recipe file of an earlier compile.")] = None,
+    load: Load = None,
+    head: Annotated[Head | None, typer.Option(help="For models with two heads.")] = None,
+    arch: Arch = None,
+    calib_images: Annotated[int | None, typer.Option(min=1, help="Default: 128.")] = None,
+    target: Annotated[Target | None, typer.Option(help="Runtime to compile for.")] = None,
+    device: Annotated[str | None, typer.Option(help="For passes that train. Default: cpu.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Any batch size.")] = False,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset; default: the oldest that works.")] = None,
+    print_after: Annotated[str, typer.Option(help="Passes, or all: print the graph after.")] = "",
+    print_before: Annotated[str, typer.Option(help="Passes, or all: print it before.")] = "",
+    save_temps: Annotated[Path | None, typer.Option(help="Folder for every stage's graph.")] = None,
+    no_eval: Annotated[bool, typer.Option("--no-eval", help="Measure no accuracy.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Compare no outputs.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the table of layers too.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compile a checkpoint: rewrite its graph with passes, emit ONNX and a report."""
+    if passes is None and config is None:
+        raise typer.BadParameter("give --passes, or a recipe with --config", param_hint="--passes")
+    settings = _settings(
+        config,
+        passes=passes,
+        imgsz=None if imgsz is None else parse_size(imgsz),
+        head=None if head is None else head.value,
+        arch=_text(arch),
+        data=_text(data),
+        images=_text(images),
+        calib_images=calib_images,
+        target=None if target is None else target.value,
+        device=device,
+        seed=seed,
+        dynamic=dynamic or None,
+        opset=opset,
+    )
+    registry = _registry(load)
+
+    from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
+    from yqc.compiler import compile as run  # noqa: PLC0415
+    from yqc.watch import PrintGraph  # noqa: PLC0415
+
+    printer = PrintGraph(print_after.split(","), print_before.split(","), typer.echo)
+    result = run(
+        model,
+        output=output,
+        settings=settings,
+        registry=registry,
+        evaluate=not no_eval,
+        verify=not no_verify,
+        save_temps=save_temps,
+        watchers=[printer],
+        progress=rp.make_progress(quiet=quiet),
+    )
+    if json:
+        typer.echo(result.report.to_json(), nl=False)
+    elif not quiet:
+        written = (result.files.onnx, result.files.report, result.files.recipe)
+        files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in written]
+        _print(result.report, *([rp.layers_table(result.report)] if layers else []),
+               rp.written_files(files))
+
+
+@app.command("eval")
+def eval_(
+    model: Annotated[Path, typer.Argument(help="ONNX file or checkpoint.")],
+    data: Annotated[Path, typer.Option(help="Data YAML or COCO JSON.")],
+    *,
+    images: Images = None,
+    imgsz: Size = None,
+    threads: Threads = 2,
+    arch: Arch = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
+    from yqc import report as rp  # noqa: PLC0415
+    from yqc.assess import assess  # noqa: PLC0415
+
+    size = None if imgsz is None else parse_size(imgsz)
+    result = assess(model, data, images=images, imgsz=size, threads=threads, arch=arch,
+                    progress=rp.make_progress(quiet=quiet))
+    typer.echo(rp.to_json(result), nl=False) if json else _print(rp.eval_table(result))
+
+
+@app.command()
+def passes(
+    name: Annotated[str | None, typer.Argument(help="One pass, in full.")] = None,
+    *,
+    load: Load = None,
+    json: Json = False,
+) -> None:
+    """List the passes there are, or explain one: its options, types and defaults."""
+    from yqc import listing  # noqa: PLC0415
+    from yqc import report as rp  # noqa: PLC0415
+
+    registry = _registry(load)
+    if name is None:
+        rows = listing.listings(registry)
+        typer.echo(rp.to_json(rows), nl=False) if json else _print(rp.passes_table(rows))
+    else:
+        about = listing.explain(registry, name)
+        typer.echo(rp.to_json(about), nl=False) if json else _print(rp.pass_help(about))
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="Checkpoint or graph file.")],
+    *,
+    arch: Arch = None,
+    load: Load = None,
+    json: Json = False,
+) -> None:
+    """Summarise a model: family, task, strides, classes, parameters, blocks."""
+    from yqc import report as rp  # noqa: PLC0415
+    from yqc.assess import summarize  # noqa: PLC0415
+
+    _registry(load)
+    summary = summarize(model, arch=arch)
+    typer.echo(rp.to_json(summary), nl=False) if json else _print(rp.inspect_table(summary))
+
+
+@app.command()
+def bench(
+    models: Annotated[list[Path], typer.Argument(help="ONNX files; ratios are to the first.")],
+    *,
+    imgsz: Size = None,
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time ONNX files under onnxruntime: paired runs, medians."""
+    from yqc import report as rp  # noqa: PLC0415
+    from yqc.assess import time_files  # noqa: PLC0415
+
+    size = None if imgsz is None else parse_size(imgsz)
+    result = time_files(models, imgsz=size, threads=threads, runs=runs,
+                        progress=rp.make_progress(quiet=quiet))
+    typer.echo(rp.to_json(result), nl=False) if json else _print(rp.bench_table(result))
+
+
+@app.command()
+def replay(
+    reproducer: Annotated[Path, typer.Argument(help="What a failing compile left behind.")],
+    *,
+    load: Load = None,
+) -> None:
+    """Run the pass of a reproducer again, on the graph that it failed on."""
+    from yqc.replay import replay as run  # noqa: PLC0415
+
+    typer.echo(run(reproducer, _registry(load)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `640` or `H,W` as (height, width) in pixels."""
+    parts = text.split(",")
+    if not 1 <= len(parts) <= 2 or not all(p.strip().isdecimal() for p in parts):  # noqa: PLR2004
+        raise typer.BadParameter(f"{text!r} is no size; write 640, or height,width", param_hint="--imgsz")
+    return int(parts[0]), int(parts[-1])
+
+
+def _settings(config: Path | None, **given: Any) -> "Settings":  # noqa: ANN401
+    from yqc.recipe import Settings, read_recipe  # noqa: PLC0415
+
+    base = read_recipe(config) if config else Settings()
+    return replace(base, **{k: v for k, v in given.items() if v is not None})
+
+
+def _registry(load: list[Path] | None) -> "Registry":
+    from yqc.registry import Registry  # noqa: PLC0415
+
+    registry = Registry.default()
+    for path in load or ():
+        registry.load_file(path)
+    return registry
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _print(*things: "RenderableType") -> None:
+    from yqc.report import make_console  # noqa: PLC0415
+
+    console = make_console()
+    for thing in things:
+        console.print(thing)
+
+
+def main() -> None:
+    """Run the command line: exit status 0, 1 for a failure told in one message, 2 for usage."""
+    debugging = "--debug" in sys.argv
+    sys.argv[1:] = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app()
+    except YqcError as error:
+        if debugging:
+            raise
+        typer.echo(f"yqc: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("yqc: interrupted; nothing was written", err=True)
+        sys.exit(130)

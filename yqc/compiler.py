@@ -1,0 +1,228 @@
+"""The whole job: a model in; ONNX, a recipe and a measured report out."""
+
+import copy
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
+
+import yqc
+from yqc import report as rp
+from yqc.account import layers
+from yqc.data import Data, calibration_images, check_classes, load_data
+from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
+from yqc.errors import DataError
+from yqc.graph.compare import macs, parameter_count
+from yqc.measure import Measured, measure
+from yqc.models.source import Source, open_model
+from yqc.output import Outputs
+from yqc.passbase import Context, Pass, Recipe
+from yqc.pipeline import Pipeline, Step
+from yqc.progress import Progress, Silent
+from yqc.recipe import Settings, write_recipe
+from yqc.registry import Registry
+from yqc.watch import Reproducer, Snapshots, Verify, Watcher
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a compile made."""
+
+    report: rp.Report
+    gm: fx.GraphModule
+    """The rewritten graph, as it was emitted."""
+    original: fx.GraphModule
+    """The float graph as it was traced."""
+    context: Context
+    files: Outputs
+
+
+def compile(  # noqa: A001  # what it does; called as yqc.compile
+    model: str | Path | nn.Module,
+    passes: str | Pipeline | Sequence[Pass | Recipe] = "",
+    *,
+    output: str | Path | None = None,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    evaluate: bool = True,
+    verify: bool = True,
+    save_temps: Path | None = None,
+    watchers: Iterable[Watcher] = (),
+    progress: Progress | None = None,
+) -> Result:
+    """Compile a detector: trace it, rewrite its graph, emit ONNX, measure what that did.
+
+    Args:
+        model: a YOLO checkpoint or graph file, or a traceable module that takes float32 [N,3,H,W],
+            RGB in 0..1.
+        passes: pipeline text, a `Pipeline`, or passes; empty emits the graph as it was traced.
+        output: path of the ONNX file; the report and the recipe are written next to it. By default
+            named after the model and the passes, in the working directory.
+        settings: image size, data, seed and whatever else decides the result; its own `passes` are
+            used where `passes` is empty.
+        registry: where names of passes are looked up.
+        evaluate: whether to measure accuracy and latency.
+        verify: whether to compare the graph's outputs before and after every pass.
+        save_temps: a folder that gets the graph after every pass.
+        watchers: further watchers of the passes.
+        progress: where long work is shown.
+
+    Returns:
+        The report, both graphs, and the paths of what was written.
+
+    Raises:
+        YqcError: whatever failed, in one sentence; nothing was written, older files are untouched.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    pipeline = _pipeline(passes or settings.passes, registry)
+    settings = replace(settings, passes=str(pipeline))
+    expanded = pipeline.expand()
+    files = Outputs(Path(output) if output else _default_output(model, pipeline))
+    files.check()
+    source = open_model(
+        model if isinstance(model, nn.Module) else Path(model),
+        imgsz=settings.imgsz,
+        head=settings.head,  # type: ignore[arg-type]  # the loader says what it may be
+        arch=Path(settings.arch) if settings.arch else None,
+    )
+    data = _data(settings, source)
+    ctx = _context(settings, source, data, progress)
+    original, gm = copy.deepcopy(source.gm), source.gm
+    looking: list[Watcher] = [Verify()] if verify else []
+    looking += [Snapshots(save_temps)] if save_temps else []
+    looking += [*watchers, Reproducer(files.reproducer)]
+    steps = pipeline.run(gm, ctx, looking)
+
+    metadata = _metadata(source, settings, pipeline)
+    emitted = emit(gm, metadata=metadata, opset=settings.opset, dynamic=settings.dynamic)
+    with files.staged() as stage:
+        save(emitted, stage.onnx)
+        trip = roundtrip(gm, stage.onnx, ctx.example, source.layout)
+        measured = Measured(rp.Accuracy.unmeasured(), None)
+        if evaluate and source.is_detector:
+            plain = stage.onnx.with_name("float.onnx")
+            save(emit(original, opset=settings.opset), plain)
+            measured = measure(plain, stage.onnx, data, imgsz=source.imgsz, threads=_threads(),
+                               progress=progress)
+            plain.unlink()
+        report = rp.Report(
+            yqc=yqc.__version__,
+            input=_input(source),
+            pipeline=rp.PipelineText(text=str(pipeline), expanded=",".join(map(str, expanded))),
+            passes=tuple(map(_record, steps)),
+            size=rp.Size.measured(
+                params_before=source.params,
+                params_after=parameter_count(gm),
+                weight_bytes=weight_bytes(emitted),
+                file_bytes=stage.onnx.stat().st_size,
+            ),
+            compute=rp.Compute(macs_before=macs(original), macs_after=macs(gm)),
+            accuracy=measured.accuracy,
+            verification=rp.Verification.of(trip),
+            latency=measured.latency,
+            layers=layers(gm),
+            warnings=(*source.warnings, *ctx.warnings),
+            environment=rp.Environment.here(threads=_threads(), seed=settings.seed),
+        )
+        stage.report.write_text(report.to_json(), encoding="utf-8")
+        recipe = write_recipe(settings, yqc.__version__, source.path, source.sha256)
+        stage.recipe.write_text(recipe, encoding="utf-8")
+    return Result(report, gm, original, ctx, files)
+
+
+def _pipeline(
+    passes: str | Pipeline | Sequence[Pass | Recipe], registry: Registry | None
+) -> Pipeline:
+    if isinstance(passes, Pipeline):
+        return passes
+    if isinstance(passes, str):
+        return Pipeline.parse(passes, registry) if passes else Pipeline(())
+    return Pipeline(tuple(passes))
+
+
+def _default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:
+    stem = type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem
+    return Path("-".join([stem, *(step.name for step in pipeline.steps)]) + ".onnx")
+
+
+def _data(settings: Settings, source: Source) -> Data | None:
+    if settings.data is None:
+        return None
+    if not source.is_detector:
+        raise DataError("data was given, but the model is no YOLO detector and cannot be evaluated")
+    images = Path(settings.images) if settings.images else None
+    data = load_data(Path(settings.data), images=images)
+    check_classes(data, len(source.names), source.names)
+    return data
+
+
+def _context(
+    settings: Settings, source: Source, data: Data | None, progress: Progress
+) -> Context:
+    ctx = Context(device=settings.device, seed=settings.seed, target=settings.target,
+                  progress=progress)
+    noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
+    ctx.example = noise
+    if data is None:
+        return ctx
+    ctx.warnings += data.warnings
+    if note := check_classes(data, len(source.names), source.names):
+        ctx.warn(note)
+    if not data.train.images:
+        ctx.warn(f"there are no calibration images ({data.train.absent or 'none given'})")
+        return ctx
+
+    def stream() -> Iterator[Tensor]:
+        count, seed = settings.calib_images, settings.seed
+        for image in calibration_images(data.train, source.imgsz, count, seed):
+            yield torch.from_numpy(image)
+
+    ctx.calibration = stream
+    ctx.example = next(stream())
+    return ctx
+
+
+def _metadata(source: Source, settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+    own = {"version": yqc.__version__, "pipeline": str(pipeline), "input_sha256": source.sha256}
+    if not source.is_detector:
+        return {f"yqc.{key}": value for key, value in own.items()}
+    return yolo_metadata(
+        source.names, source.strides, source.imgsz, batch=1, task=source.task, **own
+    )
+
+
+def _input(source: Source) -> rp.ModelInput:
+    return rp.ModelInput(
+        path=source.path,
+        sha256=source.sha256,
+        family=source.family,
+        task=source.task,
+        params=source.params,
+        nc=len(source.names),
+        names=source.names,
+        strides=source.strides,
+        imgsz=source.imgsz,
+    )
+
+
+def _record(step: Step) -> rp.PassRecord:
+    return rp.PassRecord(
+        name=step.name,
+        seconds=step.seconds,
+        rewrites=step.rewrites,
+        skips=tuple(rp.Skip(node=node, why=why) for node, why in step.skips),
+        changed=step.changed,
+        nodes_before=step.nodes_before,
+        nodes_after=step.nodes_after,
+        weight_bytes_before=step.weight_bytes_before,
+        weight_bytes_after=step.weight_bytes_after,
+        max_abs_error=step.max_abs_error,
+        sqnr_db=step.sqnr_db,
+    )
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

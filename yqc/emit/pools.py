@@ -1,0 +1,207 @@
+"""Lowerings of pools and padding.
+
+Two things that runtimes disagree on are kept out of the file: `ceil_mode` (the padding that it
+amounts to is written out), and a Pad before a MaxPool, which onnxruntime fuses as if the pool
+padded with zeros too (measured with 1.31.1: 15 px on YOLOv3-tiny's boxes).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from yqc.emit.emitter import Emitter
+from yqc.emit.geometry import Ints, each, missing, onnx_pads, taps
+from yqc.emit.table import lowering
+
+MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+WRAP_OPSET = 19
+"""From here on ONNX pads circularly."""
+
+
+@lowering(F.pad)
+def pad(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> str:
+    if MODES[mode] == "wrap":
+        e.require(WRAP_OPSET, "circular padding")
+    fill = e.scalar(value, e.spec(node).dtype) if value else None
+    return e.op("Pad", x, onnx_pads(pad, len(e.shape(x))), fill, mode=MODES[mode])
+
+
+@lowering(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d)
+def constant_pad(
+    e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int], value: float = 0.0
+) -> str:
+    return pad(e, node, x, padding, value=value)
+
+
+@lowering(nn.ReflectionPad1d, nn.ReflectionPad2d)
+def reflection_pad(e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int]) -> str:
+    return pad(e, node, x, padding, "reflect")
+
+
+@lowering(nn.ReplicationPad1d, nn.ReplicationPad2d)
+def replication_pad(e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int]) -> str:
+    return pad(e, node, x, padding, "replicate")
+
+
+@lowering(nn.MaxPool1d, nn.MaxPool2d, F.max_pool1d, F.max_pool2d)
+def max_pool(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,  # noqa: ARG001  # the shape of the result tells
+    return_indices: bool = False,
+) -> str:
+    """Lower a max pool, together with a padding by zeros right before it.
+
+    The pool gets all of the padding as its own, which is by minus infinity; the zeros come back in
+    a Max with one row and one column: 0 where a window reaches into the zeros, else the lowest
+    number there is.
+    """
+    if return_indices:
+        e.refuse("the indices of the maxima have no ONNX form here")
+    source, zeros = _zero_padding(e, x)
+    size, out = e.shape(source)[2:], e.shape(node)[2:]
+    dims = len(size)
+    kernel, gaps, own = each(kernel_size, dims), each(dilation, dims), each(padding, dims)
+    strides = kernel if stride is None or stride == [] else each(stride, dims)
+    starts, ends, touched = [], [], []
+    for i in range(dims):
+        window, (before, after) = (kernel[i], strides[i], gaps[i]), zeros[i]
+        start = before + own[i]
+        starts.append(start)
+        ends.append(max(after + own[i], missing(size[i], out[i], *window, start)))
+        ring = {*range(-before, 0), *range(size[i], size[i] + after)}
+        touched.append([not ring.isdisjoint(taps(o, *window, start)) for o in range(out[i])])
+    if any(p >= k for p, k in zip(starts + ends, kernel * 2, strict=True)):
+        e.refuse("the padding before it is as wide as its kernel")
+    pool = e.op(
+        "MaxPool",
+        source,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=starts + ends,
+        dilations=gaps,
+    )
+    lowest = torch.finfo(e.spec(node).dtype).min
+    borders = [
+        torch.tensor(rim, dtype=torch.bool).reshape(-1, *[1] * (dims - 1 - i))
+        for i, rim in enumerate(touched)
+        if any(rim)
+    ]
+    if not borders:
+        return pool
+    floor = torch.tensor(lowest, dtype=e.spec(node).dtype)
+    return e.op("Max", pool, *(torch.where(rim, 0.0, floor) for rim in borders))
+
+
+def _zero_padding(e: Emitter, x: fx.Node) -> tuple[fx.Node, list[tuple[int, int]]]:
+    """Return what is padded with zeros to give `x`, and how much before and after, by dimension.
+
+    `x` itself and no padding, if `x` is something else.
+    """
+    rank = len(e.shape(x))
+    none = [(0, 0)] * (rank - 2)
+    if x.op == "call_module":
+        module = e.gm.get_submodule(str(x.target))
+        if not isinstance(module, (nn.ConstantPad1d, nn.ConstantPad2d)) or module.value:
+            return x, none
+        amounts: Sequence[int] = module.padding
+    elif x.target is F.pad and len(x.args) + len(x.kwargs) == 2:  # noqa: PLR2004  # no mode
+        amounts = [*x.args, *x.kwargs.values()][1]  # type: ignore[assignment]
+    else:
+        return x, none
+    pads = onnx_pads(amounts, rank)
+    if min(pads) < 0 or any(pads[i] or pads[rank + i] for i in (0, 1)):
+        return x, none
+    source = x.all_input_nodes[0]
+    return source, [(pads[i], pads[rank + i]) for i in range(2, rank)]
+
+
+@lowering(nn.AvgPool1d, nn.AvgPool2d, F.avg_pool1d, F.avg_pool2d)
+def avg_pool(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,  # noqa: ARG001  # the shape of the result tells
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> str:
+    """Lower an average pool.
+
+    PyTorch counts the padding that was asked for, and never what `ceil_mode` adds behind it. Where
+    both occur, the average over whole windows is corrected by one row and one column of factors.
+    """
+    size, out = e.shape(x)[2:], e.shape(node)[2:]
+    dims = len(size)
+    kernel, own = each(kernel_size, dims), each(padding, dims)
+    strides = kernel if stride is None or stride == [] else each(stride, dims)
+    ends = [
+        max(own[i], missing(size[i], out[i], kernel[i], strides[i], 1, own[i]))
+        for i in range(dims)
+    ]
+    whole = count_include_pad and (any(own) or ends == own) or divisor_override is not None
+    pool = e.op(
+        "AveragePool",
+        x,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=own + ends,
+        count_include_pad=int(whole),
+    )
+    dtype = e.spec(node).dtype
+    if divisor_override is not None:
+        factor = torch.tensor(kernel).prod().item() / divisor_override
+        return e.op("Mul", pool, e.scalar(factor, dtype))
+    if whole and ends != own:
+        for i in range(dims):
+            windows = [taps(o, kernel[i], strides[i], 1, own[i]) for o in range(out[i])]
+            counted = [sum(t < size[i] + own[i] for t in window) for window in windows]
+            factors = kernel[i] / torch.tensor(counted, dtype=dtype)
+            pool = e.op("Mul", pool, factors.reshape(-1, *[1] * (dims - 1 - i)))
+    return pool
+
+
+@lowering(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+@lowering(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)
+def adaptive_avg_pool(e: Emitter, node: fx.Node, x: fx.Node, output_size: object) -> str:  # noqa: ARG001
+    return _adaptive(e, node, x, "AveragePool")
+
+
+@lowering(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
+@lowering(F.adaptive_max_pool1d, F.adaptive_max_pool2d)
+def adaptive_max_pool(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    output_size: object,  # noqa: ARG001  # the shape of the result tells
+    return_indices: bool = False,
+) -> str:
+    if return_indices:
+        e.refuse("the indices of the maxima have no ONNX form here")
+    return _adaptive(e, node, x, "MaxPool")
+
+
+def _adaptive(e: Emitter, node: fx.Node, x: fx.Node, pool: str) -> str:
+    size, out = e.shape(x)[2:], e.shape(node)[2:]
+    if set(out) == {1}:
+        return e.op(f"Global{pool}", x)
+    if any(s % o for s, o in zip(size, out, strict=True)):
+        e.refuse(f"windows of different sizes ({size} to {out}) have no ONNX form")
+    kernel = [s // o for s, o in zip(size, out, strict=True)]
+    return e.op(pool, x, kernel_shape=kernel, strides=kernel)

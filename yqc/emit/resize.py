@@ -1,0 +1,92 @@
+"""Lowerings that change the resolution: interpolation, pixel shuffle and its inverse."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from yqc.emit.emitter import Emitter
+from yqc.emit.geometry import each
+from yqc.emit.table import lowering
+
+KINDS = {"nearest": "nearest", "nearest-exact": "nearest", "bilinear": "linear", "bicubic": "cubic"}
+AXES_OPSET = 18
+"""From here on Resize can leave batch and channels out of its sizes."""
+
+
+@lowering(nn.Upsample, F.interpolate, F.upsample)
+def interpolate(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    size: object = None,  # noqa: ARG001  # the shape of the result tells
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> str:
+    """Lower an interpolation of images to a Resize that looks at the same source pixels.
+
+    Output i reads the source at i * scale (nearest), (i + 1/2) * scale - 1/2 (the rest), or
+    i * (n - 1) / (m - 1) with aligned corners; `nearest-exact` rounds halves up.
+    """
+    if mode not in KINDS or antialias:
+        e.refuse(f"mode {mode}{' with antialias' * antialias} has no ONNX form here")
+    source, wanted = e.shape(x)[2:], e.shape(node)[2:]
+    coordinates = "align_corners" if align_corners else "half_pixel"
+    given = None if recompute_scale_factor else scale_factor
+    scales, sizes = None, None
+    if factors := _scales(source, wanted, given):
+        scales = torch.tensor([1.0, 1.0, *factors])
+    elif e.opset >= AXES_OPSET:
+        sizes = e.value(wanted)
+    else:
+        batch = e.op("Slice", e.op("Shape", x), [0], [2])
+        sizes = e.op("Concat", batch, wanted, axis=0)
+    rounding = "round_prefer_ceil" if mode == "nearest-exact" else "floor"
+    return e.op(
+        "Resize",
+        *(x, None, scales, sizes),
+        mode=KINDS[mode],
+        coordinate_transformation_mode="asymmetric" if mode == "nearest" else coordinates,
+        nearest_mode=rounding if KINDS[mode] == "nearest" else None,
+        cubic_coeff_a=-0.75 if mode == "bicubic" else None,
+        axes=[2, 3] if sizes is not None and e.opset >= AXES_OPSET else None,
+    )
+
+
+def _scales(
+    source: Sequence[int], wanted: Sequence[int], given: float | Sequence[float] | None
+) -> list[float] | None:
+    """Return the factors to scale by, or None if only sizes say what is meant.
+
+    The factors are float32 in an ONNX file, so they must still lead to the wanted size there.
+    """
+    if given is None:
+        factors = [w / s for s, w in zip(source, wanted, strict=True)]
+        return factors if all(f == int(f) for f in factors) else None
+    factors = [given] * len(source) if isinstance(given, (int, float)) else list(given)
+    reached = [math.floor(np.float32(s) * np.float32(f)) for s, f in zip(source, factors, strict=True)]
+    return factors if reached == list(wanted) else None
+
+
+@lowering(nn.PixelShuffle, F.pixel_shuffle)
+def pixel_shuffle(e: Emitter, _: fx.Node, x: fx.Node, upscale_factor: int) -> str:
+    return e.op("DepthToSpace", x, blocksize=upscale_factor, mode="CRD")
+
+
+@lowering(nn.PixelUnshuffle, F.pixel_unshuffle)
+def pixel_unshuffle(e: Emitter, node: fx.Node, x: fx.Node, downscale_factor: int) -> str:
+    """Lower by Reshape and Transpose: SpaceToDepth puts the channels behind the positions."""
+    _, channels, height, width = e.shape(node)
+    r = downscale_factor
+    blocks = e.op("Reshape", x, [0, channels // (r * r), height, r, width, r])
+    return e.op(
+        "Reshape",
+        e.op("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4]),
+        [0, channels, height, width],
+    )

@@ -1,0 +1,25 @@
+"""Accuracy, agreement and latency of detectors as their files run."""
+
+from yqc.evaluate.accuracy import Accuracy, Agreement, accuracy, agreement, evaluate
+from yqc.evaluate.decode import Boxes, Head, Layout
+from yqc.evaluate.detect import Detections, detect
+from yqc.evaluate.latency import Latency, latency
+from yqc.evaluate.runner import OnnxModel, Runner, TorchModel
+
+__all__ = [
+    "Accuracy",
+    "Agreement",
+    "Boxes",
+    "Detections",
+    "Head",
+    "Latency",
+    "Layout",
+    "OnnxModel",
+    "Runner",
+    "TorchModel",
+    "accuracy",
+    "agreement",
+    "detect",
+    "evaluate",
+    "latency",
+]

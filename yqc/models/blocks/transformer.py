@@ -1,0 +1,96 @@
+"""The transformer block of YOLOv5 (Dosovitskiy et al. 2020, without layer norms)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from yqc.models.blocks.base import Block, apply, repeat
+from yqc.models.blocks.conv import Conv
+from yqc.models.blocks.csp import C3
+
+
+class SelfAttention(Block):
+    """The twin of `torch.nn.MultiheadAttention`: four linear layers around a softmax.
+
+    Rebuilt from the packed projection; works on `[N, P, C]` and returns the mixed values alone.
+    """
+
+    embed_dim: int
+    num_heads: int
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.num_heads = num_heads
+        self.in_proj_weight: nn.Parameter = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
+        self.in_proj_bias: nn.Parameter = nn.Parameter(torch.zeros(3 * embed_dim))
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        self.out_proj = nn.Linear(embed_dim, embed_dim)
+
+    def finish(self) -> None:
+        """Unpack the projection into linear layers, which passes know."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        for name, weight, bias in zip("qkv", weights, biases, strict=True):
+            linear = nn.Linear(self.embed_dim, self.embed_dim, device="meta")
+            linear.weight, linear.bias = nn.Parameter(weight.data), nn.Parameter(bias.data)
+            self.add_module(name, linear)
+        del self.in_proj_weight, self.in_proj_bias
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        shape = (self.num_heads, self.embed_dim // self.num_heads)
+        q, k, v = (
+            linear(x).unflatten(2, shape).transpose(1, 2)  # [N, heads, P, C/heads]
+            for linear, x in zip(self.projections(), (q, k, v), strict=True)
+        )
+        weights = torch.softmax(torch.matmul(q, k.transpose(2, 3)) / math.sqrt(shape[1]), -1)
+        return apply(self.out_proj, torch.matmul(weights, v).transpose(1, 2).flatten(2))
+
+    def projections(self) -> list[nn.Module]:
+        """Return the three input projections, unpacking them first if need be."""
+        if self.child("q") is None:
+            self.finish()
+        return [self._modules[name] for name in "qkv"]  # type: ignore[misc]
+
+
+class TransformerLayer(Block):
+    """Self-attention and two linear layers, each with a residual; `[N, P, C]` to the same."""
+
+    def __init__(self, c: int, num_heads: int) -> None:
+        super().__init__()
+        self.q = nn.Linear(c, c, bias=False)
+        self.k = nn.Linear(c, c, bias=False)
+        self.v = nn.Linear(c, c, bias=False)
+        self.ma = SelfAttention(c, num_heads)
+        self.fc1 = nn.Linear(c, c, bias=False)
+        self.fc2 = nn.Linear(c, c, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.ma(self.q(x), self.k(x), self.v(x)) + x
+        return apply(self.fc2, self.fc1(x)) + x
+
+
+class TransformerBlock(Block):
+    """A learned position term and a chain of layers over the positions of a map."""
+
+    def __init__(self, c1: int, c2: int, num_heads: int, num_layers: int) -> None:
+        super().__init__()
+        if c1 != c2:
+            self.conv = Conv(c1, c2)
+        self.linear = nn.Linear(c2, c2)
+        self.tr = repeat(num_layers, lambda: TransformerLayer(c2, num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (conv := self.child("conv")) is not None:
+            x = conv(x)
+        size = x.shape[-2:]
+        positions = x.flatten(2).transpose(1, 2)
+        y = apply(self.tr, positions + self.linear(positions))
+        return y.transpose(1, 2).unflatten(2, size)
+
+
+class C3TR(C3):
+    """A `C3` around a transformer block."""
+
+    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:  # noqa: ARG002
+        return TransformerBlock(c, c, 4, n)

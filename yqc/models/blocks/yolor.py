@@ -1,0 +1,124 @@
+"""Residual and CSP blocks that YOLOv7's project shares with YOLOR (Wang et al. 2021)."""
+
+import torch
+from torch import Tensor, nn
+
+from yqc.models.blocks.base import Block, repeat
+from yqc.models.blocks.conv import Conv
+from yqc.models.blocks.csp import Bottleneck1
+
+
+class Res(Block):
+    """A ResNet bottleneck: pointwise, 3x3, pointwise, with a residual."""
+
+    add: bool
+
+    def __init__(
+        self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> None:
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden)
+        self.cv2 = Conv(hidden, hidden, 3, g=g)
+        self.cv3 = Conv(hidden, c2)
+        self.add = shortcut and c1 == c2
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv3(self.cv2(self.cv1(x)))
+        return x + y if self.add else y
+
+
+class BottleneckCSPA(Block):
+    """A chain beside a pointwise convolution of the input."""
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> None:
+        super().__init__()
+        hidden = int(c2 * e)
+        self.cv1 = Conv(c1, hidden)
+        self.cv2 = Conv(c1, hidden)
+        self.cv3 = Conv(2 * hidden, c2)
+        self.m = repeat(n, lambda: self.step(hidden, shortcut, g))
+
+    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
+        """Make one block of the chain."""
+        return Bottleneck1(c, c, shortcut, g, e=1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+
+
+class BottleneckCSPB(BottleneckCSPA):
+    """A chain beside a pointwise convolution, both of one convolution's result."""
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        n: int = 1,
+        shortcut: bool = False,
+        g: int = 1,
+        e: float = 1.0,
+    ) -> None:
+        super().__init__(c1, c2, n, shortcut, g, e)
+        hidden = int(c2 * e)
+        self.cv2 = Conv(hidden, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cv1(x)
+        return self.cv3(torch.cat((self.m(x), self.cv2(x)), 1))
+
+
+class BottleneckCSPC(BottleneckCSPA):
+    """A chain that ends in a convolution, beside a pointwise convolution of the input."""
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> None:
+        super().__init__(c1, c2, n, shortcut, g, e)
+        hidden = int(c2 * e)
+        self.cv3 = Conv(hidden, hidden)
+        self.cv4 = Conv(2 * hidden, c2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        deep = self.cv3(self.m(self.cv1(x)))
+        return self.cv4(torch.cat((deep, self.cv2(x)), 1))
+
+
+class ResCSPA(BottleneckCSPA):
+    """`BottleneckCSPA` of `Res`."""
+
+    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
+        return Res(c, c, shortcut, g)
+
+
+class ResCSPB(BottleneckCSPB):
+    """`BottleneckCSPB` of `Res`."""
+
+    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
+        return Res(c, c, shortcut, g)
+
+
+class ResCSPC(BottleneckCSPC):
+    """`BottleneckCSPC` of `Res`."""
+
+    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
+        return Res(c, c, shortcut, g)
+
+
+class Stem(Block):
+    """Two strided convolutions beside a strided one and a max pool; a quarter of the size."""
+
+    def __init__(self, c1: int, c2: int) -> None:
+        super().__init__()
+        hidden = c2 // 2
+        self.cv1 = Conv(c1, hidden, 3, 2)
+        self.cv2 = Conv(hidden, hidden)
+        self.cv3 = Conv(hidden, hidden, 3, 2)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.cv4 = Conv(2 * hidden, c2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cv1(x)
+        return self.cv4(torch.cat((self.cv3(self.cv2(x)), self.pool(x)), 1))

@@ -1,0 +1,104 @@
+"""A detector: layers in a row, each fed by earlier ones, the last of them a head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from yqc.errors import CheckpointError
+from yqc.models.heads import Head
+
+PROBE = 128
+"""Pixels a side of the grey image that measures strides: the deepest stride in use."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a layer's input comes from: indices of layers, -1 for the image."""
+
+    sources: tuple[int, ...]
+    many: bool
+    """Whether the layer takes a list; one source may make a list of one."""
+
+
+def route(f: object, i: int) -> Route:
+    """Read a layer's stored `f`: an index or a list of them, negative ones counted back from `i`.
+
+    Raises:
+        CheckpointError: it is something else, or names a layer that is not before this one.
+    """
+    given = f if isinstance(f, (list, tuple)) else [f]
+    if not all(type(j) is int and -i - 1 <= j < i for j in given) or not given:
+        raise CheckpointError(f"layer {i} says that its input is {f!r}: the checkpoint is damaged")
+    # -1 at the first layer is the image, and so is what lies one before it.
+    return Route(tuple(i + j if j < 0 else j for j in given), isinstance(f, (list, tuple)))
+
+
+class Detector(nn.Module):
+    """Layers and how they are wired, as the three projects store them.
+
+    Args:
+        layers: modules; one with several inputs takes a list of tensors. The last is a `Head`.
+        routes: one a layer.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], routes: Sequence[Route]) -> None:
+        super().__init__()
+        if not layers or not isinstance(layers[-1], Head):
+            raise CheckpointError("the model's last layer is not a detection head")
+        self.model = nn.Sequential(*layers)
+        self.routes = tuple(routes)
+
+    @property
+    def head(self) -> Head:
+        """The last layer."""
+        return cast(Head, self.model[-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Detect: `f32[N, 3, H, W]` in 0..1 to the head's layout; H, W multiples of the strides."""
+        y: Tensor = self.head(self.features(images))
+        return y
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the maps that the head uses, finest first as a rule."""
+        needed = self.needed()
+        results: dict[int, Tensor] = {-1: images}
+        for i, layer in enumerate(self.model[:-1]):
+            if i in needed:
+                inputs = [results[j] for j in self.routes[i].sources]
+                results[i] = layer(inputs if self.routes[i].many else inputs[0])
+        return [results[j] for j in self.taps()]
+
+    def taps(self) -> tuple[int, ...]:
+        """Return the layers whose maps the head uses."""
+        return self.routes[-1].sources[: self.head.inputs]
+
+    def needed(self) -> set[int]:
+        """Return the layers that the output depends on; auxiliary branches are not among them."""
+        found, todo = set[int](), list(self.taps())
+        while todo:
+            i = todo.pop()
+            if i >= 0 and i not in found:
+                found.add(i)
+                todo += self.routes[i].sources
+        return found
+
+    def prune(self) -> list[int]:
+        """Put empty modules in the place of layers that the output does not depend on.
+
+        Returns:
+            The indices of those that held something.
+        """
+        unused = sorted(set(range(len(self.model) - 1)) - self.needed())
+        filled = [i for i in unused if next(self.model[i].parameters(), None) is not None]
+        for i in unused:
+            self.model[i] = nn.Identity()
+        return filled
+
+    @torch.no_grad()
+    def measure_strides(self) -> tuple[float, ...]:
+        """Run a small grey image and return the input pixels a cell of each map the head uses."""
+        maps = self.eval().features(torch.full((1, 3, PROBE, PROBE), 0.5))
+        return tuple(PROBE / x.shape[-1] for x in maps)

@@ -1,0 +1,49 @@
+"""What all heads have in common."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from yqc.models.blocks.base import Block
+
+Layout = Literal["yolov5", "yolov8", "end2end"]
+
+
+class Head(Block):
+    """The last layer of a detector: feature maps in, decoded detections out."""
+
+    nc: int
+    """How many classes."""
+    nl: int
+    """How many feature maps (levels)."""
+    stride: tuple[float, ...] = ()
+    """Input pixels a cell, one number a level; empty until it is known."""
+
+    @property
+    def layout(self) -> Layout:
+        """How the output is laid out.
+
+        `"yolov5"`: `[N, A, 5 + nc]`, rows of centre x, centre y, width, height, objectness, scores.
+        `"yolov8"`: `[N, 4 + nc, A]`, the same without objectness. `"end2end"`: `[N, min(300, A), 6]`,
+        rows of x1, y1, x2, y2, score, class by falling score. Coordinates in input pixels.
+        """
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> int:
+        """How many of the maps that the model sends to the head are used."""
+        return self.nl
+
+    def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Return the last convolutions' outputs, level by level, as training wants them."""
+        raise NotImplementedError
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        raise NotImplementedError
+
+
+def centres(size: int, stride: float, offset: float) -> Tensor:
+    """Return `f32[size]`: (i + offset) * stride for each cell i."""
+    return (torch.arange(size, dtype=torch.float32) + offset) * stride

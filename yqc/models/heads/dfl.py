@@ -1,0 +1,151 @@
+"""Anchor-free heads: Ultralytics' Detect (YOLOv3u to 12, 26) and v10Detect.
+
+Each cell gives its distances left, top, right and bottom of its centre to the sides of a box, in
+strides. With `reg_max > 1` a distance is the expectation of a distribution over 0 .. reg_max - 1
+(Li et al. 2020, Generalized Focal Loss); with `reg_max == 1` it is the number itself.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from yqc.errors import CheckpointError
+from yqc.models.blocks.base import Block
+from yqc.models.blocks.conv import Conv, DWConv
+from yqc.models.heads.base import Head, Layout, centres
+from yqc.models.heads.end2end import best
+
+Branch = Literal["one2one", "one2many"]
+
+
+class DFL(Block):
+    """Where Ultralytics stores the numbers 0 .. c1 - 1 of the expectation; heads compute them."""
+
+    c1: int
+
+    def __init__(self, c1: int = 16) -> None:
+        super().__init__()
+        self.c1 = c1
+        self.conv = nn.Conv2d(c1, 1, 1, bias=False).requires_grad_(False)
+        self.conv.weight.data[:] = torch.arange(c1).view(1, c1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map logits `f32[N, 4 * c1, A]` to expectations `f32[N, 4, A]`."""
+        p = torch.softmax(x.unflatten(1, (4, self.c1)), 2)
+        return torch.matmul(torch.arange(self.c1, dtype=torch.float32), p.transpose(1, 2))
+
+
+class DistanceHead(Head):
+    """Two branches a level: `cv2` for distances, `cv3` for class scores.
+
+    Where branches `one2one_cv2` and `one2one_cv3` exist, they are the ones used, with the best
+    detections picked in the graph; `choose` says otherwise.
+    """
+
+    reg_max: int = 16
+
+    def __init__(
+        self,
+        nc: int,
+        ch: Sequence[int],
+        reg_max: int = 16,
+        end2end: bool = False,
+        legacy: bool = False,
+    ) -> None:
+        super().__init__()
+        self.nc, self.nl, self.reg_max = nc, len(ch), reg_max
+        box, score = max(16, ch[0] // 4, reg_max * 4), max(ch[0], min(nc, 100))
+        self.cv2 = nn.ModuleList(box_branch(c, box, 4 * reg_max) for c in ch)
+        self.cv3 = nn.ModuleList(score_branch(c, score, nc, legacy) for c in ch)
+        self.dfl: nn.Module = DFL(reg_max) if reg_max > 1 else nn.Identity()
+        if end2end:
+            self.one2one_cv2 = nn.ModuleList(box_branch(c, box, 4 * reg_max) for c in ch)
+            self.one2one_cv3 = nn.ModuleList(score_branch(c, score, nc, legacy) for c in ch)
+
+    @property
+    def end2end(self) -> bool:
+        """Whether one-to-one branches are there."""
+        return self.child("one2one_cv2") is not None
+
+    @property
+    def layout(self) -> Layout:
+        return "end2end" if self.end2end else "yolov8"
+
+    def finish(self) -> None:
+        """Drop the stored expectation, which is recomputed."""
+        if self.child("dfl") is not None:
+            del self.dfl
+
+    def choose(self, branch: Branch) -> None:
+        """Keep one of the two kinds of branches and drop the other.
+
+        Raises:
+            CheckpointError: `one2one` was asked of a head that has only the other.
+        """
+        if branch == "one2many":
+            if self.end2end:
+                del self.one2one_cv2, self.one2one_cv3
+        elif not self.end2end:
+            raise CheckpointError("the model has no one-to-one head: leave --head out")
+        else:
+            del self.cv2, self.cv3
+
+    def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Return, for each level, `f32[N, 4 * reg_max, h, w]` and score logits `f32[N, nc, h, w]`."""
+        box, score = (
+            (self.one2one_cv2, self.one2one_cv3) if self.end2end else (self.cv2, self.cv3)
+        )
+        return [(box[i](xs[i]), score[i](xs[i])) for i in range(self.nl)]
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        corners = self.end2end
+        boxes, scores = [], []
+        for (box, score), stride in zip(self.raw(xs), self.stride, strict=True):
+            boxes.append(self.boxes(box, stride, corners).flatten(2))
+            scores.append(score.flatten(2))
+        box, score = torch.cat(boxes, 2), torch.sigmoid(torch.cat(scores, 2))
+        return best(box, score) if corners else torch.cat((box, score), 1)
+
+    def boxes(self, raw: Tensor, stride: float, corners: bool) -> Tensor:
+        """Decode one level to boxes `f32[N, 4, h, w]`, by corners or by centre and size."""
+        h, w = raw.shape[-2:]
+        before, after = torch.chunk(self.distances(raw, stride), 2, 1)  # left, top; right, bottom
+        cols, rows = centres(w, stride, 0.5), centres(h, stride, 0.5)[:, None]
+        if corners:
+            left, top = torch.chunk(before, 2, 1)
+            right, bottom = torch.chunk(after, 2, 1)
+            return torch.cat((cols - left, rows - top, right + cols, bottom + rows), 1)
+        x, y = torch.chunk((after - before) * 0.5, 2, 1)
+        return torch.cat((x + cols, y + rows, before + after), 1)
+
+    def distances(self, raw: Tensor, stride: float) -> Tensor:
+        """Return `f32[N, 4, h, w]`, in pixels."""
+        if self.reg_max == 1:
+            return raw * stride
+        bins = centres(self.reg_max, stride, 0.0).view(-1, 1, 1)
+        return (torch.softmax(raw.unflatten(1, (4, self.reg_max)), 2) * bins).sum(2)
+
+
+class SplitHead(DistanceHead):
+    """v10Detect: depthwise class branches and one-to-one branches always (Wang et al. 2024)."""
+
+    def __init__(self, nc: int, ch: Sequence[int], reg_max: int = 16) -> None:
+        super().__init__(nc, ch, reg_max, end2end=True, legacy=False)
+
+
+def box_branch(c: int, hidden: int, out: int) -> nn.Sequential:
+    """Make the branch of one level that gives distances."""
+    return nn.Sequential(Conv(c, hidden, 3), Conv(hidden, hidden, 3), nn.Conv2d(hidden, out, 1))
+
+
+def score_branch(c: int, hidden: int, nc: int, legacy: bool) -> nn.Sequential:
+    """Make the branch of one level that gives class scores: depthwise ones from YOLOv10 on."""
+    if legacy:
+        return nn.Sequential(Conv(c, hidden, 3), Conv(hidden, hidden, 3), nn.Conv2d(hidden, nc, 1))
+    return nn.Sequential(
+        nn.Sequential(DWConv(c, c, 3), Conv(c, hidden)),
+        nn.Sequential(DWConv(hidden, hidden, 3), Conv(hidden, hidden)),
+        nn.Conv2d(hidden, nc, 1),
+    )

@@ -1,0 +1,101 @@
+"""The values that reading a pickle makes and that Python itself does not have, and what a file may cost."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+MAX_INT_BITS = 64
+MAX_TUPLE_KEY = 8
+
+
+class MalformedError(Exception):
+    """Why a file cannot be read; the reader adds the path and makes it a `CheckpointError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A class or function that the pickle names. It was never imported and cannot be called."""
+
+    path: str
+
+
+@dataclass(eq=False)
+class Inert:
+    """An object of a class that was never imported: what the pickle says about it, as data.
+
+    `args` are the constructor's arguments, `state` its attributes by name. A state that is no dict of
+    names stands whole under `"__setstate__"`. `items` are what a list-like object was extended with, or
+    the (key, value) pairs of a dict-like one. Compared and hashed by identity.
+    """
+
+    class_path: str
+    args: tuple[Any, ...] = field(default=(), repr=False)
+    state: dict[str, Any] = field(default_factory=dict, repr=False)
+    items: list[Any] = field(default_factory=list, repr=False)
+
+    def absorb(self, state: object, budget: "Budget") -> None:
+        """Take in the argument of a BUILD opcode: a dict, a (dict, slots) pair, or anything else."""
+        pair = type(state) is tuple and len(state) == 2  # noqa: PLR2004 - a pair
+        parts = state if isinstance(state, tuple) and pair else (state,)
+        if not all(part is None or _by_name(part) for part in parts):
+            parts = ({"__setstate__": state},)
+        for part in parts:
+            if isinstance(part, dict) and part:
+                budget.spend("copies", len(part))
+                self.state = {**self.state, **part}
+
+
+def _by_name(part: object) -> bool:
+    return type(part) is dict and all(type(name) is str for name in part)
+
+
+@dataclass
+class Budget:
+    """What one file may still make the reader do. Real checkpoints stay far below; bombs do not.
+
+    `copies` counts bytes and items that an opcode copies, `tensors` rebuilt tensors, `elements` their
+    elements, `tuple_keys` tuples used as dict keys (their hashes can be made to collide).
+    """
+
+    copies: int = 1 << 26
+    tensors: int = 100_000
+    elements: int = 1 << 24
+    tuple_keys: int = 2_000
+
+    def spend(self, what: str, amount: int) -> None:
+        """Take `amount` from one of the allowances; raises MalformedError where it is used up."""
+        left = getattr(self, what) - amount
+        if left < 0:
+            what = what.replace("_", " ")
+            raise MalformedError(f"it asks for more {what} than any detector's checkpoint needs")
+        setattr(self, what, left)
+
+
+_PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Named, Inert, torch.dtype})
+
+
+def as_key(value: object, budget: Budget) -> object:
+    """The value itself if it may be a dict key or an element of a set; raises MalformedError if not.
+
+    Anything whose hash costs more than a moment, or can be made to collide at will, is refused.
+    """
+    if type(value) in _PLAIN_KEYS or isinstance(value, torch.Tensor):
+        return value
+    if type(value) is int and value.bit_length() <= MAX_INT_BITS:
+        return value
+    if type(value) is tuple and len(value) <= MAX_TUPLE_KEY:
+        budget.spend("tuple_keys", 1)
+        for part in value:
+            if type(part) is tuple:
+                break
+            as_key(part, budget)
+        else:
+            return value
+    raise MalformedError(f"it uses a {type(value).__name__} as the key of a dict or set")
+
+
+def shown(text: str, limit: int = 120) -> str:
+    """A name out of a file, safe to print on a terminal: ASCII, no control characters, not endless."""
+    text = ascii(text)[1:-1]
+    return text if len(text) <= limit else text[:limit] + "..."

@@ -1,0 +1,145 @@
+"""Which twin stands for which pickled class, for the three projects and for users' own blocks."""
+
+from torch import nn
+
+from yqc.errors import CheckpointError
+from yqc.models.blocks import (
+    attention,
+    conv,
+    csp,
+    elan,
+    ghost,
+    pool,
+    rep,
+    transformer,
+    yolor,
+)
+from yqc.models.heads import anchor, dfl
+
+Twin = type[nn.Module]
+
+YOLOV5: dict[str, Twin] = {
+    twin.__name__: twin
+    for twin in (
+        *(conv.Conv, conv.DWConv, conv.CrossConv, conv.MixConv2d, conv.Focus, conv.Contract),
+        *(conv.Expand, conv.Concat, conv.Sum, csp.BottleneckCSP, csp.C3, csp.C3x),
+        *(pool.SPP, pool.SPPF, pool.C3SPP, ghost.GhostConv, ghost.GhostBottleneck, ghost.C3Ghost),
+        *(transformer.TransformerLayer, transformer.TransformerBlock, transformer.C3TR),
+    )
+} | {"Bottleneck": csp.Bottleneck1, "Detect": anchor.AnchorHead}
+
+YOLOV7: dict[str, Twin] = {
+    twin.__name__: twin
+    for twin in (
+        *(conv.ReOrg, conv.Chuncat, conv.Shortcut, conv.Foldcut, pool.MP, pool.SP, pool.SPPCSPC),
+        *(pool.DownC, yolor.Stem, yolor.Res, yolor.ResCSPA, yolor.ResCSPB, yolor.ResCSPC),
+        *(yolor.BottleneckCSPA, yolor.BottleneckCSPB, yolor.BottleneckCSPC),
+        *(anchor.ImplicitA, anchor.ImplicitM),
+    )
+} | {
+    "RepConv": rep.RepConv7,
+    "IDetect": anchor.ImplicitHead,
+    "IAuxDetect": anchor.AuxiliaryHead,
+    "ResX": yolor.Res,
+    "ResXCSPA": yolor.ResCSPA,
+    "ResXCSPB": yolor.ResCSPB,
+    "ResXCSPC": yolor.ResCSPC,
+}
+"""What YOLOv7's project adds; the two share `models.common` and never the same name otherwise."""
+
+ULTRALYTICS: dict[str, Twin] = {
+    twin.__name__: twin
+    for twin in (
+        *(conv.Conv, conv.DWConv, conv.ConvTranspose, conv.Focus, conv.Concat, ghost.GhostConv),
+        *(ghost.GhostBottleneck, ghost.C3Ghost, csp.Bottleneck, csp.BottleneckCSP, csp.C1, csp.C2),
+        *(csp.C2f, csp.C3, csp.C3k, pool.SPP, pool.SPPF, pool.SPPELAN, pool.AConv, pool.ADown),
+        *(rep.RepConv, rep.RepBottleneck, rep.RepCSP, rep.RepVGGDW, rep.CIB, rep.C2fCIB),
+        *(rep.SCDown, elan.RepNCSPELAN4, elan.ELAN1, elan.CBLinear, elan.CBFuse),
+        *(attention.Attention, attention.PSA, attention.PSABlock, attention.C2PSA),
+        *(attention.C2fPSA, attention.C3k2, attention.AAttn, attention.ABlock, attention.A2C2f),
+        *(transformer.TransformerLayer, transformer.TransformerBlock, transformer.C3TR, dfl.DFL),
+    )
+} | {"C3x": csp.C3xU, "Detect": dfl.DistanceHead, "v10Detect": dfl.SplitHead}
+
+PATHS: dict[str, dict[str, Twin]] = {
+    "models.common": YOLOV5 | YOLOV7,
+    "models.experimental": YOLOV5 | YOLOV7,
+    "models.yolo": YOLOV5 | YOLOV7,
+    "ultralytics.nn.modules": ULTRALYTICS,
+    "ultralytics.nn.modules.conv": ULTRALYTICS,
+    "ultralytics.nn.modules.block": ULTRALYTICS,
+    "ultralytics.nn.modules.transformer": ULTRALYTICS,
+    "ultralytics.nn.modules.head": ULTRALYTICS,
+}
+"""Modules that classes were pickled under, in any release."""
+
+OTHERS: dict[str, Twin] = {
+    "torch.nn.modules.activation.MultiheadAttention": transformer.SelfAttention,
+    "utils.activations.SiLU": nn.SiLU,
+    "utils.activations.Hardswish": nn.Hardswish,
+    "utils.activations.Mish": nn.Mish,
+}
+
+DATA = ("ultralytics.", "models.common.", "models.yolo.", "models.experimental.", "utils.")
+"""Packages of the three projects: what is pickled from them is read as data, never imported."""
+
+_registered: dict[str, Twin] = {}
+
+
+def register_block(class_path: str, twin: Twin) -> None:
+    """Let yqc load a block that it does not know, in its place.
+
+    Args:
+        class_path: where the pickled class lived, as `"package.module.Block"`.
+        twin: an `nn.Module` class whose forward can be traced. It is made without its `__init__`,
+            then given the pickled children, parameters, buffers and plain attributes.
+
+    Raises:
+        CheckpointError: the path is no dotted name, or the twin is no `nn.Module` class.
+    """
+    if not all(part.isidentifier() for part in class_path.split(".")) or "." not in class_path:
+        raise CheckpointError(f"{class_path!r} is no class path such as 'models.common.MyBlock'")
+    if not (isinstance(twin, type) and issubclass(twin, nn.Module)):
+        raise CheckpointError(f"the twin of {class_path} must be a class derived from nn.Module")
+    _registered[class_path] = twin
+
+
+def find_twin(class_path: str) -> Twin | None:
+    """Return the twin of a pickled class, a user's own before a built-in one."""
+    if class_path in _registered:
+        return _registered[class_path]
+    module, _, name = class_path.rpartition(".")
+    return PATHS.get(module, {}).get(name) or OTHERS.get(class_path)
+
+
+def known(class_path: str) -> bool:
+    """Whether the checkpoint reader may take objects of this class as inert data."""
+    return class_path in _registered or class_path in OTHERS or class_path.startswith(DATA)
+
+
+def how_to_register(class_path: str) -> str:
+    """Return the three lines that register a twin."""
+    name = class_path.rpartition(".")[2]
+    return (
+        "    import yqc\n"
+        f"    class {name}Twin(torch.nn.Module): ...  # forward only; weights come by name\n"
+        f'    yqc.register_block("{class_path}", {name}Twin)'
+    )
+
+
+def families() -> tuple[tuple[str, str, str], ...]:
+    """Return rows for a table of what loads: family, its typical blocks, how it was checked."""
+    golden, shape = "outputs equal the project's own", "blocks checked one by one, own files"
+    return (
+        ("YOLOv5 n to x, P6 (repo, releases 1 to 7)", "C3, SPPF, Focus, BottleneckCSP", golden),
+        ("YOLOv5 ghost, transformer and other variants", "C3Ghost, C3TR, CrossConv", shape),
+        ("YOLOv7 tiny, v7, x (repo)", "RepConv, SPPCSPC, MP, IDetect", golden),
+        ("YOLOv7 w6, e6, d6, e6e (repo)", "ReOrg, DownC, Shortcut, IAuxDetect", shape),
+        ("YOLOv3u, v5u, v6 (Ultralytics)", "C3, SPP, ConvTranspose2d", golden),
+        ("YOLOv8 n to x, P2, P6, ghost", "C2f, SPPF, DFL head", golden),
+        ("YOLOv9 t to e", "RepNCSPELAN4, ADown, AConv, CBFuse", golden),
+        ("YOLOv10 n to x", "SCDown, CIB, PSA, v10Detect", golden),
+        ("YOLO11 n to x", "C3k2, C2PSA", golden),
+        ("YOLO12 n to x", "A2C2f, area attention", golden),
+        ("YOLO26 n to x", "C3k2 with attention, end-to-end head without DFL", golden),
+    )

@@ -1,0 +1,182 @@
+"""Where a graph comes from: a checkpoint, a graph file of yqc's own, or a module from Python."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import fx, nn
+
+from yqc.errors import CheckpointError, TraceError
+from yqc.graph.compare import parameter_count
+from yqc.graph.serial import is_graph_file, load_graph
+from yqc.models.load import LoadedModel, load
+from yqc.models.trace import trace
+
+Head: TypeAlias = Literal["one2one", "one2many"]
+DEFAULT_SIZE = (640, 640)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A traced detector and what is known about it."""
+
+    gm: fx.GraphModule
+    path: str
+    """The file it came from, or the class of the module."""
+    sha256: str
+    """Of that file; empty for a module."""
+    family: str
+    name: str
+    params: int
+    """Parameters (not buffers) that the traced graph uses."""
+    names: tuple[str, ...]
+    strides: tuple[int, ...]
+    imgsz: tuple[int, int]
+    """Height and width that it is traced at."""
+    layout: str | None
+    """`yolov5`, `yolov8`, `end2end`, or None where the output is not a decoded detector's."""
+    task: str = "detect"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_detector(self) -> bool:
+        """Whether the output can be evaluated."""
+        return self.layout is not None
+
+    def info(self) -> dict[str, Any]:
+        """Return what a graph file keeps beside the graph, plain JSON values."""
+        return {
+            "kind": "model",
+            "family": self.family,
+            "name": self.name,
+            "names": list(self.names),
+            "strides": list(self.strides),
+            "imgsz": list(self.imgsz),
+            "layout": self.layout,
+            "task": self.task,
+        }
+
+
+def open_model(
+    model: Path | nn.Module,
+    *,
+    imgsz: tuple[int, int] | None = None,
+    head: Head | None = None,
+    arch: Path | None = None,
+) -> Source:
+    """Load a model and trace it at one input size.
+
+    Args:
+        model: a YOLO checkpoint, a graph file (`.yqc`), or a traceable module that takes float32
+            [N,3,H,W] in 0..1.
+        imgsz: height and width in pixels; by default what the model's training recorded, else 640.
+        head: for models with two heads, which one to compile; by default the end-to-end one.
+        arch: a model YAML, for checkpoints that hold only a state_dict.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        TraceError: the size does not fit the model's strides, or the model cannot be traced.
+    """
+    if isinstance(model, nn.Module):
+        return _of_module(model, imgsz or DEFAULT_SIZE)
+    if is_graph_file(model):
+        return _of_graph_file(model, imgsz)
+    loaded = load(model, head=head, arch=arch)
+    size = imgsz or _fitting(loaded) or DEFAULT_SIZE
+    check_size(size, loaded.strides)
+    gm = trace(loaded.module, torch.zeros(1, 3, *size))
+    return Source(
+        gm=gm,
+        path=str(model),
+        sha256=loaded.sha256,
+        family=loaded.family,
+        name=loaded.name,
+        params=parameter_count(gm),
+        names=loaded.names,
+        strides=loaded.strides,
+        imgsz=size,
+        layout=loaded.layout,
+        task=loaded.task,
+        warnings=loaded.warnings,
+    )
+
+
+def check_size(size: tuple[int, int], strides: tuple[int, ...]) -> None:
+    """Raise a TraceError that says which sizes are possible if `size` is not."""
+    step = max(strides, default=1)
+    for side in size:
+        if side <= 0 or side % step:
+            below, above = max(step, side // step * step), (side // step + 1) * step
+            near = f"{below} or {above}" if below != above else str(below)
+            raise TraceError(
+                f"image size {side} does not fit this model: height and width must be multiples "
+                f"of {step}, its largest stride; use {near}"
+            )
+
+
+def _fitting(loaded: LoadedModel) -> tuple[int, int] | None:
+    """Return the recorded training size, rounded up to what the strides allow."""
+    if loaded.imgsz is None:
+        return None
+    step = max(loaded.strides, default=1)
+    high, wide = (max(step, -(-side // step) * step) for side in loaded.imgsz)
+    return high, wide
+
+
+def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
+    example = torch.zeros(1, 3, *imgsz)
+    gm = module if isinstance(module, fx.GraphModule) else trace(module, example)
+    name = type(module).__name__
+    known = {"path": name, "sha256": "", "family": "module", "name": name}
+    return Source(gm=gm, **known, params=parameter_count(gm), names=(), strides=(), imgsz=imgsz,
+                  layout=None)
+
+
+def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
+    gm, info, _ = load_graph(path)
+    if info.get("kind") != "model":
+        raise CheckpointError(
+            f"{path} is a {info.get('kind', 'snapshot')} of a compile, not a model; compile the "
+            "checkpoint it came from"
+        )
+    size = _pair(info, path)
+    if imgsz is not None and imgsz != size:
+        high, wide = size
+        raise TraceError(
+            f"{path} is traced at {high} x {wide}, and that cannot be changed; leave --imgsz out"
+        )
+    try:
+        return Source(
+            gm=gm,
+            path=str(path),
+            sha256=file_sha256(path),
+            family=str(info["family"]),
+            name=str(info["name"]),
+            params=parameter_count(gm),
+            names=tuple(map(str, info["names"])),
+            strides=tuple(map(int, info["strides"])),
+            imgsz=size,
+            layout=None if info["layout"] is None else str(info["layout"]),
+            task=str(info["task"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say what model it holds ({error})") from error
+
+
+def _pair(info: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    match info.get("imgsz"):
+        case [int(high), int(wide)]:
+            return high, wide
+        case other:
+            raise CheckpointError(f"{path} records no image size, but {json.dumps(other)}")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+

@@ -1,0 +1,89 @@
+"""Writing results: a set of files that appears whole, or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from yqc.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one compile, next to each other: `X.onnx`, `X.report.json`, `X.recipe.toml`."""
+
+    onnx: Path
+
+    @property
+    def report(self) -> Path:
+        """The measured report."""
+        return self.beside(".report.json")
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that makes these files again."""
+        return self.beside(".recipe.toml")
+
+    @property
+    def reproducer(self) -> Path:
+        """What a failing pass leaves behind."""
+        return self.beside(".reproducer.yqc")
+
+    def beside(self, suffix: str) -> Path:
+        """Return the path with the stem of the ONNX file and another suffix."""
+        return self.onnx.with_name(self.onnx.stem + suffix)
+
+    def check(self) -> None:
+        """Find out before any work whether the files can be written.
+
+        Raises:
+            OutputError: the folder does not exist or cannot be written, or a folder is in the way.
+        """
+        folder = self.onnx.parent
+        if self.onnx.suffix != ".onnx":
+            raise OutputError(f"the output {self.onnx} must end in .onnx")
+        if not folder.is_dir():
+            raise OutputError(f"cannot write {self.onnx}: there is no folder {folder}; make it first")
+        if self.onnx.is_dir():
+            raise OutputError(f"cannot write {self.onnx}: a folder of that name is in the way")
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"cannot write into {folder}: {error.strerror}; choose another place with -o"
+            ) from error
+
+    @contextmanager
+    def staged(self) -> Iterator["Outputs"]:
+        """Give a place to write the files to, and move them in place when all went well.
+
+        After an error nothing is left behind, and older files are as they were.
+
+        Raises:
+            OutputError: a file cannot be written or moved.
+        """
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f".{self.onnx.stem}.", dir=self.onnx.parent))
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.onnx.parent}: {error.strerror}") from error
+        try:
+            stage = Outputs(folder / self.onnx.name)
+            yield stage
+            for path in sorted(folder.iterdir(), key=lambda p: p == stage.onnx):
+                _flush(path)
+                path.replace(self.onnx.parent / path.name)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.onnx}: {error.strerror or error}; older files are untouched"
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,97 @@
+"""Recipe files: TOML that says how a compile was run, and runs it again with `--config`.
+
+    yqc = "0.1.0"
+    passes = "fold-bn"
+    imgsz = [640, 640]
+    ...
+    [input]
+    path = "model.pt"
+    sha256 = "..."
+
+A recipe holds settings only. It cannot load Python.
+"""
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from yqc.errors import PipelineError
+from yqc.options import near
+from yqc.passbase import Target
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a compile's result, beside the model and the data."""
+
+    passes: str = ""
+    imgsz: tuple[int, int] | None = None
+    head: str | None = None
+    arch: str | None = None
+    data: str | None = None
+    images: str | None = None
+    calib_images: int = 128
+    target: Target = "generic"
+    device: str = "cpu"
+    seed: int = 0
+    dynamic: bool = False
+    opset: int | None = None
+
+
+def write_recipe(settings: Settings, version: str, model: str, sha256: str) -> str:
+    """Return the TOML text that reproduces a compile."""
+    lines = [f"yqc = {json.dumps(version)}"]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            plain = list(value) if isinstance(value, tuple) else value
+            lines.append(f"{field.name} = {json.dumps(plain, ensure_ascii=False)}")
+    lines += ["", "[input]", f"path = {json.dumps(model, ensure_ascii=False)}"]
+    lines += [f"sha256 = {json.dumps(sha256)}", ""]
+    return "\n".join(lines)
+
+
+def read_recipe(path: Path) -> Settings:
+    """Read a recipe file. Relative paths in it are relative to the working directory.
+
+    Raises:
+        PipelineError: the file cannot be read, or holds a key or value that does not belong there.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PipelineError(f"cannot read the recipe {path}: {error}") from error
+    fields = {f.name for f in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        if key in {"yqc", "input"}:
+            continue
+        if key not in fields:
+            hint = near(key, fields)
+            raise PipelineError(f"{path}: a recipe has no key {key!r}{hint}")
+        values[key] = _checked(path, key, value)
+    return Settings(**values)
+
+
+def _checked(path: Path, key: str, value: object) -> object:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if key in {"calib_images", "seed", "opset"}:
+        good, what = whole, "a whole number"
+    elif key == "dynamic":
+        good, what = isinstance(value, bool), "true or false"
+    elif key == "target":
+        good, what = value in get_args(Target), " or ".join(get_args(Target))
+    elif key == "imgsz":
+        match value:
+            case [int(), int()] if True not in value and False not in value:
+                return tuple(value)
+        good, what = whole, "a size in pixels, or [height, width]"
+        value = (value, value)
+    else:
+        good, what = isinstance(value, str), "a text"
+    if not good:
+        raise PipelineError(f"{path}: {key} must be {what}")
+    return value
