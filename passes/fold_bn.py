@@ -11,7 +11,6 @@ the standard deviation of its output: ranges can be told from them without data.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -38,7 +37,7 @@ class FoldBatchNorm(Pass):
             gm.set_submodule(conv.target, fuse_conv_bn_eval(conv.module, bn.module))
             bn.node.replace_all_uses_with(conv.node)
             gm.graph.erase_node(bn.node)
-            conv.node.meta["yqc.bn"] = statistics(bn.module)
+            conv.node.meta["yqc.bn"] = BatchNorm.of(bn.module)
             ctx.rewrote(bn.node, f"folded into {conv.node}")
 
     def obstacle(
@@ -54,13 +53,3 @@ class FoldBatchNorm(Pass):
         if bn.module.running_var.min() + bn.module.eps <= self.min_var:
             return f"a channel variance is at or below {self.min_var:g}"
         return None
-
-
-def statistics(bn: nn.BatchNorm2d) -> BatchNorm:
-    """Copy what a batch norm knows: float32 [C] each."""
-    if bn.running_mean is None or bn.running_var is None:
-        raise ValueError("a batch norm without running statistics")
-    scale = bn.weight if bn.affine else torch.ones_like(bn.running_mean)
-    shift = bn.bias if bn.affine else torch.zeros_like(bn.running_mean)
-    kept = (bn.running_mean, bn.running_var, scale, shift)
-    return BatchNorm(*(t.detach().clone() for t in kept), eps=bn.eps)

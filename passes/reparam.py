@@ -51,7 +51,8 @@ class Reparameterize(Pass):
             base = widest(linear)
             if base is None or len({b.source for b in linear}) > 1 or len(linear) < len(leaves):
                 continue
-            if why := self.obstacle(gm, linear, base):
+            why = "it weighs its summands" if total.kwargs else self.obstacle(gm, linear, base)
+            if why:
                 ctx.skipped(total, why)
                 continue
             self.merge(gm, total, linear, base)
@@ -80,7 +81,7 @@ class Reparameterize(Pass):
     ) -> None:
         """Put the sum of all branches into the widest convolution, in place of `total`."""
         parts = [kernel(b, base.module) for b in branches]
-        merged = nn.utils.skip_init(nn.Conv2d, **settings(base.module))
+        merged = like(base.module)
         merged.weight = nn.Parameter(torch.stack([w for w, _ in parts]).sum(0))
         merged.bias = nn.Parameter(torch.stack([b for _, b in parts]).sum(0))
         gm.set_submodule(base.target, merged.eval())
@@ -132,6 +133,8 @@ def misfit(conv: nn.Conv2d, base: nn.Conv2d) -> str | None:
     for k, p, big_k, big_p in zip(
         conv.kernel_size, conv.padding, base.kernel_size, base.padding, strict=True
     ):
+        if k > big_k:
+            return "kernel_size"
         if big_k - k != 2 * (big_p - p):
             return "padding"
     return None
@@ -139,7 +142,9 @@ def misfit(conv: nn.Conv2d, base: nn.Conv2d) -> str | None:
 
 def is_same_size(base: nn.Conv2d) -> bool:
     """Tell whether an identity can be written as this convolution."""
-    same = all(k == 2 * int(p) + 1 for k, p in zip(base.kernel_size, base.padding, strict=True))
+    if isinstance(base.padding, str):
+        return False
+    same = all(k == 2 * p + 1 for k, p in zip(base.kernel_size, base.padding, strict=True))
     return same and base.stride == (1, 1) and base.in_channels == base.out_channels
 
 
@@ -154,14 +159,9 @@ def kernel(b: Branch, base: nn.Conv2d) -> tuple[Tensor, Tensor]:
     else:
         weight, bias = identity(base), torch.zeros(base.out_channels)
     if b.bn:
-        bn = b.bn.module
-        mean, var = bn.running_mean, bn.running_var
-        gamma = bn.weight.detach() if bn.affine else torch.ones_like(bias)
-        beta = bn.bias.detach() if bn.affine else torch.zeros_like(bias)
-        if mean is None or var is None:
-            raise ValueError("a batch norm without running statistics")
-        scale = gamma * torch.rsqrt(var + bn.eps)
-        weight, bias = weight * scale.view(-1, 1, 1, 1), (bias - mean) * scale + beta
+        bn = BatchNorm.of(b.bn.module)
+        factor = bn.scale * torch.rsqrt(bn.variance + bn.eps)
+        weight, bias = weight * factor.view(-1, 1, 1, 1), (bias - bn.mean) * factor + bn.shift
     return weight, bias
 
 
@@ -177,11 +177,7 @@ def identity(base: nn.Conv2d) -> Tensor:
 def distribution(b: Branch) -> BatchNorm | None:
     """Return what is known of a branch's output from its batch norm, folded or not."""
     if b.bn:
-        bn = b.bn.module
-        if bn.affine and bn.running_mean is not None and bn.running_var is not None:
-            kept = (bn.running_mean, bn.running_var, bn.weight, bn.bias)
-            return BatchNorm(*(t.detach().clone() for t in kept), eps=bn.eps)
-        return None
+        return BatchNorm.of(b.bn.module)
     found = b.conv.node.meta.get("yqc.bn") if b.conv else None
     return found if isinstance(found, BatchNorm) else None
 
@@ -195,7 +191,20 @@ def combine(known: list[BatchNorm], branches: int) -> BatchNorm | None:
     return BatchNorm(shift, scale.square(), scale, shift, eps=0.0)
 
 
-def settings(conv: nn.Conv2d) -> dict[str, object]:
-    """Return the constructor arguments of a convolution like this one, with a bias."""
-    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
-    return {name: getattr(conv, name) for name in names}
+def like(conv: nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution with the settings of this one, a bias, and no values yet."""
+    return nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        _pair(conv.kernel_size),
+        _pair(conv.stride),
+        conv.padding if isinstance(conv.padding, str) else _pair(conv.padding),
+        groups=conv.groups,
+        padding_mode=conv.padding_mode,
+        device="meta",
+    )
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    high, wide = value
+    return high, wide

@@ -1,6 +1,90 @@
 """yqc: a compiler for YOLO detectors. Public names; each is imported when it is first asked for."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
+    from yqc.compiler import Result as Result
+    from yqc.compiler import compile as compile  # noqa: A004  # it is what yqc does
+    from yqc.emit import lowering as lowering
+    from yqc.errors import YqcError as YqcError
+    from yqc.graph import (
+        Call as Call,
+    )
+    from yqc.graph import (
+        TensorSpec as TensorSpec,
+    )
+    from yqc.graph import (
+        assign_roles as assign_roles,
+    )
+    from yqc.graph import (
+        call as call,
+    )
+    from yqc.graph import (
+        callers as callers,
+    )
+    from yqc.graph import (
+        calls as calls,
+    )
+    from yqc.graph import (
+        chains as chains,
+    )
+    from yqc.graph import (
+        is_function as is_function,
+    )
+    from yqc.graph import (
+        role as role,
+    )
+    from yqc.graph import (
+        shape as shape,
+    )
+    from yqc.graph import (
+        text as text,
+    )
+    from yqc.graph.metadata import BatchNorm as BatchNorm
+    from yqc.graph.metadata import History as History
+    from yqc.models.load import LoadedModel as LoadedModel
+    from yqc.models.load import load as load
+    from yqc.models.register import register_block as register_block
+    from yqc.models.trace import trace as trace
+    from yqc.passbase import Context as Context
+    from yqc.passbase import Pass as Pass
+    from yqc.passbase import Recipe as Recipe
+    from yqc.pipeline import Pipeline as Pipeline
+    from yqc.registry import Registry as Registry
+    from yqc.watch import Watcher as Watcher
+
+__version__ = "0.1.0"
+__all__ = [
+    "BatchNorm",
+    "Call",
+    "Context",
+    "History",
+    "LoadedModel",
+    "Pass",
+    "Pipeline",
+    "Recipe",
+    "Registry",
+    "Result",
+    "TensorSpec",
+    "Watcher",
+    "YqcError",
+    "__version__",
+    "assign_roles",
+    "call",
+    "callers",
+    "calls",
+    "chains",
+    "compile",
+    "is_function",
+    "load",
+    "lowering",
+    "register_block",
+    "role",
+    "shape",
+    "text",
+    "trace",
+]
 
 _HOME = {
     "BatchNorm": "yqc.graph.metadata",
@@ -31,9 +115,6 @@ _HOME = {
     "text": "yqc.graph",
     "trace": "yqc.models.trace",
 }
-
-__version__ = "0.1.0"
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604  # names of the table above
 
 
 def __getattr__(name: str) -> object:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from torch import fx, nn
 
-from yqc.graph import calls, role
+from yqc.graph import Call, calls, role
 from yqc.report import Layer
 
-KINDS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 
 def layers(gm: fx.GraphModule, sqnr_db: Mapping[str, float] | None = None) -> tuple[Layer, ...]:
@@ -31,5 +31,11 @@ def layers(gm: fx.GraphModule, sqnr_db: Mapping[str, float] | None = None) -> tu
             weight_bytes=sum(p.numel() * p.element_size() for p in found.module.parameters()),
             sqnr_db=(sqnr_db or {}).get(found.node.name),
         )
-        for found in calls(gm, KINDS)
+        for found in weighted(gm)
     )
+
+
+def weighted(gm: fx.GraphModule) -> list[Call[Weighted]]:
+    """List the calls of modules with a weight, in graph order."""
+    kinds: tuple[type[Weighted], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    return calls(gm, kinds)

@@ -140,9 +140,8 @@ def time_files(
         raise DataError("the same file is named twice; name each once")
     timing = ev.latency(models, threads=threads, runs=runs, imgsz=imgsz, progress=progress)
     rows = [
-        rp.BenchRow(path=str(path), bytes=path.stat().st_size, median_ms=one.median_ms,
-                    p10_ms=one.p10_ms, p90_ms=one.p90_ms)
-        for path, one in zip(models, timing.timings, strict=True)
+        rp.BenchRow(path=str(path), bytes=path.stat().st_size, median_ms=ms)
+        for path, ms in zip(models, timing.ms, strict=True)
     ]
     cpu = rp.Environment.here(threads=threads, seed=0).cpu
     return rp.Bench.measured(threads=threads, runs=runs, cpu=cpu, rows=rows)

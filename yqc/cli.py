@@ -66,7 +66,9 @@ def common(
 def compile_(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
     *,
-    passes: Annotated[str | None, typer.Option(help="Such as prune,int8; see `yqc passes`.")] = None,
+    passes: Annotated[
+        str | None, typer.Option(help="Such as prune,int8; see `yqc passes`.")
+    ] = None,
     data: Data = None,
     images: Images = None,
     imgsz: Size = None,
@@ -80,7 +82,9 @@ def compile_(
     device: Annotated[str | None, typer.Option(help="For passes that train. Default: cpu.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Any batch size.")] = False,
-    opset: Annotated[int | None, typer.Option(help="ONNX opset; default: the oldest that works.")] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset; default: the oldest that works.")
+    ] = None,
     print_after: Annotated[str, typer.Option(help="Passes, or all: print the graph after.")] = "",
     print_before: Annotated[str, typer.Option(help="Passes, or all: print it before.")] = "",
     save_temps: Annotated[Path | None, typer.Option(help="Folder for every stage's graph.")] = None,
@@ -131,8 +135,11 @@ def compile_(
     elif not quiet:
         written = (result.files.onnx, result.files.report, result.files.recipe)
         files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in written]
-        _print(result.report, *([rp.layers_table(result.report)] if layers else []),
-               rp.written_files(files))
+        _print(
+            result.report,
+            *([rp.layers_table(result.report.layers)] if layers else []),
+            rp.written_files(files),
+        )
 
 
 @app.command("eval")
@@ -152,8 +159,15 @@ def eval_(
     from yqc.assess import assess  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
-    result = assess(model, data, images=images, imgsz=size, threads=threads, arch=arch,
-                    progress=rp.make_progress(quiet=quiet))
+    result = assess(
+        model,
+        data,
+        images=images,
+        imgsz=size,
+        threads=threads,
+        arch=arch,
+        progress=rp.make_progress(quiet=quiet),
+    )
     typer.echo(rp.to_json(result), nl=False) if json else _print(rp.eval_table(result))
 
 
@@ -209,8 +223,9 @@ def bench(
     from yqc.assess import time_files  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
-    result = time_files(models, imgsz=size, threads=threads, runs=runs,
-                        progress=rp.make_progress(quiet=quiet))
+    result = time_files(
+        models, imgsz=size, threads=threads, runs=runs, progress=rp.make_progress(quiet=quiet)
+    )
     typer.echo(rp.to_json(result), nl=False) if json else _print(rp.bench_table(result))
 
 
@@ -236,7 +251,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read `640` or `H,W` as (height, width) in pixels."""
     parts = text.split(",")
     if not 1 <= len(parts) <= 2 or not all(p.strip().isdecimal() for p in parts):  # noqa: PLR2004
-        raise typer.BadParameter(f"{text!r} is no size; write 640, or height,width", param_hint="--imgsz")
+        raise typer.BadParameter(
+            f"{text!r} is no size; write 640, or height,width", param_hint="--imgsz"
+        )
     return int(parts[0]), int(parts[-1])
 
 

@@ -96,7 +96,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     looking += [*watchers, Reproducer(files.reproducer)]
     steps = pipeline.run(gm, ctx, looking)
 
-    metadata = _metadata(source, settings, pipeline)
+    metadata = _metadata(source, pipeline)
     emitted = emit(gm, metadata=metadata, opset=settings.opset, dynamic=settings.dynamic)
     with files.staged() as stage:
         save(emitted, stage.onnx)
@@ -105,8 +105,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         if evaluate and source.is_detector:
             plain = stage.onnx.with_name("float.onnx")
             save(emit(original, opset=settings.opset), plain)
-            measured = measure(plain, stage.onnx, data, imgsz=source.imgsz, threads=_threads(),
-                               progress=progress)
+            measured = measure(
+                plain, stage.onnx, data, imgsz=source.imgsz, threads=_threads(), progress=progress
+            )
             plain.unlink()
         report = rp.Report(
             yqc=yqc.__version__,
@@ -159,11 +160,10 @@ def _data(settings: Settings, source: Source) -> Data | None:
     return data
 
 
-def _context(
-    settings: Settings, source: Source, data: Data | None, progress: Progress
-) -> Context:
-    ctx = Context(device=settings.device, seed=settings.seed, target=settings.target,
-                  progress=progress)
+def _context(settings: Settings, source: Source, data: Data | None, progress: Progress) -> Context:
+    ctx = Context(
+        device=settings.device, seed=settings.seed, target=settings.target, progress=progress
+    )
     noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
     ctx.example = noise
     if data is None:
@@ -185,7 +185,7 @@ def _context(
     return ctx
 
 
-def _metadata(source: Source, settings: Settings, pipeline: Pipeline) -> dict[str, str]:
+def _metadata(source: Source, pipeline: Pipeline) -> dict[str, str]:
     own = {"version": yqc.__version__, "pipeline": str(pipeline), "input_sha256": source.sha256}
     if not source.is_detector:
         return {f"yqc.{key}": value for key, value in own.items()}

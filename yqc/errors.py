@@ -1,8 +1,8 @@
-"""Errors a user can meet. Each message is one sentence or two: what failed, where, what to do next."""
+"""Errors a user can meet. Each message says what failed, where, and what to do next."""
 
 
 class YqcError(Exception):
-    """Base of every error that yqc raises on purpose; the command line prints it without a traceback."""
+    """Base of every error raised on purpose; the command line prints it without a traceback."""
 
 
 class CheckpointError(YqcError):

@@ -32,5 +32,6 @@ def explain(registry: Registry, name: str) -> PassHelp:
     about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
     if issubclass(kind, Recipe):
         return replace(about, expands_to=kind().expand())
-    return replace(about, requires=tuple(sorted(kind.requires)), provides=tuple(sorted(kind.provides)))
-
+    return replace(
+        about, requires=tuple(sorted(kind.requires)), provides=tuple(sorted(kind.provides))
+    )

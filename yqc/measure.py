@@ -43,8 +43,8 @@ def measure(  # noqa: D417  # the paths say it
         [original, compiled], threads=threads, runs=TIMED_RUNS, imgsz=imgsz, progress=progress
     )
     latency = Latency.measured(
-        float_ms=timing.timings[0].median_ms,
-        compiled_ms=timing.timings[1].median_ms,
+        float_ms=timing.ms[0],
+        compiled_ms=timing.ms[1],
         threads=threads,
     )
     if data is None:

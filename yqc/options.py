@@ -9,6 +9,8 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import itertools
+import json
 import math
 import re
 import textwrap
@@ -24,6 +26,8 @@ T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 BARE = re.compile(r'[^\s{}"=]+')
+REQUIRED = dataclasses.MISSING
+"""The default of an option that has none."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class Option:
 
 def caret(message: str, text: str, at: int, length: int = 1) -> PipelineError:
     """Make an error that points at `length` characters of `text` from position `at`."""
-    return PipelineError(f"{message}\n  {text}\n  {' ' * at}{'^' * max(1, length)}")
+    line = re.sub(r"\s", " ", text)
+    return PipelineError(f"{message}\n  {line}\n  {' ' * at}{'^' * max(1, length)}")
 
 
 def near(name: str, names: Iterable[str]) -> str:
@@ -145,10 +150,9 @@ def build(cls: type[T], item: Item, text: str) -> T:
     for setting in item.settings:
         key = setting.key.replace("-", "_")
         if key not in known:
-            options = ", ".join(known) or "no options"
-            message = f"{item.name} has no option {setting.key!r}{near(key, known)} it has: {options}"
-            raise caret(message.replace("? it", "? It").replace("' it", "'; it"), text,
-                        setting.key_at, len(setting.key))
+            hint = near(key, known) or f"; it has: {', '.join(known) or 'no options'}"
+            message = f"{item.name} has no option {setting.key!r}{hint}"
+            raise caret(message, text, setting.key_at, len(setting.key))
         if key in values:
             raise caret(f"{setting.key!r} is given twice", text, setting.key_at, len(setting.key))
         try:
@@ -156,6 +160,10 @@ def build(cls: type[T], item: Item, text: str) -> T:
         except ValueError as error:
             message = f"{item.name}: {setting.key} must be {error}, not {setting.value}"
             raise caret(message, text, setting.value_at, len(setting.value)) from None
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name not in values and _default(field) is REQUIRED:
+            message = f"{item.name} needs a value for its option {field.name!r}"
+            raise caret(message, text, item.at, len(item.name))
     try:
         return cls(**values)
     except ValueError as error:
@@ -164,17 +172,15 @@ def build(cls: type[T], item: Item, text: str) -> T:
 
 def read(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a type
     """Read a value of the type `hint`; a ValueError says what the value must be."""
-    if text.startswith('"'):
-        text = str(ast.literal_eval(text))
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType}:
         return _read_union(text, choices)
+    if text.startswith('"'):
+        text = _unquote(text)
     if origin is Literal:
-        if text in choices:
-            return text
-        raise ValueError("one of " + ", ".join(map(str, choices)))
+        return _choice(text, choices)
     if origin is tuple:
-        return tuple(read(part, choices[0]) for part in text.split("|"))
+        return tuple(read(part, choices[0]) for part in text.split("|")) if text else ()
     if hint is bool:
         if text.lower() in {"true", "false"}:
             return text.lower() == "true"
@@ -184,6 +190,13 @@ def read(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a 
     if hint is float:
         return _number(text, float, "a number")
     return text
+
+
+def _choice(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    for choice in choices:
+        if text == str(choice):
+            return choice
+    raise ValueError("one of " + ", ".join(map(str, choices)))
 
 
 def _number(text: str, kind: type[T], what: str) -> T:
@@ -227,13 +240,23 @@ def write(value: object) -> str:
         return _quote("|".join(map(str, value)))
     if value is None or isinstance(value, bool):
         return str(value).lower()
+    if value is REQUIRED:
+        return "required"
     return _quote(repr(value) if isinstance(value, float) else str(value))
 
 
 def _quote(text: str) -> str:
-    if BARE.fullmatch(text):
+    if BARE.fullmatch(text) and text.lower() != "none":
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _unquote(text: str) -> str:
+    try:
+        return str(json.loads(text, strict=False))
+    except ValueError:
+        what = r'a text in which quotes are written \" and backslashes \\'
+        raise ValueError(what) from None
 
 
 def _default(field: "dataclasses.Field[Any]") -> object:
@@ -272,7 +295,7 @@ def field_docs(cls: type) -> dict[str, str]:
         except (OSError, TypeError, SyntaxError):
             continue
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-        for field, after in zip(body, body[1:], strict=False):
+        for field, after in itertools.pairwise(body):
             if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
                 continue
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):

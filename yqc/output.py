@@ -46,7 +46,9 @@ class Outputs:
         if self.onnx.suffix != ".onnx":
             raise OutputError(f"the output {self.onnx} must end in .onnx")
         if not folder.is_dir():
-            raise OutputError(f"cannot write {self.onnx}: there is no folder {folder}; make it first")
+            raise OutputError(
+                f"cannot write {self.onnx}: there is no folder {folder}; make it first"
+            )
         if self.onnx.is_dir():
             raise OutputError(f"cannot write {self.onnx}: a folder of that name is in the way")
         try:

@@ -101,14 +101,14 @@ class Pipeline:
             passes.append(action)
         return passes
 
-    def _flatten(
-        self, steps: Iterable[Pass | Recipe], depth: int
-    ) -> Iterable[tuple[Pass, bool]]:
+    def _flatten(self, steps: Iterable[Pass | Recipe], depth: int) -> Iterable[tuple[Pass, bool]]:
         for step in steps:
             if isinstance(step, Pass):
                 yield step, depth > 0
             elif depth == DEPTH:
-                raise PipelineError(f"recipe {step.name!r} stands for itself; it must end in passes")
+                raise PipelineError(
+                    f"recipe {step.name!r} stands for itself; it must end in passes"
+                )
             else:
                 inner = Pipeline.parse(step.expand(), self.registry)
                 yield from self._flatten(inner.steps, depth + 1)
@@ -116,11 +116,17 @@ class Pipeline:
     def _explain(self, action: Pass, missing: str, removed: dict[str, Pass]) -> str:
         if missing in removed:
             other = removed[missing].name
-            return (f"{action.name} needs a graph that is {missing!r}, and {other} before it ends "
-                    f"that; put {action.name} before {other}")
-        makers = [n for n in self.registry.found
-                  if isinstance(kind := self.registry.load(n), type) and issubclass(kind, Pass)
-                  and missing in kind.provides]
+            return (
+                f"{action.name} needs a graph that is {missing!r}, and {other} before it ends "
+                f"that; put {action.name} before {other}"
+            )
+        makers = [
+            n
+            for n in self.registry.found
+            if isinstance(kind := self.registry.load(n), type)
+            and issubclass(kind, Pass)
+            and missing in kind.provides
+        ]
         advice = f"put {' or '.join(makers)} before it" if makers else "no pass provides that"
         return f"{action.name} needs a graph that is {missing!r}; {advice}"
 

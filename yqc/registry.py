@@ -130,11 +130,8 @@ class Registry:
             return self.loaded[name]
         found = self.found.get(name)
         if found is None:
-            raise PipelineError(
-                f"unknown pass {name!r}{near(name, self.found)} `yqc passes` lists what there is"
-                if near(name, self.found)
-                else f"unknown pass {name!r}; `yqc passes` lists what there is"
-            )
+            hint = near(name, self.found) or "; `yqc passes` lists what there is"
+            raise PipelineError(f"unknown pass {name!r}{hint}")
         module, _, attribute = found.target.partition(":")
         try:
             cls = getattr(importlib.import_module(module), attribute)

@@ -27,9 +27,7 @@ def replay(path: Path, registry: Registry) -> str:
         raise CheckpointError(f"{path} is no reproducer; a failing compile names the one it wrote")
     pipeline = Pipeline.parse(str(info["pass"]), registry)
     action = pipeline.steps[0]
-    ctx = Context(
-        example=more.get("example"), seed=int(info["seed"]), target=info["target"]
-    )
+    ctx = Context(example=more.get("example"), seed=int(info["seed"]), target=info["target"])
     try:
         alone = Pipeline(pipeline.steps, registry)
         steps = alone.run(gm, ctx, [Verify()], given=action_needs(alone))

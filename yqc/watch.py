@@ -104,7 +104,7 @@ class PrintGraph(Watcher):
 
 
 class Snapshots(Watcher):
-    """Writes the graph after every pass: `00-trace.txt`, `01-fold-bn.txt`, and `.yqc` beside each."""
+    """Writes the graph after every pass: `00-trace.txt`, `01-fold-bn.txt`, a `.yqc` beside each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,6 +1,5 @@
 """Training batches: drawn once into one array, then turned, mirrored and recoloured at random."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from loss import Objects
 from torch import Tensor
 
-from yqc.data import shapes
+from yqc.data import scenes
 from yqc.progress import Progress
 
 MOST = 8
@@ -36,7 +35,7 @@ class Pictures:
 
 def drawn(count: int, seed: int, folder: Path, progress: Progress) -> Pictures:
     """The first `count` pictures of the train split, from the folder if they were drawn before."""
-    path = folder / f"train-edition{shapes.EDITION}-seed{seed}-{count}.npz"
+    path = folder / f"train-edition{scenes.EDITION}-seed{seed}-{count}.npz"
     if not path.exists():
         _save(path, _draw(count, seed, progress))
     with np.load(path) as kept:
@@ -44,12 +43,12 @@ def drawn(count: int, seed: int, folder: Path, progress: Progress) -> Pictures:
 
 
 def _draw(count: int, seed: int, progress: Progress) -> Pictures:
-    pixels = np.zeros((count, shapes.SIZE, shapes.SIZE, 3), np.uint8)
+    pixels = np.zeros((count, scenes.SIZE, scenes.SIZE, 3), np.uint8)
     classes = np.full((count, MOST), -1, np.int64)
     boxes = np.zeros((count, MOST, 4), np.float32)
     with progress.task("drawing", total=count) as advance:
         for i in range(count):
-            scene = shapes.draw(seed, "train", i)
+            scene = scenes.draw(seed, "train", i)
             pixels[i] = scene.pixels
             classes[i, : len(scene.classes)] = scene.classes
             boxes[i, : len(scene.boxes)] = scene.boxes
@@ -62,17 +61,17 @@ def _save(path: Path, pictures: Pictures) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
         np.savez(file, pixels=pictures.pixels, classes=pictures.classes, boxes=pictures.boxes)
-    os.replace(partial, path)  # noqa: PTH105  # one system call, so nobody sees half a file
+    partial.replace(path)
 
 
 def plain(pictures: Pictures, batch: int) -> Iterator[tuple[Tensor, Objects]]:
-    """The pictures as they are, in order: images float32 [N, 3, 160, 160] in 0..1, and their objects."""
+    """The pictures as they are, in order: float32 [N, 3, 160, 160] in 0..1, and their objects."""
     for start in range(0, len(pictures.pixels), batch):
         yield tensors(pictures.part(slice(start, start + batch)))
 
 
 def varied(pictures: Pictures, batch: int, seed: int) -> Iterator[tuple[Tensor, Objects]]:
-    """The pictures in a random order, each turned, mirrored and recoloured; a last odd batch is left out."""
+    """The pictures shuffled, turned, mirrored and recoloured; a last odd batch is left out."""
     dice = np.random.default_rng(seed)
     order = dice.permutation(len(pictures.pixels))
     for start in range(0, len(order) - batch + 1, batch):

@@ -1,12 +1,16 @@
 """What a detector with distributed boxes is trained on, from the papers.
 
-- Which point answers for which object: task-aligned assignment (Feng et al., "TOOD", ICCV 2021, section 3.2).
-- Where the box lies: the complete IoU (Zheng et al., "Distance-IoU Loss", AAAI 2020, equations 8 to 11).
-- How a side is spread over whole strides: distribution focal loss (Li et al., "Generalized Focal Loss", NeurIPS 2020,
-  equation 6).
-- What the object is: binary cross entropy against the quality of the answer, so that a score foretells an IoU.
+- Which point answers for which object: task-aligned assignment (Feng et al., "TOOD", ICCV 2021,
+  section 3.2).
+- Where the box lies: the complete IoU (Zheng et al., "Distance-IoU Loss", AAAI 2020, equations 8
+  to 11).
+- How a side is spread over whole strides: distribution focal loss (Li et al., "Generalized Focal
+  Loss", NeurIPS 2020, equation 6).
+- What the object is: binary cross entropy against the quality of the answer, so that a score
+  foretells an IoU.
 
-Shapes: N pictures, P points (all levels, strides rising), G objects (padded), C classes, R bins of a side.
+Shapes: N pictures, P points (all levels, strides rising), G objects (padded), C classes, R bins of
+a side.
 """
 
 import math
@@ -52,7 +56,7 @@ class Answers:
         return torch.cat((self.points - near, self.points + far), -1)
 
 
-def answers(levels: list[tuple[Tensor, Tensor]], strides: tuple[int, ...]) -> Answers:
+def answers(levels: list[tuple[Tensor, ...]], strides: tuple[int, ...]) -> Answers:
     """Line up the raw maps ([N, 4R, h, w], [N, C, h, w]) of all levels, row by row."""
     points = []
     for (maps, _), stride in zip(levels, strides, strict=True):
@@ -61,10 +65,12 @@ def answers(levels: list[tuple[Tensor, Tensor]], strides: tuple[int, ...]) -> An
         points.append((torch.stack((x, y), -1).reshape(-1, 2) + 0.5) * stride)
     sides = torch.cat([maps.flatten(2) for maps, _ in levels], 2)
     return Answers(
-        sides=sides.unflatten(1, (4, -1)).permute(0, 3, 1, 2),
+        sides=sides.reshape(len(sides), 4, -1, sides.shape[-1]).permute(0, 3, 1, 2),
         classes=torch.cat([maps.flatten(2) for _, maps in levels], 2).transpose(1, 2),
         points=torch.cat(points),
-        strides=torch.cat([torch.full((len(p),), float(s)) for p, s in zip(points, strides, strict=True)]),
+        strides=torch.cat(
+            [torch.full((len(p),), float(s)) for p, s in zip(points, strides, strict=True)]
+        ),
     )
 
 
@@ -77,7 +83,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def complete_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU less the squared distance of the centres and the difference of the aspects, in (-1.5, 1]."""
+    """IoU less the squared distance of the centres and a difference of the aspects, at most 1."""
     overlap = iou(a, b)
     hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
     apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
@@ -93,12 +99,14 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
 def assign(answer: Answers, objects: Objects) -> tuple[Tensor, Tensor]:
     """Which object each point answers for, and how well.
 
-    A point may answer for an object if it lies inside its box. An object takes the `CANDIDATES` points with the
-    highest score^0.5 * IoU^6; a point wanted by several objects goes to the one that its box covers best. The quality
-    is that product, scaled for each object so that its best point gets the object's best IoU.
+    A point may answer for an object if it lies inside its box. An object takes the `CANDIDATES`
+    points with the highest score^0.5 * IoU^6; a point wanted by several objects goes to the one
+    that its box covers best. The quality is that product, scaled for each object so that its best
+    point gets the object's best IoU.
 
     Returns:
-        int64 [N, P], the object's index, or -1; float32 [N, P], the quality in 0..1, 0 where there is no object.
+        int64 [N, P], the object's index, or -1; float32 [N, P], the quality in 0..1, 0 where there
+        is no object.
     """
     boxes = objects.boxes[:, :, None]
     inside = torch.minimum(answer.points - boxes[..., :2], boxes[..., 2:] - answer.points)
@@ -139,7 +147,7 @@ def detection_loss(answer: Answers, objects: Objects) -> dict[str, Tensor]:
 
 
 def distribution_focal(logits: Tensor, sides: Tensor) -> Tensor:
-    """Cross entropy of logits [..., R] with the two bins next to each side [...], weighted by nearness."""
+    """Cross entropy of logits [..., R] with the two bins next to each side [...], by nearness."""
     last = logits.shape[-1] - 1
     sides = sides.clamp(0, last - 0.01)
     low = sides.floor().long()

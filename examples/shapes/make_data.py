@@ -1,4 +1,4 @@
-"""Draw the shapes data set: `python examples/shapes/make_data.py` writes `data/shapes/shapes.yaml`."""
+"""Draw the shapes data set, by default into `data/shapes`; prints the path of its YAML."""
 
 import argparse
 import inspect

@@ -1,10 +1,12 @@
-"""A YOLOv8-like detector of 0.2 million parameters for 160 x 160 pictures, built from yqc's own blocks."""
+"""A YOLOv8-like detector of 0.2 million parameters, built from yqc's own blocks."""
 
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks import SPPF, C2f, Conv
-from yqc.models.heads import Detect
+from yqc.models.blocks.conv import Conv
+from yqc.models.blocks.csp import C2f
+from yqc.models.blocks.pool import SPPF
+from yqc.models.heads.dfl import DistanceHead
 
 STRIDES = (8, 16, 32)
 BINS = 8
@@ -14,7 +16,8 @@ BINS = 8
 class ShapesNet(nn.Module):
     """Five stages, a pyramid down and up again (Liu et al., PANet, 2018), three decoupled heads.
 
-    Input float32 [N, 3, H, W], RGB in 0..1, sides divisible by 32; output [N, 4 + classes, points] as YOLOv8 gives it.
+    Input float32 [N, 3, H, W], RGB in 0..1, sides divisible by 32; output float32
+    [N, 4 + classes, points], rows centre x, centre y, width, height in pixels, then scores.
     """
 
     def __init__(self, classes: int, widths: tuple[int, ...] = (16, 24, 24, 32, 48)) -> None:
@@ -31,9 +34,14 @@ class ShapesNet(nn.Module):
         self.up4 = C2f(w3 + w4, w4, 1)
         self.half4 = Conv(w4, w4, 3, 2)
         self.up5 = C2f(w4 + w5, w5, 1)
-        self.detect = Detect(classes, BINS, (w3, w4, w5), STRIDES)
-        for branch in self.detect.cv3:
-            nn.init.constant_(branch[-1].bias, -4.6)  # Every score begins at 0.01: most points show no object.
+        self.detect = DistanceHead(classes, (w3, w4, w5), BINS, legacy=True)
+        self.detect.stride = tuple(map(float, STRIDES))
+        self.detect.finish()
+        for layer in self.detect.cv3.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.constant_(
+                    layer.bias, -4.6
+                )  # Scores begin at 0.01: most points show nothing.
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The three maps that the heads look at, at strides 8, 16 and 32."""
@@ -46,10 +54,9 @@ class ShapesNet(nn.Module):
         p5 = self.up5(torch.cat((self.half4(p4), c5), 1))
         return [p3, p4, p5]
 
-    def raw(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The heads' maps before any decoding: for each level the sides' and the classes' logits."""
-        heads = zip(self.detect.cv2, self.detect.cv3, self.features(images), strict=True)
-        return [(box(x), kind(x)) for box, kind, x in heads]
+    def raw(self, images: Tensor) -> list[tuple[Tensor, ...]]:
+        """What the heads say before decoding: for each level the sides' and the classes' logits."""
+        return self.detect.raw(self.features(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """The decoded detections."""

@@ -1,36 +1,40 @@
-"""Train the small detector on drawn shapes: `python examples/shapes/train.py`, about an hour on two CPU cores.
+"""Train the small detector on drawn shapes, about an hour on two CPU cores; writes `shapes.yqc`.
 
-Every epoch ends in one checkpoint file, so a run that was stopped goes on where it was. The val split is never
-looked at here: what is printed is the loss on pictures of the train split that are held out.
+Every epoch ends in one checkpoint file, so a run that was stopped goes on where it was. The val
+split is never looked at here: what is shown is the loss on held-out pictures of the train split.
 """
 
 import argparse
 import json
 import math
-import os
-import time
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from batches import Pictures, drawn, plain, varied
-from loss import answers, detection_loss
+from loss import Objects, answers, detection_loss
 from model import STRIDES, ShapesNet
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from yqc.data.shapes import NAMES, SIZE
-from yqc.progress import Progress, Silent
-
-HELD_OUT = 300
+from yqc.data.scenes import NAMES, SIZE
+from yqc.errors import CheckpointError, YqcError
+from yqc.graph.serial import save_graph
+from yqc.models.trace import trace
+from yqc.progress import Advance, Progress
+from yqc.report.progress import make_progress
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; a checkpoint of another plan is not gone on with."""
+    """How to train."""
 
     pictures: int = 6000
-    epochs: int = 50
+    held_out: int = 300
+    epochs: int = 24
     batch: int = 32
     rate: float = 3e-3
     decay: float = 0.03
@@ -38,9 +42,14 @@ class Plan:
     memory: float = 0.998
     seed: int = 0
 
-    def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate: a linear rise, then half a cosine down to a hundredth (Loshchilov & Hutter, 2017)."""
-        cosine = 0.505 + 0.495 * math.cos(math.pi * step / steps)
+    @property
+    def steps(self) -> int:
+        """Batches in the whole training; a last odd batch of an epoch is left out."""
+        return self.epochs * (self.pictures // self.batch)
+
+    def rate_at(self, step: int) -> float:
+        """A linear rise times half a cosine down to a hundredth (Loshchilov & Hutter, 2017)."""
+        cosine = 0.505 + 0.495 * math.cos(math.pi * step / self.steps)
         return self.rate * min(1.0, (step + 1) / self.warmup) * cosine
 
 
@@ -62,27 +71,24 @@ class Training:
         self.epoch = 0
         self.step = 0
 
-    def run_epoch(self, pictures: Pictures) -> dict[str, float]:
+    def run_epoch(self, pictures: Pictures, advance: Advance) -> dict[str, float]:
         """Go once over the pictures; returns the mean of each loss."""
-        plan, sums = self.plan, dict.fromkeys(("box", "class", "spread"), 0.0)
-        steps = plan.epochs * (len(pictures.pixels) // plan.batch)
+        plan, history = self.plan, []
         self.model.train()
-        count = 0
         for images, objects in varied(pictures, plan.batch, plan.seed * 100_003 + self.epoch):
             for group in self.optimizer.param_groups:
-                group["lr"] = plan.rate_at(self.step, steps)
-            losses = detection_loss(answers(self.model.raw(images), STRIDES), objects)
+                group["lr"] = plan.rate_at(self.step)
+            losses = self.losses(self.model, images, objects)
             self.optimizer.zero_grad()
-            torch.stack(tuple(losses.values())).sum().backward()
+            torch.autograd.backward(torch.stack(tuple(losses.values())).sum())
             nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
             self.optimizer.step()
             self.step += 1
-            count += 1
             self.follow()
-            for name, value in losses.items():
-                sums[name] += value.item()
+            history.append({name: value.item() for name, value in losses.items()})
+            advance(1)
         self.epoch += 1
-        return {name: total / count for name, total in sums.items()}
+        return {name: fmean(one[name] for one in history) for name in history[0]}
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -98,12 +104,15 @@ class Training:
     @torch.no_grad()
     def held_out_loss(self, pictures: Pictures) -> float:
         """The average model's loss on pictures that it was not trained on."""
-        total, batches = 0.0, 0
-        for images, objects in plain(pictures, 50):
-            losses = detection_loss(answers(self.average.raw(images), STRIDES), objects)
-            total += sum(value.item() for value in losses.values())
-            batches += 1
-        return total / batches
+        return fmean(
+            sum(loss.item() for loss in self.losses(self.average, images, objects).values())
+            for images, objects in plain(pictures, 50)
+        )
+
+    @staticmethod
+    def losses(model: ShapesNet, images: Tensor, objects: Objects) -> dict[str, Tensor]:
+        """What the model still gets wrong on a batch."""
+        return detection_loss(answers(model.raw(images), STRIDES), objects)
 
     def save(self, path: Path) -> None:
         """Write everything that going on needs, in one file that is either old or new."""
@@ -115,16 +124,21 @@ class Training:
         about = {"epoch": self.epoch, "step": self.step, "plan": vars(self.plan)}
         partial = path.with_suffix(".partial")
         save_file(state, partial, metadata={"about": json.dumps(about)})
-        os.replace(partial, path)  # noqa: PTH105  # one system call, so nobody sees half a file
+        partial.replace(path)
 
-    def restore(self, path: Path) -> bool:
-        """Go back to a checkpoint; false if there is none of this plan."""
-        if not path.exists():
-            return False
+    def restore(self, path: Path) -> None:
+        """Go back to a checkpoint.
+
+        Raises:
+            CheckpointError: it is of another plan.
+        """
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["about"])
         if about["plan"] != vars(self.plan):
-            return False
+            raise CheckpointError(
+                f"{path} belongs to a training with other settings; remove it, or name another "
+                "folder with --work."
+            )
         state = load_file(path)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
@@ -137,7 +151,6 @@ class Training:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch, self.step = about["epoch"], about["step"]
-        return True
 
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -145,40 +158,68 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def train(plan: Plan, folder: Path, progress: Progress) -> ShapesNet:
-    """Train by the plan, or go on with it; returns the averaged model."""
-    pictures = drawn(plan.pictures + HELD_OUT, plan.seed, folder, progress)
+    """Train by the plan, or go on with it, in `folder`; returns the averaged model.
+
+    Raises:
+        CheckpointError: the folder's checkpoint is of another plan.
+    """
+    pictures = drawn(plan.pictures + plan.held_out, plan.seed, folder, progress)
     learn, check = pictures.part(slice(plan.pictures)), pictures.part(slice(plan.pictures, None))
     training, checkpoint = Training(plan), folder / "checkpoint.safetensors"
-    if training.restore(checkpoint):
-        print(f"going on after epoch {training.epoch}", flush=True)
-    began, first = time.monotonic(), training.epoch
-    while training.epoch < plan.epochs:
-        losses = training.run_epoch(learn)
-        training.save(checkpoint)
-        done = training.epoch - first
-        left = (time.monotonic() - began) / done * (plan.epochs - training.epoch) / 60
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        print(
-            f"epoch {training.epoch}/{plan.epochs}  {shown}  "
-            f"held out {training.held_out_loss(check):.3f}  {left:.0f} min left",
-            flush=True,
-        )
+    if checkpoint.exists():
+        training.restore(checkpoint)
+        progress.note(f"going on after epoch {training.epoch} of {plan.epochs}")
+    with progress.task("training", total=plan.steps - training.step) as advance:
+        while training.epoch < plan.epochs:
+            losses = training.run_epoch(learn, advance)
+            training.save(checkpoint)
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            held_out = training.held_out_loss(check)
+            progress.note(f"epoch {training.epoch}  {shown}  held out {held_out:.3f}")
     return training.average
 
 
-def main() -> None:
-    """Read the command line, train, write the model file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("build/shapes"), help="pictures and checkpoint")
-    parser.add_argument("--pictures", type=int, default=Plan.pictures)
-    parser.add_argument("--epochs", type=int, default=Plan.epochs)
-    parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--threads", type=int, default=2)
+def write_model(model: ShapesNet, path: Path) -> None:
+    """Trace the model and write it as a file that `yqc compile` takes."""
+    graph = trace(model.eval(), torch.zeros(1, 3, SIZE, SIZE))
+    info = {
+        "kind": "model",
+        "family": "yqc",
+        "name": "shapes",
+        "names": list(NAMES),
+        "strides": list(STRIDES),
+        "imgsz": [SIZE, SIZE],
+        "layout": "yolov8",
+        "task": "detect",
+    }
+    save_graph(graph, path, info)
+
+
+def main() -> int:
+    """Read the command line, train, write the model file; returns the exit status."""
+    here, usual = Path(__file__).parent, Plan()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, default=here / "shapes.yqc", help="the model")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/shapes"), help="for drawn pictures and checkpoint"
+    )
+    parser.add_argument("--pictures", type=int, default=usual.pictures, help="to draw and learn")
+    parser.add_argument("--epochs", type=int, default=usual.epochs, help="times through them")
+    parser.add_argument("--seed", type=int, default=usual.seed, help="of data and training")
+    parser.add_argument("--threads", type=int, default=2, help="for torch")
     wish = parser.parse_args()
     torch.set_num_threads(wish.threads)
-    plan = Plan(pictures=wish.pictures, epochs=wish.epochs, seed=wish.seed)
-    train(plan, wish.work, Silent())
+    try:
+        plan = Plan(pictures=wish.pictures, epochs=wish.epochs, seed=wish.seed)
+        write_model(train(plan, wish.work, make_progress()), wish.output)
+    except YqcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(wish.output)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

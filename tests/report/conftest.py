@@ -150,8 +150,7 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
             ),
         ),
         warnings=(
-            "activation ranges come from the batch norms, since no calibration images were "
-            "given: --data DIR will give better ones",
+            "activation ranges come from the batch norms, since no calibration images were given",
         ),
         environment=Environment.here(threads=1, seed=0),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yqc.data.files import is_dir, is_file, show
+from yqc.data.files import is_dir, is_file, reason, show
 from yqc.data.sets import Data, Object, Split, annotate
 from yqc.errors import DataError
 
@@ -64,7 +64,7 @@ def _tables(source: Path) -> tuple[list[Any], list[Any], list[Any]]:
     try:
         top = json.loads(source.read_bytes())
     except (OSError, ValueError, RecursionError) as e:
-        raise DataError(f"{source} cannot be read as JSON: {e}.") from e
+        raise DataError(f"{source} cannot be read as JSON: {reason(e)}.") from e
     if not isinstance(top, dict):
         raise DataError(f"{source} is no COCO instances file: its top is not an object.")
     tables = [top.get(key) for key in ("images", "annotations", "categories")]
@@ -118,7 +118,7 @@ def _objects(
     files: dict[int | str, str],
     classes: dict[int, tuple[int, str]],
 ) -> dict[int | str, list[Object]]:
-    """Image id -> its objects; like pycocotools, passes over those of images that are not listed."""
+    """Image id -> its objects; as in pycocotools, objects of unlisted images are ignored."""
     found: dict[int | str, list[Object]] = {}
     for i, entry in enumerate(entries):
         image, category, box = (entry.get(key) for key in ("image_id", "category_id", "bbox"))

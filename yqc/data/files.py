@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as e:
-        raise DataError(f"{path} cannot be read as UTF-8 text: {e}.") from e
+        raise DataError(f"{path} cannot be read as UTF-8 text: {reason(e)}.") from e
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
@@ -66,6 +66,11 @@ def _same(a: Path, b: Path) -> bool:
         return a == b or a.samefile(b) or filecmp.cmp(a, b, shallow=False)
     except (OSError, ValueError):
         return False
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, or its type, to stand within a sentence."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
 def show(value: object) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yqc.data.files import reason
 from yqc.data.letterbox import Placement, letterbox, to_float
 from yqc.data.sets import Split
 from yqc.errors import DataError
@@ -86,7 +87,7 @@ def _read(item: tuple[int, Path], imgsz: tuple[int, int]) -> Placed | Unreadable
             image = file.convert("RGB")
         return Placed(index, path, *letterbox(image, imgsz), image.size)
     except Exception as e:  # noqa: BLE001  # PIL's decoders raise anything on a broken file
-        return Unreadable(index, path, f"{e}" or type(e).__name__)
+        return Unreadable(index, path, reason(e))
 
 
 @dataclass
@@ -146,7 +147,7 @@ class CalibrationImages:
 def calibration_images(
     split: Split, imgsz: tuple[int, int], count: int = 128, seed: int = 0
 ) -> CalibrationImages:
-    """A seeded choice of `count` images of `split` (all, if it has fewer) at `imgsz` (height, width).
+    """A seeded choice of `count` images of `split`, or all of fewer, at `imgsz` (height, width).
 
     Raises:
         DataError: the split has fewer images than calibration needs.

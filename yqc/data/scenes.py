@@ -1,11 +1,12 @@
-"""Pictures of shapes drawn by code, with boxes that are exact because they are read off the drawing.
+"""Pictures of shapes drawn by code; the boxes are exact because they are read off the drawing.
 
-Six shapes of 10 to about 110 pixels lie rotated, stretched and partly over each other on textured backgrounds of
-160 x 160 pixels, amid scribbles that are no object. Colour, texture and lighting say nothing about the class.
+Six shapes of 9 to 140 pixels lie rotated, stretched and partly over each other on textured
+backgrounds of 160 x 160 pixels, amid scribbles that are no object. Colour, texture and lighting say
+nothing about the class.
 
-A picture is a function of (seed, split, index) alone, so a longer data set begins with the shorter one. Every
-decision and every pixel is integer arithmetic on a PCG64 stream: no font, no libm rounding, no drawing library, and
-so the same picture on every machine.
+A picture is a function of (seed, split, index) alone, so a longer data set begins with the shorter
+one. Every decision and every pixel is integer arithmetic on a PCG64 stream: no font, no rounding
+of a machine's own, no drawing library, and so the same picture on every machine.
 """
 
 import math
@@ -20,7 +21,7 @@ SIZE = 160
 NAMES = ("circle", "ring", "triangle", "square", "cross", "star")
 SPLITS = ("train", "val")
 EDITION = 1
-"""Changes with anything that changes a picture, so that a data set of an older edition is drawn anew."""
+"""Rises with every change to a picture, so that nobody mixes data sets of two editions."""
 
 VISIBLE = (1, 2)
 """The part of an object that must stay visible, as a ratio."""
@@ -48,7 +49,7 @@ class Scene:
     classes: Ints
     """[n], indices into `NAMES`."""
     boxes: Ints
-    """[n, 4], x0 y0 x1 y1 in pixels: the visible part of the object fills x0 <= x < x1, y0 <= y < y1."""
+    """[n, 4], x0 y0 x1 y1 in pixels, ends excluded, tight around what is visible of the object."""
     owner: Ints
     """[160, 160], the object that a pixel shows (covers by half or more), or -1."""
 
@@ -104,7 +105,7 @@ class _Dice:
 
 @dataclass(frozen=True)
 class _Stamp:
-    """A shape ready to be glued down: its coverage in sixteenths on a window that may hang over the edge."""
+    """A shape ready to be glued down: coverage in sixteenths on a window that may hang over."""
 
     kind: int
     top: int
@@ -189,7 +190,7 @@ def _triangle(u: Ints, v: Ints, radius: int) -> Mask:
 
 
 def _star(u: Ints, v: Ints, radius: int) -> Mask:
-    # A pentagram's points lie outside one side of its inner pentagon, whose inradius is 0.309 of the star's radius.
+    # A pentagram's points lie outside one side of its inner pentagon, of 0.309 times its radius.
     return np.greater_equal(_sides(u, v, 5, radius * 309 // 1000), 4)
 
 
@@ -235,23 +236,24 @@ def _texture(dice: _Dice, name: str) -> Ints:
     if name == "clouds":
         return (_clouds(dice, dice.between(3, 7)) * 2 + _clouds(dice, dice.between(12, 40))) // 3
     cos, sin = dice.turn()
-    along = (cos * _COLUMNS + sin * _ROWS) >> 12
+    along: Ints = (cos * _COLUMNS + sin * _ROWS) >> 12
     if name == "slope":
         along -= along.min()
         return along * 256 // int(along.max())
     width = dice.between(3, 16)
-    bands = along // width
+    bands: Ints = along // width
     if name == "checks":
         bands += ((cos * _ROWS - sin * _COLUMNS) >> 12) // width
-    return (bands & 1) * 256
+    return bands % 2 * 256
 
 
 def _clouds(dice: _Dice, cells: int) -> Ints:
     """Random values at the corners of `cells` x `cells` cells, linear between them."""
     corners = dice.stream.integers(0, 257, (cells + 1, cells + 1), dtype=np.int32)
     at, part = np.divmod(np.arange(SIZE, dtype=np.int32) * cells * 256 // SIZE, 256)
-    rows = corners[at] * (256 - part[:, None]) + corners[at + 1] * part[:, None]
-    return (rows[:, at] * (256 - part) + rows[:, at + 1] * part) >> 16
+    rows: Ints = corners[at] * (256 - part[:, None]) + corners[at + 1] * part[:, None]
+    field: Ints = (rows[:, at] * (256 - part) + rows[:, at + 1] * part) >> 16
+    return field
 
 
 def _scribble(dice: _Dice, canvas: Ints) -> None:
@@ -273,12 +275,12 @@ def _shine(dice: _Dice, canvas: Ints) -> npt.NDArray[np.uint8]:
     light = dark + ((bright - dark) * _texture(dice, "slope") >> 8)
     grain = dice.below(13)
     noise = dice.stream.integers(-grain, grain + 1, canvas.shape, dtype=np.int32)
-    lit = (canvas * light[..., None] >> 8) + noise
+    lit: Ints = (canvas * light[..., None] >> 8) + noise
     return np.clip(lit, 0, 255).astype(np.uint8)
 
 
 def _bounds(mask: Mask) -> tuple[int, int, int, int]:
-    """The smallest box x0 y0 x1 y1 around a mask's pixels, ends excluded; all 0 if there are none."""
+    """The smallest box x0 y0 x1 y1 around a mask's pixels, ends excluded; 0 if there are none."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if not len(rows):
         return 0, 0, 0, 0

@@ -1,4 +1,4 @@
-"""The synthetic shapes data set on disk: drawn pictures in the YOLO layout, written whole or not at all."""
+"""The synthetic shapes data set on disk: drawn pictures in the YOLO layout, whole or not at all."""
 
 import tempfile
 from pathlib import Path
@@ -15,12 +15,13 @@ YAML = "shapes.yaml"
 def write(
     folder: Path, train: int = 800, val: int = 200, seed: int = 0, progress: Progress | None = None
 ) -> Path:
-    """Draw the data set into `folder` (`images/`, `labels/`, `shapes.yaml`) unless it is there already.
+    """Draw the data set into `folder`: `images/`, `labels/`, `shapes.yaml`; once is enough.
 
-    It is drawn in a temporary folder beside and then moved in place, so `folder` never holds a part of it.
+    It is drawn in a temporary folder beside and then moved in place, so `folder` never holds a part
+    of it.
 
     Args:
-        folder: where to; it must not exist, or be empty, or hold this very data set. Its parents are made.
+        folder: where to; must not exist, be empty, or hold this data set. Its parents are made.
         train: pictures of the train split; a longer split begins with a shorter one.
         val: pictures of the val split, likewise.
         seed: any number from 0; each gives other pictures.
@@ -60,7 +61,8 @@ def _yaml(counts: dict[str, int], seed: int) -> str:
     numbers = ", ".join(f"{count} {split}" for split, count in counts.items())
     names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
     splits = "".join(f"{split}: images/{split}\n" for split in counts)
-    return f"# shapes drawn by yqc, edition {EDITION}, seed {seed}: {numbers}\npath: .\n{splits}names:\n{names}"
+    title = f"# shapes drawn by yqc, edition {EDITION}, seed {seed}: {numbers}"
+    return f"{title}\npath: .\n{splits}names:\n{names}"
 
 
 def _expect(folder: Path, counts: dict[str, int], text: str) -> None:
@@ -95,7 +97,7 @@ def _draw_all(folder: Path, counts: dict[str, int], seed: int, progress: Progres
 
 
 def label_text(scene: Scene) -> str:
-    """The YOLO label lines of a scene: class, centre and size as parts of the picture, exact to the last digit."""
+    """The YOLO label lines of a scene: class, centre, size as parts of the picture, exactly."""
     return "".join(
         f"{kind} {(x0 + x1) / (2 * SIZE):.6f} {(y0 + y1) / (2 * SIZE):.6f} "
         f"{(x1 - x0) / SIZE:.6f} {(y1 - y0) / SIZE:.6f}\n"

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from yqc.data.files import SUFFIXES, in_both, is_dir, is_file, list_images, read_text, show
+from yqc.data.files import SUFFIXES, in_both, is_dir, is_file, list_images, read_text, reason, show
 from yqc.data.sets import Annotations, Data, Object, Split, annotate
 from yqc.errors import DataError
 
@@ -112,7 +112,7 @@ def _load_yaml(source: Path) -> dict[Any, Any]:
         line = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
         raise DataError(f"{source}{line} is not valid YAML: {e.problem}.") from e
     except Exception as e:  # the loader lets ValueError, KeyError, RecursionError and more through
-        raise DataError(f"{source} is not valid YAML: {e}.") from e
+        raise DataError(f"{source} is not valid YAML: {reason(e)}.") from e
     if not isinstance(top, dict):
         raise DataError(f"{source} is no data YAML: expected 'path', 'train', 'val' and 'names'.")
     return top
@@ -213,7 +213,7 @@ def _label(where: str, words: list[str], nc: int) -> _Label:
     try:
         cls, *values = map(float, words)
     except ValueError as e:
-        raise DataError(f"{where} is no label: {e}.") from e
+        raise DataError(f"{where} is no label: {show(' '.join(words))}.") from e
     if not cls.is_integer() or not 0 <= cls < nc:
         raise DataError(f"{where} names class {words[0]:.20}, and the classes are 0 to {nc - 1}.")
     if not all(-_SLACK <= v <= 1 + _SLACK for v in values):

@@ -1,5 +1,7 @@
 """Lowerings of activations: modules, functions and tensor methods alike."""
 
+# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+
 import math
 
 import torch
@@ -18,9 +20,9 @@ def dropout(
     e: Emitter,
     _: fx.Node,
     x: fx.Node,
-    p: float = 0.5,  # noqa: ARG001  # nothing is dropped at inference
+    p: float = 0.5,  # nothing is dropped at inference
     training: bool = False,
-    inplace: bool = False,  # noqa: ARG001  # there is no place to write to in ONNX
+    inplace: bool = False,  # there is no place to write to in ONNX
 ) -> fx.Node:
     if training:
         e.refuse("it is in training mode; call eval() on the model")
@@ -33,12 +35,12 @@ def sigmoid(e: Emitter, _: fx.Node, x: fx.Node) -> str:
 
 
 @lowering(nn.SiLU, F.silu)
-def silu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+def silu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return e.op("Mul", x, e.op("Sigmoid", x))
 
 
 @lowering(nn.ReLU, F.relu, torch.relu, "relu")
-def relu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+def relu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return e.op("Relu", x)
 
 
@@ -49,14 +51,14 @@ def hardtanh(
     x: fx.Node,
     min_val: float = -1.0,
     max_val: float = 1.0,
-    inplace: bool = False,  # noqa: ARG001
+    inplace: bool = False,
 ) -> str:
     dtype = e.spec(node).dtype
     return e.op("Clip", x, e.scalar(min_val, dtype), e.scalar(max_val, dtype))
 
 
 @lowering(nn.ReLU6, F.relu6)
-def relu6(e: Emitter, node: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+def relu6(e: Emitter, node: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return hardtanh(e, node, x, 0.0, 6.0)
 
 
@@ -66,23 +68,23 @@ def leaky_relu(
     _: fx.Node,
     x: fx.Node,
     negative_slope: float = 0.01,
-    inplace: bool = False,  # noqa: ARG001
+    inplace: bool = False,
 ) -> str:
     return e.op("LeakyRelu", x, alpha=float(negative_slope))
 
 
 @lowering(nn.Hardswish, F.hardswish)
-def hardswish(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+def hardswish(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return e.op("HardSwish", x)
 
 
 @lowering(nn.Hardsigmoid, F.hardsigmoid)
-def hardsigmoid(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+def hardsigmoid(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return e.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
 
 
 @lowering(nn.Mish, F.mish)
-def mish(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:  # noqa: ARG001
+def mish(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return e.op("Mul", x, e.op("Tanh", e.op("Softplus", x)))
 
 
@@ -110,7 +112,7 @@ def elu(
     _: fx.Node,
     x: fx.Node,
     alpha: float = 1.0,
-    inplace: bool = False,  # noqa: ARG001
+    inplace: bool = False,
 ) -> str:
     return e.op("Elu", x, alpha=float(alpha))
 
@@ -136,7 +138,7 @@ def softplus(
     _: fx.Node,
     x: fx.Node,
     beta: float = 1.0,
-    threshold: float = 20.0,  # noqa: ARG001  # where PyTorch's result is x in float32 anyway
+    threshold: float = 20.0,  # where PyTorch's result is x in float32 anyway
 ) -> str:
     if beta != 1:
         e.refuse("only beta=1 has an ONNX form")
@@ -150,7 +152,7 @@ def softmax(
     x: fx.Node,
     dim: int | None = None,
     _stacklevel: int = 3,
-    dtype: torch.dtype | None = None,  # noqa: ARG001  # it is the node's own dtype
+    dtype: torch.dtype | None = None,  # it is the node's own dtype
 ) -> str:
     if dim is None:
         e.refuse("give its dim")

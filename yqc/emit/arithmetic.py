@@ -4,6 +4,8 @@ Both sides of an operation are brought to the dtype that PyTorch promotes them t
 becomes a constant of that dtype.
 """
 
+# ruff: noqa: A002, ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
+
 import operator
 from collections.abc import Callable
 from typing import TypeAlias
@@ -35,8 +37,8 @@ UNARY: dict[str, tuple[Target, ...]] = {
 """Operations of one operand with an ONNX operator of the same meaning."""
 
 BINARY: dict[str, tuple[Target, ...]] = {
-    "Mul": (operator.mul, operator.imul, torch.mul, "mul", torch.multiply, "multiply"),
-    "Pow": (operator.pow, operator.ipow, torch.pow, "pow"),
+    "Mul": (operator.mul, torch.mul, "mul", torch.multiply, "multiply"),
+    "Pow": (operator.pow, torch.pow, "pow"),
     "Max": (torch.maximum, "maximum"),
     "Min": (torch.minimum, "minimum"),
     "Equal": (operator.eq, torch.eq, "eq"),
@@ -83,7 +85,7 @@ def promoted(e: Emitter, x: Number, other: Number) -> torch.dtype:
         # Dimensions matter: a tensor without any yields to one that has some.
         return torch.empty([1] * len(spec.shape), dtype=spec.dtype, device="meta")
 
-    return torch.result_type(stand_in(x), stand_in(other))  # type: ignore[call-overload,no-any-return]
+    return torch.result_type(stand_in(x), stand_in(other))
 
 
 def operands(e: Emitter, x: Number, other: Number) -> tuple[str, str]:
@@ -92,12 +94,12 @@ def operands(e: Emitter, x: Number, other: Number) -> tuple[str, str]:
     return e.number(x, dtype), e.number(other, dtype)
 
 
-@lowering(operator.add, operator.iadd, torch.add, "add")
+@lowering(operator.add, torch.add, "add")
 def add(e: Emitter, _: fx.Node, x: Number, other: Number, *, alpha: float = 1) -> str:
     return _scaled(e, "Add", x, other, alpha)
 
 
-@lowering(operator.sub, operator.isub, torch.sub, "sub")
+@lowering(operator.sub, torch.sub, "sub")
 def sub(e: Emitter, _: fx.Node, x: Number, other: Number, *, alpha: float = 1) -> str:
     return _scaled(e, "Sub", x, other, alpha)
 
@@ -117,7 +119,7 @@ def _scaled(e: Emitter, op_type: str, x: Number, other: Number, alpha: float) ->
     return e.op(op_type, a, b)
 
 
-@lowering(operator.truediv, operator.itruediv, torch.div, "div", torch.true_divide)
+@lowering(operator.truediv, torch.div, "div", torch.true_divide)
 def div(
     e: Emitter, node: fx.Node, x: Number, other: Number, *, rounding_mode: str | None = None
 ) -> str:
@@ -130,7 +132,7 @@ def div(
     return e.op("Mul", e.op("Sign", quotient), e.op("Floor", e.op("Abs", quotient)))
 
 
-@lowering(operator.floordiv, operator.ifloordiv, torch.floor_divide, "floor_divide")
+@lowering(operator.floordiv, torch.floor_divide, "floor_divide")
 def floor_divide(e: Emitter, node: fx.Node, x: Number, other: Number) -> str:
     """Lower the rounding down of a quotient: of integers, (x - x mod y) / y."""
     a, b = operands(e, x, other)
@@ -139,7 +141,7 @@ def floor_divide(e: Emitter, node: fx.Node, x: Number, other: Number) -> str:
     return e.op("Div", e.op("Sub", a, e.op("Mod", a, b)), b)
 
 
-@lowering(operator.mod, operator.imod, torch.remainder, "remainder")
+@lowering(operator.mod, torch.remainder, "remainder")
 def remainder(e: Emitter, node: fx.Node, x: Number, other: Number) -> str:
     """Lower the remainder that has the divisor's sign.
 
@@ -171,12 +173,15 @@ def not_equal(e: Emitter, _: fx.Node, x: Number, other: Number) -> str:
     return e.op("Not", e.op("Equal", *operands(e, x, other)))
 
 
-@lowering(torch.where, "where")
+@lowering(torch.where)
 def where(e: Emitter, node: fx.Node, condition: fx.Node, x: Number, other: Number) -> str:
-    if node.op == "call_method":  # x.where(condition, other)
-        condition, x = x, condition  # type: ignore[assignment]
     dtype = e.spec(node).dtype
     return e.op("Where", condition, e.number(x, dtype), e.number(other, dtype))
+
+
+@lowering("where")
+def where_method(e: Emitter, node: fx.Node, x: Number, condition: fx.Node, other: Number) -> str:
+    return where(e, node, condition, x, other)
 
 
 @lowering(torch.masked_fill, "masked_fill")
@@ -186,7 +191,11 @@ def masked_fill(e: Emitter, node: fx.Node, x: fx.Node, mask: fx.Node, value: Num
 
 @lowering(torch.clamp, "clamp", torch.clip, "clip")
 def clamp(
-    e: Emitter, node: fx.Node, x: fx.Node, min: Number | None = None, max: Number | None = None  # noqa: A002
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    min: Number | None = None,
+    max: Number | None = None,
 ) -> str:
     """Lower a clamp; bounds that are tensors may have any shape, so they become Max and Min."""
     dtype = e.spec(node).dtype
@@ -199,12 +208,12 @@ def clamp(
 
 
 @lowering("clamp_min", torch.clamp_min)
-def clamp_min(e: Emitter, node: fx.Node, x: fx.Node, min: Number) -> str:  # noqa: A002
+def clamp_min(e: Emitter, node: fx.Node, x: fx.Node, min: Number) -> str:
     return clamp(e, node, x, min=min)
 
 
 @lowering("clamp_max", torch.clamp_max)
-def clamp_max(e: Emitter, node: fx.Node, x: fx.Node, max: Number) -> str:  # noqa: A002
+def clamp_max(e: Emitter, node: fx.Node, x: fx.Node, max: Number) -> str:
     return clamp(e, node, x, max=max)
 
 
@@ -215,13 +224,19 @@ def convert(e: Emitter, node: fx.Node, x: fx.Node, *_: object, **__: object) -> 
     return x if e.spec(x).dtype == want else e.number(x, want)
 
 
-@lowering("contiguous", "clone", "detach", "cpu", "cuda", torch.clone, torch.detach)
-def same(e: Emitter, _: fx.Node, x: fx.Node, **__: object) -> fx.Node:  # noqa: ARG001
-    """Pass a value through: memory layouts and copies mean nothing in ONNX."""
+@lowering("contiguous", "detach", torch.detach, "cpu", "cuda")
+def same(e: Emitter, _: fx.Node, x: fx.Node, **__: object) -> fx.Node:
+    """Pass a value through: memory layouts and devices mean nothing in ONNX."""
     return x
 
 
-@lowering(operator.matmul, operator.imatmul, torch.matmul, "matmul", torch.bmm, "bmm")
+@lowering(torch.clone, "clone")
+def clone(e: Emitter, _: fx.Node, x: fx.Node, **__: object) -> str:
+    """Lower a copy; what is written over the copy later leaves `x` as it is."""
+    return e.op("Identity", x)
+
+
+@lowering(operator.matmul, torch.matmul, "matmul", torch.bmm, "bmm")
 @lowering(torch.mm, "mm")
 def matmul(e: Emitter, _: fx.Node, x: fx.Node, other: fx.Node) -> str:
     return e.op("MatMul", x, other)

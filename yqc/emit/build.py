@@ -1,12 +1,10 @@
 """From an fx graph to an ONNX model: the walk that calls one lowering after the other."""
 
 import inspect
-import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
-import torch
-from onnx import TensorProto, helper
+from onnx import helper
 from torch import Tensor, fx
 
 from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
@@ -18,11 +16,6 @@ from yqc.graph import TensorSpec
 LOWEST_OPSET, HIGHEST_OPSET = 17, 23
 BATCH = "batch"
 """Name of the symbolic dimension of a model emitted for a dynamic batch."""
-
-IN_PLACE = (
-    *(operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv),
-    *(operator.imod, operator.ipow, operator.imatmul, operator.iand, operator.ior),
-)
 
 
 def build(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx.ModelProto:
@@ -64,11 +57,10 @@ def _build(gm: fx.GraphModule, *, opset: int, dynamic: bool) -> onnx.ModelProto:
         _output(e, node, index, name) for name, (node, index) in zip(names, results, strict=True)
     ]
     _rename(e)
-    inputs = [n for n in gm.graph.nodes if n.op == "placeholder"]
     graph = helper.make_graph(
         nodes=e.nodes,
         name="yqc",
-        inputs=[_info(e, n.name, e.spec(n)) for n in inputs],
+        inputs=[_info(e, n.name, e.spec(n)) for n in e.inputs],
         outputs=outputs,
         initializer=list(e.tensors.values()),
     )
@@ -97,27 +89,30 @@ def _lower(e: Emitter, node: fx.Node) -> None:
     bound = _arguments(e, node, inspect.signature(lower))
     e.bind(node, lower(*bound.args, **bound.kwargs), since)
     if node.args and isinstance(node.args[0], fx.Node) and _in_place(e, node):
-        # Whoever reads the input from here on reads what was written over it.
-        e.values[node.args[0]] = e.values[node]
+        e.overwrite(node.args[0], node)
 
 
 def _arguments(e: Emitter, node: fx.Node, signature: inspect.Signature) -> inspect.BoundArguments:
     """Bind the arguments of a node, and what its module holds under a parameter's name."""
-    kwargs = dict(node.kwargs)
-    first = [kwargs.pop(name) for name in ("input", "self") if name in kwargs]
+    kwargs: dict[str, object] = dict(node.kwargs)
+    args = [kwargs.pop(name) for name in ("input", "self") if name in kwargs] + list(node.args)
     try:
-        bound = signature.bind(e, node, *first, *node.args, **kwargs)
+        if node.op == "call_module":
+            given = signature.bind_partial(e, node, *args, **kwargs).arguments
+            kwargs |= _settings(e, node, [p for p in signature.parameters if p not in given])
+        return signature.bind(e, node, *args, **kwargs)
     except TypeError as error:
         e.refuse(f"its lowering does not take these arguments: {error}")
-    if node.op == "call_module":
-        module = e.gm.get_submodule(str(node.target))
-        for name in signature.parameters:
-            if name not in bound.arguments and hasattr(module, name):
-                value = getattr(module, name)
-                if isinstance(value, Tensor):
-                    value = Constant(value, f"{node.target}.{name}")
-                bound.arguments[name] = value
-    return bound
+
+
+def _settings(e: Emitter, node: fx.Node, names: Sequence[str]) -> dict[str, object]:
+    """Look up names among the attributes of the module that a node calls."""
+    module = e.gm.get_submodule(str(node.target))
+    found = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return {
+        name: Constant(value, f"{node.target}.{name}") if isinstance(value, Tensor) else value
+        for name, value in found.items()
+    }
 
 
 def _in_place(e: Emitter, node: fx.Node) -> bool:
@@ -125,7 +120,7 @@ def _in_place(e: Emitter, node: fx.Node) -> bool:
         return bool(getattr(e.gm.get_submodule(str(node.target)), "inplace", False))
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.target in IN_PLACE or node.kwargs.get("inplace") is True
+    return node.kwargs.get("inplace") is True
 
 
 def _results(value: object) -> Iterator[tuple[fx.Node, int | None]]:
@@ -148,8 +143,8 @@ def _results(value: object) -> Iterator[tuple[fx.Node, int | None]]:
 
 def _output(e: Emitter, node: fx.Node, index: int | None, name: str) -> onnx.ValueInfoProto:
     """Give a result its name as a graph output; one that is not computed here gets an Identity."""
-    value = e.values[node]
-    value = value if isinstance(value, str) else value[index or 0]
+    held = e.values[node]
+    value = held[index] if isinstance(held, tuple) and index is not None else e.value(node)
     made = {output for producer in e.nodes for output in producer.output}
     if value not in made or e.renamed.get(value, "").startswith("output"):
         e.begin(node)
@@ -159,11 +154,11 @@ def _output(e: Emitter, node: fx.Node, index: int | None, name: str) -> onnx.Val
 
 
 def _info(e: Emitter, name: str, spec: TensorSpec) -> onnx.ValueInfoProto:
-    shape: list[int | str] = list(spec.shape)
+    shape: list[int | str | None] = list(spec.shape)
     if e.dynamic and shape:
-        shape[0] = BATCH
-    kind = TensorProto.FLOAT if spec.dtype == torch.float32 else DTYPES[spec.dtype]
-    return helper.make_tensor_value_info(name, kind, shape)
+        # An output may have the batch merged with something else into its first dimension.
+        shape[0] = BATCH if spec.shape[:1] == e.shape(e.inputs[0])[:1] else None
+    return helper.make_tensor_value_info(name, DTYPES[spec.dtype], shape)
 
 
 def _rename(e: Emitter) -> None:

@@ -17,7 +17,7 @@ from yqc.graph import TensorSpec
 M = TypeVar("M", bound=nn.Module)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constant:
     """A tensor of the graph: a parameter, a buffer, a vector of the decode. Stored when used."""
 
@@ -26,6 +26,7 @@ class Constant:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor."""
         return tuple(self.value.shape)
 
 
@@ -59,8 +60,10 @@ class Emitter:
         self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
         self.values: dict[fx.Node, str | Constant | tuple[str, ...]] = {}
         self.renamed: dict[str, str] = {}
+        self.inputs = [node for node in gm.graph.nodes if node.op == "placeholder"]
         self._node: fx.Node = next(iter(gm.graph.nodes))
-        self._taken = {*taken, *(node.name for node in gm.graph.nodes)}
+        computed = (node.name for node in gm.graph.nodes if node.op not in {"get_attr", "output"})
+        self._taken = {*taken, *computed}
 
     # What a lowering asks.
 
@@ -242,6 +245,13 @@ class Emitter:
         for producer in made:
             if set(producer.output) == set(lowered):
                 producer.name = node.name
+
+    def overwrite(self, operand: fx.Node, node: fx.Node) -> None:
+        """Record that `node` wrote its result over its operand: later readers see the result."""
+        old = self.values[operand]
+        for alias, value in self.values.items():
+            if value == old:
+                self.values[alias] = self.values[node]
 
     def _unique(self, name: str) -> str:
         unique, count = name, 1

@@ -23,7 +23,9 @@ def same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
     return [t // 2 for t in total] + [t - t // 2 for t in total]
 
 
-def missing(size: int, outputs: int, kernel: int, stride: int, dilation: int, start: int) -> int:
+def missing(  # noqa: PLR0917  # one dimension of a window, as papers write it
+    size: int, outputs: int, kernel: int, stride: int, dilation: int, start: int
+) -> int:
     """Return how much padding behind the end the last of `outputs` windows reaches into.
 
     Negative if the last window ends before the last element. `start` is the padding in front.

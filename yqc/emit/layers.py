@@ -4,6 +4,8 @@ PyTorch's modules and functions share their parameters' names, so one lowering s
 call does not give is taken from the module.
 """
 
+# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+
 from collections.abc import Sequence
 
 import torch
@@ -102,7 +104,7 @@ def batch_norm(
     weight: Operand = None,
     bias: Operand = None,
     training: bool = False,
-    momentum: float | None = 0.1,  # noqa: ARG001  # of training
+    momentum: float | None = 0.1,  # of training
     eps: float = 1e-5,
 ) -> str:
     if training or running_mean is None or running_var is None:

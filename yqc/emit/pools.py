@@ -5,6 +5,9 @@ amounts to is written out), and a Pad before a MaxPool, which onnxruntime fuses 
 padded with zeros too (measured with 1.31.1: 15 px on YOLOv3-tiny's boxes).
 """
 
+# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -61,7 +64,7 @@ def max_pool(
     stride: Ints | None = None,
     padding: Ints = 0,
     dilation: Ints = 1,
-    ceil_mode: bool = False,  # noqa: ARG001  # the shape of the result tells
+    ceil_mode: bool = False,  # the shape of the result tells
     return_indices: bool = False,
 ) -> str:
     """Lower a max pool, together with a padding by zeros right before it.
@@ -119,8 +122,11 @@ def _zero_padding(e: Emitter, x: fx.Node) -> tuple[fx.Node, list[tuple[int, int]
         if not isinstance(module, (nn.ConstantPad1d, nn.ConstantPad2d)) or module.value:
             return x, none
         amounts: Sequence[int] = module.padding
-    elif x.target is F.pad and len(x.args) + len(x.kwargs) == 2:  # noqa: PLR2004  # no mode
-        amounts = [*x.args, *x.kwargs.values()][1]  # type: ignore[assignment]
+    elif x.target is F.pad:
+        given = inspect.signature(F.pad).bind(*x.args, **x.kwargs).arguments
+        if given.get("mode", "constant") != "constant" or given.get("value"):
+            return x, none
+        amounts = given["pad"]
     else:
         return x, none
     pads = onnx_pads(amounts, rank)
@@ -138,7 +144,7 @@ def avg_pool(
     kernel_size: Ints,
     stride: Ints | None = None,
     padding: Ints = 0,
-    ceil_mode: bool = False,  # noqa: ARG001  # the shape of the result tells
+    ceil_mode: bool = False,  # the shape of the result tells
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> str:
@@ -152,10 +158,9 @@ def avg_pool(
     kernel, own = each(kernel_size, dims), each(padding, dims)
     strides = kernel if stride is None or stride == [] else each(stride, dims)
     ends = [
-        max(own[i], missing(size[i], out[i], kernel[i], strides[i], 1, own[i]))
-        for i in range(dims)
+        max(own[i], missing(size[i], out[i], kernel[i], strides[i], 1, own[i])) for i in range(dims)
     ]
-    whole = count_include_pad and (any(own) or ends == own) or divisor_override is not None
+    whole = (count_include_pad and (any(own) or ends == own)) or divisor_override is not None
     pool = e.op(
         "AveragePool",
         x,
@@ -179,7 +184,7 @@ def avg_pool(
 
 @lowering(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 @lowering(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)
-def adaptive_avg_pool(e: Emitter, node: fx.Node, x: fx.Node, output_size: object) -> str:  # noqa: ARG001
+def adaptive_avg_pool(e: Emitter, node: fx.Node, x: fx.Node, output_size: object) -> str:
     return _adaptive(e, node, x, "AveragePool")
 
 
@@ -189,7 +194,7 @@ def adaptive_max_pool(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    output_size: object,  # noqa: ARG001  # the shape of the result tells
+    output_size: object,  # the shape of the result tells
     return_indices: bool = False,
 ) -> str:
     if return_indices:

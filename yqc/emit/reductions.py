@@ -1,6 +1,6 @@
-"""Lowerings that reduce or sort along dimensions."""
+"""Lowerings that reduce, search or sort along dimensions."""
 
-from collections.abc import Sequence
+# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
 
 import torch
 from torch import fx
@@ -21,17 +21,20 @@ REDUCTIONS: dict[str, tuple[Target, ...]] = {
 }
 
 
-def reduce(e: Emitter, op_type: str, x: fx.Node, dim: Ints | None, keepdim: bool) -> str:
+def _reduce(
+    e: Emitter, node: fx.Node, op_type: str, x: fx.Node, dim: Ints | None, keepdim: bool
+) -> str:
     """Reduce over some dimensions, or over all of them if `dim` is None or empty."""
-    rank = len(e.shape(x))
+    rank, dtype = len(e.shape(x)), e.specs(node)[0].dtype
     dims = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
     axes = [d % rank for d in dims] or list(range(rank))
+    value = e.number(x, dtype)
     if op_type == "ReduceSum" or e.opset >= AXES_OPSET:
-        return e.op(op_type, x, axes, keepdims=keepdim)
-    return e.op(op_type, x, axes=axes, keepdims=keepdim)
+        return e.op(op_type, value, axes, keepdims=keepdim)
+    return e.op(op_type, value, axes=axes, keepdims=keepdim)
 
 
-def _register(op_type: str, targets: Sequence[Target]) -> None:
+def _register(op_type: str, targets: tuple[Target, ...]) -> None:
     @lowering(*targets)
     def lower(
         e: Emitter,
@@ -39,12 +42,79 @@ def _register(op_type: str, targets: Sequence[Target]) -> None:
         x: fx.Node,
         dim: Ints | None = None,
         keepdim: bool = False,
-        dtype: torch.dtype | None = None,  # noqa: ARG001  # it is the node's own dtype
+        dtype: torch.dtype | None = None,  # it is the node's own dtype
     ) -> str:
-        want = e.spec(node).dtype
-        if e.spec(x).dtype == want:
-            return reduce(e, op_type, x, dim, keepdim)
-        rank, value = len(e.shape(x)), e.number(x, want)
-        return _reduce(e, op_type, value, rank, dim, keepdim)
+        return _reduce(e, node, op_type, x, dim, keepdim)
 
 
+for _op_type, _targets in REDUCTIONS.items():
+    _register(_op_type, _targets)
+
+
+def _extreme(
+    e: Emitter, node: fx.Node, kind: str, x: fx.Node, dim: fx.Node | int | None, keepdim: bool
+) -> str | tuple[str, str]:
+    """Lower max or min: of all, of two tensors, or along a dimension with the positions."""
+    if isinstance(dim, fx.Node):
+        return e.op(kind, *operands(e, x, dim))
+    values = _reduce(e, node, f"Reduce{kind}", x, dim, keepdim)
+    if dim is None:
+        return values
+    return values, e.op(f"Arg{kind}", x, axis=e.axis(x, dim), keepdims=keepdim)
+
+
+@lowering(torch.max, "max")
+def maximum(
+    e: Emitter, node: fx.Node, x: fx.Node, dim: fx.Node | int | None = None, keepdim: bool = False
+) -> str | tuple[str, str]:
+    return _extreme(e, node, "Max", x, dim, keepdim)
+
+
+@lowering(torch.min, "min")
+def minimum(
+    e: Emitter, node: fx.Node, x: fx.Node, dim: fx.Node | int | None = None, keepdim: bool = False
+) -> str | tuple[str, str]:
+    return _extreme(e, node, "Min", x, dim, keepdim)
+
+
+@lowering(torch.argmax, "argmax")
+def argmax(
+    e: Emitter, _: fx.Node, x: fx.Node, dim: int | None = None, keepdim: bool = False
+) -> str:
+    if dim is None:
+        e.refuse("give its dim")
+    return e.op("ArgMax", x, axis=e.axis(x, dim), keepdims=keepdim)
+
+
+@lowering(torch.argmin, "argmin")
+def argmin(
+    e: Emitter, _: fx.Node, x: fx.Node, dim: int | None = None, keepdim: bool = False
+) -> str:
+    if dim is None:
+        e.refuse("give its dim")
+    return e.op("ArgMin", x, axis=e.axis(x, dim), keepdims=keepdim)
+
+
+@lowering(torch.topk, "topk")
+def topk(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    k: int,
+    dim: int = -1,
+    largest: bool = True,
+    sorted: bool = True,  # noqa: A002
+) -> tuple[str, ...]:
+    return e.ops("TopK", 2, x, [k], axis=e.axis(x, dim), largest=largest, sorted=sorted)
+
+
+@lowering(torch.sort, "sort")
+def sort(
+    e: Emitter, node: fx.Node, x: fx.Node, dim: int = -1, descending: bool = False
+) -> tuple[str, ...]:
+    return topk(e, node, x, e.shape(x)[dim], dim, descending)
+
+
+@lowering(torch.argsort, "argsort")
+def argsort(e: Emitter, node: fx.Node, x: fx.Node, dim: int = -1, descending: bool = False) -> str:
+    return sort(e, node, x, dim, descending)[1]

@@ -1,5 +1,7 @@
 """Lowerings that change the resolution: interpolation, pixel shuffle and its inverse."""
 
+# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+
 import math
 from collections.abc import Sequence
 
@@ -9,7 +11,6 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from yqc.emit.emitter import Emitter
-from yqc.emit.geometry import each
 from yqc.emit.table import lowering
 
 KINDS = {"nearest": "nearest", "nearest-exact": "nearest", "bilinear": "linear", "bicubic": "cubic"}
@@ -22,7 +23,7 @@ def interpolate(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    size: object = None,  # noqa: ARG001  # the shape of the result tells
+    size: object = None,  # the shape of the result tells
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
@@ -70,7 +71,9 @@ def _scales(
         factors = [w / s for s, w in zip(source, wanted, strict=True)]
         return factors if all(f == int(f) for f in factors) else None
     factors = [given] * len(source) if isinstance(given, (int, float)) else list(given)
-    reached = [math.floor(np.float32(s) * np.float32(f)) for s, f in zip(source, factors, strict=True)]
+    reached = [
+        math.floor(np.float32(s) * np.float32(f)) for s, f in zip(source, factors, strict=True)
+    ]
     return factors if reached == list(wanted) else None
 
 

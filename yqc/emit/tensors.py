@@ -99,7 +99,8 @@ def tensor_bytes(tensor: TensorProto) -> int:
     """Count the bytes of a tensor's values: half a byte for each four-bit one, rounded up."""
     if tensor.data_type == TensorProto.STRING:
         return sum(len(text) for text in tensor.string_data)
-    return -(-math.prod(tensor.dims) * BITS[tensor.data_type] // 8)
+    values = int(math.prod(tensor.dims))
+    return (values * BITS[tensor.data_type] + 7) // 8
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

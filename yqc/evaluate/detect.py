@@ -1,17 +1,18 @@
-"""Run a detector over a split: images are read in a thread while the model runs."""
+"""Run a detector over a split; reading, running and suppression go on at the same time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from yqc.data import Placement, Split, Unreadable, read_images, to_float
+from yqc.data import Placed, Placement, Split, Unreadable, prefetch, read_images, to_float
 from yqc.errors import CheckpointError, DataError
 from yqc.evaluate.decode import Boxes, Head, Layout, detections, head_of
 from yqc.evaluate.nms import Floats
 from yqc.evaluate.runner import OnnxModel, Runner
-from yqc.progress import Progress, Silent
+from yqc.progress import Advance, Progress, Silent
 
 DEFAULT_SIDE = 640
 """Input height and width in pixels where neither the caller nor the file says."""
@@ -55,29 +56,49 @@ def detect(
         DataError: there is no readable image.
     """
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
-    size = input_size(runner, imgsz)
-    boxes: dict[int, Boxes] = {}
-    skipped: list[Unreadable] = []
-    head, session = None, 0.0
-    begin = perf_counter()
+    job = _Job(runner, split, input_size(runner, imgsz), layout)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
-        for image in read_images(split.images, size):
+        begin = perf_counter()
+        boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=1))
+        total = perf_counter() - begin
+    if job.head is None:
+        bad = f"; the first: {job.skipped[0]}" if job.skipped else ""
+        raise DataError(split.absent or f"no image of the {split.name} split can be read{bad}.")
+    return Detections(boxes, job.head, tuple(job.skipped), total, job.seconds)
+
+
+@dataclass
+class _Job:
+    """Three stages at once: one thread reads images, this one runs the model, one finishes."""
+
+    runner: Runner
+    split: Split
+    imgsz: tuple[int, int]
+    layout: Layout | None
+    head: Head | None = None
+    skipped: list[Unreadable] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def outputs(self, advance: Advance) -> Iterator[tuple[Placed, Head, Floats]]:
+        """Each readable image with the model's output [1, ...] for it."""
+        for image in read_images(self.split.images, self.imgsz):
             if isinstance(image, Unreadable):
-                skipped.append(image)
+                self.skipped.append(image)
             else:
                 images = to_float(image.pixels)
                 start = perf_counter()
-                output = runner.run(images)
-                session += perf_counter() - start
+                output = self.runner.run(images)
+                self.seconds += perf_counter() - start
                 output = output.astype(np.float32, copy=False)
-                head = head or _head(runner, output, layout)
-                found = detections(output[0], head.layout)
-                boxes[image.index] = unplace(found, image.placement, image.size)
+                self.head = self.head or _head(self.runner, output, self.layout)
+                yield image, self.head, output
             advance(1)
-    if head is None:
-        bad = f"; the first: {skipped[0]}" if skipped else ""
-        raise DataError(split.absent or f"no image of the {split.name} split can be read{bad}.")
-    return Detections(boxes, head, tuple(skipped), perf_counter() - begin, session)
+
+    def finish(self, item: tuple[Placed, Head, Floats]) -> tuple[int, Boxes]:
+        """The position of the image and its boxes, in pixels of the image file."""
+        image, head, output = item
+        found = detections(output[0], head.layout)
+        return image.index, unplace(found, image.placement, image.size)
 
 
 def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:

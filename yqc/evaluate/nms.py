@@ -43,12 +43,13 @@ def nms(
     Returns:
         Indices of the kept boxes by falling score.
     """
+    labels = classes.astype(np.int32)
     order = falling(scores, candidates)
     kept = order[:0]
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
-        block = block[~_clash(boxes, classes, kept, block, iou).any(0)]
-        within = np.triu(_clash(boxes, classes, block, block, iou), 1)
+        block = block[~_clash(boxes, labels, kept, block, iou).any(0)]
+        within = np.triu(_clash(boxes, labels, block, block, iou), 1)
         kept = np.concatenate([kept, block[_settle(within)]])
         if len(kept) >= top:
             break
@@ -64,11 +65,15 @@ def falling(scores: Floats, limit: int) -> Indices:
     return np.argsort(-scores, kind="stable")
 
 
-def _clash(boxes: Floats, classes: Indices, first: Indices, second: Indices, iou: float) -> Mask:
+def _clash(
+    boxes: Floats, classes: NDArray[np.int32], first: Indices, second: Indices, iou: float
+) -> Mask:
     """[first, second]: whether two boxes have one class and overlap by more than `iou`."""
     clash: Mask = classes[first][:, None] == classes[second][None, :]
-    i, j = np.nonzero(clash)  # Few pairs share a class: only their overlap is computed.
-    clash[i, j] = _overlap(boxes[first[i]], boxes[second[j]], iou)
+    pairs = np.flatnonzero(clash)  # Few share a class: only their overlap is computed.
+    i, j = np.divmod(pairs.astype(np.int32), max(len(second), 1))
+    a, b = boxes.take(first.take(i), 0), boxes.take(second.take(j), 0)
+    clash.ravel()[pairs] = _overlap(a, b, iou)  # A view: the comparison above made it contiguous.
     return clash
 
 
@@ -76,7 +81,7 @@ def _overlap(a: Floats, b: Floats, iou: float) -> Mask:
     width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
     height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
     shared = np.maximum(width, 0) * np.maximum(height, 0)
-    clash: Mask = shared > iou * (_area(a) + _area(b) - shared)
+    clash: Mask = shared > np.maximum(iou * (_area(a) + _area(b) - shared), 0)
     return clash
 
 
@@ -87,7 +92,7 @@ def _area(boxes: Floats) -> Floats:
 def _settle(clash: Mask) -> Mask:
     keep: Mask = np.ones(len(clash), np.bool_)
     while True:
-        after: Mask = ~clash[keep].any(0)
+        after: Mask = np.logical_not(clash[keep].any(0))
         if np.array_equal(after, keep):
             return keep
         keep = after

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
 from yqc.evaluate.nms import Floats
 
@@ -39,7 +40,7 @@ class TorchModel:
 
 
 class OnnxModel:
-    """A `Runner` of an ONNX file with one image input: float32 or float16, batch and size fixed or free.
+    """A `Runner` of an ONNX file whose one input is float32 or float16, of fixed or free sizes.
 
     A fixed batch of more than one is filled with copies of the image.
 
@@ -53,36 +54,11 @@ class OnnxModel:
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         self.path = path
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as e:
-            raise CheckpointError(f"onnxruntime cannot open {path}: {_line(e)}.") from e
-        inputs = self._session.get_inputs()
-        shape = inputs[0].shape if len(inputs) == 1 else []
-        if (
-            len(shape) != _IMAGE_RANK
-            or shape[1] not in (_CHANNELS, None)
-            or inputs[0].type not in _TYPES
-        ):
-            wanted = "one float32 or float16 input [N, 3, H, W]"
-            found = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in inputs)
-            raise CheckpointError(
-                f"{path} is no YOLO detector: it should have {wanted}, but has {found}."
-            )
-        self._input, self._dtype = inputs[0].name, _TYPES[inputs[0].type]
-        output = self._session.get_outputs()[0]
-        if output.type not in _TYPES or len(output.shape) not in (0, _OUTPUT_RANK):
-            raise CheckpointError(
-                f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "
-                f"but it is {output.name}: {output.type}{output.shape}."
-            )
-        self._output = output.name
+        self._session = _open(path, threads)
+        image, output = _image(path, self._session), _detections(path, self._session)
+        self._input, self._dtype, self._output = image.name, _TYPES[image.type], output.name
         self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
+        batch, _, height, width = (side if isinstance(side, int) else None for side in image.shape)
         self.batch = batch
         """The fixed batch size, or None."""
         self.imgsz = (height, width) if height and width else None
@@ -93,7 +69,7 @@ class OnnxModel:
         """The class names that the file's metadata tells, as YOLO exporters write them."""
         names = self._literal("names")
         if isinstance(names, dict):
-            names = [names[key] for key in sorted(names, key=str) if isinstance(key, int)]
+            names = [names[i] for i in range(len(names)) if i in names]
         return tuple(map(str, names)) if isinstance(names, list) and names else None
 
     @property
@@ -119,7 +95,7 @@ class OnnxModel:
             return np.asarray(self._session.run([self._output], {self._input: images})[0])
         except Exception as e:
             size = "x".join(map(str, images.shape[2:]))
-            raise CheckpointError(f"{self.path} does not run at {size}: {_line(e)}.") from e
+            raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
         """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
@@ -132,6 +108,36 @@ class OnnxModel:
             return None  # Whatever somebody wrote there, it is not what YOLO tools write.
 
 
-def _line(error: Exception) -> str:
-    """The first line of an error, without its last full stop."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+def _open(path: Path, threads: int | None) -> ort.InferenceSession:
+    if not is_file(path):
+        raise CheckpointError(f"there is no ONNX file at {path}.")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        raise CheckpointError(f"onnxruntime cannot open {path}: {reason(e)}.") from e
+
+
+def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
+    inputs = session.get_inputs()
+    if len(inputs) == 1 and inputs[0].type in _TYPES and len(inputs[0].shape) == _IMAGE_RANK:
+        channels = inputs[0].shape[1]
+        if channels == _CHANNELS or not isinstance(channels, int):
+            return inputs[0]
+    raise CheckpointError(
+        f"{path} is no YOLO detector: it should have one float32 or float16 input [N, 3, H, W], "
+        f"but has {', '.join(f'{i.name}: {i.type}{i.shape}' for i in inputs) or 'none'}."
+    )
+
+
+def _detections(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
+    output = session.get_outputs()[0]
+    if output.type in _TYPES and len(output.shape) in (0, _OUTPUT_RANK):
+        return output
+    raise CheckpointError(
+        f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "
+        f"but it is {output.name}: {output.type}{output.shape}."
+    )

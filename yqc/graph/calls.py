@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from torch import fx, nn
 
@@ -27,7 +27,7 @@ def call(gm: fx.GraphModule, node: object, kind: type[M] | tuple[type[M], ...]) 
     if not isinstance(node, fx.Node) or node.op != "call_module":
         return None
     module = gm.get_submodule(str(node.target))
-    return Call(node, str(node.target), cast("M", module)) if isinstance(module, kind) else None
+    return Call(node, str(node.target), module) if isinstance(module, kind) else None
 
 
 def calls(gm: fx.GraphModule, kind: type[M] | tuple[type[M], ...]) -> list[Call[M]]:

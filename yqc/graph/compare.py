@@ -37,6 +37,17 @@ def _boundary(gm: fx.GraphModule) -> list[fx.Node]:
     return list(found)
 
 
+def node_outputs(
+    gm: fx.GraphModule, names: Sequence[str], *inputs: Tensor
+) -> dict[str, Tensor]:
+    """Run a graph and return what the named nodes compute."""
+    wanted = [node for node in gm.graph.nodes if node.name in set(names)]
+    runner = _Keeper(gm, wanted)
+    with torch.no_grad():
+        runner.run(*inputs)
+    return {node.name: kept for node, kept in zip(wanted, runner.kept, strict=True)}
+
+
 class _Keeper(fx.Interpreter):
     def __init__(self, gm: fx.GraphModule, wanted: Sequence[fx.Node]) -> None:
         super().__init__(gm)
@@ -83,8 +94,7 @@ def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
 def fingerprint(gm: fx.GraphModule) -> str:
     """Hash everything that a graph computes with: its text, its modules' settings, its tensors."""
     digest = hashlib.blake2b(text(gm).encode(), digest_size=16)
-    called = {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
-    for name in sorted(called):
+    for name in (str(n.target) for n in gm.graph.nodes if n.op == "call_module"):
         module = gm.get_submodule(name)
         digest.update(f"{name} {type(module).__name__} {module.extra_repr()}".encode())
     for name, tensor in sorted(gm.state_dict().items()):
@@ -122,7 +132,7 @@ def parameter_count(gm: fx.GraphModule) -> int:
 
 
 def macs(gm: fx.GraphModule) -> int:
-    """Count multiply-accumulates of convolutions, linear layers and matrix products, for batch 1."""
+    """Count multiply-accumulates of convolutions, linear layers and matrix products, batch 1."""
     return sum(_node_macs(gm, node) for node in gm.graph.nodes)
 
 
@@ -143,4 +153,3 @@ def _node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
         left = node.all_input_nodes[0].meta.get("yqc.value")
         return outputs * left.shape[-1] if isinstance(left, TensorSpec) else 0
     return 0
-

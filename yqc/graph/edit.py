@@ -16,8 +16,7 @@ def tidy(gm: fx.GraphModule) -> None:
         RuntimeError: the graph is not a legal fx graph.
     """
     gm.graph.lint()
-    gm.delete_all_unused_submodules()
-    _drop_tensors(gm)
+    drop_unread(gm)
     gm.recompile()
     propagate(gm)
     for node in gm.graph.nodes:
@@ -27,7 +26,9 @@ def tidy(gm: fx.GraphModule) -> None:
             node.meta[KEY] = marked[0] if marked else "backbone"
 
 
-def _drop_tensors(gm: fx.GraphModule) -> None:
+def drop_unread(gm: fx.GraphModule) -> None:
+    """Drop the modules that no node calls and the tensors that no node reads."""
+    gm.delete_all_unused_submodules()
     read = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
     called = {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
     for path, module in list(gm.named_modules()):

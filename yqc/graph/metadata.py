@@ -8,7 +8,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from torch import Tensor, fx
+import torch
+from torch import Tensor, fx, nn
 
 from yqc.errors import CheckpointError
 from yqc.graph.roles import KEY as ROLE
@@ -44,6 +45,21 @@ class BatchNorm:
     scale: Tensor
     shift: Tensor
     eps: float
+
+    @classmethod
+    def of(cls, bn: nn.BatchNorm2d) -> "BatchNorm":
+        """Copy what a batch norm knows.
+
+        Raises:
+            ValueError: it keeps no running statistics.
+        """
+        mean, var = bn.running_mean, bn.running_var
+        if mean is None or var is None:
+            raise ValueError("a batch norm without running statistics")
+        scale = bn.weight if bn.affine else torch.ones_like(mean)
+        shift = bn.bias if bn.affine else torch.zeros_like(mean)
+        mean, var, scale, shift = (t.detach().clone() for t in (mean, var, scale, shift))
+        return cls(mean, var, scale, shift, bn.eps)
 
 
 @topic("history")

@@ -18,7 +18,62 @@ from yqc.errors import CheckpointError, OutputError
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {}
 METHODS = frozenset(
-    ["add", "sub", "mul", "div", "pow", "exp", "neg", "sqrt", "sigmoid", "softmax", "relu", "clamp", "view", "reshape", "flatten", "unflatten", "permute", "transpose", "contiguous", "unsqueeze", "squeeze", "mean", "sum", "amax", "max", "min", "topk", "gather", "expand", "repeat", "chunk", "split", "to", "float", "int", "long", "type", "matmul", "bmm", "remainder", "floor", "size", "abs", "clone", "detach", "tanh", "silu", "argmax", "sort", "index_select", "masked_fill", "type_as", "expand_as", "t"]
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "pow",
+        "exp",
+        "neg",
+        "sqrt",
+        "sigmoid",
+        "softmax",
+        "relu",
+        "clamp",
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "permute",
+        "transpose",
+        "contiguous",
+        "unsqueeze",
+        "squeeze",
+        "mean",
+        "sum",
+        "amax",
+        "max",
+        "min",
+        "topk",
+        "gather",
+        "expand",
+        "repeat",
+        "chunk",
+        "split",
+        "to",
+        "float",
+        "int",
+        "long",
+        "type",
+        "matmul",
+        "bmm",
+        "remainder",
+        "floor",
+        "size",
+        "abs",
+        "clone",
+        "detach",
+        "tanh",
+        "silu",
+        "argmax",
+        "sort",
+        "index_select",
+        "masked_fill",
+        "type_as",
+        "expand_as",
+        "t",
+    ]
 )
 
 _OPERATOR = "add sub mul truediv floordiv mod pow neg matmul getitem gt lt ge le eq and_ or_ invert"
@@ -75,8 +130,10 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
     """Describe a module by its class and constructor arguments."""
     cls, settings = MODULES.get(type(module).__name__, (None, ()))
     if cls is not type(module):
-        raise OutputError(f"cannot save the graph: it calls a {type(module).__name__}, which is "
-                          "not in yqc.graph.optable; add it with optable.allow_module")
+        raise OutputError(
+            f"cannot save the graph: it calls a {type(module).__name__}, which is "
+            "not in yqc.graph.optable; add it with optable.allow_module"
+        )
     values = {s: getattr(module, s) for s in settings if s != "bias"}
     if "bias" in settings:
         values["bias"] = module.bias is not None
@@ -99,7 +156,7 @@ def make_module(description: dict[str, Any]) -> nn.Module:
     cls, allowed = MODULES[name]
     unknown = set(settings) - set(allowed)
     if unknown:
-        raise CheckpointError(f"{name} has no setting {sorted(unknown)[0]!r}")
+        raise CheckpointError(f"{name} has no setting {min(unknown)!r}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     if "device" in inspect.signature(cls.__init__).parameters:
         values["device"] = "meta"
@@ -108,12 +165,23 @@ def make_module(description: dict[str, Any]) -> nn.Module:
 
 def _register() -> None:
     for prefix, module, names in (
-        ("operator", operator, _OPERATOR), ("torch", torch, _TORCH), ("functional", F, _FUNCTIONAL)
+        ("operator", operator, _OPERATOR),
+        ("torch", torch, _TORCH),
+        ("functional", F, _FUNCTIONAL),
     ):
         for name in names.split():
             allow_function(f"{prefix}.{name}", getattr(module, name))
-    convolution = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation",
-                   "groups", "bias", "padding_mode")
+    convolution = (
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "bias",
+        "padding_mode",
+    )
     allow_module(nn.Conv2d, *convolution)
     allow_module(nn.ConvTranspose2d, *convolution, "output_padding")
     allow_module(nn.BatchNorm2d, "num_features", "eps", "momentum", "affine", "track_running_stats")
@@ -134,8 +202,17 @@ def _register() -> None:
     allow_module(nn.PixelShuffle, "upscale_factor")
     allow_module(nn.PixelUnshuffle, "downscale_factor")
     allow_module(nn.GELU, "approximate")
-    for cls in (nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Mish,
-                nn.Tanh, nn.Identity):
+    for cls in (
+        nn.SiLU,
+        nn.ReLU,
+        nn.ReLU6,
+        nn.Hardswish,
+        nn.Hardsigmoid,
+        nn.Sigmoid,
+        nn.Mish,
+        nn.Tanh,
+        nn.Identity,
+    ):
         allow_module(cls)
 
 

@@ -47,7 +47,7 @@ def assign_roles(gm: fx.GraphModule) -> None:
     kinds = {node: "head.cls" if _is_score(gm, node) else "head.box" for node in last}
     split = len(set(kinds.values())) > 1
     for node, kind in kinds.items():
-        found |= dict.fromkeys(_branch(node, set(found)) if split else [node], kind)
+        found |= dict.fromkeys(_branch(node) if split else [node], kind)
     for node in _neck(gm, set(found)):
         found[node] = "neck"
     for node in gm.graph.nodes:
@@ -106,15 +106,13 @@ def _is_score(gm: fx.GraphModule, last: fx.Node) -> bool:
     return True
 
 
-def _branch(last: fx.Node, taken: set[fx.Node]) -> list[fx.Node]:
+def _branch(last: fx.Node) -> list[fx.Node]:
     """Walk back from a last convolution as far as nothing else uses what is computed."""
-    branch, todo = {last}, list(last.all_input_nodes)
-    while todo:
-        node = todo.pop()
-        if node.op == "placeholder" or not set(node.users) <= branch | taken:
-            continue
-        branch.add(node)
-        todo += node.all_input_nodes
+    branch, node = {last}, last.prev
+    while node.op != "root":  # each node comes after all its users when walking back
+        if node.op != "placeholder" and node.users and branch.issuperset(node.users):
+            branch.add(node)
+        node = node.prev
     return sorted(branch)
 
 

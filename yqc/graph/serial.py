@@ -1,21 +1,23 @@
 """yqc's own file of a graph: a zip of one JSON description and the tensors as safetensors.
 
 Nothing in such a file is executed. Functions, methods and modules are names, looked up in the
-tables of `yqc.graph.optable`; a name that is not there is an error.
+tables of `yqc.graph.optable`; a name that is not there is an error. So is a name of a node, input,
+module or argument that is more than a name, since fx writes these into the Python that it compiles.
 
     graph.json            format, version, info, nodes, modules
     tensors.safetensors   parameters and buffers by path
 """
 
 import json
+import keyword
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, fx, nn
@@ -50,14 +52,29 @@ def save_graph(
     nodes = []
     for node in gm.graph.nodes:
         meta = encode_meta(node, tensors)
-        nodes.append({"name": node.name, "op": node.op, "target": _target(node), "meta": meta,
-                      "args": _encode(node.args), "kwargs": _encode(dict(node.kwargs))})
+        nodes.append(
+            {
+                "name": node.name,
+                "op": node.op,
+                "target": _target(node),
+                "meta": meta,
+                "args": _encode(node.args),
+                "kwargs": _encode(dict(node.kwargs)),
+            }
+        )
     modules = {}
     for node in gm.graph.nodes:
         if node.op == "call_module" and node.target not in modules:
             modules[node.target] = optable.describe_module(gm.get_submodule(node.target))
-    document = {"format": FORMAT, "version": VERSION, "info": dict(info or {}),
-                "name": type(gm).__name__, "modules": modules, "nodes": nodes}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "info": dict(info or {}),
+        "name": type(gm).__name__,
+        "modules": modules,
+        "parameters": [name for name, _ in gm.named_parameters()],
+        "nodes": nodes,
+    }
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
@@ -96,26 +113,34 @@ def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Te
             tensors = load_tensors(file.read("tensors.safetensors"))
         if document["format"] != FORMAT or document["version"] != VERSION:
             raise CheckpointError(f"{path} is of another version of yqc; write it again")
-        gm = _build(document, tensors)
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
-            zipfile.BadZipFile, SafetensorError, RecursionError) as error:
+        gm, info = _build(document, tensors), dict(document["info"])
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # whatever a damaged file provokes on the way
         raise CheckpointError(f"cannot read {path}: it is damaged ({error})") from error
     more = {k.removeprefix("more:"): v for k, v in tensors.items() if k.startswith("more:")}
-    return gm, document["info"], more
+    return gm, info, more
 
 
 def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModule:
     root = nn.Module()
     for path, description in document["modules"].items():
-        _place(root, path, optable.make_module(description))
+        _place(root, _path(path), optable.make_module(description))
     graph, env = fx.Graph(), dict[str, fx.Node]()
     for item in document["nodes"]:
         target = optable.find_target(item["op"], item["target"])
+        _word(item["name"])
+        if item["op"] == "placeholder":
+            _word(target)
+        elif item["op"] in {"get_attr", "call_module"}:
+            _path(target)
         if item["op"] == "get_attr":
-            _place_tensor(root, item["target"], tensors[item["target"]])
+            _place_tensor(root, target, tensors[target], document["parameters"])
         args, kwargs = _decode(item["args"], env), _decode(item["kwargs"], env)
+        for key in kwargs:
+            _word(key)
         node = graph.create_node(item["op"], target, args, kwargs, item["name"])
         node.name = item["name"]
         env[item["name"]] = node
@@ -130,6 +155,20 @@ def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModu
     return gm
 
 
+def _word(text: str) -> str:
+    """Return `text` if it is one identifier."""
+    if not text.isidentifier() or keyword.iskeyword(text):
+        raise CheckpointError(f"the graph holds the name {text!r}, which is not allowed")
+    return text
+
+
+def _path(text: str) -> str:
+    """Return `text` if it is a dotted path of words and numbers."""
+    if not re.fullmatch(r"\w+(\.\w+)*", text):
+        raise CheckpointError(f"the graph holds the path {text!r}, which is not allowed")
+    return text
+
+
 def _place(root: nn.Module, path: str, module: nn.Module) -> None:
     owner, _, name = path.rpartition(".")
     for atom in owner.split(".") if owner else ():
@@ -139,13 +178,17 @@ def _place(root: nn.Module, path: str, module: nn.Module) -> None:
     root.add_module(name, module)
 
 
-def _place_tensor(root: nn.Module, path: str, tensor: Tensor) -> None:
+def _place_tensor(root: nn.Module, path: str, tensor: Tensor, parameters: list[str]) -> None:
     owner, _, name = path.rpartition(".")
     for atom in owner.split(".") if owner else ():
         if atom not in root._modules:  # noqa: SLF001
             root.add_module(atom, nn.Module())
         root = root.get_submodule(atom)
-    if name not in root._buffers:  # noqa: SLF001
+    if name in root._buffers or name in root._parameters:  # noqa: SLF001
+        return
+    if path in parameters:
+        root.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+    else:
         root.register_buffer(name, tensor)
 
 
@@ -154,8 +197,10 @@ def _target(node: fx.Node) -> str:
         return str(node.target)
     name = optable.function_name(node.target)
     if name is None:
-        raise OutputError(f"cannot save the graph: {node.name} calls {node.target}, which has no "
-                          "name in yqc.graph.optable; add it with optable.allow_function")
+        raise OutputError(
+            f"cannot save the graph: {node.name} calls {node.target}, which has no "
+            "name in yqc.graph.optable; add it with optable.allow_function"
+        )
     return name
 
 
@@ -186,7 +231,7 @@ def _decode(value: Any, env: dict[str, fx.Node]) -> Any:  # noqa: ANN401, PLR091
         return [_decode(v, env) for v in value]
     if not isinstance(value, dict):
         return value
-    (kind, content), = value.items()
+    ((kind, content),) = value.items()
     if kind == "node":
         return env[content]
     if kind == "tuple":
@@ -198,4 +243,3 @@ def _decode(value: Any, env: dict[str, fx.Node]) -> Any:  # noqa: ANN401, PLR091
     if kind == "dtype":
         return DTYPES[content]
     return float(content) if kind == "float" else ...
-

@@ -29,11 +29,13 @@ def route(f: object, i: int) -> Route:
     Raises:
         CheckpointError: it is something else, or names a layer that is not before this one.
     """
-    given = f if isinstance(f, (list, tuple)) else [f]
-    if not all(type(j) is int and -i - 1 <= j < i for j in given) or not given:
-        raise CheckpointError(f"layer {i} says that its input is {f!r}: the checkpoint is damaged")
-    # -1 at the first layer is the image, and so is what lies one before it.
-    return Route(tuple(i + j if j < 0 else j for j in given), isinstance(f, (list, tuple)))
+    many = isinstance(f, (list, tuple))
+    given = list(f) if isinstance(f, (list, tuple)) else [f]
+    # Counting back one further than the first layer gives the image.
+    sources = [j + i if j < 0 else j for j in given if type(j) is int and -i - 1 <= j < i]
+    if not sources or len(sources) != len(given):
+        raise CheckpointError(f"layer {i} takes its input from {f!r:.60}, which is not before it")
+    return Route(tuple(sources), many)
 
 
 class Detector(nn.Module):
@@ -65,7 +67,7 @@ class Detector(nn.Module):
         """Return the maps that the head uses, finest first as a rule."""
         needed = self.needed()
         results: dict[int, Tensor] = {-1: images}
-        for i, layer in enumerate(self.model[:-1]):
+        for i, layer in enumerate(list(self.model)[:-1]):
             if i in needed:
                 inputs = [results[j] for j in self.routes[i].sources]
                 results[i] = layer(inputs if self.routes[i].many else inputs[0])

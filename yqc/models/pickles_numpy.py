@@ -2,7 +2,7 @@
 
 numpy pickles an array as `_reconstruct(ndarray, (0,), b"b")` and a state (version, shape, dtype,
 is_fortran, bytes), with protocol 5 as `_frombuffer(bytes, dtype, shape, order)`, and a scalar as
-`scalar(dtype, bytes)`; the dtype is `dtype("f8", False, True)` with a state that holds the byte order.
+`scalar(dtype, bytes)`; a dtype is `dtype("f8", False, True)` and a state with its byte order.
 """
 
 import math
@@ -31,17 +31,13 @@ def blank(args: tuple[object, ...], _: Budget) -> object:
     raise MalformedError("it holds a numpy array of an unknown kind")
 
 
-def is_blank(array: Array) -> bool:
-    """Whether the array still waits for its state."""
-    return array.dtype == _BLANK
-
-
 def set_state(array: Array, state: object, budget: Budget) -> None:
     """Fill an array that `blank` made, in place, so that every reference to it sees the numbers."""
     match state:
-        case (int(), tuple(shape), dtype, bool(fortran), raw) if is_blank(array):
+        case (int(), tuple(shape), dtype, bool(fortran), raw) if array.dtype == _BLANK:
             kind, data = _dtype(dtype), _bytes(raw, budget)
-            array.__setstate__((1, _shape(shape, kind, data), kind, fortran, data))
+            checked = (1, _shape(shape, kind, data), kind, fortran, data)
+            array.__setstate__(checked)  # type: ignore[arg-type] # numpy wants bool, its stub np.bool
         case _:
             raise MalformedError("it holds a numpy array with a state that numpy never writes")
 
@@ -52,7 +48,11 @@ def from_buffer(args: tuple[object, ...], budget: Budget) -> object:
         case (raw, dtype, tuple(shape), "C" | "F" as order):
             kind, data = _dtype(dtype), _bytes(raw, budget)
             sides = _shape(shape, kind, data)
-            return np.ndarray(sides, kind, bytearray(data), order=order) if data else np.empty(sides, kind)
+            return (
+                np.ndarray(sides, kind, bytearray(data), order=order)
+                if data
+                else np.empty(sides, kind)
+            )
     raise MalformedError("it holds a numpy array of an unknown kind")
 
 
@@ -75,15 +75,15 @@ def _dtype(value: object) -> np.dtype[np.generic]:
     match value:
         case Inert(class_path=path, args=(str(code), *_), state=state) if path == DTYPE:
             match state.get("__setstate__"):
-                case None:
-                    order = "|"
-                case (int(), "<" | ">" | "|" | "=" as order, None, None, None, int(), int(), int()):
-                    pass
+                case None | (int(), "|" | "=" | "<", None, None, None, int(), int(), int()):
+                    big = False
+                case (int(), ">", None, None, None, int(), int(), int()):
+                    big = True
                 case _:
                     raise MalformedError("it holds a numpy array of records or dates")
             found = _CODE.fullmatch(code)
             if found and int(found[1] or 1) <= MAX_WIDTH:
-                return np.dtype(code).newbyteorder(order)
+                return np.dtype(code).newbyteorder(">" if big else "<")
             raise MalformedError(f"it holds a numpy array of the type {code[:20]!a}")
     raise MalformedError("it holds a numpy array without a type")
 
@@ -93,7 +93,7 @@ def _bytes(raw: object, budget: Budget) -> bytes:
         raw = raw.encode("latin1")
     if not isinstance(raw, bytes | bytearray):
         raise MalformedError("it holds a numpy array without its bytes")
-    budget.spend("copies", len(raw))
+    budget.spend("bytes", len(raw))
     return bytes(raw)
 
 

@@ -1,8 +1,9 @@
 """Reading a pickle's opcodes without executing any, and finding every global it names.
 
-A pickle is a straight line of opcodes without jumps (PEP 307, PEP 3154, PEP 574), so what GLOBAL, INST
-and STACK_GLOBAL will look up can be told by reading it. STACK_GLOBAL takes two strings from the stack:
-they are known when the two values pushed last are strings, or memoised strings, as every pickler writes.
+A pickle is a straight line of opcodes without jumps (PEP 307, PEP 3154, PEP 574), so what GLOBAL,
+INST and STACK_GLOBAL will look up can be told by reading it. STACK_GLOBAL takes two strings from
+the stack: they are known when the two values pushed last are strings or memoised strings, and every
+pickler writes it so.
 """
 
 import io
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from yqc.models.pickles_values import MalformedError
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 1_000_000
 MAX_PICKLE_BYTES = 1 << 26
 
 Op = tuple[str, object]
@@ -22,10 +23,7 @@ CODES = {op.name: op.code for op in pickletools.opcodes}
 NAMES = {op.code: op.name for op in pickletools.opcodes}
 
 _STRINGS = {
-    CODES[name]
-    for name in (
-        "STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8"
-    ).split()
+    op.code for op in pickletools.opcodes if op.name.endswith(("STRING", "UNICODE", "UNICODE8"))
 }
 _PUTS = {CODES[name] for name in ("PUT", "BINPUT", "LONG_BINPUT")}
 _GETS = {CODES[name] for name in ("GET", "BINGET", "LONG_BINGET")}
@@ -59,8 +57,8 @@ class Script:
         return self.ops
 
 
-def scan(data: bytes, start: int = 0) -> Script:
-    """Decode the opcodes of the pickle at `start` up to STOP; nothing is executed, nothing raised."""
+def scan(data: bytes, start: int = 0, limit: int = MAX_OPCODES) -> Script:
+    """Decode the opcodes of the pickle at `start` up to STOP; executes nothing, raises nothing."""
     stream = io.BytesIO(data)
     stream.seek(start)
     ops: list[Op] = []
@@ -68,14 +66,11 @@ def scan(data: bytes, start: int = 0) -> Script:
     try:
         for op, arg, _ in pickletools.genops(stream):
             ops.append((op.code, arg))
-            if len(ops) > MAX_OPCODES:
+            if len(ops) > limit:
                 flaw = f"its pickle has more than {MAX_OPCODES} opcodes"
                 break
-    except (ValueError, OverflowError, MemoryError) as error:
-        flaw = f"its pickle is cut short or damaged after {len(ops)} opcodes"
-        if not ops:
-            flaw = "it does not begin with a pickle"
-        del error
+    except (ValueError, OverflowError, MemoryError):
+        flaw = f"its pickle is cut short or damaged after {len(ops)} opcodes; fetch the file again"
     return Script(ops, stream.tell(), flaw)
 
 

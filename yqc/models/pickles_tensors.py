@@ -1,7 +1,8 @@
 """Storages and tensors out of a checkpoint, checked against the bytes that are really there.
 
-torch.save writes a storage as the persistent id ("storage", type, key, location, numel) and a tensor as
-`_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)` over it, all counted in elements.
+torch.save writes a storage as the persistent id ("storage", type, key, location, numel), and a
+tensor as `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)` over it, all
+counted in elements.
 """
 
 import math
@@ -17,11 +18,19 @@ from yqc.models.pickles_values import Budget, Inert, MalformedError, Named, show
 MAX_DIMS, MAX_STRIDE = 64, 1 << 40
 
 _BY_STORAGE = {
-    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
-    "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8,
-    "Byte": torch.uint8, "Bool": torch.bool, "ComplexFloat": torch.complex64,
+    "Double": torch.float64,
+    "Float": torch.float32,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+    "Int": torch.int32,
+    "Short": torch.int16,
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Bool": torch.bool,
+    "ComplexFloat": torch.complex64,
     "ComplexDouble": torch.complex128,
-}  # fmt: skip
+}
 STORAGES: dict[str, torch.dtype] = {
     **{f"torch.{name}Storage": dtype for name, dtype in _BY_STORAGE.items()},
     **{f"torch.cuda.{name}Storage": dtype for name, dtype in _BY_STORAGE.items()},
@@ -30,13 +39,10 @@ STORAGES: dict[str, torch.dtype] = {
 }
 """The element type of each storage class that a pickle may name."""
 
-DTYPES: dict[str, torch.dtype] = {
-    f"torch.{name}": getattr(torch, name)
-    for name in (
-        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 complex64 complex128 "
-        "int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool"
-    ).split()
-}
+_WIDE = {torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2}
+DTYPES = {str(dtype): dtype for dtype in {*_BY_STORAGE.values(), *_WIDE}}
+"""The element types by the names that a pickle gives them, such as `torch.float16`."""
+
 _TENSOR_TYPES = {"torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"}
 
 
@@ -52,8 +58,8 @@ class Storage:
 class Storages:
     """Answers the persistent ids of one file; the same key is the same storage every time.
 
-    `fetch(key, nbytes)` gives the memory of a storage, uint8 [nbytes], after comparing that count with
-    the file. `modules` lets a persistent id also name a class, as the form before PyTorch 1.6 has it.
+    `fetch(key, nbytes)` gives the memory of a storage, uint8 [nbytes], after comparing that count
+    with the file. `modules` lets a persistent id name a class, as the form before PyTorch 1.6 has.
     """
 
     fetch: Callable[[str, int], Tensor]
@@ -64,10 +70,9 @@ class Storages:
         """The storage, or the class, that a persistent id stands for; raises MalformedError."""
         if type(pid) is tuple:
             match pid:
-                case (
-                    ("storage", Named(path), str(key), str(), int(numel))
-                    | ("storage", Named(path), str(key), str(), int(numel), None)
-                ) if path in STORAGES:
+                case ("storage", Named(path), str(key), str(), int(numel), *rest) if (
+                    path in STORAGES and _nothing(rest)
+                ):
                     return self._storage(key, STORAGES[path], numel)
                 case ("module", Named() as cls, _, _) if self.modules:
                     return cls
@@ -90,10 +95,7 @@ def tensor_v2(args: tuple[object, ...], budget: Budget) -> object:
     match args:
         case (Storage() as storage, offset, size, stride):
             return _view(storage, storage.dtype, (offset, size, stride), budget)
-        case (
-            (Storage() as storage, offset, size, stride, bool(grad), _)
-            | (Storage() as storage, offset, size, stride, bool(grad), _, None)
-        ):
+        case (Storage() as storage, offset, size, stride, bool(grad), _, *rest) if _nothing(rest):
             view = _view(storage, storage.dtype, (offset, size, stride), budget)
             return view.requires_grad_(_may_require(view, grad))
     raise MalformedError("it holds a tensor of an unknown kind")
@@ -102,30 +104,29 @@ def tensor_v2(args: tuple[object, ...], budget: Budget) -> object:
 def tensor_v3(args: tuple[object, ...], budget: Budget) -> object:
     """`_rebuild_tensor_v3`: as v2, the element type given apart from an untyped storage."""
     match args:
-        case (
-            (Storage() as storage, offset, size, stride, bool(grad), _, torch.dtype() as dtype)
-            | (Storage() as storage, offset, size, stride, bool(grad), _, torch.dtype() as dtype, None)
+        case (Storage() as storage, offset, size, stride, bool(grad), _, dtype, *rest) if (
+            isinstance(dtype, torch.dtype) and _nothing(rest)
         ):
             view = _view(storage, dtype, (offset, size, stride), budget)
             return view.requires_grad_(_may_require(view, grad))
     raise MalformedError("it holds a tensor of an unknown kind")
 
 
-def parameter(args: tuple[object, ...], _: Budget) -> object:
+def parameter(args: tuple[object, ...], budget: Budget) -> object:
     """`_rebuild_parameter(data, requires_grad, hooks)`, also with a state, which is dropped."""
     match args:
-        case (
-            (Tensor() as data, bool(grad), _)
-            | (Tensor() as data, bool(grad), _, _)
-        ):
+        case (Tensor() as data, bool(grad), _, *state) if len(state) <= 1:
+            budget.spend("tensors", 1)
             return nn.Parameter(data, _may_require(data, grad))
     raise MalformedError("it holds a parameter of an unknown kind")
 
 
 def from_type(args: tuple[object, ...], budget: Budget) -> object:
-    """`_rebuild_from_type_v2(function, type, args, state)`: a tensor with attributes, which are dropped."""
+    """`_rebuild_from_type_v2(function, type, args, state)`: a tensor, its attributes dropped."""
     match args:
-        case (Named(path), Named(kind), tuple(inner), _) if kind in _TENSOR_TYPES and path in REBUILDERS:
+        case (Named(path), Named(kind), tuple(inner), _) if (
+            kind in _TENSOR_TYPES and path in REBUILDERS
+        ):
             return REBUILDERS[path](inner, budget)
     raise MalformedError("it holds a tensor of an unknown kind")
 
@@ -150,7 +151,7 @@ def size(args: tuple[object, ...], _: Budget) -> object:
 def _view(
     storage: Storage, dtype: torch.dtype, layout: tuple[object, object, object], budget: Budget
 ) -> Tensor:
-    """The tensor at (offset, size, stride) of a storage; raises MalformedError where it does not fit."""
+    """The tensor at (offset, size, stride) of a storage; MalformedError where it does not fit."""
     offset, sides, strides = layout
     if not (
         type(offset) is int
@@ -179,3 +180,8 @@ def _counts(values: object) -> TypeGuard[tuple[int, ...]]:
 
 def _may_require(data: Tensor, grad: bool) -> bool:
     return grad and (data.is_floating_point() or data.is_complex())
+
+
+def _nothing(rest: list[object]) -> bool:
+    """Whether optional last arguments are absent or None."""
+    return all(part is None for part in rest)

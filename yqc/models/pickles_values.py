@@ -1,4 +1,4 @@
-"""The values that reading a pickle makes and that Python itself does not have, and what a file may cost."""
+"""Values that stand for what a pickle names but yqc never imports, and what a file may cost."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,13 +20,13 @@ class Named:
     path: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Inert:
     """An object of a class that was never imported: what the pickle says about it, as data.
 
-    `args` are the constructor's arguments, `state` its attributes by name. A state that is no dict of
-    names stands whole under `"__setstate__"`. `items` are what a list-like object was extended with, or
-    the (key, value) pairs of a dict-like one. Compared and hashed by identity.
+    `args` are the constructor's arguments, `state` its attributes by name. A state that is no dict
+    of names stands whole under `"__setstate__"`. `items` are what a list-like object was extended
+    with, or the (key, value) pairs of a dict-like one. Compared and hashed by identity.
     """
 
     class_path: str
@@ -35,30 +35,31 @@ class Inert:
     items: list[Any] = field(default_factory=list, repr=False)
 
     def absorb(self, state: object, budget: "Budget") -> None:
-        """Take in the argument of a BUILD opcode: a dict, a (dict, slots) pair, or anything else."""
-        pair = type(state) is tuple and len(state) == 2  # noqa: PLR2004 - a pair
-        parts = state if isinstance(state, tuple) and pair else (state,)
-        if not all(part is None or _by_name(part) for part in parts):
-            parts = ({"__setstate__": state},)
+        """Take in the argument of a BUILD opcode: a dict, a (dict, slots) pair, or anything."""
+        match state:
+            case (dict() | None as attributes, dict() | None as slots):
+                parts = [attributes or {}, slots or {}]
+            case dict():
+                parts = [state]
+            case _:
+                parts = [{"__setstate__": state}]
+        budget.spend("items", sum(map(len, parts)))
+        if not all(type(name) is str for part in parts for name in part):
+            parts = [{"__setstate__": state}]
         for part in parts:
-            if isinstance(part, dict) and part:
-                budget.spend("copies", len(part))
-                self.state = {**self.state, **part}
-
-
-def _by_name(part: object) -> bool:
-    return type(part) is dict and all(type(name) is str for name in part)
+            self.state.update(part)
 
 
 @dataclass
 class Budget:
     """What one file may still make the reader do. Real checkpoints stay far below; bombs do not.
 
-    `copies` counts bytes and items that an opcode copies, `tensors` rebuilt tensors, `elements` their
-    elements, `tuple_keys` tuples used as dict keys (their hashes can be made to collide).
+    `bytes` and `items` count what opcodes copy, `tensors` rebuilt tensors, `elements` theirs, and
+    `tuple_keys` tuples used as keys (their hashes can be made to collide).
     """
 
-    copies: int = 1 << 26
+    bytes: int = 1 << 26
+    items: int = 2_000_000
     tensors: int = 100_000
     elements: int = 1 << 24
     tuple_keys: int = 2_000
@@ -76,7 +77,7 @@ _PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Named, Inert, torc
 
 
 def as_key(value: object, budget: Budget) -> object:
-    """The value itself if it may be a dict key or an element of a set; raises MalformedError if not.
+    """The value itself if it may be a dict key or an element of a set; MalformedError if not.
 
     Anything whose hash costs more than a moment, or can be made to collide at will, is refused.
     """
@@ -96,6 +97,6 @@ def as_key(value: object, budget: Budget) -> object:
 
 
 def shown(text: str, limit: int = 120) -> str:
-    """A name out of a file, safe to print on a terminal: ASCII, no control characters, not endless."""
+    """A name out of a file, safe to print on a terminal: ASCII, printable, not endless."""
     text = ascii(text)[1:-1]
     return text if len(text) <= limit else text[:limit] + "..."

@@ -132,8 +132,9 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
     gm = module if isinstance(module, fx.GraphModule) else trace(module, example)
     name = type(module).__name__
     known = {"path": name, "sha256": "", "family": "module", "name": name}
-    return Source(gm=gm, **known, params=parameter_count(gm), names=(), strides=(), imgsz=imgsz,
-                  layout=None)
+    return Source(
+        gm=gm, **known, params=parameter_count(gm), names=(), strides=(), imgsz=imgsz, layout=None
+    )
 
 
 def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
@@ -179,4 +180,3 @@ def file_sha256(path: Path) -> str:
     """Hash a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-

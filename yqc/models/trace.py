@@ -6,6 +6,7 @@ first loop over `x.chunk(2, 1)`. The tracer here runs every recorded node on fak
 Python values. Control flow that depends on the *contents* of a tensor is still an error.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,8 +14,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import TraceError, YqcError
+from yqc.graph.edit import drop_unread
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
+
+FAKE = "yqc.fake"
+"""Where a node's fake tensor stands while tracing."""
 
 
 class ShapeProxy(fx.Proxy):
@@ -22,38 +27,45 @@ class ShapeProxy(fx.Proxy):
 
     @property
     def _value(self) -> Any:  # noqa: ANN401  # a fake tensor, or a tuple of them
-        return self.tracer.evaluator.values[self.node]  # type: ignore[attr-defined]
+        return self.node.meta[FAKE]
 
     @property
     def shape(self) -> torch.Size:
-        return self._value.shape  # type: ignore[no-any-return]
+        """Its shape."""
+        return self._value.shape
 
     @property
     def ndim(self) -> int:
+        """Its number of dimensions."""
         return self._value.ndim  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> torch.dtype:
+        """Its dtype."""
         return self._value.dtype  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:
+        """Where tensors made beside it belong."""
         return torch.device("cpu")
 
     def size(self, dim: int | None = None) -> torch.Size | int:
+        """Return its shape, or the length of one dimension."""
         return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> int:
+        """Return its number of dimensions."""
         return self.ndim
 
     def numel(self) -> int:
+        """Return its number of elements."""
         return self.shape.numel()
 
     def __len__(self) -> int:
         return len(self._value)
 
-    def __iter__(self) -> Iterator["ShapeProxy"]:  # type: ignore[override]
-        return (self[i] for i in range(len(self)))
+    def __iter__(self) -> Iterator[Any]:
+        return (operator.getitem(self, i) for i in range(len(self)))
 
 
 class ShapeTracer(fx.Tracer):
@@ -64,8 +76,10 @@ class ShapeTracer(fx.Tracer):
         self.examples = iter(examples)
         self.evaluator: Evaluator
         self.evaluating = False
+        self.place = ""
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:  # noqa: ANN401
+        """Record a module; its nodes get their shapes on the way."""
         self.evaluator = Evaluator(root)
         return super().trace(root, concrete_args)
 
@@ -76,15 +90,25 @@ class ShapeTracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Stand for a node."""
         return ShapeProxy(node, self)
 
     def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any  # noqa: ANN401
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: Any,
+        kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         """Record a module call; while a node is being evaluated, only call it."""
         if self.evaluating:
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        path = self.path_of_module(m)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            self.place = self.place or path  # the innermost module is the first to get here
+            raise
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:  # noqa: ANN401
         """Record the reading of a parameter; while a node is being evaluated, only read it."""
@@ -93,6 +117,7 @@ class ShapeTracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:  # noqa: ANN401
+        """Record a node and evaluate its shape."""
         node = super().create_node(kind, target, *args, **kwargs)
         if kind == "placeholder":
             value = next(self.examples, None)
@@ -106,6 +131,7 @@ class ShapeTracer(fx.Tracer):
             self.evaluating = True
             self.evaluator.run(node)
             self.evaluating = False
+        node.meta[FAKE] = self.evaluator.values.get(node)
         return node
 
 
@@ -135,7 +161,10 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
     except Exception as error:
         raise TraceError(_explain(tracer, module, error)) from error
     gm = fx.GraphModule(tracer.root, graph, type(module).__name__)
+    for node in gm.graph.nodes:
+        del node.meta[FAKE]
     gm.graph.eliminate_dead_code()
+    drop_unread(gm)
     gm.recompile()
     gm.eval()
     _name_constants(gm)
@@ -144,8 +173,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
 
 
 def _explain(tracer: ShapeTracer, module: nn.Module, error: Exception) -> str:
-    scope = getattr(tracer, "scope", None)
-    where = scope.module_path if scope and scope.module_path else type(module).__name__
+    where = tracer.place or type(module).__name__
     reason = (str(error).strip().splitlines() or [repr(error)])[0]
     return f"cannot trace {where}: {type(error).__name__}: {reason}"
 
@@ -159,4 +187,3 @@ def _name_constants(gm: fx.GraphModule) -> None:
             if not isinstance(value, nn.Parameter) and target not in dict(gm.named_buffers()):
                 delattr(gm, target)
                 gm.register_buffer(target, value.detach().clone())
-

@@ -1,0 +1,38 @@
+"""Quantization mathematics: pure tensor functions, the ops, and the observers that use them."""
+
+from yqc.quant.histogram import Histogram
+from yqc.quant.observer import DTYPES, Observer
+from yqc.quant.ops import dequantize_linear, quantize_linear
+from yqc.quant.placement import Placement, before_activations, hands_on, is_addition, place
+from yqc.quant.qparams import (
+    QParams,
+    best_channel_scale,
+    channel_scale,
+    from_range,
+    to_integers,
+)
+from yqc.quant.ranges import METHODS, Method, choose
+from yqc.quant.spec import Int8, QuantizedLayer
+
+__all__ = [
+    "DTYPES",
+    "METHODS",
+    "Histogram",
+    "Int8",
+    "Method",
+    "Observer",
+    "Placement",
+    "QParams",
+    "QuantizedLayer",
+    "before_activations",
+    "best_channel_scale",
+    "channel_scale",
+    "choose",
+    "dequantize_linear",
+    "from_range",
+    "hands_on",
+    "is_addition",
+    "place",
+    "quantize_linear",
+    "to_integers",
+]

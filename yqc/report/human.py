@@ -116,7 +116,7 @@ def _scaled(count: int, unit: int, names: tuple[str, ...]) -> str:
     number = count / 1000**unit
     if unit == 0 or number >= 99.95:  # noqa: PLR2004  # three digits are enough
         return f"{number:.0f} {names[unit]}"
-    return f"{number:.1f} {names[unit]}" if number >= 1 else f"{number:.2g} {names[unit]}"
+    return f"{number:.1f} {names[unit]}" if number >= 0.995 else f"{number:.2g} {names[unit]}"  # noqa: PLR2004
 
 
 def _places(value: float) -> int:

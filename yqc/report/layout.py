@@ -87,7 +87,7 @@ def fields(
 
 def indented(*lines: RenderableType, by: int = 2) -> RenderableType:
     """Move lines to the right."""
-    return Trimmed(Padding(Group(*lines), (0, 0, 0, by)))
+    return Padding(Group(*lines), (0, 0, 0, by))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ can be computed from other numbers is computed here, by the class methods, and n
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
+
+from yqc.report.sources import HasAgreement, HasDeviation, HasRoundTrip, HasScores
 
 
 def ratio(before: float | None, after: float | None) -> float | None:
@@ -121,32 +123,6 @@ class Compute:
     macs_after: int | None
 
 
-class HasScores(Protocol):
-    """COCO's six numbers, from wherever they were measured; COCO's -1 means nothing to measure."""
-
-    @property
-    def map(self) -> float | None: ...  # noqa: D102
-    @property
-    def map50(self) -> float | None: ...  # noqa: D102
-    @property
-    def map75(self) -> float | None: ...  # noqa: D102
-    @property
-    def small(self) -> float | None: ...  # noqa: D102
-    @property
-    def medium(self) -> float | None: ...  # noqa: D102
-    @property
-    def large(self) -> float | None: ...  # noqa: D102
-
-
-class HasAgreement(Protocol):
-    """The two numbers of an agreement, from wherever they were measured."""
-
-    @property
-    def ap50(self) -> float | None: ...  # noqa: D102
-    @property
-    def map(self) -> float | None: ...  # noqa: D102
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """COCO average precision over IoU 0.5 to 0.95, at 0.5 and 0.75, and by size of object."""
@@ -226,6 +202,13 @@ class RoundTripError:
     """Relative to the largest coordinate."""
     scores: float | None
 
+    @classmethod
+    def of(cls, run: HasDeviation) -> Self:
+        """Copy both numbers; where other values than a detector's differ, there are none."""
+        if run.values != 0:
+            return cls(boxes=None, scores=None)
+        return cls(boxes=run.boxes, scores=run.scores)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
@@ -234,6 +217,15 @@ class Verification:
     optimized: RoundTripError
     unoptimized: RoundTripError
     within_tolerance: bool | None
+
+    @classmethod
+    def of(cls, trip: HasRoundTrip) -> Self:
+        """Copy the differences, and whether they are as small as they should be."""
+        return cls(
+            optimized=RoundTripError.of(trip.optimised),
+            unoptimized=RoundTripError.of(trip.plain),
+            within_tolerance=trip.within(),
+        )
 
     @classmethod
     def unmeasured(cls) -> Self:

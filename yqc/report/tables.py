@@ -50,7 +50,7 @@ def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableTy
     reasons = {why: [one.node for one in skips if one.why == why] for why in _reasons(skips)}
     for why, nodes in reasons.items():
         table.add_row(f"{len(nodes)}x", say(why), listing(nodes, QUIET))
-    return Group(say(head), "", Trimmed(table))
+    return Trimmed(Group(say(head), "", table))
 
 
 def inspect_table(model: ModelSummary) -> RenderableType:
@@ -106,7 +106,7 @@ def bench_table(bench: Bench) -> RenderableType:
     runs, threads = human.plural(bench.runs, "run"), human.plural(bench.threads, "thread")
     how = f"{runs} each, in turn, {threads}, {bench.cpu}"
     meaning = "ratio: how many times as fast as the first file"
-    return Group(Trimmed(table), say(how, QUIET), say(meaning, QUIET))
+    return Trimmed(Group(table, say(how, QUIET), say(meaning, QUIET)))
 
 
 def _first(names: tuple[str, ...]) -> list[str]:

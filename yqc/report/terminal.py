@@ -39,7 +39,8 @@ from yqc.report.rows import WrittenFile
 def heading(model: ModelInput, pipeline: PipelineText) -> RenderableType:
     """Say what was compiled, and by which passes."""
     high, wide = model.imgsz
-    about = f"{model.family}, {model.task}, {human.plural(model.nc, 'class')}, {high} x {wide}"
+    classes = human.plural(model.nc, "class") if model.nc else ""
+    about = ", ".join(filter(None, (model.family, model.task, classes, f"{high} x {wide}")))
     rows: list[tuple[str, RenderableType]] = [
         ("model", model.path),
         ("", say(about, QUIET)),
@@ -68,7 +69,7 @@ def ledger(passes: Sequence[PassRecord]) -> RenderableType:
         )
     refused = [one for one in passes if one.skips]
     why = [say(f"why {len(one.skips)} skipped: yqc explain {one.name}", QUIET) for one in refused]
-    return Group(Trimmed(table), indented(*why, by=len(str(len(passes))) + 2))
+    return Trimmed(Group(table, indented(*why, by=len(str(len(passes))) + 2)))
 
 
 def size_table(size: Size, compute: Compute) -> RenderableType:
@@ -100,7 +101,7 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
             "with the float model", human.fraction(agreed.ap50), human.fraction(agreed.map)
         )
         note = f"on {images} without labels: how alike the two detect, not how well"
-        return Group(Trimmed(table), say(note, QUIET))
+        return Trimmed(Group(table, say(note, QUIET)))
     table = columns(f"mAP, {images}", "float", "compiled", "drop", label=LABEL, figure=FIGURE)
     pairs = zip(score_rows(accuracy.float_), score_rows(accuracy.compiled), strict=True)
     for (name, before), (_, after) in pairs:

@@ -4,19 +4,23 @@ Positions are numbered row by row. Where YOLOv12 reshapes areas into the batch d
 keeps them in a dimension of their own, so the batch size stays free.
 """
 
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
+
 import torch
 from torch import Tensor, nn
 
 from yqc.models.blocks.base import Block, apply, halves
 from yqc.models.blocks.conv import Conv
-from yqc.models.blocks.csp import C2f, C3k, Bottleneck
+from yqc.models.blocks.csp import Bottleneck, C2f, C3k
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Mix values by the softmax of query-key products (Vaswani et al. 2017).
 
     Args:
-        q: `[..., key, P]`, k: the same, v: `[..., head, P]`, P positions in the last dimension.
+        q: `[..., key, P]`, with the P positions in the last dimension.
+        k: the same.
+        v: `[..., head, P]`.
         scale: what the products are multiplied by before the softmax.
 
     Returns:
@@ -46,11 +50,16 @@ class Attention(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[-2:]
-        sizes = (self.key_dim, self.key_dim, self.head_dim)
-        heads = self.qkv(x).flatten(2).unflatten(1, (self.num_heads, sum(sizes)))
+        sizes = [self.key_dim, self.key_dim, self.head_dim]
+        heads = torch.unflatten(self.qkv(x).flatten(2), 1, (self.num_heads, sum(sizes)))
         q, k, v = torch.split(heads, sizes, 2)
-        mixed = attend(q, k, v, self.scale).flatten(1, 2).unflatten(2, size)
-        return self.proj(mixed + self.pe(v.flatten(1, 2).unflatten(2, size)))
+        mixed = as_map(attend(q, k, v, self.scale), size)
+        return self.proj(mixed + self.pe(as_map(v, size)))
+
+
+def as_map(x: Tensor, size: torch.Size) -> Tensor:
+    """Lay positions and heads out again: `[N, heads, C, P]` to `[N, heads * C, H, W]`."""
+    return torch.unflatten(x.flatten(1, 2), 2, size)
 
 
 def feed_forward(dim: int, hidden: int) -> nn.Sequential:
@@ -119,9 +128,7 @@ class C2fPSA(C2f):
 
     def __init__(self, c1: int, c2: int, n: int = 1, e: float = 0.5) -> None:
         super().__init__(c1, c2, n, e=e)
-        self.m = nn.ModuleList(
-            PSABlock(self.c, 0.5, max(self.c // 64, 1)) for _ in range(n)
-        )
+        self.m = nn.ModuleList(PSABlock(self.c, 0.5, max(self.c // 64, 1)) for _ in range(n))
 
 
 class C3k2(C2f):
@@ -169,23 +176,19 @@ class AAttn(Block):
         self.pe = Conv(inner, dim, 7, 1, 3, g=dim, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = x.shape[-2:]
-        qkv = self.qkv(x).flatten(2).unflatten(1, (self.num_heads, 3 * self.head_dim))
+        size = x.shape[-2:]
+        qkv = torch.unflatten(self.qkv(x).flatten(2), 1, (self.num_heads, 3 * self.head_dim))
         q, k, v = torch.chunk(qkv, 3, 2)  # each [N, heads, head_dim, H*W]
         if self.area > 1:
-            mixed = self.banded(attend(*(self.bands(t) for t in (q, k, v)), self.head_dim**-0.5))
+            bands = attend(self.bands(q), self.bands(k), self.bands(v), self.head_dim**-0.5)
+            mixed = bands.transpose(2, 3).flatten(3)
         else:
             mixed = attend(q, k, v, self.head_dim**-0.5)
-        mixed = mixed.flatten(1, 2).unflatten(2, (h, w))
-        return self.proj(mixed + self.pe(v.flatten(1, 2).unflatten(2, (h, w))))
+        return self.proj(as_map(mixed, size) + self.pe(as_map(v, size)))
 
     def bands(self, x: Tensor) -> Tensor:
         """`[N, heads, head_dim, P]` to `[N, heads, area, head_dim, P/area]`."""
-        return x.unflatten(3, (self.area, x.shape[3] // self.area)).transpose(2, 3)
-
-    def banded(self, x: Tensor) -> Tensor:
-        """Undo `bands`."""
-        return x.transpose(2, 3).flatten(3)
+        return torch.unflatten(x, 3, (self.area, x.shape[3] // self.area)).transpose(2, 3)
 
 
 class ABlock(Block):

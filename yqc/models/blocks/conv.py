@@ -1,5 +1,7 @@
 """Plain convolution blocks, and the rearrangements of pixels and channels between them."""
 
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
+
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -50,7 +52,14 @@ class ConvTranspose(Block):
     """Transposed convolution, batch norm, activation."""
 
     def __init__(
-        self, c1: int, c2: int, k: int = 2, s: int = 2, p: int = 0, bn: bool = True, act: bool = True
+        self,
+        c1: int,
+        c2: int,
+        k: int = 2,
+        s: int = 2,
+        p: int = 0,
+        bn: bool = True,
+        act: bool = True,
     ) -> None:
         super().__init__()
         self.conv_transpose = nn.ConvTranspose2d(c1, c2, k, s, p, bias=not bn)
@@ -158,7 +167,8 @@ class Contract(Block):
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         g = self.gain
-        x = x.unflatten(3, (w // g, g)).unflatten(2, (h // g, g))  # N, C, H/g, g, W/g, g
+        x = torch.unflatten(x, 3, (w // g, g))
+        x = torch.unflatten(x, 2, (h // g, g))  # N, C, H/g, g, W/g, g
         return x.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
@@ -173,7 +183,7 @@ class Expand(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         g = self.gain
-        x = x.unflatten(1, (g, g, x.shape[1] // g**2))  # N, g, g, C/g^2, H, W
+        x = torch.unflatten(x, 1, (g, g, x.shape[1] // g**2))  # N, g, g, C/g^2, H, W
         return x.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
 
 

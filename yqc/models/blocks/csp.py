@@ -1,4 +1,6 @@
-"""Residual bottlenecks, and the cross-stage-partial blocks around them (Wang et al. 2019, CSPNet)."""
+"""Residual bottlenecks, and cross-stage-partial blocks of them (Wang et al. 2019, CSPNet)."""
+
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +39,7 @@ class Bottleneck(Block):
 class Bottleneck1(Bottleneck):
     """A `Bottleneck` whose first convolution is pointwise, as in the YOLOv5 and YOLOv7 projects."""
 
-    def __init__(
-        self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5
-    ) -> None:
+    def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__(c1, c2, shortcut, g, (1, 3), e)
 
 
@@ -153,9 +153,7 @@ class C2f(Block):
         self.c = int(c2 * e)
         self.cv1 = Conv(c1, 2 * self.c)
         self.cv2 = Conv((2 + n) * self.c, c2)
-        self.m = nn.ModuleList(
-            Bottleneck(self.c, self.c, shortcut, g, e=1.0) for _ in range(n)
-        )
+        self.m = nn.ModuleList(Bottleneck(self.c, self.c, shortcut, g, e=1.0) for _ in range(n))
 
     def forward(self, x: Tensor) -> Tensor:
         parts = list(halves(self.cv1(x)))

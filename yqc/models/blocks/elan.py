@@ -1,5 +1,7 @@
 """Layer-aggregation blocks of YOLOv9 (Wang et al. 2024), and the links of its auxiliary branch."""
 
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
+
 from collections.abc import Sequence
 
 import torch
@@ -51,8 +53,8 @@ class CBLinear(Block):
         self.c2s = tuple(c2s)
         self.conv = nn.Conv2d(c1, sum(c2s), k, s, k // 2 if p is None else p, groups=g)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return tuple(torch.split(self.conv(x), self.c2s, 1))
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(self.conv(x), list(self.c2s), 1)
 
 
 class CBFuse(Block):

@@ -1,4 +1,6 @@
-"""Spatial pyramids and pooling (He et al. 2014, SPP), and convolutions that pool on the way down."""
+"""Spatial pyramids (He et al. 2014, SPP), and blocks that pool on the way down."""
+
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
 
 from collections.abc import Sequence
 
@@ -31,17 +33,18 @@ class SPP(Block):
 
 
 class SPPF(Block):
-    """One max pool applied `n` times over, each result kept; residual in YOLO26."""
+    """One max pool applied `n` times over, each result kept.
+
+    YOLO26's form has a residual, and no activation before the pools.
+    """
 
     n: int = 3
     add: bool = False
 
-    def __init__(
-        self, c1: int, c2: int, k: int = 5, n: int = 3, shortcut: bool = False, act: bool = True
-    ) -> None:
+    def __init__(self, c1: int, c2: int, k: int = 5, n: int = 3, shortcut: bool = False) -> None:
         super().__init__()
         hidden = c1 // 2
-        self.cv1 = Conv(c1, hidden, act=act)
+        self.cv1 = Conv(c1, hidden, act=not shortcut)
         self.cv2 = Conv(hidden * (n + 1), c2)
         self.m = same_pool(k)
         self.n = n

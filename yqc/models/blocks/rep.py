@@ -1,21 +1,20 @@
-"""Blocks that train with parallel branches and can become one convolution (Ding et al. 2021, RepVGG).
+"""Blocks with parallel branches that can become one convolution (Ding et al. 2021, RepVGG).
 
 They are kept as trained; merging the branches is a pass's work.
 """
 
-import torch
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
+
 from torch import Tensor, nn
 
 from yqc.models.blocks.base import Block, apply, batch_norm, half, repeat
 from yqc.models.blocks.conv import Conv
-from yqc.models.blocks.csp import C2f, C3
+from yqc.models.blocks.csp import C3, C2f
 
 
 def conv_bn(c1: int, c2: int, k: int, s: int, g: int) -> nn.Sequential:
     """Make a convolution and a batch norm, without activation."""
-    return nn.Sequential(
-        nn.Conv2d(c1, c2, k, s, k // 2, groups=g, bias=False), batch_norm(c2)
-    )
+    return nn.Sequential(nn.Conv2d(c1, c2, k, s, k // 2, groups=g, bias=False), batch_norm(c2))
 
 
 class RepConv(Block):
@@ -67,9 +66,7 @@ class RepBottleneck(Block):
 
     add: bool
 
-    def __init__(
-        self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5
-    ) -> None:
+    def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = RepConv(c1, hidden)

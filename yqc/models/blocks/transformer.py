@@ -1,5 +1,7 @@
 """The transformer block of YOLOv5 (Dosovitskiy et al. 2020, without layer norms)."""
 
+# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+
 import math
 
 import torch
@@ -40,7 +42,7 @@ class SelfAttention(Block):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         shape = (self.num_heads, self.embed_dim // self.num_heads)
         q, k, v = (
-            linear(x).unflatten(2, shape).transpose(1, 2)  # [N, heads, P, C/heads]
+            torch.unflatten(linear(x), 2, shape).transpose(1, 2)  # [N, heads, P, C/heads]
             for linear, x in zip(self.projections(), (q, k, v), strict=True)
         )
         weights = torch.softmax(torch.matmul(q, k.transpose(2, 3)) / math.sqrt(shape[1]), -1)
@@ -86,7 +88,7 @@ class TransformerBlock(Block):
         size = x.shape[-2:]
         positions = x.flatten(2).transpose(1, 2)
         y = apply(self.tr, positions + self.linear(positions))
-        return y.transpose(1, 2).unflatten(2, size)
+        return torch.unflatten(y.transpose(1, 2), 2, size)
 
 
 class C3TR(C3):

@@ -1,5 +1,7 @@
 """Residual and CSP blocks that YOLOv7's project shares with YOLOR (Wang et al. 2021)."""
 
+# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,7 @@ class Res(Block):
 
     add: bool
 
-    def __init__(
-        self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5
-    ) -> None:
+    def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden)

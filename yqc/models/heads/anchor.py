@@ -5,6 +5,8 @@ With s the sigmoid of a raw output, (col, row) the cell, t its stride and a the 
     x = (2 s_x - 0.5 + col) t    y = (2 s_y - 0.5 + row) t    w = (2 s_w)^2 a_w    h = (2 s_h)^2 a_h
 """
 
+# ruff: noqa: D102 - what `Head` says of a method holds for its subclasses
+
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
 from yqc.models.blocks.base import Block
-from yqc.models.heads.base import Head, Layout, centres
+from yqc.models.heads.base import Head, Layout, centres, check_outputs
 
 
 class AnchorHead(Head):
@@ -36,13 +38,17 @@ class AnchorHead(Head):
         return "yolov5"
 
     def finish(self) -> None:
-        """Check that anchors, classes and convolutions fit together."""
+        """Drop the grid of anchors that older releases store beside the anchors."""
+        self._buffers.pop("anchor_grid", None)
+
+    def check(self) -> None:
         shape = (self.nl, self.na, 2)
-        if tuple(self.anchors.shape) != shape:
+        if self.no != self.nc + 5 or tuple(self.anchors.shape) != shape:
             raise CheckpointError(
-                f"the head's anchors have shape {list(self.anchors.shape)}, not {list(shape)};"
-                " the checkpoint is damaged"
+                f"the head has {self.nc} classes, {self.no} numbers an anchor and anchors of shape"
+                f" {list(self.anchors.shape)}: the checkpoint is damaged"
             )
+        check_outputs(self.m, self.nl, self.na * self.no, "m")
 
     def scale_anchors(self) -> None:
         """Turn anchors given in pixels, as model YAMLs hold them, into cells of each level."""
@@ -56,7 +62,7 @@ class AnchorHead(Head):
     def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return `f32[N, na, no, h, w]` for each level."""
         return [
-            (self.level(i, x).unflatten(1, (self.na, self.no)),)
+            (torch.unflatten(self.level(i, x), 1, (self.na, self.no)),)
             for i, x in zip(range(self.nl), xs, strict=False)
         ]
 
@@ -73,8 +79,8 @@ class AnchorHead(Head):
         h, w = y.shape[-2:]
         t = self.stride[i]
         size = (self.anchors[i] * (4 * t)).view(self.na, 2, 1, 1)
-        parts = torch.sigmoid(y).unflatten(1, (self.na, self.no))
-        col, row, side, score = torch.split(parts, (1, 1, 2, self.no - 4), 2)
+        parts = torch.unflatten(torch.sigmoid(y), 1, (self.na, self.no))
+        col, row, side, score = torch.split(parts, [1, 1, 2, self.no - 4], 2)
         x = col * (2 * t) + centres(w, t, -0.5)
         y = row * (2 * t) + centres(h, t, -0.5)[:, None]
         box = torch.cat((x, y, side * side * size), 2)
@@ -123,8 +129,9 @@ class ImplicitHead(AnchorHead):
         super().finish()
         if self.child("ia") is None:
             return
+        check_outputs(self.m, self.nl, self.na * self.no, "m")
         for conv, ia, im in zip(self.m, self.ia, self.im, strict=True):
-            fold_implicit(conv, ia.implicit.data, im.implicit.data)
+            fold_implicit(conv, next(ia.parameters()).data, next(im.parameters()).data)
         del self.ia, self.im
 
     def level(self, i: int, x: Tensor) -> Tensor:

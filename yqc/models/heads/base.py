@@ -1,14 +1,18 @@
 """What all heads have in common."""
 
+# ruff: noqa: D102 - what `Head` says of a method holds for its subclasses
+
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from yqc.errors import CheckpointError
 from yqc.models.blocks.base import Block
 
 Layout = Literal["yolov5", "yolov8", "end2end"]
+Branch = Literal["one2one", "one2many"]
 
 
 class Head(Block):
@@ -25,9 +29,10 @@ class Head(Block):
     def layout(self) -> Layout:
         """How the output is laid out.
 
-        `"yolov5"`: `[N, A, 5 + nc]`, rows of centre x, centre y, width, height, objectness, scores.
-        `"yolov8"`: `[N, 4 + nc, A]`, the same without objectness. `"end2end"`: `[N, min(300, A), 6]`,
-        rows of x1, y1, x2, y2, score, class by falling score. Coordinates in input pixels.
+        `"yolov5"`: `[N, A, 5 + nc]`, rows of centre x, centre y, width, height, objectness,
+        scores. `"yolov8"`: `[N, 4 + nc, A]`, the same without objectness. `"end2end"`:
+        `[N, min(300, A), 6]`, rows of x1, y1, x2, y2, score, class by falling score. Coordinates
+        are in input pixels.
         """
         raise NotImplementedError
 
@@ -35,6 +40,19 @@ class Head(Block):
     def inputs(self) -> int:
         """How many of the maps that the model sends to the head are used."""
         return self.nl
+
+    def choose(self, branch: Branch) -> None:
+        """Keep one of the two kinds of branches of an end-to-end head and drop the other.
+
+        Raises:
+            CheckpointError: one-to-one branches were asked of a head that has none.
+        """
+        if branch == "one2one":
+            raise CheckpointError("the model has no one-to-one head; leave --head out")
+
+    def check(self) -> None:
+        """Raise a CheckpointError unless classes, levels and convolutions fit together."""
+        raise NotImplementedError
 
     def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return the last convolutions' outputs, level by level, as training wants them."""
@@ -47,3 +65,14 @@ class Head(Block):
 def centres(size: int, stride: float, offset: float) -> Tensor:
     """Return `f32[size]`: (i + offset) * stride for each cell i."""
     return (torch.arange(size, dtype=torch.float32) + offset) * stride
+
+
+def check_outputs(branches: nn.Module, levels: int, channels: int, path: str) -> None:
+    """Raise a CheckpointError unless each of `levels` branches ends in so many channels."""
+    found = [list(m.modules())[-1] for m in branches.children()]
+    outputs = [m.out_channels if isinstance(m, nn.Conv2d) else None for m in found]
+    if outputs != [channels] * levels:
+        raise CheckpointError(
+            f"the head's branches {path} give {outputs} channels, not {channels} on each of"
+            f" {levels} levels: the checkpoint is damaged"
+        )

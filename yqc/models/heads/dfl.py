@@ -5,19 +5,17 @@ strides. With `reg_max > 1` a distance is the expectation of a distribution over
 (Li et al. 2020, Generalized Focal Loss); with `reg_max == 1` it is the number itself.
 """
 
+# ruff: noqa: D102 - what `Head` says of a method holds for its subclasses
+
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from yqc.errors import CheckpointError
 from yqc.models.blocks.base import Block
 from yqc.models.blocks.conv import Conv, DWConv
-from yqc.models.heads.base import Head, Layout, centres
+from yqc.models.heads.base import Branch, Head, Layout, centres, check_outputs
 from yqc.models.heads.end2end import best
-
-Branch = Literal["one2one", "one2many"]
 
 
 class DFL(Block):
@@ -33,7 +31,7 @@ class DFL(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map logits `f32[N, 4 * c1, A]` to expectations `f32[N, 4, A]`."""
-        p = torch.softmax(x.unflatten(1, (4, self.c1)), 2)
+        p = torch.softmax(torch.unflatten(x, 1, (4, self.c1)), 2)
         return torch.matmul(torch.arange(self.c1, dtype=torch.float32), p.transpose(1, 2))
 
 
@@ -79,24 +77,22 @@ class DistanceHead(Head):
             del self.dfl
 
     def choose(self, branch: Branch) -> None:
-        """Keep one of the two kinds of branches and drop the other.
-
-        Raises:
-            CheckpointError: `one2one` was asked of a head that has only the other.
-        """
-        if branch == "one2many":
-            if self.end2end:
-                del self.one2one_cv2, self.one2one_cv3
-        elif not self.end2end:
-            raise CheckpointError("the model has no one-to-one head: leave --head out")
-        else:
+        if not self.end2end:
+            super().choose(branch)
+        elif branch == "one2one":
             del self.cv2, self.cv3
+        else:
+            del self.one2one_cv2, self.one2one_cv3
+
+    def check(self) -> None:
+        for name, channels in (("cv2", 4 * self.reg_max), ("cv3", self.nc)):
+            for path in (name, f"one2one_{name}"):
+                if (branches := self.child(path)) is not None:
+                    check_outputs(branches, self.nl, channels, path)
 
     def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """Return, for each level, `f32[N, 4 * reg_max, h, w]` and score logits `f32[N, nc, h, w]`."""
-        box, score = (
-            (self.one2one_cv2, self.one2one_cv3) if self.end2end else (self.cv2, self.cv3)
-        )
+        """Return for each level `f32[N, 4 * reg_max, h, w]` and score logits `f32[N, nc, h, w]`."""
+        box, score = (self.one2one_cv2, self.one2one_cv3) if self.end2end else (self.cv2, self.cv3)
         return [(box[i](xs[i]), score[i](xs[i])) for i in range(self.nl)]
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
@@ -125,7 +121,7 @@ class DistanceHead(Head):
         if self.reg_max == 1:
             return raw * stride
         bins = centres(self.reg_max, stride, 0.0).view(-1, 1, 1)
-        return (torch.softmax(raw.unflatten(1, (4, self.reg_max)), 2) * bins).sum(2)
+        return (torch.softmax(torch.unflatten(raw, 1, (4, self.reg_max)), 2) * bins).sum(2)
 
 
 class SplitHead(DistanceHead):

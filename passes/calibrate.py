@@ -1,0 +1,162 @@
+"""calibrate: choose a scale and a zero point for every observed tensor, and scales for weights.
+
+1. With data, the calibration images go through the graph once; every observer keeps extremes, a
+   histogram of fixed length, and the mean of each channel. Memory does not grow with the images.
+2. Observers of one group get one range, chosen from their histograms together.
+3. Without data, ranges follow from the batch norms that were folded (`yqc.quant.datafree`); what
+   cannot be told so is measured on seeded noise.
+4. The graph's input is in 0..1 by contract; its range is that, and 8-bit images lose nothing.
+5. Weights get the symmetric scale, one an output channel, with the least squared error.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx, nn
+
+from yqc import Call, Context, Pass, calls
+from yqc.errors import PassError
+from yqc.quant import (
+    DTYPES,
+    Int8,
+    Method,
+    Observer,
+    best_channel_scale,
+    channel_scale,
+    choose,
+    from_range,
+)
+from yqc.quant.datafree import follow
+
+NOISE_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Calibrate(Pass):
+    """Choose scales and zero points for tensors and weights."""
+
+    name: ClassVar[str] = "calibrate"
+    requires: ClassVar[frozenset[str]] = frozenset({"observed"})
+    provides: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    keeps_numbers: ClassVar[bool] = True
+
+    ranges: Method = "mse"
+    """How the range of an activation is chosen from its statistics."""
+    percentile: float = 99.99
+    """Share of values, in percent, that the percentile method keeps."""
+    weights: Method = "mse"
+    """How the range of a weight is chosen; minmax keeps the largest exact."""
+
+    def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        observers = calls(gm, Observer)
+        if ctx.calibration is None:
+            self.without_data(gm, ctx, observers)
+        else:
+            watch(gm, observers, ctx.calibration(), ctx)
+            self.from_statistics(observers, ctx)
+        for each in observers:
+            each.module.stop()
+        for conv in calls(gm, nn.Conv2d):
+            if "yqc.int8" in conv.node.meta:
+                exact = self.weights == "minmax"
+                scale = (channel_scale if exact else best_channel_scale)(conv.module.weight)
+                conv.node.meta["yqc.int8"] = Int8(scale)
+
+    def from_statistics(self, observers: list[Call[Observer]], ctx: Context) -> None:
+        """Choose one range a group from what its observers recorded."""
+        for members in grouped(observers):
+            histograms = [m.module.histogram for m in members if m.module.records]
+            first, *others = [h for h in histograms if h is not None]
+            low, high = choose(
+                first.merged(others),
+                self.ranges,
+                symmetric=members[0].module.symmetric,
+                percentile=self.percentile,
+            )
+            settle(members, low, high, ctx)
+
+    def without_data(self, gm: fx.GraphModule, ctx: Context, observers: list[Call[Observer]]) -> None:
+        """Choose ranges from the batch norms, and from noise where they do not tell."""
+        known = follow(gm)
+        unknown = [o for o in observers if o.node not in known]
+        if unknown:
+            watch(gm, unknown, noise(gm, ctx), ctx)
+            ctx.warn(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
+        ctx.warn("no data was given: ranges come from the batch norms, accuracy is not measured")
+        for members in grouped(observers):
+            ends = [(0.0, 0.0)]
+            for member in members:
+                histogram = member.module.histogram
+                if (told := known.get(member.node)) is not None:
+                    member.module.mean = told.mean
+                    ends.append((float(told.low.min()), float(told.high.max())))
+                elif histogram is not None and histogram.seen:
+                    ends.append((histogram.smallest, histogram.largest))
+            settle(members, min(low for low, _ in ends), max(high for _, high in ends), ctx)
+
+
+def grouped(observers: Iterable[Call[Observer]]) -> list[list[Call[Observer]]]:
+    """Gather the observers that share a scale, in graph order."""
+    groups: dict[str, list[Call[Observer]]] = defaultdict(list)
+    for each in observers:
+        groups[each.module.group].append(each)
+    return list(groups.values())
+
+
+def settle(members: list[Call[Observer]], low: float, high: float, ctx: Context) -> None:
+    """Give the observers of one group the scale and zero point of a range."""
+    if any(m.node.all_input_nodes[0].op == "placeholder" for m in members):
+        low, high = 0.0, 1.0
+    module = members[0].module
+    chosen = from_range(
+        torch.tensor(low), torch.tensor(high), DTYPES[module.dtype], symmetric=module.symmetric
+    )
+    for member in members:
+        member.module.scale, member.module.zero_point = chosen.scale, chosen.zero_point
+        ctx.rewrote(member.node, f"range {low:.4g} to {high:.4g}")
+
+
+def watch(
+    gm: fx.GraphModule, observers: list[Call[Observer]], images: Iterable[Tensor], ctx: Context
+) -> None:
+    """Send images through the graph while the observers keep statistics.
+
+    Raises:
+        PassError: a tensor holds values that are not finite; the message names its node.
+    """
+    for each in observers:
+        each.module.start()
+    count = len(images) if hasattr(images, "__len__") else 0
+    with torch.inference_mode(), ctx.progress.task("calibrating", count) as advance:
+        for image in images:
+            gm(image)
+            for each in observers:
+                finite(each)
+            advance(1)
+
+
+def finite(observer: Call[Observer]) -> None:
+    """Raise if an observer has met values that are not finite."""
+    if not observer.module.mean.isfinite().all():
+        source = observer.node.all_input_nodes[0]
+        raise PassError(
+            f"node {source} computes values that are not finite on the calibration images; "
+            "the checkpoint is damaged, or its training diverged"
+        )
+
+
+def noise(gm: fx.GraphModule, ctx: Context) -> list[Tensor]:
+    """Make seeded inputs: smooth noise from 0 to 1, of several grain sizes."""
+    value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta["yqc.value"]
+    generator = torch.Generator().manual_seed(ctx.seed)
+    images = []
+    for power in range(NOISE_IMAGES):
+        grain = [max(1, side >> (2 + power)) for side in value.shape[2:]]
+        coarse = torch.rand(1, value.shape[1], *grain, generator=generator)
+        fine = torch.rand(value.shape, generator=generator)
+        smooth = nn.functional.interpolate(coarse, size=value.shape[2:], mode="bilinear")
+        images.append((0.8 * smooth + 0.2 * fine).clamp(0, 1))
+    return images

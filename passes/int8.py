@@ -1,0 +1,29 @@
+"""int8: quantize weights and activations to eight bits, and leave the decoding in float.
+
+Stands for `reparam,fold-bn,dce,observe,calibrate,bias-correct,quantize`, with the options handed on.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from yqc import Recipe
+from yqc.options import write
+from yqc.quant import Method
+
+
+@dataclass(frozen=True)
+class Int8Recipe(Recipe):
+    """Quantize weights and activations to eight bits."""
+
+    name: ClassVar[str] = "int8"
+
+    ranges: Method = "mse"
+    """How the range of an activation is chosen: minmax, percentile, mse or entropy."""
+    skip: tuple[str, ...] = ()
+    """Convolutions to leave in float: their module paths, with * as a wildcard."""
+
+    def expand(self) -> str:
+        observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
+        return (
+            f"reparam,fold-bn,dce,{observe},calibrate{{ranges={self.ranges}}},bias-correct,quantize"
+        )

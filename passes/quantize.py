@@ -1,0 +1,129 @@
+"""quantize: replace observers by quantize-dequantize, and weights by integers.
+
+    %x_observer = Observer(%x)    ->  %x_q  = yqc.quantize_linear(%x, scale, zero_point)
+                                      %x_dq = yqc.dequantize_linear(%x_q, scale, zero_point)
+    %conv = Conv2d(%x_observer)   ->  %w    = yqc.dequantize_linear(weight int8 [O,I,h,w], scale [O])
+                                      %conv = conv2d(%x_dq, %w, bias, ...)
+
+1. Weights are symmetric int8, one scale an output channel, and have no zero point.
+2. Biases stay in float32: a runtime that wants int32 makes them from the scales it has.
+3. Scales and zero points of one group are stored once.
+4. The signal-to-quantization-noise ratio of each convolution's output on the example input, against
+   the graph before this pass, is left in `meta["yqc.layer"]`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from yqc import Call, Context, Pass, callers, calls
+from yqc.graph.compare import node_outputs, sqnr_db
+from yqc.quant import Int8, Observer, QuantizedLayer, to_integers
+
+QUANTIZE = torch.ops.yqc.quantize_linear
+DEQUANTIZE = torch.ops.yqc.dequantize_linear
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Replace observers by quantize-dequantize, and weights by integers."""
+
+    name: ClassVar[str] = "quantize"
+    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    provides: ClassVar[frozenset[str]] = frozenset({"int8"})
+    removes: ClassVar[frozenset[str]] = frozenset({"observed", "calibrated"})
+
+    def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        names = [c.node.name for c in calls(gm, nn.Conv2d) if "yqc.int8" in c.node.meta]
+        before = node_outputs(gm, names, ctx.example)
+        for observer in calls(gm, Observer):
+            replace_observer(gm, observer)
+            ctx.rewrote(observer.node, "became quantize-dequantize")
+        for conv in calls(gm, nn.Conv2d):
+            chosen = conv.node.meta.get("yqc.int8")
+            if not isinstance(chosen, Int8) or chosen.scale is None:
+                continue
+            if callers(gm, conv.target) > 1:
+                ctx.skipped(conv.node, f"{conv.target} is called from more than one place")
+                continue
+            replace_convolution(gm, conv, chosen.scale)
+            ctx.rewrote(conv.node, "weights became int8")
+        gm.recompile()
+        after = node_outputs(gm, names, ctx.example)
+        for node in gm.graph.nodes:
+            layer = node.meta.get("yqc.layer")
+            if isinstance(layer, QuantizedLayer) and node.name in after:
+                ratio = sqnr_db([before[node.name]], [after[node.name]])
+                node.meta["yqc.layer"] = replace(layer, sqnr_db=ratio)
+
+
+def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
+    """Put quantize and dequantize in an observer's place."""
+    node, module = observer.node, observer.module
+    base = f"{module.group}_group"
+    scale, zero = keep(gm, f"{base}_scale", module.scale), keep(gm, f"{base}_zero", module.zero_point)
+    source, stem = node.all_input_nodes[0], node.name.removesuffix("_observer")
+    with gm.graph.inserting_before(node):
+        at = [gm.graph.create_node("get_attr", path, name=path) for path in (scale, zero)]
+        q = gm.graph.create_node("call_function", QUANTIZE, (source, *at), name=f"{stem}_q")
+        dq = gm.graph.create_node("call_function", DEQUANTIZE, (q, *at), name=f"{stem}_dq")
+    for new in (*at, q, dq):
+        new.meta["yqc.role"] = node.meta["yqc.role"]
+    node.replace_all_uses_with(dq)
+    gm.graph.erase_node(node)
+
+
+def replace_convolution(gm: fx.GraphModule, conv: Call[nn.Conv2d], scale: Tensor) -> None:
+    """Turn a convolution's module call into a function of an integer weight, in place."""
+    module, node, path = conv.module, conv.node, conv.target
+    integers = to_integers(module.weight, scale)
+    weight = keep(gm, f"{path}.weight_q", integers)
+    scales = keep(gm, f"{path}.weight_scale", scale)
+    bias = None if module.bias is None else keep(gm, f"{path}.bias", module.bias)
+    with gm.graph.inserting_before(node):
+        q = gm.graph.create_node("get_attr", weight, name=f"{node.name}_weight_q")
+        s = gm.graph.create_node("get_attr", scales, name=f"{node.name}_weight_scale")
+        w = gm.graph.create_node("call_function", DEQUANTIZE, (q, s, None, 0),
+                                 name=f"{node.name}_weight")
+        b = None if bias is None else gm.graph.create_node("get_attr", bias,
+                                                           name=f"{node.name}_bias")
+    for new in (q, s, w, b):
+        if new is not None:
+            new.meta["yqc.role"] = node.meta["yqc.role"]
+    inputs = (node.all_input_nodes[0], w, b, module.stride, module.padding, module.dilation,
+              module.groups)
+    node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
+    del node.meta["yqc.int8"]
+    extra = 0 if module.bias is None else 4 * module.bias.numel()
+    node.meta["yqc.layer"] = QuantizedLayer(
+        name=path,
+        op="Conv2d",
+        shape=tuple(module.weight.shape),
+        weight_bits=8,
+        activation_bits=8,
+        scheme="symmetric",
+        granularity="channel",
+        rounding="nearest",
+        weight_bytes=integers.numel() + 4 * scale.numel() + extra,
+    )
+    gm.delete_submodule(path)
+    place_tensors(gm, path, weight_q=integers, weight_scale=scale, bias=module.bias)
+
+
+def keep(gm: fx.GraphModule, path: str, tensor: Tensor) -> str:
+    """Store a tensor in the graph module under `path`, unless it is there; return the path."""
+    if "." not in path and path not in dict(gm.named_buffers(recurse=False)):
+        gm.register_buffer(path, tensor.detach().clone())
+    return path
+
+
+def place_tensors(gm: fx.GraphModule, path: str, **tensors: Tensor | None) -> None:
+    """Put a module that only holds tensors at `path`."""
+    holder = nn.Module()
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            holder.register_buffer(name, tensor.detach().clone())
+    gm.add_submodule(path, holder)

@@ -1,0 +1,364 @@
+"""Emission as a whole: names, leanness, opsets, refusals, determinism, the open table."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto
+from torch import Tensor, fx, nn
+
+from yqc.emit import TABLE, Emitter, emit, lowering, roundtrip, weight_bytes
+from yqc.emit.build import build
+from yqc.errors import EmitError, LoweringError
+from yqc.models.trace import trace
+
+Agrees: TypeAlias = Callable[..., onnx.ModelProto]
+X = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn = nn.BatchNorm2d(outputs, eps=1e-3)
+        self.act = nn.SiLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)))
+
+
+class Detector(nn.Module):
+    """One level, [N, 4+2, 8*12]: centre and size from a row, a column and an exponential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = Block(3, 8, 2), Block(8, 8)
+        self.head = nn.Conv2d(16, 6, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        out = self.head(torch.cat([x, self.body(x)], 1))
+        box, score = out.split([4, 2], 1)
+        centre, size = box.chunk(2, 1)
+        across = centre[:, :1] + torch.arange(12.0)
+        down = centre[:, 1:] + torch.arange(8.0).reshape(8, 1)
+        boxes = torch.cat([across, down, size.exp()], 1) * 2
+        return torch.cat([boxes, score.sigmoid()], 1).flatten(2)
+
+
+def detector() -> nn.Module:
+    generator = torch.Generator().manual_seed(1)
+    module = Detector()
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point():
+            positive = name.endswith("running_var")
+            tensor.data.uniform_(0.5 if positive else -0.5, 1.5, generator=generator)
+    return module.eval()
+
+
+def test_fx_names_are_onnx_names() -> None:
+    gm = trace(detector(), X)
+    model = build(gm, opset=None, dynamic=False)
+    assert [i.name for i in model.graph.input] == ["images"]
+    assert [o.name for o in model.graph.output] == ["output0"]
+    computed = {n.name for n in gm.graph.nodes if n.op in {"call_module", "call_function"}}
+    nodes = {n.name for n in model.graph.node}
+    items = {n.name for n in gm.graph.nodes if n.name.startswith("getitem")}
+    values = {value for n in model.graph.node for value in n.output}
+    assert computed - items - {"split", "chunk"} <= nodes
+    assert items <= values | nodes
+    assert {n for n in nodes if n.split(".")[0] not in {f.name for f in gm.graph.nodes}} == set()
+    stored = [t.name for t in model.graph.initializer][:5]
+    assert stored[0] == "stem.conv.weight"
+    assert stored[1:] == [
+        f"stem.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")
+    ]
+
+
+def test_names_survive_simplification() -> None:
+    gm = trace(detector(), X)
+    before, after = build(gm, opset=None, dynamic=False), emit(gm)
+    kept = {n.name: n.op_type for n in after.graph.node}
+    assert kept.items() <= {n.name: n.op_type for n in before.graph.node}.items()
+    assert {n.name for n in before.graph.node} - set(kept) == {"stem_bn", "body_bn"}
+    assert {t.name for t in after.graph.initializer if len(t.dims) == 4} == {
+        "stem.conv.weight",
+        "body.conv.weight",
+        "head.weight",
+        "_tensor_constant1",
+    } - {"_tensor_constant1"}
+    assert {"stem.conv.bias", "head.bias"} <= {t.name for t in after.graph.initializer}
+
+
+def test_the_decode_stores_a_row_and_a_column_but_no_grid(agrees: Agrees) -> None:
+    model = emit(trace(detector(), X))
+    params = 3 * 8 * 9 + 8 + 8 * 8 * 9 + 8 + 16 * 6 + 6
+    shapes_and_scalars = 200
+    assert weight_bytes(model) <= 4 * (params + 12 + 8) + shapes_and_scalars
+
+
+class Grid(nn.Module):
+    """Adds a column and a row to each other first, which folding would write out as a grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(3, 4)
+        self.register_buffer("row", torch.linspace(-1, 1, 24))
+        self.register_buffer("column", torch.linspace(2, 3, 16).reshape(16, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x) + (self.row + self.column)
+
+
+def test_folding_does_not_grow_the_file(agrees: Agrees) -> None:
+    model = agrees(Grid(), X)
+    stored = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    assert stored["row"] == (24,)
+    assert stored["column"] == (16, 1)
+    assert "BatchNormalization" not in {n.op_type for n in model.graph.node}
+
+
+def test_equal_tensors_are_stored_once(agrees: Agrees) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.b.weight.data.copy_(self.a.weight.data)
+            return self.b(self.a(x) * 2) * 2
+
+    model = agrees(Twice(), X)
+    assert [t.name for t in model.graph.initializer] == ["a.weight", "float32.2"]
+
+
+@pytest.mark.parametrize("opset", range(17, 24))
+def test_every_opset(opset: int) -> None:
+    gm = trace(detector(), X)
+    model = emit(gm, opset=opset)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
+    assert model.ir_version == {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}[opset]
+    assert roundtrip(gm, model, X, "yolov8").within(boxes=1e-5, scores=1e-5)
+
+
+@pytest.mark.parametrize("opset", [16, 24])
+def test_other_opsets_are_refused(opset: int) -> None:
+    with pytest.raises(EmitError, match=f"opset {opset} is not supported; choose one from 17 to"):
+        emit(trace(detector(), X), opset=opset)
+
+
+def test_the_default_opset_is_17() -> None:
+    assert emit(trace(detector(), X)).opset_import[0].version == 17
+
+
+def test_dynamic_batch_is_symbolic_in_and_out() -> None:
+    model = emit(trace(detector(), X), dynamic=True)
+    dims = [v.type.tensor_type.shape.dim for v in (model.graph.input[0], model.graph.output[0])]
+    assert [d[0].dim_param for d in dims] == ["batch", "batch"]
+    assert [[n.dim_value for n in d][1:] for d in dims] == [[3, 16, 24], [6, 96]]
+
+
+def test_a_fixed_batch_is_no_dynamic_batch(agrees: Agrees) -> None:
+    def forward(x: Tensor) -> Tensor:
+        return torch.cat([x, torch.ones(1, 1, 16, 24)], 1)
+
+    agrees(forward, X)
+    with pytest.raises(EmitError, match="the batch cannot be dynamic.*cat"):
+        agrees(forward, X, dynamic=True)
+
+
+def test_the_same_graph_gives_the_same_bytes_in_another_process() -> None:
+    script = (
+        "import sys, hashlib, importlib.util as u\n"
+        f"s = u.spec_from_file_location('t', {__file__!r}); m = u.module_from_spec(s)\n"
+        "s.loader.exec_module(m)\n"
+        "model = m.emit(m.trace(m.detector(), m.X), metadata={'b': '1', 'a': '2'})\n"
+        "print(hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())\n"
+    )
+    hashes = {
+        subprocess.run(  # noqa: S603  # this very file
+            [sys.executable, "-c", script],
+            env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(hashes) == 1
+    assert len(hashes.pop().strip()) == 64
+
+
+def test_metadata_is_what_was_given_and_nothing_else() -> None:
+    model = emit(trace(detector(), X), metadata={"stride": "8", "yqc.version": "0.1"})
+    props = [(p.key, p.value) for p in model.metadata_props]
+    assert props == [("stride", "8"), ("yqc.version", "0.1")]
+    assert not model.graph.value_info
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+class Frequencies(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft2(x).abs()
+
+
+def test_a_missing_lowering_says_where_and_how_to_add_one() -> None:
+    gm = trace(nn.Sequential(nn.SiLU(), Frequencies()), X)
+    with pytest.raises(LoweringError) as error:
+        emit(gm)
+    message = str(error.value)
+    assert "no ONNX lowering for torch.fft.rfft2 at node fft_rfft2 in module 1 (Frequencies" in message
+    assert "test_emit.py:" in message
+    assert "@lowering(torch.fft.rfft2)\n    def lower(e, node, x):" in message
+
+
+def test_a_module_without_a_lowering_is_named() -> None:
+    with pytest.raises(LoweringError, match=r"no ONNX lowering for nn.RReLU at node _1 in module 1"):
+        emit(trace(nn.Sequential(nn.SiLU(), nn.RReLU()), X))
+
+
+class Clipped(nn.Hardtanh):
+    """A subclass with a forward of its own is not what its base class is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+class Renamed(nn.Conv2d):
+    """A subclass with the forward of its base class is."""
+
+
+class Leaves(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return bool(module_qualified_name)
+
+
+def leaf_graph(module: nn.Module) -> fx.GraphModule:
+    root = nn.Sequential(module)
+    gm = fx.GraphModule(root, Leaves().trace(root))
+    from yqc.graph import propagate
+
+    propagate(gm, (X,))
+    return gm
+
+
+def test_subclasses_are_told_apart_by_their_forward() -> None:
+    assert emit(leaf_graph(Renamed(3, 4, 1))).graph.node[0].op_type == "Conv"
+    with pytest.raises(LoweringError, match="Clipped"):
+        emit(leaf_graph(Clipped(-0.5, 0.5)))
+
+
+REFUSALS: dict[str, tuple[Callable[[Tensor], object], str]] = {
+    "mask": (lambda x: x[0, 0][x[0, 0] > 0] if False else F.fold, ""),
+    "area": (lambda x: F.interpolate(x, (5, 7), mode="area"), "mode area has no ONNX form"),
+    "antialias": (
+        lambda x: F.interpolate(x, (5, 7), mode="bilinear", antialias=True),
+        "mode bilinear with antialias has no ONNX form",
+    ),
+    "pool-indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], "indices"),
+    "uneven-adaptive": (lambda x: F.adaptive_avg_pool2d(x, 5), r"windows of different sizes"),
+    "wide-padding": (
+        lambda x: F.max_pool2d(F.pad(x, (2, 0, 0, 0)), 2),
+        "padding before it is as wide as its kernel",
+    ),
+    "view-dtype": (lambda x: x.view(torch.int32), "a view in another dtype"),
+    "index-pair": (
+        lambda x: x[torch.tensor([0, 0]), torch.tensor([1, 2])],
+        "use torch.gather",
+    ),
+    "softplus-beta": (lambda x: F.softplus(x, beta=2.0), "only beta=1"),
+    "argmax-flat": (torch.argmax, "give its dim"),
+    "training-dropout": (lambda x: F.dropout(x, 0.5, training=True), "training mode"),
+    "batch-statistics": (
+        lambda x: F.batch_norm(x, None, None, training=True),
+        "statistics of the batch",
+    ),
+    "unknown-argument": (
+        lambda x: torch.clamp(x, min=0, out=torch.empty(0)),
+        "does not take these arguments",
+    ),
+}
+del REFUSALS["mask"]
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals_name_the_node_and_the_reason(name: str, agrees: Agrees) -> None:
+    function, reason = REFUSALS[name]
+    with pytest.raises(LoweringError, match=rf"cannot emit .* at node \w+.*: .*{reason}"):
+        agrees(function, X)
+
+
+def test_a_node_without_a_shape_is_the_fault_of_a_pass() -> None:
+    gm = trace(detector(), X)
+    del gm.graph.find_nodes(op="call_function", target=torch.cat)[0].meta["yqc.value"]
+    with pytest.raises(LoweringError, match=r'node cat has no tensor shape; .*meta\["yqc.value"\]'):
+        emit(gm)
+
+
+class Packed(nn.Module):
+    """A convolution with weights of four bits and a scale a channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.register_buffer("codes", torch.randint(-8, 8, (5, 3, 3, 3), generator=generator))
+        self.register_buffer("scale", torch.rand(5, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.codes * self.scale.reshape(5, 1, 1, 1), padding=1)
+
+
+@pytest.fixture
+def packed_lowering() -> object:
+    @lowering(Packed)
+    def lower(e: Emitter, node: fx.Node, x: fx.Node) -> str:
+        module = e.module(node, Packed)
+        codes = e.tensor(module.codes, f"{node.target}.codes", TensorProto.INT4)
+        scale = e.tensor(module.scale, f"{node.target}.scale")
+        weight = e.op("DequantizeLinear", codes, scale, axis=0)
+        return e.op("Conv", x, weight, pads=[1, 1, 1, 1])
+
+    yield lower
+    del TABLE[Packed]
+
+
+def test_four_bit_weights_stay_and_raise_the_opset(packed_lowering: object) -> None:
+    gm = leaf_graph(Packed())
+    model = emit(gm)
+    assert model.opset_import[0].version == 21
+    assert model.ir_version == 10
+    stored = {t.name: t for t in model.graph.initializer}
+    assert stored["0.codes"].data_type == TensorProto.INT4
+    assert len(stored["0.codes"].raw_data) == (5 * 3 * 3 * 3 + 1) // 2
+    assert weight_bytes(model) == 68 + 5 * 4
+    assert roundtrip(gm, model, X).within(values=1e-5)
+
+
+def test_a_fixed_opset_below_what_four_bits_need_is_an_error(packed_lowering: object) -> None:
+    with pytest.raises(EmitError, match=r"opset 17 is too low \(node _0: four-bit.*21 or above"):
+        emit(leaf_graph(Packed()), opset=17)
+
+
+class Swish(nn.Module):
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.beta * x)
+
+
+def test_a_lowering_finds_the_settings_of_its_module_by_name() -> None:
+    @lowering(Swish)
+    def lower(e: Emitter, node: fx.Node, x: fx.Node, beta: float) -> str:
+        return e.op("Mul", x, e.op("Sigmoid", e.op("Mul", x, e.scalar(beta))))
+
+    try:
+        gm = leaf_graph(Swish(1.7))
+        assert roundtrip(gm, emit(gm), X).within(values=1e-5)
+    finally:
+        del TABLE[Swish]

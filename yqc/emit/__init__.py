@@ -1,0 +1,65 @@
+"""From an fx graph to an ONNX file: lowering table, emitter, simplification, metadata."""
+
+from collections.abc import Mapping
+
+import onnx
+from torch import fx
+
+from yqc.emit import activations, arithmetic, indexing, layers, pools, reductions, resize, shapes
+from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
+from yqc.emit.emitter import Constant, Emitter
+from yqc.emit.metadata import set_metadata, yolo_metadata
+from yqc.emit.roundtrip import Deviation, RoundTrip, roundtrip
+from yqc.emit.save import save, write
+from yqc.emit.simplify import check, simplify
+from yqc.emit.table import TABLE, lowering
+from yqc.emit.tensors import weight_bytes
+
+__all__ = [
+    "HIGHEST_OPSET",
+    "LOWEST_OPSET",
+    "TABLE",
+    "Constant",
+    "Deviation",
+    "Emitter",
+    "RoundTrip",
+    "emit",
+    "lowering",
+    "roundtrip",
+    "save",
+    "weight_bytes",
+    "write",
+    "yolo_metadata",
+]
+
+# Imported for what they put into the table.
+LOWERINGS = (activations, arithmetic, indexing, layers, pools, reductions, resize, shapes)
+
+
+def emit(
+    gm: fx.GraphModule,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    opset: int | None = None,
+    dynamic: bool = False,
+) -> onnx.ModelProto:
+    """Turn a graph into a checked ONNX model; the same graph always gives the same bytes.
+
+    Inputs keep the names of the graph's placeholders (`images` for a detector), outputs are
+    `output0`, `output1`, ... ONNX nodes and values are called after the fx nodes, initialisers
+    after the parameters.
+
+    Args:
+        gm: every node has `meta["yqc.value"]`, as `trace` leaves it.
+        metadata: becomes `metadata_props`; see `yolo_metadata`.
+        opset: 17 to 23; by default 17, or 21 where weights of four bits need it.
+        dynamic: let the first dimension of inputs and outputs vary, under the name `batch`.
+
+    Raises:
+        LoweringError: a node has no ONNX form; the message shows how to add one.
+        EmitError: the opset is unknown or too low, or the model does not pass a check.
+    """
+    model = simplify(build(gm, opset=opset, dynamic=dynamic))
+    check(model)
+    set_metadata(model, metadata or {})
+    return model

@@ -1,0 +1,41 @@
+"""What YOLO runtimes read in a model's `metadata_props`."""
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+
+def yolo_metadata(
+    names: Sequence[str],
+    strides: Sequence[int],
+    imgsz: tuple[int, int],
+    *,
+    batch: int = 1,
+    task: str = "detect",
+    **yqc: str,
+) -> dict[str, str]:
+    """Describe a detector in the words of the YOLO projects' own exports.
+
+    Args:
+        names: of the classes, in order. Written as the Python text of a dict, which is how
+            runtimes parse it.
+        strides: of the levels, in pixels; the largest is written.
+        imgsz: height and width in pixels.
+        batch: images a run; that of the example if it is dynamic.
+        task: `detect`.
+        yqc: `version`, `pipeline`, `input_sha256`, ...: written as `yqc.version` and so on.
+    """
+    return {
+        "names": str(dict(enumerate(names))),
+        "stride": str(max(int(stride) for stride in strides)),
+        "task": task,
+        "imgsz": str([int(side) for side in imgsz]),
+        "batch": str(batch),
+    } | {f"yqc.{key}": str(value) for key, value in yqc.items()}
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Replace the `metadata_props` of a model, in the order given."""
+    del model.metadata_props[:]
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)

@@ -1,0 +1,164 @@
+"""Comparing an emitted file, as onnxruntime computes it, with the fx graph that it came from."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+Array: TypeAlias = NDArray[np.generic]
+Layout: TypeAlias = str | None
+
+PLAIN = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+OPTIMISED = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The largest differences between two runs of a detector; NaN if a number was not finite."""
+
+    boxes: float = 0.0
+    """Of box coordinates, as a fraction of the largest coordinate."""
+    scores: float = 0.0
+    """Of scores, absolute."""
+    values: float = 0.0
+    """Of the outputs of anything that is no detector, as a fraction of the largest value."""
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """How far onnxruntime is from the fx graph."""
+
+    plain: Deviation
+    """Without onnxruntime's graph optimisations."""
+    optimised: Deviation
+    """With all of them. Far larger than `plain`: a fusion or kernel of the runtime is at fault."""
+
+    def within(self, boxes: float = 1e-3, scores: float = 1e-3, values: float = 1e-3) -> bool:
+        """Tell whether both runs agree with the graph to these tolerances; NaN never does."""
+        return all(
+            d.boxes <= boxes and d.scores <= scores and d.values <= values
+            for d in (self.plain, self.optimised)
+        )
+
+
+def roundtrip(
+    gm: fx.GraphModule,
+    model: onnx.ModelProto | Path,
+    example: Tensor | Sequence[Tensor],
+    layout: Layout = None,
+) -> RoundTrip:
+    """Run a graph in PyTorch and its file in onnxruntime, plain and optimised, and compare.
+
+    A file with a dynamic batch runs a batch of twice the example's size, its second half mirrored:
+    what the file computes for one image must not depend on another.
+
+    Args:
+        gm: the graph.
+        model: what it was emitted to, in memory or as a file.
+        example: the input tensors, of the shapes that the graph was traced for.
+        layout: `yolov5` ([N, A, 5+nc]), `yolov8` ([N, 4+nc, A]), `end2end` ([N, K, 6]: corners,
+            score, class; rows are matched, since near ties may swap), or None to compare all
+            outputs number by number.
+    """
+    batches = [(example,) if isinstance(example, Tensor) else tuple(example)]
+    sessions = [session(model, level) for level in (PLAIN, OPTIMISED)]
+    if any(isinstance(value.shape[0], str) for value in sessions[0].get_inputs() if value.shape):
+        batches.append(tuple(tensor.flip(-1) for tensor in batches[0]))
+    with torch.no_grad():
+        want = _joined([tuple(_flat(gm(*batch))) for batch in batches])
+    given = _joined(batches)
+    return RoundTrip(*(compare(want, run(s, given), layout) for s in sessions))
+
+
+def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[Array]:
+    if len(batches) == 1:
+        return [tensor.numpy(force=True) for tensor in batches[0]]
+    return [torch.cat(tensors).numpy(force=True) for tensors in zip(*batches, strict=True)]
+
+
+def session(
+    model: onnx.ModelProto | Path, level: ort.GraphOptimizationLevel = OPTIMISED
+) -> ort.InferenceSession:
+    """Load a model into onnxruntime, on the CPU, with as many threads as PyTorch uses."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def run(loaded: ort.InferenceSession, inputs: Sequence[Array]) -> list[Array]:
+    """Run a loaded model and return its outputs."""
+    names = [value.name for value in loaded.get_inputs()]
+    return list(loaded.run(None, dict(zip(names, inputs, strict=True))))
+
+
+def compare(want: Sequence[Array], got: Sequence[Array], layout: Layout = None) -> Deviation:
+    """Compare two lists of outputs."""
+    if [a.shape for a in want] != [a.shape for a in got]:
+        return Deviation(math.nan, math.nan, math.nan)
+    if layout is None:
+        return Deviation(values=max(map(_relative, want, got), default=0.0))
+    a, b = (np.asarray(outputs[0], np.float64) for outputs in (want, got))
+    if layout == "end2end":
+        return _compare_rows(a, b)
+    if layout == "yolov8":
+        a, b = a.swapaxes(1, 2), b.swapaxes(1, 2)
+    return Deviation(_relative(a[..., :4], b[..., :4]), _largest(a[..., 4:] - b[..., 4:]))
+
+
+def _relative(want: Array, got: Array) -> float:
+    a, b = want.astype(np.float64), got.astype(np.float64)
+    return _largest(a - b) / (_largest(a) or 1.0)
+
+
+def _largest(values: Array) -> float:
+    return float(np.abs(values).max(initial=0.0))  # NaN if there is one
+
+
+def _compare_rows(want: Array, got: Array, near: float = 1e-3) -> Deviation:
+    """Compare the rows of an end-to-end head, image by image, as sets.
+
+    A row is matched with the one of the same class whose score is within `near` and whose box is
+    nearest. At the end of the list a row may be missing for one whose score is as low.
+    """
+    scale = _largest(want[..., :4]) or 1.0
+    scores = _largest(np.sort(want[..., 4]) - np.sort(got[..., 4]))
+    if not np.isfinite(want).all() or not np.isfinite(got).all():
+        return Deviation(math.nan, math.nan)
+    boxes = max((_match(a, b, near) for a, b in zip(want, got, strict=True)), default=0.0)
+    return Deviation(boxes / scale, scores)
+
+
+def _match(want: Array, got: Array, near: float) -> float:
+    free = np.ones(len(got), dtype=bool)
+    worst = 0.0
+    for row in want:
+        fits = free & (got[:, 5] == row[5]) & (np.abs(got[:, 4] - row[4]) <= near)
+        if not fits.any():
+            if row[4] > got[:, 4].min() + near:
+                return math.inf
+            continue
+        distance = np.where(fits, np.abs(got[:, :4] - row[:4]).max(axis=1), np.inf)
+        free[distance.argmin()] = False
+        worst = max(worst, float(distance.min()))
+    return worst
+
+
+def _flat(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _flat(list(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _flat(item)

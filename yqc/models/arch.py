@@ -1,0 +1,202 @@
+"""Detectors from model YAMLs, for weights that come without an architecture and for training.
+
+Reads the format that the three projects share: rows of `[from, repeats, module, args]` under
+`backbone` and `head`, with `depth_multiple` and `width_multiple` or a table of `scales`, and
+`anchors` where the head has them.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+
+from yqc.errors import CheckpointError
+from yqc.models.arch_rows import Scaling, Stack, activation_of
+from yqc.models.blocks.base import Block
+from yqc.models.content import V7_ONLY, refuse_other_tasks, scaled_name
+from yqc.models.detector import Detector
+from yqc.models.heads import AnchorHead
+from yqc.models.rebuild import widen
+
+SCALED_STEM = re.compile(r"(yolov?\d+)([a-z])(-.*)?")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model YAML: what is in it, and which of its scales is meant."""
+
+    spec: Mapping[str, Any]
+    name: str
+    scale: str
+
+    @property
+    def family(self) -> str:
+        """The project whose rules of building apply."""
+        if "anchors" not in self.spec:
+            return "ultralytics"
+        modules = {row[2] for row in (*self.spec["backbone"], *self.spec["head"])}
+        return "yolov7" if modules & V7_ONLY else "yolov5"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A detector made from a YAML, and what the YAML says of it."""
+
+    detector: Detector
+    family: str
+    name: str
+    names: object
+    blocks: dict[str, int]
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Read a model YAML. A scale's letter may stand in the file name only, as `yolov8n.yaml`.
+
+    Raises:
+        CheckpointError: the file is absent, or is no model YAML.
+    """
+    file, letter = path, ""
+    if (match := SCALED_STEM.fullmatch(path.stem)) is not None:
+        letter = match[2]
+        if not path.is_file():
+            file = path.with_stem(f"{match[1]}{match[3] or ''}")
+    try:
+        spec = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"the model YAML {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
+    return architecture(spec, letter, path.stem)
+
+
+def architecture(spec: object, scale: str = "", name: str = "model") -> Architecture:
+    """Check a model YAML's content.
+
+    Args:
+        spec: what the YAML holds.
+        scale: which of its `scales` is meant, unless it says so itself under `scale`.
+        name: the model's name.
+
+    Raises:
+        CheckpointError: rows are missing or malformed, or there is no such scale.
+    """
+    if not isinstance(spec, Mapping):
+        raise CheckpointError(f"{name} is no model YAML: it is not a mapping")
+    for part in ("backbone", "head"):
+        rows = spec.get(part)
+        if not isinstance(rows, list) or not all(map(is_row, rows)):
+            raise CheckpointError(f"{name} is no model YAML: {part} is no list of rows of four")
+    scales = spec.get("scales") or {}
+    scale = str(spec.get("scale") or (scale if scale in scales else next(iter(scales), "")))
+    if scales and scale not in scales:
+        raise CheckpointError(f"{name} has no scale {scale!r}, only {', '.join(scales)}")
+    return Architecture(spec, scaled_name(name, scale or None), scale)
+
+
+def is_row(row: object) -> bool:
+    """Whether this is `[from, repeats, module, args]`."""
+    match row:
+        case [int() | [*_], int(), str(), [*_]]:
+            return True
+    return False
+
+
+def build(arch: Architecture, nc: int | None = None) -> Detector:
+    """Make a detector with fresh weights, ready to train.
+
+    Args:
+        arch: a checked model YAML.
+        nc: how many classes, in place of what the YAML says.
+
+    Raises:
+        CheckpointError: a row does not make a layer.
+        UnknownBlockError: a row names a block without a twin.
+    """
+    spec = arch.spec
+    anchors = spec.get("anchors", [])
+    if isinstance(anchors, int):
+        raise CheckpointError("the model YAML gives a number of anchors, not their sizes")
+    multiples = (spec.get("depth_multiple", 1.0), spec.get("width_multiple", 1.0))
+    depth, width, *limit = spec.get("scales", {}).get(arch.scale) or multiples
+    stack = Stack(
+        family=arch.family,
+        scaling=Scaling(depth, width, limit[0] if limit else math.inf, arch.scale),
+        nc=int(spec.get("nc", 80) if nc is None else nc),
+        anchors=anchors,
+        head=spec,
+    )
+    rows = (*spec["backbone"], *spec["head"])
+    refuse_other_tasks([str(rows[-1][2])])
+    for row in rows:
+        stack.add(row)
+    detector = Detector(stack.layers, stack.routes)
+    if (text := spec.get("activation", spec.get("act"))) is not None:
+        replace_default_activation(detector, str(text))
+    head = detector.head
+    head.stride = detector.measure_strides()
+    if isinstance(head, AnchorHead):
+        head.scale_anchors()
+    return detector.train()
+
+
+def replace_default_activation(detector: Detector, text: str) -> None:
+    """Put what a YAML's `activation` or `act` asks for in the place of every default, SiLU."""
+    for module in list(detector.modules()):
+        if isinstance(module, Block) and isinstance(module.child("act"), nn.SiLU):
+            module.act = activation_of(text)
+
+
+def load_architecture(path: Path, state: Mapping[str, Tensor]) -> Built:
+    """Make the detector of a model YAML and give it the weights of a state dict.
+
+    The number of classes is that of the weights.
+
+    Raises:
+        CheckpointError: the YAML cannot be used, or the weights are not those of its model.
+    """
+    arch = read_architecture(path)
+    detector = build(arch, count_classes(state, arch))
+    load_weights(detector, state, path)
+    blocks = Counter(type(m).__name__ for m in detector.modules() if isinstance(m, Block))
+    for module in detector.modules():
+        if isinstance(module, Block):
+            module.finish()
+    return Built(detector, arch.family, arch.name, arch.spec.get("names"), dict(blocks))
+
+
+def count_classes(state: Mapping[str, Tensor], arch: Architecture) -> int | None:
+    """Tell the number of classes from the last convolutions' biases, if they are there."""
+    last = len(arch.spec["backbone"]) + len(arch.spec["head"]) - 1
+    scores = rf"model\.{last}\.cv3\.0\.\d+\.bias"
+    for key, tensor in state.items():
+        if re.fullmatch(scores, key):
+            return len(tensor)
+        if key == f"model.{last}.m.0.bias":
+            return len(tensor) // (len(arch.spec["anchors"][0]) // 2) - 5
+    return None
+
+
+def load_weights(detector: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict strictly, floats as float32.
+
+    Raises:
+        CheckpointError: names or shapes differ from the model's.
+    """
+    ours = detector.state_dict()
+    given = {k: widen(v) for k, v in state.items() if not k.endswith(".anchor_grid")}
+    wrong = sorted(k for k in ours.keys() & given.keys() if ours[k].shape != given[k].shape)
+    parts = [
+        *(f"{k} is missing" for k in ours if k not in given),
+        *(f"{k} is not part of the model" for k in given if k not in ours),
+        *(f"{k} has shape {list(given[k].shape)}, not {list(ours[k].shape)}" for k in wrong),
+    ]
+    if parts:
+        more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""  # noqa: PLR2004
+        raise CheckpointError(f"the weights are not those of {path}: {'; '.join(parts[:3])}{more}")
+    detector.load_state_dict(given)

@@ -1,0 +1,245 @@
+"""From one row of a model YAML to a layer: how channels and repeats scale, block by block."""
+
+import ast
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from yqc.errors import CheckpointError, UnknownBlockError
+from yqc.models.blocks.elan import CBLinear
+from yqc.models.detector import Route, route
+from yqc.models.heads import AnchorHead, DistanceHead, SplitHead
+from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7, Twin
+
+CHAINS = frozenset(
+    [
+        "BottleneckCSP",
+        "C1",
+        "C2",
+        "C2f",
+        "C3",
+        "C3x",
+        "C3TR",
+        "C3Ghost",
+        "C3k2",
+        "A2C2f",
+        "C2PSA",
+        "C2fPSA",
+        "C2fCIB",
+        "SPPCSPC",
+        "DownC",
+        "BottleneckCSPA",
+        "BottleneckCSPB",
+        "BottleneckCSPC",
+        "ResCSPA",
+        "ResCSPB",
+        "ResCSPC",
+        "ResXCSPA",
+        "ResXCSPB",
+        "ResXCSPC",
+    ]
+)
+"""Blocks that take the repeats as their third argument; others are repeated as a whole."""
+
+WIDE = CHAINS | frozenset(
+    [
+        "Conv",
+        "DWConv",
+        "ConvTranspose",
+        "GhostConv",
+        "GhostBottleneck",
+        "Bottleneck",
+        "Focus",
+        "SPP",
+        "SPPF",
+        "C3SPP",
+        "CrossConv",
+        "MixConv2d",
+        "RepConv",
+        "SCDown",
+        "PSA",
+        "AConv",
+        "ADown",
+        "ELAN1",
+        "RepNCSPELAN4",
+        "SPPELAN",
+        "Stem",
+        "Res",
+        "ResX",
+        "nn.Conv2d",
+        "nn.ConvTranspose2d",
+    ]
+)
+"""Blocks that take their input's channels first, then output channels that the width scales."""
+
+GIVEN_BACK: dict[str, Callable[[list[int], list[Any]], int]] = {
+    "Concat": lambda c, _: sum(c),
+    "Chuncat": lambda c, _: sum(c),
+    "Foldcut": lambda c, _: c[0] // 2,
+    "ReOrg": lambda c, _: c[0] * 4,
+    "Contract": lambda c, args: c[0] * args[0] ** 2,
+    "Expand": lambda c, args: c[0] // args[0] ** 2,
+    "CBFuse": lambda c, _: c[-1],
+}
+"""Output channels of blocks that neither take them as an argument nor keep their input's."""
+
+TORCH: dict[str, Twin] = {
+    f"nn.{twin.__name__}": twin
+    for twin in (
+        *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Upsample, nn.MaxPool2d, nn.AvgPool2d),
+        *(nn.ZeroPad2d, nn.Identity, nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish),
+        *(nn.GELU, nn.Mish, nn.ELU, nn.Sigmoid),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a YAML's numbers become those of one model of a family."""
+
+    depth: float = 1.0
+    width: float = 1.0
+    limit: float = math.inf
+    """Output channels are cut to this before they are multiplied by the width."""
+    letter: str = ""
+
+    def channels(self, c: int) -> int:
+        """Scale output channels, rounded up to a multiple of 8."""
+        return math.ceil(min(c, self.limit) * self.width / 8) * 8
+
+    def repeats(self, n: int) -> int:
+        """Scale repeats; a single one stays."""
+        return max(round(n * self.depth), 1) if n > 1 else n
+
+
+@dataclass
+class Stack:
+    """Makes the layers of one model, row by row."""
+
+    family: str
+    scaling: Scaling
+    nc: int
+    anchors: list[list[float]] = field(default_factory=list)
+    head: Mapping[str, Any] = field(default_factory=dict)
+    """`reg_max` and `end2end`, for heads that take them."""
+    layers: list[nn.Module] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    """Channels of each layer's output."""
+    legacy: bool = True
+    """Whether class branches are plain; blocks of YOLOv10 and later bring depthwise ones."""
+
+    def add(self, row: Sequence[Any]) -> None:
+        """Make the layer of a row `[from, repeats, module, args]`.
+
+        Raises:
+            UnknownBlockError: there is no twin of that name.
+            CheckpointError: the arguments do not fit the block.
+        """
+        source, repeats, name, given = row
+        i = len(self.layers)
+        self.routes.append(route(source, i))
+        inputs = [3 if j < 0 else self.outputs[j] for j in self.routes[-1].sources]
+        try:
+            n = self.scaling.repeats(repeats)
+            layer, channels = self.make(name, inputs, n, [self.value(item) for item in given])
+        except (TypeError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"row {i} of the model YAML, {row}, is wrong: {reason}"
+            ) from error
+        self.layers.append(layer)
+        self.outputs.append(channels)
+
+    def make(self, name: str, inputs: list[int], n: int, args: list[Any]) -> tuple[nn.Module, int]:
+        """Make one layer and tell its output channels."""
+        twin = self.twin(name)
+        if issubclass(twin, (AnchorHead, DistanceHead)):
+            return self.make_head(twin, inputs), 0
+        if name == "CBLinear":
+            return CBLinear(inputs[0], *args), 0
+        if name == "nn.BatchNorm2d":
+            args = [inputs[0]]
+        channels = GIVEN_BACK.get(name, lambda c, _: c[0])(inputs, args)
+        if name in WIDE:
+            channels = args[0] if args[0] == self.unscaled else self.scaling.channels(args[0])
+            args = [inputs[0], channels, *args[1:]]
+        if name in CHAINS:
+            args.insert(2, n)
+            n = 1
+        make = self.with_habits(name, twin, args)
+        return (nn.Sequential(*(make() for _ in range(n))) if n > 1 else make()), channels
+
+    def twin(self, name: str) -> Twin:
+        """Return the class that a YAML's name stands for in this family."""
+        blocks = ULTRALYTICS if self.family == "ultralytics" else YOLOV5 | YOLOV7
+        twin = TORCH.get(name) or blocks.get(name.rpartition(".")[2])
+        if twin is None:
+            raise UnknownBlockError(f"the model YAML names {name}, a block that yqc does not know")
+        return twin
+
+    @property
+    def unscaled(self) -> int:
+        """Output channels that are left as they are: the head's, by the projects' convention."""
+        if self.family == "ultralytics":
+            return self.nc
+        return len(self.anchors[0]) // 2 * (self.nc + 5)
+
+    def with_habits(self, name: str, twin: Twin, args: list[Any]) -> Callable[[], nn.Module]:
+        """Apply what the projects do by scale and by argument rather than by the YAML."""
+        options: dict[str, Any] = {}
+        if name in {"C3k2", "A2C2f", "C2fCIB"}:
+            self.legacy = False
+        if name == "C3k2" and self.scaling.letter in set("mlx"):
+            args[3:4] = [True]
+        if name == "A2C2f" and self.scaling.letter in set("lx"):
+            args += [True, 1.2]
+        if name == "Conv" and len(args) > 6 and isinstance(args[6], (nn.Module, bool)):  # noqa: PLR2004
+            options["act"] = args.pop(6)  # YOLOv5 and YOLOv7 have no dilation before it.
+        if name.startswith("ResX"):
+            options["g"] = 32
+        block: Callable[..., nn.Module] = twin
+        return lambda: block(*args, **options)
+
+    def make_head(self, twin: Twin, inputs: list[int]) -> nn.Module:
+        """Make the head; Ultralytics keeps its `reg_max` and `end2end` beside the rows."""
+        if issubclass(twin, AnchorHead):
+            return twin(self.nc, self.anchors, inputs)
+        reg_max = int(self.head.get("reg_max", 16))
+        if issubclass(twin, SplitHead):
+            return twin(self.nc, inputs, reg_max)
+        return twin(self.nc, inputs, reg_max, bool(self.head.get("end2end")), self.legacy)
+
+    def value(self, item: object) -> object:
+        """Read an argument; a text may name the classes' number, None, a boolean, an activation."""
+        if isinstance(item, list):
+            return [self.value(part) for part in item]
+        if not isinstance(item, str):
+            return item
+        if item == "nc":
+            return self.nc
+        if item == "anchors":
+            return self.anchors
+        if item.startswith("nn."):
+            return activation_of(item)
+        return {"None": None, "True": True, "False": False}.get(item, item)
+
+
+def activation_of(text: str) -> nn.Module:
+    """Make the module that a text such as `nn.LeakyReLU(0.1)` describes.
+
+    Raises:
+        ValueError: it is no call of a known module with plain arguments.
+    """
+    match = re.fullmatch(r"(nn\.\w+)\((.*)\)", text)
+    twin = TORCH.get(match[1]) if match else None
+    call = ast.parse(f"f({match[2]})", mode="eval").body if match else None
+    if twin is None or not isinstance(call, ast.Call):
+        raise ValueError(f"{text} is no activation that yqc knows")
+    args = [ast.literal_eval(arg) for arg in call.args]
+    options = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg != "inplace"}
+    return twin(*args, **{str(name): value for name, value in options.items()})

@@ -1,0 +1,200 @@
+"""From the inert tree of a pickled module to real modules: twins and modules of torch.nn.
+
+Nothing of the checkpoint runs here. A module of torch.nn is made by its own constructor from
+attributes that were checked, without initialisation; a twin is made without its constructor. Both
+are then given the stored tensors: parameters and buffers as float32, counters as they are.
+"""
+
+import inspect
+import types
+from collections.abc import Mapping
+from typing import Any, ClassVar, get_args, get_origin
+
+import torch
+from torch import Tensor, nn
+
+from yqc.errors import CheckpointError, UnknownBlockError
+from yqc.models.blocks.base import Block
+from yqc.models.pickles import Inert
+from yqc.models.register import find_twin, how_to_register
+from yqc.models.torch_modules import make_torch_module
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+class Rebuilder:
+    """Rebuilds one tree; a module stored in two places becomes one module again.
+
+    Modules without parameters (activations above all) become separate ones, so that a pass may
+    rewrite one use without touching the others.
+    """
+
+    def __init__(self) -> None:
+        self.done: dict[int, nn.Module] = {}
+        self.open: set[int] = set()
+        self.blocks: dict[str, int] = {}
+        """How many modules of each of the projects' classes were rebuilt, by class name."""
+
+    def module(self, tree: object, path: str) -> nn.Module:
+        """Rebuild the module at `path` and all below it.
+
+        Raises:
+            UnknownBlockError: a class has no twin.
+            CheckpointError: what is stored does not make a module.
+        """
+        if not isinstance(tree, Inert):
+            raise CheckpointError(f"{path} is a {type(tree).__name__}, not a module")
+        if id(tree) in self.open:
+            raise CheckpointError(f"{path} contains itself: the checkpoint is damaged")
+        if (module := self.done.get(id(tree))) is not None:
+            return module
+        self.open.add(id(tree))
+        module = self._fresh(tree, path)
+        self.open.discard(id(tree))
+        if next(module.parameters(), None) is not None:
+            self.done[id(tree)] = module
+        return module
+
+    def _fresh(self, tree: Inert, path: str) -> nn.Module:
+        children = {
+            name: self.module(child, f"{path}.{name}")
+            for name, child in _section(tree, "_modules", path).items()
+            if child is not None
+        }
+        tensors = {name: _tensors(tree, name, path) for name in ("_parameters", "_buffers")}
+        twin = find_twin(tree.class_path)
+        if twin is None and tree.class_path.startswith("torch.nn.modules."):
+            made = make_torch_module(tree.class_path, tree.state, tensors["_parameters"], path)
+            _check_shapes(made, tensors, path)
+        elif twin is None:
+            raise UnknownBlockError(
+                f"{path} is a {tree.class_path}, for which there is no twin; register one"
+                f" before loading:\n{how_to_register(tree.class_path)}"
+            )
+        else:
+            made = _make_twin(twin, tree, path)
+            name = tree.class_path.rpartition(".")[2]
+            self.blocks[name] = self.blocks.get(name, 0) + 1
+        _fill(made, children, tensors)
+        if isinstance(made, Block):
+            made.finish()
+        return made.eval()
+
+
+def _section(tree: Inert, name: str, path: str) -> dict[str, Any]:
+    section = tree.state.get(name, {})
+    if not isinstance(section, Mapping) or not all(isinstance(key, str) for key in section):
+        raise CheckpointError(f"{path} stores no {name[1:]}: the checkpoint is damaged")
+    for key in section:
+        if not key or "." in key:
+            raise CheckpointError(f"{path} has a part named {key!r}: the checkpoint is damaged")
+    return dict(section)
+
+
+def _tensors(tree: Inert, section: str, path: str) -> dict[str, Tensor]:
+    tensors = {}
+    for name, value in _section(tree, section, path).items():
+        if value is None:
+            continue
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}.{name} is a {type(value).__name__}, not a tensor")
+        tensors[name] = widen(value)
+    return tensors
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Return a detached, dense copy-if-needed: floats as float32, all else as it is."""
+    tensor = tensor.detach()
+    if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
+        raise CheckpointError("the checkpoint holds sparse, quantized or complex weights")
+    return tensor.to(torch.float32).contiguous() if tensor.is_floating_point() else tensor
+
+
+def _check_shapes(made: nn.Module, tensors: dict[str, dict[str, Tensor]], path: str) -> None:
+    for section, stored in tensors.items():
+        for name, value in getattr(made, section).items():
+            if value is None:
+                continue
+            if name not in stored:
+                raise CheckpointError(f"{path}.{name} is missing: the checkpoint is damaged")
+            if stored[name].shape != value.shape:
+                raise CheckpointError(
+                    f"{path}.{name} has shape {list(stored[name].shape)}, but its layer declares"
+                    f" {list(value.shape)}: the checkpoint is damaged"
+                )
+
+
+def _fill(
+    made: nn.Module, children: dict[str, nn.Module], tensors: dict[str, dict[str, Tensor]]
+) -> None:
+    for name, child in children.items():
+        made._modules[name] = child  # noqa: SLF001  # by name, whatever the class would make of it
+    for name, tensor in tensors["_parameters"].items():
+        made._parameters[name] = nn.Parameter(tensor, requires_grad=False)  # noqa: SLF001
+    for name, tensor in tensors["_buffers"].items():
+        made._buffers[name] = tensor  # noqa: SLF001
+
+
+def _make_twin(twin: type[nn.Module], tree: Inert, path: str) -> nn.Module:
+    if not issubclass(twin, Block) and twin.__module__.startswith("torch.nn."):
+        return twin()
+    module = twin.__new__(twin)
+    nn.Module.__init__(module)
+    if not issubclass(twin, Block):
+        _restore_plain(module, tree)
+        return module
+    for name, hint in declared(twin).items():
+        if name in tree.state:
+            setattr(module, name, coerce(tree.state[name], hint, f"{path}.{name}"))
+        elif not hasattr(twin, name):
+            raise CheckpointError(f"{path}.{name} is missing: the checkpoint is damaged")
+    return module
+
+
+def _restore_plain(module: nn.Module, tree: Inert) -> None:
+    """Give a user's own twin all plain attributes that hide nothing of its class."""
+    for name, value in tree.state.items():
+        if not name.startswith("_") and not hasattr(type(module), name) and is_plain(value):
+            setattr(module, name, value)
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a number, a text, None, or a list or tuple of such."""
+    if isinstance(value, (list, tuple)):
+        return type(value) in {list, tuple} and all(is_plain(item) for item in value)
+    return type(value) in PLAIN
+
+
+def declared(twin: type[Block]) -> dict[str, Any]:
+    """Return the plain attributes that a twin and its bases declare, with their types."""
+    found: dict[str, Any] = {}
+    for base in reversed(twin.__mro__):
+        if issubclass(base, Block) and base is not Block:
+            found |= inspect.get_annotations(base)
+    return {name: hint for name, hint in found.items() if _is_plain_type(hint)}
+
+
+def _is_plain_type(hint: object) -> bool:
+    origin = get_origin(hint)
+    if origin in {tuple, types.UnionType}:
+        return all(item in PLAIN or item is Ellipsis for item in get_args(hint))
+    return origin is not ClassVar and hint in PLAIN
+
+
+def coerce(value: object, hint: object, path: str) -> object:
+    """Return a pickled attribute as the declared type, if it can be read as it without loss.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    if isinstance(value, Tensor) and value.ndim <= 1:
+        value = value.tolist()
+    if get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+        return tuple(coerce(item, get_args(hint)[0], path) for item in value)
+    if hint is bool and type(value) is int and value in {0, 1}:
+        return bool(value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise CheckpointError(f"{path} is {value!r:.60}, not a {hint}: the checkpoint is damaged")
+    return value

@@ -1,0 +1,113 @@
+"""The modules of torch.nn that detectors are made of, made anew from checked pickled attributes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from yqc.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Form:
+    """How to make one class of torch.nn."""
+
+    make: Callable[..., nn.Module]
+    attributes: tuple[str, ...] = ()
+    """Pickled attributes that the constructor takes by the same name; absent ones keep defaults."""
+    tensors: bool = False
+    """Whether it has parameters: it is then made on the meta device, without initialisation."""
+    bias: bool = False
+    """Whether the constructor takes `bias`, told from whether one is stored."""
+
+
+CONVOLUTION = (
+    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
+    "padding_mode",
+)
+POOL = ("kernel_size", "stride", "padding", "ceil_mode")
+
+FORMS: dict[str, Form] = {
+    "conv.Conv2d": Form(nn.Conv2d, CONVOLUTION, tensors=True, bias=True),
+    "conv.ConvTranspose2d": Form(
+        nn.ConvTranspose2d, (*CONVOLUTION, "output_padding"), tensors=True, bias=True
+    ),
+    "linear.Linear": Form(nn.Linear, ("in_features", "out_features"), tensors=True, bias=True),
+    "batchnorm.BatchNorm2d": Form(
+        nn.BatchNorm2d,
+        ("num_features", "eps", "momentum", "affine", "track_running_stats"),
+        tensors=True,
+    ),
+    "normalization.LayerNorm": Form(
+        nn.LayerNorm, ("normalized_shape", "eps", "elementwise_affine"), tensors=True, bias=True
+    ),
+    "normalization.GroupNorm": Form(
+        nn.GroupNorm, ("num_groups", "num_channels", "eps", "affine"), tensors=True
+    ),
+    "pooling.MaxPool2d": Form(nn.MaxPool2d, (*POOL, "dilation", "return_indices")),
+    "pooling.AvgPool2d": Form(nn.AvgPool2d, (*POOL, "count_include_pad", "divisor_override")),
+    "pooling.AdaptiveAvgPool2d": Form(nn.AdaptiveAvgPool2d, ("output_size",)),
+    "upsampling.Upsample": Form(nn.Upsample, ("size", "scale_factor", "mode", "align_corners")),
+    "upsampling.UpsamplingNearest2d": Form(nn.UpsamplingNearest2d, ("size", "scale_factor")),
+    "padding.ZeroPad2d": Form(nn.ZeroPad2d, ("padding",)),
+    "pixelshuffle.PixelShuffle": Form(nn.PixelShuffle, ("upscale_factor",)),
+    "activation.PReLU": Form(nn.PReLU, ("num_parameters",), tensors=True),
+    "activation.LeakyReLU": Form(nn.LeakyReLU, ("negative_slope",)),
+    "activation.GELU": Form(nn.GELU, ("approximate",)),
+    "activation.ELU": Form(nn.ELU, ("alpha",)),
+    "activation.Softmax": Form(nn.Softmax, ("dim",)),
+    "dropout.Dropout": Form(nn.Dropout, ("p",)),
+    "container.Sequential": Form(nn.Sequential),
+    "container.ModuleList": Form(nn.ModuleList),
+    "linear.Identity": Form(nn.Identity),
+} | {
+    f"activation.{make.__name__}": Form(make)
+    for make in (
+        *(nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Mish),
+    )
+}
+FORMS["linear.NonDynamicallyQuantizableLinear"] = FORMS["linear.Linear"]
+FORMS["linear._LinearWithBias"] = FORMS["linear.Linear"]
+"""Names under which releases of torch pickled the output projection of attention."""
+
+
+def make_torch_module(
+    class_path: str, state: Mapping[str, object], parameters: Mapping[str, Tensor], path: str
+) -> nn.Module:
+    """Make a module of torch.nn whose tensors have shapes but no storage yet.
+
+    Args:
+        class_path: `"torch.nn.modules.conv.Conv2d"` or the like.
+        state: its pickled attributes; ones that the class does not know are ignored, `inplace`
+            among them, since a traced graph computes no tensor in place.
+        parameters: its stored parameters.
+        path: where it is, for errors.
+
+    Raises:
+        CheckpointError: the class is not one of the table, or an attribute has no legal value.
+    """
+    form = FORMS.get(class_path.removeprefix("torch.nn.modules."))
+    if form is None:
+        raise CheckpointError(f"{path} is a {class_path}, which yqc does not compile")
+    options = {
+        name: _plain(state[name], f"{path}.{name}") for name in form.attributes if name in state
+    }
+    if form.bias:
+        options["bias"] = "bias" in parameters
+    if form.tensors:
+        options["device"] = "meta"
+    try:
+        return form.make(**options)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path} cannot be made: {reason}; the checkpoint is damaged"
+        ) from error
+
+
+def _plain(value: object, path: str) -> object:
+    """Let numbers, texts, None and flat tuples or lists of numbers pass."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if not all(type(item) in {bool, int, float, str, type(None)} for item in items):
+        raise CheckpointError(f"{path} is {value!r:.60}: the checkpoint is damaged")
+    return tuple(value) if isinstance(value, (list, tuple)) else value

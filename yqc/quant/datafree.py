@@ -1,0 +1,124 @@
+"""What a graph's tensors hold, told from its batch norms instead of from data.
+
+A batch norm says of each channel that its values have mean `shift` and deviation |scale|. From
+there the distribution is followed along the graph: activations bend it, additions add, concats
+join (Nagel et al., Data-Free Quantization, ICCV 2019, section 4.2, carried on past one layer).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from yqc.graph import call, is_function
+from yqc.graph.metadata import BatchNorm
+from yqc.quant.observer import Observer
+from yqc.quant.placement import ACTIVATIONS, is_addition
+
+REACH = 6.0
+"""Deviations from the mean that a range covers. Activations have longer tails than a normal."""
+
+SAME = (nn.MaxPool2d, nn.Upsample, nn.Identity, nn.AvgPool2d, Observer)
+SAME_FUNCTIONS = (F.max_pool2d, F.interpolate)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Channels' means and reaches: float32 [C] each, low <= mean <= high."""
+
+    mean: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def follow(gm: fx.GraphModule) -> dict[fx.Node, Distribution]:
+    """Tell the distribution of every tensor that can be told from batch norms.
+
+    The graph's input is taken to lie in 0..1. Tensors behind convolutions without a batch norm,
+    and behind operations that are not followed, are left out.
+    """
+    known: dict[fx.Node, Distribution] = {}
+    for node in gm.graph.nodes:
+        found = _of_node(gm, node, known)
+        if found is not None:
+            known[node] = found
+    return known
+
+
+def _of_node(  # noqa: PLR0911  # one return a kind of node
+    gm: fx.GraphModule, node: fx.Node, known: dict[fx.Node, Distribution]
+) -> Distribution | None:
+    if node.op == "placeholder":
+        channels = node.meta["yqc.value"].shape[1]
+        half = torch.full((channels,), 0.5)
+        return Distribution(half, torch.zeros(channels), torch.ones(channels))
+    if isinstance(bn := node.meta.get("yqc.bn"), BatchNorm):
+        spread = REACH * bn.scale.abs()
+        return Distribution(bn.shift, bn.shift - spread, bn.shift + spread)
+    sources = [known.get(n) for n in node.all_input_nodes]
+    if not sources or any(s is None for s in sources):
+        return None
+    inputs = [s for s in sources if s is not None]
+    if (found := call(gm, node, ACTIVATIONS)) is not None:
+        return bend(found.module, inputs[0])
+    if call(gm, node, SAME) is not None or is_function(node, *SAME_FUNCTIONS):
+        return inputs[0]
+    if is_addition(node):
+        a, b = inputs
+        return Distribution(a.mean + b.mean, a.low + b.low, a.high + b.high)
+    if is_function(node, torch.cat) and _axis(node) == 1:
+        joined = [known[n] for n in node.args[0]]  # type: ignore[union-attr,index]
+        return _join(joined)
+    if (part := _part(node)) is not None:
+        first, count = part
+        cut = [t.narrow(0, first, count) for t in (inputs[0].mean, inputs[0].low, inputs[0].high)]
+        return Distribution(*cut)
+    return None
+
+
+def _join(parts: list[Distribution]) -> Distribution:
+    return Distribution(
+        torch.cat([p.mean for p in parts]),
+        torch.cat([p.low for p in parts]),
+        torch.cat([p.high for p in parts]),
+    )
+
+
+def _axis(node: fx.Node) -> object:
+    return node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+
+
+def _part(node: fx.Node) -> tuple[int, int] | None:
+    """Return first channel and count of a chunk or split result, or of the split as a whole."""
+    value = node.meta.get("yqc.value")
+    if node.target in {"chunk", "split"} or is_function(node, torch.chunk, torch.split):
+        return (0, sum(part.shape[1] for part in value)) if _splits_channels(node) else None
+    source = node.args[0] if node.args else None
+    index = node.args[1] if len(node.args) > 1 else None
+    if not isinstance(source, fx.Node) or not isinstance(index, int):
+        return None
+    whole = source.meta.get("yqc.value")
+    if not isinstance(whole, tuple) or not _splits_channels(source):
+        return None
+    return sum(part.shape[1] for part in whole[:index]), value.shape[1]
+
+
+def _splits_channels(node: fx.Node) -> bool:
+    return node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0) == 1  # noqa: PLR2004
+
+
+def bend(function: Callable[[Tensor], Tensor], x: Distribution) -> Distribution:
+    """Send a distribution through an elementwise function, numerically, a channel at a time.
+
+    Between low and high the values are taken as normal, with `REACH` deviations to either end.
+    """
+    at = torch.linspace(-1, 1, 129)
+    weight = torch.exp(-0.5 * (at * REACH).square())
+    weight /= weight.sum()
+    half = ((x.high - x.low) / 2).unsqueeze(1)
+    middle = ((x.high + x.low) / 2).unsqueeze(1)
+    with torch.no_grad():
+        y = function(middle + half * at)
+    return Distribution((y * weight).sum(1), y.amin(1), y.amax(1))

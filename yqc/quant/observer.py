@@ -1,0 +1,71 @@
+"""Observers: visible nodes that let a tensor pass and, while calibrating, keep its statistics."""
+
+from torch import Tensor, nn, zeros
+
+from yqc.graph.optable import allow_module
+from yqc.quant.histogram import Histogram
+from yqc.quant.ops import LIMITS
+
+DTYPES = {str(d).removeprefix("torch."): d for d in LIMITS}
+
+
+class Observer(nn.Module):
+    """Marks a tensor that is to be quantized; returns it as it is.
+
+    Args:
+        dtype: integer type to quantize to, by name: `uint8` or `int8`.
+        symmetric: whether the zero point is to be zero.
+        group: observers of one group get one scale and zero point.
+        records: whether this tensor's values count for the group's range. Those of a concat or a
+            pooling do not: they are values of its inputs.
+        channels: length of dimension 1.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    mean: Tensor
+    """Mean of every channel, float32 [channels]; known after calibration."""
+
+    def __init__(
+        self, *, dtype: str, symmetric: bool, group: str, records: bool, channels: int
+    ) -> None:
+        super().__init__()
+        self.dtype, self.symmetric, self.group = dtype, symmetric, group
+        self.records, self.channels = records, channels
+        self.register_buffer("scale", zeros(()))
+        self.register_buffer("zero_point", zeros((), dtype=DTYPES[dtype]))
+        self.register_buffer("mean", zeros(channels))
+        self.histogram: Histogram | None = None
+        self.images = 0
+
+    def start(self) -> None:
+        """Begin to keep statistics, from nothing."""
+        self.histogram, self.images = Histogram(), 0
+        self.mean = zeros(self.channels)
+
+    def stop(self) -> None:
+        """Keep no more statistics, and drop all but the means."""
+        self.histogram = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it has a scale."""
+        return bool(self.scale > 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x, float32 [N, channels, ...]; while started, keep its statistics."""
+        if self.histogram is not None:
+            if self.records:
+                self.histogram.add(x)
+            self.images += 1
+            now = x.detach().flatten(2).mean((0, 2))
+            self.mean = self.mean + (now - self.mean) / self.images
+        return x
+
+    def extra_repr(self) -> str:
+        """Say what it stands for."""
+        known = f", scale={float(self.scale):.6g}" if self.calibrated else ""
+        return f"{self.dtype}, group={self.group}{known}"
+
+
+allow_module(Observer, "dtype", "symmetric", "group", "records", "channels")

@@ -1,0 +1,108 @@
+"""ONNX's QuantizeLinear and DequantizeLinear as PyTorch ops, `torch.ops.yqc.*`, number for number.
+
+    quantize:    q = saturate(round_half_to_even(x / scale) + zero_point)
+    dequantize:  x = (q - zero_point) * scale
+
+Scale and zero point are scalars (one for the tensor), one-dimensional (one for each index along
+`axis`), or of the tensor's rank with `block_size` values along `axis` sharing one (opset 21).
+Gradients pass straight through the rounding, where nothing saturates (Bengio et al. 2013).
+
+Source: ONNX operator specification, QuantizeLinear-21 and DequantizeLinear-21.
+"""
+
+import torch
+from torch import Tensor
+
+LIMITS = {
+    torch.uint8: (0, 255),
+    torch.int8: (-128, 127),
+    torch.int16: (-32768, 32767),
+    torch.uint16: (0, 65535),
+    torch.int32: (-(2**31), 2**31 - 1),
+}
+"""Smallest and largest value of each type that ONNX quantizes to, four-bit types aside."""
+
+
+def _spread(value: Tensor, like: Tensor, axis: int, block_size: int) -> Tensor:
+    """Shape a scale or zero point so that it broadcasts against `like`."""
+    if value.ndim == 0 or value.numel() == 1:
+        return value.reshape(())
+    if block_size:
+        wide = value.repeat_interleave(block_size, dim=axis)
+        return wide.narrow(axis, 0, like.shape[axis])
+    shape = [1] * like.ndim
+    shape[axis] = -1
+    return value.reshape(shape)
+
+
+def _quantize(  # noqa: PLR0917  # the operator's own signature
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int
+) -> Tensor:
+    low, high = LIMITS[zero_point.dtype]
+    divisor = _spread(scale, x, axis, block_size)
+    offset = _spread(zero_point, x, axis, block_size).to(x.dtype)
+    steps = torch.div(x, divisor).round_().add_(offset).clamp_(low, high)
+    return steps.to(zero_point.dtype)
+
+
+@torch.library.custom_op("yqc::quantize_linear", mutates_args=())
+def quantize_linear(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 1, block_size: int = 0
+) -> Tensor:
+    """Quantize as ONNX's QuantizeLinear does.
+
+    Args:
+        x: float32, any shape.
+        scale: float32, positive; a scalar, [x.shape[axis]], or blocked.
+        zero_point: of the scale's shape; its dtype is the result's (uint8, int8, int16, ...).
+        axis: the dimension that a one-dimensional or blocked scale runs along.
+        block_size: how many values along `axis` share one scale; 0 if the scale is not blocked.
+
+    Returns:
+        A tensor of x's shape and zero_point's dtype.
+    """
+    return _quantize(x, scale, zero_point, axis, block_size)
+
+
+@quantize_linear.register_fake
+def _(  # noqa: PLR0917
+    x: Tensor,
+    scale: Tensor,  # noqa: ARG001
+    zero_point: Tensor,
+    axis: int = 1,  # noqa: ARG001
+    block_size: int = 0,  # noqa: ARG001
+) -> Tensor:
+    return torch.empty_like(x, dtype=zero_point.dtype)
+
+
+@torch.library.custom_op("yqc::dequantize_linear", mutates_args=())
+def dequantize_linear(
+    x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1, block_size: int = 0
+) -> Tensor:
+    """Dequantize as ONNX's DequantizeLinear does.
+
+    Args:
+        x: an integer tensor.
+        scale: float32; a scalar, [x.shape[axis]], or blocked.
+        zero_point: of x's dtype and the scale's shape; None stands for zero.
+        axis: the dimension that a one-dimensional or blocked scale runs along.
+        block_size: how many values along `axis` share one scale; 0 if the scale is not blocked.
+
+    Returns:
+        A float32 tensor of x's shape.
+    """
+    value = x.to(scale.dtype)
+    if zero_point is not None:
+        value = value - _spread(zero_point, x, axis, block_size).to(scale.dtype)
+    return value * _spread(scale, x, axis, block_size)
+
+
+@dequantize_linear.register_fake
+def _(  # noqa: PLR0917
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None = None,  # noqa: ARG001
+    axis: int = 1,  # noqa: ARG001
+    block_size: int = 0,  # noqa: ARG001
+) -> Tensor:
+    return torch.empty_like(x, dtype=scale.dtype)

@@ -1,0 +1,94 @@
+"""Scales and zero points from ranges, and weights from floats to integers.
+
+    symmetric    scale = max|x| / qmax                       zero point 0
+    affine       scale = (max - min) / (qmax - qmin)         zero point = round(qmin - min / scale)
+
+Ranges are widened to hold zero, so that padding and the zero of an activation stay exact
+(Jacob et al., Quantization and Training of Neural Networks, CVPR 2018).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yqc.quant.ops import LIMITS
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class QParams:
+    """What one quantization needs: float32 scale and integer zero point, of equal shapes."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+
+def limits(dtype: torch.dtype, *, symmetric: bool) -> tuple[int, int]:
+    """Return the smallest and largest integer used; symmetric int8 leaves -128 out."""
+    low, high = LIMITS[dtype]
+    return (-high, high) if symmetric and low < 0 else (low, high)
+
+
+def from_range(low: Tensor, high: Tensor, dtype: torch.dtype, *, symmetric: bool) -> QParams:
+    """Return scale and zero point for the range `low`..`high`.
+
+    Args:
+        low: float32, any shape.
+        high: of the same shape, at or above `low`.
+        dtype: integer type to quantize to.
+        symmetric: the zero point is 0 (for unsigned types: the middle).
+    """
+    qmin, qmax = limits(dtype, symmetric=symmetric)
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    if symmetric:
+        middle = 0 if qmin < 0 else (qmax + 1) // 2
+        scale = torch.maximum(-low, high) / (qmax - middle)
+        zero = torch.full(scale.shape, middle, dtype=dtype)
+        return QParams(_positive(scale), zero)
+    scale = _positive((high - low) / (qmax - qmin))
+    zero = (qmin - low / scale).round().clamp(qmin, qmax).to(dtype)
+    return QParams(scale, zero)
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """Replace scales that are zero or denormal by one: all values there are zero."""
+    return torch.where(scale > TINY, scale, torch.ones_like(scale))
+
+
+def channel_scale(weight: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
+    """Return the symmetric min-max scale of each output channel: float32 [O] of [O, ...]."""
+    _, qmax = limits(dtype, symmetric=True)
+    return _positive(weight.detach().flatten(1).abs().amax(1) / qmax)
+
+
+def best_channel_scale(weight: Tensor, dtype: torch.dtype = torch.int8, steps: int = 40) -> Tensor:
+    """Return the symmetric scale of each output channel with the least squared error.
+
+    Candidates shrink the min-max scale by up to a half; the search is over all channels at once.
+
+    Args:
+        weight: float32 [O, ...].
+        dtype: integer type to quantize to.
+        steps: how many candidates.
+
+    Returns:
+        float32 [O].
+    """
+    _, qmax = limits(dtype, symmetric=True)
+    flat, full = weight.detach().flatten(1), channel_scale(weight, dtype)
+    best, least = full, torch.full_like(full, torch.inf)
+    for shrink in torch.linspace(1.0, 0.5, steps).tolist():
+        scale = (full * shrink).unsqueeze(1)
+        error = ((flat / scale).round().clamp(-qmax, qmax) * scale - flat).square().sum(1)
+        best = torch.where(error < least, scale.squeeze(1), best)
+        least = torch.minimum(error, least)
+    return best
+
+
+def to_integers(weight: Tensor, scale: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
+    """Round a weight [O, ...] to integers with one symmetric scale [O] a channel."""
+    _, qmax = limits(dtype, symmetric=True)
+    flat = weight.detach().flatten(1) / scale.unsqueeze(1)
+    return flat.round().clamp(-qmax, qmax).to(dtype).view(weight.shape)

@@ -1,0 +1,109 @@
+"""Choosing the range of a tensor from its statistics: minmax, percentile, mse, entropy."""
+
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from yqc.quant.histogram import Histogram
+
+Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+STEPS = 64
+LEVELS = 256
+
+
+def choose(
+    histogram: Histogram, method: Method, *, symmetric: bool = False, percentile: float = 99.99
+) -> tuple[float, float]:
+    """Return the range (low, high) that a method chooses; low <= 0 <= high.
+
+    Args:
+        histogram: statistics of the tensor.
+        method: `minmax`, the extremes seen; `percentile`, leaving out the rarest values at either
+            end; `mse`, the least mean squared error of 256 levels; `entropy`, the least
+            Kullback-Leibler divergence between the counts and what 256 levels leave of them
+            (Migacz, 8-bit inference with TensorRT, GTC 2017).
+        symmetric: whether the range is used symmetrically.
+        percentile: share of values in percent that the percentile method keeps.
+    """
+    low, high = min(histogram.smallest, 0.0), max(histogram.largest, 0.0)
+    if method == "minmax" or low == high:
+        return low, high
+    if method == "percentile":
+        return _percentile(histogram, percentile, low, high)
+    if method == "mse":
+        return _least_error(histogram, low, high, symmetric=symmetric)
+    return _least_divergence(histogram, low, high)
+
+
+def _percentile(h: Histogram, percentile: float, low: float, high: float) -> tuple[float, float]:
+    share = h.counts.cumsum(0) / h.counts.sum()
+    rest = (1 - percentile / 100) / 2
+    first = int(torch.searchsorted(share, torch.tensor(rest, dtype=torch.float64)))
+    last = int(torch.searchsorted(share, torch.tensor(1 - rest, dtype=torch.float64)))
+    centres = h.centres
+    return (
+        max(low, min(0.0, float(centres[first]))),
+        min(high, max(0.0, float(centres[min(last, len(centres) - 1)]))),
+    )
+
+
+def _errors(h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool) -> Tensor:
+    """Return the mean squared error of quantizing to 256 levels, for every candidate range.
+
+    Rounding within the range costs step^2 / 12 a value (uniform noise); outside, the value is
+    clipped and the whole distance counts.
+    """
+    counts = h.counts / h.counts.sum()
+    x = h.centres.unsqueeze(0)
+    reach = torch.maximum(-lows, highs)
+    wide = 2 * reach / (LEVELS - 2) if symmetric else (highs - lows) / (LEVELS - 1)
+    left, right = (-reach, reach) if symmetric else (lows, highs)
+    left, right = left.unsqueeze(1), right.unsqueeze(1)
+    beyond = (left - x).clamp(min=0) + (x - right).clamp(min=0)
+    clipped = (beyond.square() * counts).sum(1)
+    inside = ((beyond == 0) * counts * (x.abs() > h.bound / len(h.counts))).sum(1)
+    return clipped + inside * wide.square() / 12
+
+
+def _least_error(h: Histogram, low: float, high: float, *, symmetric: bool) -> tuple[float, float]:
+    shrink = torch.linspace(1.0, 1.0 / STEPS, STEPS, dtype=torch.float64)
+    for _ in range(2):  # one end, the other, and once more
+        highs = shrink * max(h.largest, 0.0)
+        lows = torch.full_like(highs, low)
+        high = float(highs[_errors(h, lows, highs, symmetric=symmetric).argmin()])
+        lows = shrink * min(h.smallest, 0.0)
+        highs = torch.full_like(lows, high)
+        low = float(lows[_errors(h, lows, highs, symmetric=symmetric).argmin()])
+    return low, high
+
+
+def _least_divergence(h: Histogram, low: float, high: float) -> tuple[float, float]:
+    best, least = (low, high), torch.inf
+    centres = h.centres
+    for shrink in torch.linspace(1.0, 1.0 / STEPS, STEPS).tolist():
+        reach = max(-low, high) * shrink
+        ends = max(low, -reach), min(high, reach)
+        divergence = _divergence(h.counts, centres, *ends)
+        if divergence < least:
+            best, least = ends, divergence
+    return best
+
+
+def _divergence(counts: Tensor, centres: Tensor, low: float, high: float) -> float:
+    inside = (centres >= low) & (centres <= high)
+    kept = counts[inside].clone()
+    if len(kept) < 2 or not float(kept.sum()):  # noqa: PLR2004
+        return float("inf")
+    kept[0] += counts[centres < low].sum()
+    kept[-1] += counts[centres > high].sum()
+    level = torch.div(torch.arange(len(kept)) * LEVELS, len(kept), rounding_mode="floor")
+    filled = (counts[inside] > 0).double()
+    total = torch.zeros(LEVELS, dtype=torch.float64).index_add_(0, level, counts[inside])
+    cells = torch.zeros(LEVELS, dtype=torch.float64).index_add_(0, level, filled)
+    spread = (total / cells.clamp(min=1))[level] * filled
+    p, q = kept / kept.sum(), spread / spread.sum().clamp(min=1e-30)
+    seen = p > 0
+    return float((p[seen] * (p[seen] / q[seen].clamp(min=1e-12)).log()).sum())

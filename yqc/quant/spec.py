@@ -1,0 +1,43 @@
+"""What is written on the nodes of a graph that is being quantized."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yqc.graph.metadata import topic
+from yqc.graph.optable import allow_function
+from yqc.quant import ops  # noqa: F401  # registers torch.ops.yqc
+
+allow_function("yqc.quantize_linear", torch.ops.yqc.quantize_linear)
+allow_function("yqc.dequantize_linear", torch.ops.yqc.dequantize_linear)
+
+
+@topic("int8")
+@dataclass(frozen=True)
+class Int8:
+    """A convolution whose weights are to become int8, symmetric, one scale an output channel."""
+
+    scale: Tensor | None = None
+    """float32 [O]; None until calibration has chosen it."""
+
+
+@topic("layer")
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A convolution that was quantized, as the report lists it."""
+
+    name: str
+    """Module path that it had."""
+    op: str
+    shape: tuple[int, ...]
+    """Of its weight."""
+    weight_bits: int
+    activation_bits: int
+    scheme: str
+    granularity: str
+    rounding: str
+    weight_bytes: int
+    """Of integers, scales and bias."""
+    sqnr_db: float | None = None
+    """Of its output on the example input, against the graph before; None where nothing differs."""
