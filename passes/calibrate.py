@@ -78,7 +78,9 @@ class Calibrate(Pass):
             )
             settle(members, low, high, ctx)
 
-    def without_data(self, gm: fx.GraphModule, ctx: Context, observers: list[Call[Observer]]) -> None:
+    def without_data(
+        self, gm: fx.GraphModule, ctx: Context, observers: list[Call[Observer]]
+    ) -> None:
         """Choose ranges from the batch norms, and from noise where they do not tell."""
         known = follow(gm)
         unknown = [o for o in observers if o.node not in known]

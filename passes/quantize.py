@@ -64,7 +64,10 @@ def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
     """Put quantize and dequantize in an observer's place."""
     node, module = observer.node, observer.module
     base = f"{module.group}_group"
-    scale, zero = keep(gm, f"{base}_scale", module.scale), keep(gm, f"{base}_zero", module.zero_point)
+    scale, zero = (
+        keep(gm, f"{base}_scale", module.scale),
+        keep(gm, f"{base}_zero", module.zero_point),
+    )
     source, stem = node.all_input_nodes[0], node.name.removesuffix("_observer")
     with gm.graph.inserting_before(node):
         at = [gm.graph.create_node("get_attr", path, name=path) for path in (scale, zero)]
@@ -79,25 +82,23 @@ def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
 def replace_convolution(gm: fx.GraphModule, conv: Call[nn.Conv2d], scale: Tensor) -> None:
     """Turn a convolution's module call into a function of an integer weight, in place."""
     module, node, path = conv.module, conv.node, conv.target
-    integers = to_integers(module.weight, scale)
-    weight = keep(gm, f"{path}.weight_q", integers)
-    scales = keep(gm, f"{path}.weight_scale", scale)
-    bias = None if module.bias is None else keep(gm, f"{path}.bias", module.bias)
+    tensors = {"weight_q": to_integers(module.weight, scale), "weight_scale": scale}
+    if module.bias is not None:
+        tensors["bias"] = module.bias
+    paths = hold(gm, path, tensors)
     with gm.graph.inserting_before(node):
-        q = gm.graph.create_node("get_attr", weight, name=f"{node.name}_weight_q")
-        s = gm.graph.create_node("get_attr", scales, name=f"{node.name}_weight_scale")
-        w = gm.graph.create_node("call_function", DEQUANTIZE, (q, s, None, 0),
-                                 name=f"{node.name}_weight")
-        b = None if bias is None else gm.graph.create_node("get_attr", bias,
-                                                           name=f"{node.name}_bias")
-    for new in (q, s, w, b):
-        if new is not None:
-            new.meta["yqc.role"] = node.meta["yqc.role"]
-    inputs = (node.all_input_nodes[0], w, b, module.stride, module.padding, module.dilation,
-              module.groups)
+        at = {
+            key: gm.graph.create_node("get_attr", where, name=f"{node.name}_{key}")
+            for key, where in paths.items()
+        }
+        weights = (at["weight_q"], at["weight_scale"], None, 0)
+        w = gm.graph.create_node("call_function", DEQUANTIZE, weights, name=f"{node.name}_weight")
+    for new in (*at.values(), w):
+        new.meta["yqc.role"] = node.meta["yqc.role"]
+    settings = (module.stride, module.padding, module.dilation, module.groups)
+    inputs = (node.all_input_nodes[0], w, at.get("bias"), *settings)
     node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
     del node.meta["yqc.int8"]
-    extra = 0 if module.bias is None else 4 * module.bias.numel()
     node.meta["yqc.layer"] = QuantizedLayer(
         name=path,
         op="Conv2d",
@@ -107,23 +108,21 @@ def replace_convolution(gm: fx.GraphModule, conv: Call[nn.Conv2d], scale: Tensor
         scheme="symmetric",
         granularity="channel",
         rounding="nearest",
-        weight_bytes=integers.numel() + 4 * scale.numel() + extra,
+        weight_bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
     )
-    gm.delete_submodule(path)
-    place_tensors(gm, path, weight_q=integers, weight_scale=scale, bias=module.bias)
 
 
-def keep(gm: fx.GraphModule, path: str, tensor: Tensor) -> str:
-    """Store a tensor in the graph module under `path`, unless it is there; return the path."""
-    if "." not in path and path not in dict(gm.named_buffers(recurse=False)):
-        gm.register_buffer(path, tensor.detach().clone())
-    return path
+def keep(gm: fx.GraphModule, name: str, tensor: Tensor) -> str:
+    """Store a tensor of a group of observers, unless it is there; return its name."""
+    if name not in dict(gm.named_buffers(recurse=False)):
+        gm.register_buffer(name, tensor.detach().clone())
+    return name
 
 
-def place_tensors(gm: fx.GraphModule, path: str, **tensors: Tensor | None) -> None:
-    """Put a module that only holds tensors at `path`."""
+def hold(gm: fx.GraphModule, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Put a module that only holds tensors at `path`; return where each is."""
     holder = nn.Module()
     for name, tensor in tensors.items():
-        if tensor is not None:
-            holder.register_buffer(name, tensor.detach().clone())
-    gm.add_submodule(path, holder)
+        holder.register_buffer(name, tensor.detach().clone())
+    gm.set_submodule(path, holder)
+    return {name: f"{path}.{name}" for name in tensors}

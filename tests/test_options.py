@@ -56,9 +56,9 @@ def parse(text: str) -> Every:
 
 
 def message(text: str, cls: type = Every) -> list[str]:
+    (item,) = split(text)
     with pytest.raises(PipelineError) as caught:
-        for item in split(text):
-            build(cls, item, text)
+        build(cls, item, text)
     return str(caught.value).splitlines()
 
 
@@ -181,7 +181,6 @@ def test_any_text_is_read_or_refused_in_order(text: str) -> None:
         ("a{", "expected '}'", 2),
         ("a{x=1", "expected '}'", 5),
         ("a{=1}", "expected an option, key=value, or '}'", 2),
-        ("a{x=1, y=2}", "expected an option, key=value, or '}'", 7),
         ("a{x}", "expected '=' and a value after 'x'", 3),
         ("a{x 1}", "expected '=' and a value after 'x'", 4),
         ("a{x=}", "expected a value for 'x'", 4),
@@ -190,9 +189,6 @@ def test_any_text_is_read_or_refused_in_order(text: str) -> None:
     ],
 )
 def test_points_at_what_breaks_the_grammar(text: str, what: str, at: int) -> None:
-    if text == "a{x=1, y=2}":  # a bare value may hold commas, so that this one reads "1,"
-        assert split(text)[0].settings[0].value == "1,"
-        return
     flat = text.replace("\n", " ").replace("\t", " ")
     with pytest.raises(PipelineError) as caught:
         split(text)
@@ -220,7 +216,7 @@ def test_points_at_what_breaks_the_grammar(text: str, what: str, at: int) -> Non
     ],
 )
 def test_points_at_the_option_that_does_not_fit(options: str, what: str, marked: str) -> None:
-    text = f"fold-bn,every{{{options}}}".replace("fold-bn,", "")
+    text = f"every{{{options}}}"
     first, line, mark = message(text)
     assert first.startswith(what)
     assert line == f"  {text}"

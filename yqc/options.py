@@ -255,7 +255,7 @@ def _unquote(text: str) -> str:
     try:
         return str(json.loads(text, strict=False))
     except ValueError:
-        what = r'a text in which quotes are written \" and backslashes \\'
+        what = r"a text in which quotes are written \" and backslashes \\"
         raise ValueError(what) from None
 
 

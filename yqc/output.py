@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,9 @@ class Outputs:
             raise OutputError(
                 f"cannot write {self.onnx}: there is no folder {folder}; make it first"
             )
-        if self.onnx.is_dir():
-            raise OutputError(f"cannot write {self.onnx}: a folder of that name is in the way")
+        for path in (self.onnx, self.report, self.recipe):
+            if path.is_dir():
+                raise OutputError(f"cannot write {path}: a folder of that name is in the way")
         try:
             with tempfile.TemporaryFile(dir=folder):
                 pass
@@ -75,15 +76,32 @@ class Outputs:
         try:
             stage = Outputs(folder / self.onnx.name)
             yield stage
-            for path in sorted(folder.iterdir(), key=lambda p: p == stage.onnx):
-                _flush(path)
-                path.replace(self.onnx.parent / path.name)
+            _move(sorted(folder.iterdir(), key=lambda p: p == stage.onnx), self.onnx.parent)
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.onnx}: {error.strerror or error}; older files are untouched"
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(files: Sequence[Path], place: Path) -> None:
+    """Move files into a folder; if one cannot be moved, put back what the others replaced."""
+    older = [(place / f.name, f.with_name(f"{f.name}.older")) for f in files]
+    for target, kept in older:
+        if target.exists():
+            shutil.copy2(target, kept)
+    try:
+        for file in files:
+            _flush(file)
+            file.replace(place / file.name)
+    except OSError:
+        for (target, kept), file in zip(older, files, strict=True):
+            if kept.exists():
+                kept.replace(target)
+            elif not file.exists():
+                target.unlink()
+        raise
 
 
 def _flush(path: Path) -> None:

@@ -120,13 +120,7 @@ class Pipeline:
                 f"{action.name} needs a graph that is {missing!r}, and {other} before it ends "
                 f"that; put {action.name} before {other}"
             )
-        makers = [
-            n
-            for n in self.registry.found
-            if isinstance(kind := self.registry.load(n), type)
-            and issubclass(kind, Pass)
-            and missing in kind.provides
-        ]
+        makers = self.registry.makers(missing)
         advice = f"put {' or '.join(makers)} before it" if makers else "no pass provides that"
         return f"{action.name} needs a graph that is {missing!r}; {advice}"
 

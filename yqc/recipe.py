@@ -43,15 +43,19 @@ class Settings:
 
 def write_recipe(settings: Settings, version: str, model: str, sha256: str) -> str:
     """Return the TOML text that reproduces a compile."""
-    lines = [f"yqc = {json.dumps(version)}"]
+    lines = [f"yqc = {_toml(version)}"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if value is not None:
             plain = list(value) if isinstance(value, tuple) else value
-            lines.append(f"{field.name} = {json.dumps(plain, ensure_ascii=False)}")
-    lines += ["", "[input]", f"path = {json.dumps(model, ensure_ascii=False)}"]
-    lines += [f"sha256 = {json.dumps(sha256)}", ""]
+            lines.append(f"{field.name} = {_toml(plain)}")
+    lines += ["", "[input]", f"path = {_toml(model)}", f"sha256 = {_toml(sha256)}", ""]
     return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    """Write a plain value: TOML's are JSON's, but for one character that must be escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_recipe(path: Path) -> Settings:
@@ -77,21 +81,24 @@ def read_recipe(path: Path) -> Settings:
 
 
 def _checked(path: Path, key: str, value: object) -> object:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if key in {"calib_images", "seed", "opset"}:
-        good, what = whole, "a whole number"
+    if key == "seed":
+        good, what = type(value) is int, "a whole number"
+    elif key in {"calib_images", "opset"}:
+        good, what = _is_count(value), "a whole number above 0"
     elif key == "dynamic":
         good, what = isinstance(value, bool), "true or false"
     elif key == "target":
         good, what = value in get_args(Target), " or ".join(get_args(Target))
     elif key == "imgsz":
-        match value:
-            case [int(), int()] if True not in value and False not in value:
-                return tuple(value)
-        good, what = whole, "a size in pixels, or [height, width]"
-        value = (value, value)
+        value = tuple(value) if isinstance(value, list) else (value, value)
+        good = len(value) == 2 and all(map(_is_count, value))  # noqa: PLR2004  # height, width
+        what = "a size in pixels, or [height, width]"
     else:
         good, what = isinstance(value, str), "a text"
     if not good:
         raise PipelineError(f"{path}: {key} must be {what}")
     return value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0

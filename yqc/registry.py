@@ -5,9 +5,11 @@ entry-point group `yqc.passes` of installed packages, and files given by `--load
 """
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import sys
+import zlib
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -38,7 +40,10 @@ class Found:
         path = source(self.target.partition(":")[0])
         if path is None:
             return ""
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        try:
+            doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        except (OSError, ValueError, SyntaxError):
+            return ""
         return doc.partition("\n")[0].removeprefix(f"{self.name}:").strip()
 
 
@@ -102,7 +107,7 @@ class Registry:
         Raises:
             PipelineError: the file cannot be run, or a name is taken.
         """
-        name = f"yqc_loaded_{path.stem}"
+        name = f"yqc_loaded_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
         spec = importlib.util.spec_from_file_location(name, path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise PipelineError(f"cannot load {path}: it is not a Python file")
@@ -110,7 +115,8 @@ class Registry:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            del sys.modules[name]
             raise PipelineError(f"cannot load {path}: {type(error).__name__}: {error}") from error
         added = []
         for cls in vars(module).values():
@@ -135,14 +141,25 @@ class Registry:
         module, _, attribute = found.target.partition(":")
         try:
             cls = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever a package does when it is imported
             raise PipelineError(
-                f"pass {name!r} of {found.origin} cannot be imported: {error}"
+                f"pass {name!r} of {found.origin} cannot be imported: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if not _is_pass(cls) or cls.name != name:
             raise PipelineError(f"{found.target} of {found.origin} is not a pass named {name!r}")
         self.loaded[name] = cls
         return cls  # type: ignore[no-any-return]
+
+    def makers(self, state: str) -> list[str]:
+        """Name the passes that provide `state`. What cannot be imported is left out."""
+        found: list[str] = []
+        for name in self.found:
+            with contextlib.suppress(PipelineError):
+                kind = self.load(name)
+                if issubclass(kind, Pass) and state in kind.provides:
+                    found.append(name)
+        return found
 
 
 def _is_pass(cls: object) -> bool:

@@ -122,7 +122,11 @@ class Snapshots(Watcher):
         self._write(f"{step.index:02}-{step.name}", step.gm, passed=str(step.action))
 
     def _write(self, stem: str, gm: fx.GraphModule, **info: str) -> None:
-        (self.folder / f"{stem}.txt").write_text(text(gm) + "\n", encoding="utf-8")
+        path = self.folder / f"{stem}.txt"
+        try:
+            path.write_text(text(gm) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
         save_graph(gm, self.folder / f"{stem}.yqc", info)
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import onnx
@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from yqc.emit import TABLE, Emitter, emit, lowering, roundtrip, weight_bytes
 from yqc.emit.build import build
 from yqc.errors import EmitError, LoweringError
+from yqc.graph import propagate
 from yqc.models.trace import trace
 
 Agrees: TypeAlias = Callable[..., onnx.ModelProto]
@@ -57,7 +58,7 @@ def detector() -> nn.Module:
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_floating_point():
             positive = name.endswith("running_var")
-            tensor.data.uniform_(0.5 if positive else -0.5, 1.5, generator=generator)
+            tensor.data.uniform_(0.5 if positive else -0.3, 0.6, generator=generator)
     return module.eval()
 
 
@@ -90,12 +91,11 @@ def test_names_survive_simplification() -> None:
         "stem.conv.weight",
         "body.conv.weight",
         "head.weight",
-        "_tensor_constant1",
-    } - {"_tensor_constant1"}
+    }
     assert {"stem.conv.bias", "head.bias"} <= {t.name for t in after.graph.initializer}
 
 
-def test_the_decode_stores_a_row_and_a_column_but_no_grid(agrees: Agrees) -> None:
+def test_the_decode_stores_a_row_and_a_column_but_no_grid() -> None:
     model = emit(trace(detector(), X))
     params = 3 * 8 * 9 + 8 + 8 * 8 * 9 + 8 + 16 * 6 + 6
     shapes_and_scalars = 200
@@ -108,8 +108,8 @@ class Grid(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.block = Block(3, 4)
-        self.register_buffer("row", torch.linspace(-1, 1, 24))
-        self.register_buffer("column", torch.linspace(2, 3, 16).reshape(16, 1))
+        self.row = nn.Parameter(torch.linspace(-1, 1, 24))
+        self.column = nn.Parameter(torch.linspace(2, 3, 16).reshape(16, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(x) + (self.row + self.column)
@@ -123,18 +123,18 @@ def test_folding_does_not_grow_the_file(agrees: Agrees) -> None:
     assert "BatchNormalization" not in {n.op_type for n in model.graph.node}
 
 
-def test_equal_tensors_are_stored_once(agrees: Agrees) -> None:
+def test_equal_tensors_are_stored_once() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.a, self.b = nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False)
+            self.b.weight.data.copy_(self.a.weight.data)
 
         def forward(self, x: Tensor) -> Tensor:
-            self.b.weight.data.copy_(self.a.weight.data)
             return self.b(self.a(x) * 2) * 2
 
-    model = agrees(Twice(), X)
-    assert [t.name for t in model.graph.initializer] == ["a.weight", "float32.2"]
+    model = emit(trace(Twice(), X))
+    assert [t.name for t in model.graph.initializer if len(t.dims) == 4] == ["a.weight"]
 
 
 @pytest.mark.parametrize("opset", range(17, 24))
@@ -168,7 +168,7 @@ def test_a_fixed_batch_is_no_dynamic_batch(agrees: Agrees) -> None:
         return torch.cat([x, torch.ones(1, 1, 16, 24)], 1)
 
     agrees(forward, X)
-    with pytest.raises(EmitError, match="the batch cannot be dynamic.*cat"):
+    with pytest.raises(EmitError, match=r"the batch cannot be dynamic.*cat"):
         agrees(forward, X, dynamic=True)
 
 
@@ -211,13 +211,17 @@ def test_a_missing_lowering_says_where_and_how_to_add_one() -> None:
     with pytest.raises(LoweringError) as error:
         emit(gm)
     message = str(error.value)
-    assert "no ONNX lowering for torch.fft.rfft2 at node fft_rfft2 in module 1 (Frequencies" in message
+    assert (
+        "no ONNX lowering for torch.fft.rfft2 at node fft_rfft2 in module 1 (Frequencies" in message
+    )
     assert "test_emit.py:" in message
     assert "@lowering(torch.fft.rfft2)\n    def lower(e, node, x):" in message
 
 
 def test_a_module_without_a_lowering_is_named() -> None:
-    with pytest.raises(LoweringError, match=r"no ONNX lowering for nn.RReLU at node _1 in module 1"):
+    with pytest.raises(
+        LoweringError, match=r"no ONNX lowering for nn.RReLU at node _1 in module 1"
+    ):
         emit(trace(nn.Sequential(nn.SiLU(), nn.RReLU()), X))
 
 
@@ -233,15 +237,13 @@ class Renamed(nn.Conv2d):
 
 
 class Leaves(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return bool(module_qualified_name)
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        return True
 
 
 def leaf_graph(module: nn.Module) -> fx.GraphModule:
     root = nn.Sequential(module)
     gm = fx.GraphModule(root, Leaves().trace(root))
-    from yqc.graph import propagate
-
     propagate(gm, (X,))
     return gm
 
@@ -253,18 +255,12 @@ def test_subclasses_are_told_apart_by_their_forward() -> None:
 
 
 REFUSALS: dict[str, tuple[Callable[[Tensor], object], str]] = {
-    "mask": (lambda x: x[0, 0][x[0, 0] > 0] if False else F.fold, ""),
     "area": (lambda x: F.interpolate(x, (5, 7), mode="area"), "mode area has no ONNX form"),
     "antialias": (
         lambda x: F.interpolate(x, (5, 7), mode="bilinear", antialias=True),
         "mode bilinear with antialias has no ONNX form",
     ),
-    "pool-indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], "indices"),
     "uneven-adaptive": (lambda x: F.adaptive_avg_pool2d(x, 5), r"windows of different sizes"),
-    "wide-padding": (
-        lambda x: F.max_pool2d(F.pad(x, (2, 0, 0, 0)), 2),
-        "padding before it is as wide as its kernel",
-    ),
     "view-dtype": (lambda x: x.view(torch.int32), "a view in another dtype"),
     "index-pair": (
         lambda x: x[torch.tensor([0, 0]), torch.tensor([1, 2])],
@@ -282,7 +278,11 @@ REFUSALS: dict[str, tuple[Callable[[Tensor], object], str]] = {
         "does not take these arguments",
     ),
 }
-del REFUSALS["mask"]
+
+
+def test_the_indices_of_a_pool_are_refused(agrees: Agrees) -> None:
+    with pytest.raises(LoweringError, match=r"cannot emit nn.MaxPool2d at node _0.*indices"):
+        agrees(nn.Sequential(nn.MaxPool2d(2, return_indices=True)), X)
 
 
 @pytest.mark.parametrize("name", REFUSALS)
@@ -313,7 +313,9 @@ class Packed(nn.Module):
 
 
 @pytest.fixture
-def packed_lowering() -> object:
+def packed() -> Iterator[fx.GraphModule]:
+    """A graph with a packed convolution, while the table holds its lowering."""
+
     @lowering(Packed)
     def lower(e: Emitter, node: fx.Node, x: fx.Node) -> str:
         module = e.module(node, Packed)
@@ -322,25 +324,24 @@ def packed_lowering() -> object:
         weight = e.op("DequantizeLinear", codes, scale, axis=0)
         return e.op("Conv", x, weight, pads=[1, 1, 1, 1])
 
-    yield lower
+    yield leaf_graph(Packed())
     del TABLE[Packed]
 
 
-def test_four_bit_weights_stay_and_raise_the_opset(packed_lowering: object) -> None:
-    gm = leaf_graph(Packed())
-    model = emit(gm)
+def test_four_bit_weights_stay_and_raise_the_opset(packed: fx.GraphModule) -> None:
+    model = emit(packed)
     assert model.opset_import[0].version == 21
     assert model.ir_version == 10
     stored = {t.name: t for t in model.graph.initializer}
     assert stored["0.codes"].data_type == TensorProto.INT4
     assert len(stored["0.codes"].raw_data) == (5 * 3 * 3 * 3 + 1) // 2
     assert weight_bytes(model) == 68 + 5 * 4
-    assert roundtrip(gm, model, X).within(values=1e-5)
+    assert roundtrip(packed, model, X).within(values=1e-5)
 
 
-def test_a_fixed_opset_below_what_four_bits_need_is_an_error(packed_lowering: object) -> None:
+def test_a_fixed_opset_below_what_four_bits_need_is_an_error(packed: fx.GraphModule) -> None:
     with pytest.raises(EmitError, match=r"opset 17 is too low \(node _0: four-bit.*21 or above"):
-        emit(leaf_graph(Packed()), opset=17)
+        emit(packed, opset=17)
 
 
 class Swish(nn.Module):
@@ -354,7 +355,7 @@ class Swish(nn.Module):
 
 def test_a_lowering_finds_the_settings_of_its_module_by_name() -> None:
     @lowering(Swish)
-    def lower(e: Emitter, node: fx.Node, x: fx.Node, beta: float) -> str:
+    def lower(e: Emitter, _: fx.Node, x: fx.Node, beta: float) -> str:
         return e.op("Mul", x, e.op("Sigmoid", e.op("Mul", x, e.scalar(beta))))
 
     try:

@@ -85,6 +85,7 @@ LAYERS: dict[str, nn.Module] = {
     "replication-pad": nn.ReplicationPad2d(2),
     "zero-pad-max-pool": nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, 1)),
     "zero-pad-max-pool-strided": nn.Sequential(nn.ZeroPad2d((1, 2, 2, 1)), nn.MaxPool2d(5, 3, 2)),
+    "zero-pad-max-pool-wide": nn.Sequential(nn.ZeroPad2d((2, 0, 0, 0)), nn.MaxPool2d(2)),
     "zero-pad-avg-pool": nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, 1)),
     "zero-pad-conv": nn.Sequential(nn.ZeroPad2d((0, 1, 2, 1)), nn.Conv2d(8, 4, 2, padding=1)),
     "pixel-shuffle": nn.PixelShuffle(2),

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from yqc.data import Annotations, Object, Placed, Split, read_images, to_float
+from yqc.data.sets import BoxEntry
 from yqc.errors import DataError
 from yqc.evaluate import Boxes, Detections, Head, accuracy, agreement, evaluate
 
@@ -66,6 +67,7 @@ def test_a_detector_that_knows_the_answers_scores_one(
     assert (result.images, result.skipped) == (2, ())
     assert result.seconds_total == result.detections.seconds_total
     assert capsys.readouterr().out == ""
+    assert all(set(entry) == set(BoxEntry.__annotations__) for entry in truth(val)["annotations"])
 
 
 def test_a_loose_box_passes_at_50_only(split: MakeSplit) -> None:

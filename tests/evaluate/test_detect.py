@@ -78,6 +78,14 @@ def test_names_the_file_that_is_no_detector(
         detect(path, split((64, 64, [])), layout="yolov5")
 
 
+def test_other_classes_than_the_data_stop_it_at_the_first_image(split: MakeSplit) -> None:
+    runner, images = Constant(), split((64, 64, []), (64, 64, []))
+    with pytest.raises(DataError, match="the model predicts 1 classes but the data has 2"):
+        detect(runner, images, imgsz=(64, 64), nc=2)
+    assert len(runner.shapes) == 1
+    assert detect(runner, images, imgsz=(64, 64), nc=1).head.nc == 1
+
+
 def test_measures_time_and_shows_progress(split: MakeSplit) -> None:
     class Watched:
         steps: list[int] = []  # noqa: RUF012  # read once

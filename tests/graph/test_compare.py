@@ -22,7 +22,7 @@ X = torch.randn(1, 3, 8, 10, generator=torch.Generator().manual_seed(0))
 
 
 def node(gm: fx.GraphModule, name: str) -> fx.Node:
-    return next(n for n in gm.graph.nodes if n.name == name)
+    return next(n for n in gm.graph.nodes if n.name == name)  # type: ignore[no-any-return]
 
 
 # What the head says
@@ -109,7 +109,9 @@ def change_buffer(gm: fx.GraphModule) -> None:
 
 
 def change_statistics(gm: fx.GraphModule) -> None:
-    gm.get_submodule("bn").running_var *= 2  # type: ignore[operator]
+    variance = gm.get_submodule("bn").running_var
+    assert isinstance(variance, Tensor)
+    variance *= 2
 
 
 def change_setting(gm: fx.GraphModule) -> None:
@@ -184,7 +186,7 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.linear(self.up(self.bn(self.conv(x))))
         y = self.linear(y.transpose(2, 3).flatten(2)[..., :10]) * self.scale
-        return torch.matmul(y, y.transpose(1, 2)) + y.bmm(y.mT)
+        return torch.matmul(y, y.transpose(1, 2)) + torch.bmm(y, y.mT)
 
 
 def test_macs_by_hand() -> None:

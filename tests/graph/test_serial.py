@@ -132,7 +132,7 @@ def test_every_kind_of_argument_comes_back(tmp_path: Path) -> None:
 def test_what_passes_left_on_nodes_comes_back(tmp_path: Path) -> None:
     gm = trace(nn.Sequential(nn.Conv2d(4, 2, 1)), X)
     conv = next(n for n in gm.graph.nodes if n.op == "call_module")
-    known = BatchNorm(*(torch.rand(2) for _ in range(4)), eps=0.5)
+    known = BatchNorm(torch.rand(2), torch.rand(2), torch.rand(2), torch.rand(2), eps=0.5)
     conv.meta["yqc.bn"] = known
     conv.meta["yqc.history"] = History((("fold-bn", "folded"), ("prune", "2 of 4 channels")))
     back = there_and_back(gm, tmp_path / "a.yqc")
@@ -412,7 +412,9 @@ def test_refuses_a_file_that_unpacks_to_too_much(
         load_graph(small)
 
 
-JUNK = st.sampled_from([None, True, -1, 1e300, "", "conv", "x.y", [], {}, [[]], {"node": "x"}])
+JUNK: st.SearchStrategy[object] = st.sampled_from(
+    [None, True, -1, 1e300, "", "conv", "x.y", [], {}, [[]], {"node": "x"}]
+)
 
 
 @settings(
@@ -440,7 +442,9 @@ def test_a_damaged_description_is_an_error_that_says_so(
             place[key] = data.draw(JUNK)
 
     path = rewrite(small, tmp_path / "b.yqc", damage)
+    refused = ""
     try:
         load_graph(path)
     except CheckpointError as error:
-        assert str(path) in str(error)
+        refused = str(error)
+    assert not refused or str(path) in refused

@@ -55,13 +55,13 @@ def test_questions_about_shape_have_plain_answers() -> None:
 
 class Iteration(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        first, *rest = x.split((1, 2, 1), 1)
+        first, *rest = torch.split(x, [1, 2, 1], 1)
         total = first
         for part in rest:
             total = total + part.mean(1, keepdim=True)
         a, b = x.chunk(2, 1)
         assert len(x.chunk(3, 1)) == 2, "four channels in chunks of two"
-        return total * sum(a.unbind(1)) + b.amax()  # type: ignore[no-any-return]
+        return total * sum(a.unbind(1)) + b.amax()
 
 
 def test_chunks_and_splits_can_be_unpacked() -> None:
@@ -119,7 +119,7 @@ def test_parameters_are_shared_and_the_module_is_put_into_eval_mode() -> None:
 def test_the_batch_is_not_baked_in() -> None:
     class Flat(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(2).unflatten(1, (2, 2)).softmax(-1)
+            return torch.unflatten(x.flatten(2), 1, (2, 2)).softmax(-1)
 
     assert trace(Flat(), X[:1])(X).shape == (2, 2, 2, 48)
 

@@ -61,7 +61,7 @@ def test_propagates_what_an_edit_changed() -> None:
 def test_names_the_node_that_does_not_fit() -> None:
     gm = trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1)), X)
     gm.set_submodule("0", nn.Conv2d(3, 6, 1))
-    with pytest.raises(TraceError, match="node _1 does not fit its inputs: .* 4 channels"):
+    with pytest.raises(TraceError, match=r"node _1 does not fit its inputs: .* 4 channels"):
         propagate(gm)
 
 

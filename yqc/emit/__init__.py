@@ -5,7 +5,17 @@ from collections.abc import Mapping
 import onnx
 from torch import fx
 
-from yqc.emit import activations, arithmetic, indexing, layers, pools, reductions, resize, shapes
+from yqc.emit import (
+    activations,
+    arithmetic,
+    indexing,
+    layers,
+    pools,
+    quantization,
+    reductions,
+    resize,
+    shapes,
+)
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.metadata import set_metadata, yolo_metadata
@@ -33,7 +43,17 @@ __all__ = [
 ]
 
 # Imported for what they put into the table.
-LOWERINGS = (activations, arithmetic, indexing, layers, pools, reductions, resize, shapes)
+LOWERINGS = (
+    activations,
+    arithmetic,
+    indexing,
+    layers,
+    pools,
+    quantization,
+    reductions,
+    resize,
+    shapes,
+)
 
 
 def emit(

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from yqc.emit.emitter import Emitter
+from yqc.emit.emitter import Emitter, Operand
 from yqc.emit.geometry import Ints, each, missing, onnx_pads, taps
 from yqc.emit.table import lowering
 
@@ -88,26 +88,31 @@ def max_pool(
         ends.append(max(after + own[i], missing(size[i], out[i], *window, start)))
         ring = {*range(-before, 0), *range(size[i], size[i] + after)}
         touched.append([not ring.isdisjoint(taps(o, *window, start)) for o in range(out[i])])
+    padded: Operand = source
+    lowest = e.scalar(torch.finfo(e.spec(node).dtype).min, e.spec(node).dtype)
     if any(p >= k for p, k in zip(starts + ends, kernel * 2, strict=True)):
-        e.refuse("the padding before it is as wide as its kernel")
+        # Runtimes refuse a padding as wide as the kernel, which a dilated one may have.
+        padded = e.op("Pad", source, [0, 0, *starts, 0, 0, *ends], lowest)
+        starts, ends = [0] * dims, [0] * dims
     pool = e.op(
         "MaxPool",
-        source,
+        padded,
         kernel_shape=kernel,
         strides=strides,
         pads=starts + ends,
         dilations=gaps,
     )
-    lowest = torch.finfo(e.spec(node).dtype).min
-    borders = [
-        torch.tensor(rim, dtype=torch.bool).reshape(-1, *[1] * (dims - 1 - i))
-        for i, rim in enumerate(touched)
-        if any(rim)
-    ]
-    if not borders:
-        return pool
-    floor = torch.tensor(lowest, dtype=e.spec(node).dtype)
-    return e.op("Max", pool, *(torch.where(rim, 0.0, floor) for rim in borders))
+    floors = [_border(rim, dims - 1 - i) for i, rim in enumerate(touched) if any(rim)]
+    return (
+        e.op("Max", pool, *(e.tensor(f.to(e.spec(node).dtype)) for f in floors)) if floors else pool
+    )
+
+
+def _border(touched: Sequence[bool], trailing: int) -> Tensor:
+    """Return 0 where a window reaches into the zeros, else the lowest number, along one axis."""
+    lowest = torch.finfo(torch.float32).min
+    row = torch.tensor([0.0 if touches else lowest for touches in touched])
+    return row.reshape(-1, *[1] * trailing)
 
 
 def _zero_padding(e: Emitter, x: fx.Node) -> tuple[fx.Node, list[tuple[int, int]]]:

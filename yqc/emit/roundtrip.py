@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 Array: TypeAlias = NDArray[np.generic]
+Numbers: TypeAlias = NDArray[np.float64]
 Layout: TypeAlias = str | None
 
 PLAIN = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -107,8 +108,9 @@ def compare(want: Sequence[Array], got: Sequence[Array], layout: Layout = None) 
     if [a.shape for a in want] != [a.shape for a in got]:
         return Deviation(math.nan, math.nan, math.nan)
     if layout is None:
-        return Deviation(values=max(map(_relative, want, got), default=0.0))
-    a, b = (np.asarray(outputs[0], np.float64) for outputs in (want, got))
+        pairs = zip(_float64(want), _float64(got), strict=True)
+        return Deviation(values=float(np.max([_relative(a, b) for a, b in pairs])))
+    (a, *_), (b, *_) = _float64(want), _float64(got)
     if layout == "end2end":
         return _compare_rows(a, b)
     if layout == "yolov8":
@@ -116,30 +118,35 @@ def compare(want: Sequence[Array], got: Sequence[Array], layout: Layout = None) 
     return Deviation(_relative(a[..., :4], b[..., :4]), _largest(a[..., 4:] - b[..., 4:]))
 
 
-def _relative(want: Array, got: Array) -> float:
-    a, b = want.astype(np.float64), got.astype(np.float64)
-    return _largest(a - b) / (_largest(a) or 1.0)
+def _float64(outputs: Sequence[Array]) -> list[Numbers]:
+    """Return outputs in double precision, with NaN for what is not finite."""
+    wide = (np.asarray(output, np.float64) for output in outputs)
+    return [np.where(np.isfinite(a), a, np.nan) for a in wide]
 
 
-def _largest(values: Array) -> float:
+def _relative(want: Numbers, got: Numbers) -> float:
+    return _largest(want - got) / (_largest(want) or 1.0)
+
+
+def _largest(values: Numbers) -> float:
     return float(np.abs(values).max(initial=0.0))  # NaN if there is one
 
 
-def _compare_rows(want: Array, got: Array, near: float = 1e-3) -> Deviation:
+def _compare_rows(want: Numbers, got: Numbers, near: float = 1e-3) -> Deviation:
     """Compare the rows of an end-to-end head, image by image, as sets.
 
     A row is matched with the one of the same class whose score is within `near` and whose box is
     nearest. At the end of the list a row may be missing for one whose score is as low.
     """
+    if np.isnan(want).any() or np.isnan(got).any():
+        return Deviation(math.nan, math.nan)
     scale = _largest(want[..., :4]) or 1.0
     scores = _largest(np.sort(want[..., 4]) - np.sort(got[..., 4]))
-    if not np.isfinite(want).all() or not np.isfinite(got).all():
-        return Deviation(math.nan, math.nan)
     boxes = max((_match(a, b, near) for a, b in zip(want, got, strict=True)), default=0.0)
     return Deviation(boxes / scale, scores)
 
 
-def _match(want: Array, got: Array, near: float) -> float:
+def _match(want: Numbers, got: Numbers, near: float) -> float:
     free = np.ones(len(got), dtype=bool)
     worst = 0.0
     for row in want:

@@ -89,7 +89,15 @@ def evaluate(
             f"the {split.name} images have no labels, so accuracy cannot be measured on them; "
             f"only the agreement of two models can."
         )
-    found = detect(model, split, imgsz=imgsz, layout=layout, threads=threads, progress=progress)
+    found = detect(
+        model,
+        split,
+        imgsz=imgsz,
+        layout=layout,
+        nc=len(truth["categories"]),
+        threads=threads,
+        progress=progress,
+    )
     return accuracy(found, truth)
 
 
@@ -163,6 +171,7 @@ def _average_precision(
 
 def _coco(annotations: Mapping[str, Any]) -> COCO:
     coco = COCO()
-    coco.dataset = dict(annotations)
+    objects = [dict(entry) for entry in annotations["annotations"]]  # It marks them as it goes.
+    coco.dataset = {**annotations, "annotations": objects}
     coco.createIndex()
     return coco

@@ -38,6 +38,7 @@ def detect(
     *,
     imgsz: tuple[int, int] | None = None,
     layout: Layout | None = None,
+    nc: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Detections:
@@ -48,15 +49,16 @@ def detect(
         split: the images.
         imgsz: height and width of the input; by default what the file fixes or records, else 640.
         layout: how the output is laid out; by default told from its shape.
+        nc: how many classes the model must score, if that is known; checked at the first image.
         threads: for an ONNX file, threads within an operator.
         progress: shown an image at a time.
 
     Raises:
         CheckpointError: the model cannot be run on such images, or is no decoded YOLO detector.
-        DataError: there is no readable image.
+        DataError: there is no readable image, or the model scores another number of classes.
     """
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
-    job = _Job(runner, split, input_size(runner, imgsz), layout)
+    job = _Job(runner, split, input_size(runner, imgsz), layout, nc)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
         boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=1))
@@ -75,6 +77,7 @@ class _Job:
     split: Split
     imgsz: tuple[int, int]
     layout: Layout | None
+    nc: int | None
     head: Head | None = None
     skipped: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
@@ -90,7 +93,7 @@ class _Job:
                 output = self.runner.run(images)
                 self.seconds += perf_counter() - start
                 output = output.astype(np.float32, copy=False)
-                self.head = self.head or _head(self.runner, output, self.layout)
+                self.head = self.head or self._head(output)
                 yield image, self.head, output
             advance(1)
 
@@ -99,6 +102,20 @@ class _Job:
         image, head, output = item
         found = detections(output[0], head.layout)
         return image.index, unplace(found, image.placement, image.size)
+
+    def _head(self, output: Floats) -> Head:
+        path = getattr(self.runner, "path", "the model")
+        names = self.runner.names if isinstance(self.runner, OnnxModel) else None
+        try:
+            head = head_of(output, self.layout, len(names) if names else None)
+        except CheckpointError as e:
+            raise CheckpointError(f"{path} cannot be evaluated: {e}") from e
+        if self.nc is not None and head.nc not in (None, self.nc):
+            raise DataError(
+                f"{path} predicts {head.nc} classes but the data has {self.nc}; "
+                f"give the data that the model was trained on."
+            )
+        return head
 
 
 def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
@@ -113,15 +130,6 @@ def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
         fixed, asked = ("x".join(map(str, size)) for size in (model.imgsz, imgsz))
         raise CheckpointError(f"{model.path} takes images of {fixed} only, not of {asked}.")
     return imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
-
-
-def _head(model: Runner, output: Floats, layout: Layout | None) -> Head:
-    if not isinstance(model, OnnxModel):
-        return head_of(output, layout)
-    try:
-        return head_of(output, layout, len(model.names) if model.names else None)
-    except CheckpointError as e:
-        raise CheckpointError(f"{model.path} cannot be evaluated: {e}") from e
 
 
 def unplace(boxes: Boxes, placement: Placement, size: tuple[int, int]) -> Boxes:

@@ -23,6 +23,7 @@ from yqc.models.content import V7_ONLY, refuse_other_tasks, scaled_name
 from yqc.models.detector import Detector
 from yqc.models.heads import AnchorHead
 from yqc.models.rebuild import widen
+from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
 
 SCALED_STEM = re.compile(r"(yolov?\d+)([a-z])(-.*)?")
 
@@ -163,7 +164,10 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> Built:
     arch = read_architecture(path)
     detector = build(arch, count_classes(state, arch))
     load_weights(detector, state, path)
-    blocks = Counter(type(m).__name__ for m in detector.modules() if isinstance(m, Block))
+    tables = ULTRALYTICS if arch.family == "ultralytics" else YOLOV5 | YOLOV7
+    names = {twin: name for name, twin in reversed(tables.items())}
+    types = [type(m) for m in detector.modules() if isinstance(m, Block)]
+    blocks = Counter(names.get(t, t.__name__) for t in types)
     for module in detector.modules():
         if isinstance(module, Block):
             module.finish()

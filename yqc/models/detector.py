@@ -101,6 +101,23 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def measure_strides(self) -> tuple[float, ...]:
-        """Run a small grey image and return the input pixels a cell of each map the head uses."""
-        maps = self.eval().features(torch.full((1, 3, PROBE, PROBE), 0.5))
+        """Run a small grey image and return the input pixels a cell of each map the head uses.
+
+        Raises:
+            CheckpointError: a layer cannot work on what it is given.
+        """
+        reached: list[int] = []
+        watches = [
+            layer.register_forward_pre_hook(lambda *_, i=i: reached.append(i))
+            for i, layer in enumerate(self.model)
+        ]
+        try:
+            maps = self.eval().features(torch.full((1, 3, PROBE, PROBE), 0.5))
+        except Exception as error:
+            where = f"layer {reached[-1]}, a {type(self.model[reached[-1]]).__name__},"
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{where} does not work on its input: {reason}") from error
+        finally:
+            for watch in watches:
+                watch.remove()
         return tuple(PROBE / x.shape[-1] for x in maps)

@@ -43,6 +43,8 @@ def check(root: object) -> None:
             inner = [part for part in parts if type(part) not in _LEAVES and part]
             new = [part for part in inner if id(part) not in measured]
             entered[key] = len(parts), inner
+            if len(entered) > MAX_DEPTH:
+                raise MalformedError(f"it is nested more than {MAX_DEPTH} levels deep")
             if any(id(part) in entered for part in new):
                 raise MalformedError("it holds an object that contains itself")
             waiting.extend(new)

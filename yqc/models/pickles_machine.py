@@ -153,7 +153,7 @@ class Machine:
         """NEWOBJ_EX: an inert object whose last argument is the dict of named ones."""
         names, args, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         if type(names) is not dict or type(args) is not tuple:
-            raise MalformedError("it makes an object from something that are no arguments")
+            raise MalformedError("it makes an object without proper arguments")
         self.stack.append(build(cls, (*args, names) if names else args, self.budget))
 
     def persistent(self, _: object) -> None:

@@ -93,7 +93,7 @@ def as_key(value: object, budget: Budget) -> object:
             as_key(part, budget)
         else:
             return value
-    raise MalformedError(f"it uses a {type(value).__name__} as the key of a dict or set")
+    raise MalformedError(f"a dict or set in it has a key of type {type(value).__name__}")
 
 
 def shown(text: str, limit: int = 120) -> str:

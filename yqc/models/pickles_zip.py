@@ -77,7 +77,7 @@ class Archive:
         ]
         if len(tops) != 1:
             raise MalformedError(
-                "it is a zip archive but has no data.pkl, so torch.save did not write it"
+                "it is a zip archive without exactly one data.pkl, so torch.save did not write it"
             )
         if f"{tops[0]}constants.pkl" in self._records:
             raise MalformedError("it is a TorchScript export; give the checkpoint it was made from")
@@ -106,13 +106,14 @@ class Archive:
     def _seek(self, record: Record) -> None:
         """Go to the first byte of a record; its own header must agree with the directory."""
         self._file.seek(record.start)
-        magic, _, flags, method, *_, names, extra = _LOCAL.unpack(self._file.read(_LOCAL.size))
+        header = self._file.read(_LOCAL.size).ljust(_LOCAL.size, b"\0")
+        magic, _, flags, method, *_, names, extra = _LOCAL.unpack(header)
         name = self._file.read(names)
         if (magic, name, method) != (_LOCAL_MAGIC, record.raw_name, 0) or flags & _ENCRYPTED:
             raise MalformedError(f"the archive disagrees with itself about {shown(record.name)}")
         begin = record.start + _LOCAL.size + names + extra
         if begin + record.size > record.end:
-            raise MalformedError(f"the record {shown(record.name)} overlaps another one")
+            raise MalformedError(f"its record {shown(record.name)} overlaps another one")
         self._file.seek(begin)
 
 
@@ -154,20 +155,24 @@ def _directory(file: BufferedReader) -> list[Record]:
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     counts = Counter(info.filename for info in infos)
     ends = [info.header_offset for info in infos[1:]] + [archive.start_dir]
-    for info in infos:
+    records = []
+    for info, end in zip(infos, ends, strict=True):
+        name = shown(info.orig_filename)
         if counts[info.filename] > 1:
-            raise MalformedError(f"its archive has two records named {shown(info.filename)}")
+            raise MalformedError(f"its archive has two records named {name}")
         if _escapes(info.orig_filename):
-            raise MalformedError(f"its archive has a record named {shown(info.orig_filename)}")
+            raise MalformedError(f"its archive has a record named {name}")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise MalformedError(
-                f"its record {shown(info.filename)} is compressed, which torch.save never does; "
+                f"its record {name} is compressed, which torch.save never does; "
                 "unpack it and pack it again with zip -0"
             )
-    return [
-        Record(info.filename, _raw(info), info.header_offset, end, info.file_size, info.CRC)
-        for info, end in zip(infos, ends, strict=True)
-    ]
+        if info.header_offset + _LOCAL.size + info.file_size > end:
+            raise MalformedError(f"its record {name} overlaps another one")
+        records.append(
+            Record(info.filename, _raw(info), info.header_offset, end, info.file_size, info.CRC)
+        )
+    return records
 
 
 def _raw(info: zipfile.ZipInfo) -> bytes:

@@ -51,7 +51,7 @@ ULTRALYTICS: dict[str, Twin] = {
     twin.__name__: twin
     for twin in (
         *(conv.Conv, conv.DWConv, conv.ConvTranspose, conv.Focus, conv.Concat, ghost.GhostConv),
-        *(ghost.GhostBottleneck, ghost.C3Ghost, csp.Bottleneck, csp.BottleneckCSP, csp.C1, csp.C2),
+        *(ghost.GhostBottleneck, ghost.C3Ghost, csp.Bottleneck, csp.C1, csp.C2),
         *(csp.C2f, csp.C3, csp.C3k, pool.SPP, pool.SPPF, pool.SPPELAN, pool.AConv, pool.ADown),
         *(rep.RepConv, rep.RepBottleneck, rep.RepCSP, rep.RepVGGDW, rep.CIB, rep.C2fCIB),
         *(rep.SCDown, elan.RepNCSPELAN4, elan.ELAN1, elan.CBLinear, elan.CBFuse),
@@ -59,7 +59,7 @@ ULTRALYTICS: dict[str, Twin] = {
         *(attention.C2fPSA, attention.C3k2, attention.AAttn, attention.ABlock, attention.A2C2f),
         *(transformer.TransformerLayer, transformer.TransformerBlock, transformer.C3TR, dfl.DFL),
     )
-} | {"C3x": csp.C3xU, "Detect": dfl.DistanceHead, "v10Detect": dfl.SplitHead}
+} | {"C3x": csp.C3xU, "BottleneckCSP": csp.BottleneckCSPU, "Detect": dfl.DistanceHead, "v10Detect": dfl.SplitHead}
 
 PATHS: dict[str, dict[str, Twin]] = {
     "models.common": YOLOV5 | YOLOV7,

@@ -2,6 +2,8 @@
 
 # ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,8 @@ class Bottleneck1(Bottleneck):
 class BottleneckCSP(Block):
     """The CSP block of YOLOv5 up to release 3: plain convolutions join under one batch norm."""
 
+    kernels: ClassVar[tuple[int, int]] = (1, 3)
+
     def __init__(
         self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
     ) -> None:
@@ -57,11 +61,18 @@ class BottleneckCSP(Block):
         self.cv4 = Conv(2 * hidden, c2)
         self.bn = batch_norm(2 * hidden)
         self.act: nn.Module = nn.SiLU()
-        self.m = repeat(n, lambda: Bottleneck1(hidden, hidden, shortcut, g, e=1.0))
+        kernels = self.kernels
+        self.m = repeat(n, lambda: Bottleneck(hidden, hidden, shortcut, g, kernels, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         deep, skip = self.cv3(self.m(self.cv1(x))), self.cv2(x)
         return self.cv4(self.act(self.bn(torch.cat((deep, skip), 1))))
+
+
+class BottleneckCSPU(BottleneckCSP):
+    """The same in Ultralytics, whose bottlenecks have two 3x3 convolutions."""
+
+    kernels: ClassVar[tuple[int, int]] = (3, 3)
 
 
 class C1(Block):
@@ -114,7 +125,7 @@ class C3(Block):
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """Make the chain of `n` blocks of `c` channels."""
-        return repeat(n, lambda: Bottleneck1(c, c, shortcut, g, e=1.0))
+        return repeat(n, lambda: Bottleneck(c, c, shortcut, g, (1, 3), 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))

@@ -5,6 +5,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yqc.models.blocks.base import Block, apply, repeat
@@ -42,17 +43,19 @@ class SelfAttention(Block):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         shape = (self.num_heads, self.embed_dim // self.num_heads)
         q, k, v = (
-            torch.unflatten(linear(x), 2, shape).transpose(1, 2)  # [N, heads, P, C/heads]
-            for linear, x in zip(self.projections(), (q, k, v), strict=True)
+            torch.unflatten(x, 2, shape).transpose(1, 2)  # [N, heads, P, C/heads]
+            for x in self.project(q, k, v)
         )
         weights = torch.softmax(torch.matmul(q, k.transpose(2, 3)) / math.sqrt(shape[1]), -1)
         return apply(self.out_proj, torch.matmul(weights, v).transpose(1, 2).flatten(2))
 
-    def projections(self) -> list[nn.Module]:
-        """Return the three input projections, unpacking them first if need be."""
-        if self.child("q") is None:
-            self.finish()
-        return [self._modules[name] for name in "qkv"]  # type: ignore[misc]
+    def project(self, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+        """Apply the three input projections."""
+        inputs = (q, k, v)
+        if self.child("q") is not None:
+            return [apply(getattr(self, name), x) for name, x in zip("qkv", inputs, strict=True)]
+        packed = zip(inputs, self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+        return [F.linear(x, weight, bias) for x, weight, bias in packed]
 
 
 class TransformerLayer(Block):

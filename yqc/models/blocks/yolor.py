@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from yqc.models.blocks.base import Block, repeat
 from yqc.models.blocks.conv import Conv
-from yqc.models.blocks.csp import Bottleneck1
+from yqc.models.blocks.csp import Bottleneck
 
 
 class Res(Block):
@@ -43,7 +43,7 @@ class BottleneckCSPA(Block):
 
     def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
         """Make one block of the chain."""
-        return Bottleneck1(c, c, shortcut, g, e=1.0)
+        return Bottleneck(c, c, shortcut, g, (1, 3), 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))

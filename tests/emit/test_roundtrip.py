@@ -1,0 +1,159 @@
+"""The comparison of a file with its graph sees what it should see."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from yqc.emit import Deviation, RoundTrip, emit, roundtrip, save
+from yqc.emit.roundtrip import compare
+from yqc.models.trace import trace
+
+X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+RNG = np.random.default_rng(0)
+
+
+class Scaled(nn.Module):
+    """[N, 6, 64] in the v8 layout: four coordinates, two scores."""
+
+    def __init__(self, box: float = 100.0, score: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv, self.box, self.score = nn.Conv2d(3, 6, 1), box, score
+
+    def forward(self, x: Tensor) -> Tensor:
+        box, score = self.conv(x).flatten(2).split([4, 2], 1)
+        return torch.cat([box.sigmoid() * self.box, score.sigmoid() * self.score], 1)
+
+
+def test_the_same_graph_is_within() -> None:
+    gm = trace(Scaled(), X)
+    trip = roundtrip(gm, emit(gm), X, "yolov8")
+    assert trip.within(boxes=1e-6, scores=1e-6)
+    assert trip.plain.values == 0
+
+
+def test_a_file_is_read_from_its_path(tmp_path: Path) -> None:
+    gm = trace(Scaled(), X)
+    save(emit(gm), tmp_path / "m.onnx")
+    assert roundtrip(gm, tmp_path / "m.onnx", X, "yolov8").within()
+
+
+@pytest.mark.parametrize(
+    ("other", "boxes", "scores"),
+    [(Scaled(box=101.0), 0.01, 0.0), (Scaled(score=0.98), 0.0, 0.02)],
+)
+def test_boxes_and_scores_are_told_apart(other: nn.Module, boxes: float, scores: float) -> None:
+    trip = roundtrip(trace(Scaled(), X), emit(trace(other, X)), X, "yolov8")
+    for deviation in (trip.plain, trip.optimised):
+        assert deviation.boxes == pytest.approx(boxes, rel=0.2, abs=1e-6)
+        assert deviation.scores == pytest.approx(scores, rel=0.5, abs=1e-6)
+    assert not trip.within()
+
+
+def test_without_a_layout_every_output_counts() -> None:
+    class Both(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x * 2, x * self.factor
+
+    gm = trace(Both(3.0), X)
+    assert roundtrip(gm, emit(gm), X).within(values=1e-6)
+    trip = roundtrip(gm, emit(trace(Both(3.03), X)), X)
+    assert trip.plain.values == pytest.approx(0.01, rel=1e-3)
+    assert not trip.within()
+
+
+class Mixing(nn.Module):
+    """Right for one image; with several, each gets something of the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True) * 0.5
+
+
+def test_a_dynamic_file_must_keep_its_images_apart() -> None:
+    gm = trace(Mixing(), X)
+    assert roundtrip(gm, emit(gm), X).within()
+    assert not roundtrip(gm, emit(gm, dynamic=True), X).within()
+    gm = trace(Scaled(), X)
+    assert roundtrip(gm, emit(gm, dynamic=True), X, "yolov8").within()
+
+
+@pytest.mark.parametrize(
+    "bad", [Deviation(boxes=2e-3), Deviation(scores=2e-3), Deviation(values=1)]
+)
+def test_either_run_can_be_out_of_tolerance(bad: Deviation) -> None:
+    assert RoundTrip(Deviation(), Deviation()).within()
+    assert not RoundTrip(bad, Deviation()).within()
+    assert not RoundTrip(Deviation(), bad).within()
+    assert RoundTrip(bad, bad).within(boxes=0.1, scores=0.1, values=2)
+
+
+@pytest.mark.parametrize("layout", ["yolov5", "yolov8", "end2end", None])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_is_never_within(layout: str | None, value: float) -> None:
+    good = RNG.random((1, 6, 6)).astype(np.float32)
+    bad = good.copy()
+    bad[0, 2, 3] = value
+    for want, got in ((good, bad), (bad, good), (bad, bad)):
+        deviation = compare([want], [got], layout)
+        assert not RoundTrip(deviation, Deviation()).within(1e9, 1e9, 1e9)
+
+
+def test_another_shape_is_never_within() -> None:
+    deviation = compare([np.zeros((1, 6, 6))], [np.zeros((1, 6, 7))], "yolov8")
+    assert not RoundTrip(deviation, deviation).within(1e9, 1e9, 1e9)
+
+
+def rows() -> NDArray[np.float32]:
+    """Ten detections [1, 10, 6] by falling score, the third and fourth nearly tied."""
+    boxes = RNG.random((10, 4)) * 300
+    scores = np.array([0.9, 0.8, 0.5, 0.499999, 0.4, 0.3, 0.2, 0.1, 0.05, 0.04])
+    return np.column_stack([boxes, scores, np.arange(10) % 3])[None].astype(np.float32)
+
+
+def test_rows_of_an_end_to_end_head_may_swap_at_a_tie() -> None:
+    want = rows()
+    got = want[:, [0, 1, 3, 2, 4, 5, 6, 7, 8, 9]]
+    deviation = compare([want], [got], "end2end")
+    assert deviation.boxes == 0
+    assert deviation.scores < 1e-6
+
+
+def test_the_last_row_may_be_another_one_with_the_same_score() -> None:
+    want = rows()
+    got = want.copy()
+    got[0, 9, :4] += 50
+    got[0, 9, 5] = 1
+    assert compare([want], [got], "end2end") == Deviation()
+
+
+def test_a_box_that_moved_is_seen_in_its_row() -> None:
+    want = rows()
+    got = want.copy()
+    got[0, 2, 1] += 3
+    largest = np.abs(want[..., :4]).max()
+    assert compare([want], [got], "end2end").boxes == pytest.approx(3 / largest, rel=1e-3)
+
+
+def test_a_class_that_changed_is_seen() -> None:
+    want = rows()
+    got = want.copy()
+    got[0, 1, 5] = 2
+    assert compare([want], [got], "end2end").boxes == math.inf
+
+
+def test_a_score_that_changed_is_seen() -> None:
+    want = rows()
+    got = want.copy()
+    got[0, 5, 4] += 5e-4
+    deviation = compare([want], [got], "end2end")
+    assert deviation.scores == pytest.approx(5e-4, rel=1e-2)
+    assert deviation.boxes == 0

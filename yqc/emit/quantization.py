@@ -1,0 +1,59 @@
+"""Lowerings of quantize and dequantize: one ONNX operator each."""
+
+# ruff: noqa: D103, PLR0917  # the decorator says what is lowered, the arguments are the op's
+
+import torch
+from torch import fx
+
+from yqc.emit.emitter import Constant, Emitter
+from yqc.emit.table import lowering
+from yqc.quant.ops import dequantize_linear, quantize_linear
+
+BLOCKED = 21
+"""The first opset in which several values along an axis share a scale."""
+
+
+@lowering(torch.ops.yqc.quantize_linear, quantize_linear)
+def quantize(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    scale: fx.Node | Constant,
+    zero_point: fx.Node | Constant,
+    axis: int = 1,
+    block_size: int = 0,
+) -> str:
+    return _linear(e, "QuantizeLinear", x, scale, zero_point, axis, block_size)
+
+
+@lowering(torch.ops.yqc.dequantize_linear, dequantize_linear)
+def dequantize(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    scale: fx.Node | Constant,
+    zero_point: fx.Node | Constant | None = None,
+    axis: int = 1,
+    block_size: int = 0,
+) -> str:
+    return _linear(e, "DequantizeLinear", x, scale, zero_point, axis, block_size)
+
+
+def _linear(
+    e: Emitter,
+    op_type: str,
+    x: fx.Node,
+    scale: fx.Node | Constant,
+    zero_point: fx.Node | Constant | None,
+    axis: int,
+    block_size: int,
+) -> str:
+    if block_size:
+        e.require(BLOCKED, "scales in blocks")
+    whole = len(e.shape(scale)) == 0
+    return e.op(
+        op_type,
+        *(x, scale, zero_point),
+        axis=None if whole else e.axis(x, axis),
+        block_size=block_size or None,
+    )
