@@ -1,16 +1,21 @@
-"""bias-correct: take the mean error of rounded weights out of each convolution's bias.
+"""bias-correct: work out the mean error of each convolution, to be taken out of its bias.
+
+1. With data, a few calibration images go through the graph twice: once as it is, once with rounded
+   weights and activations. At each convolution, in graph order, the mean error of every output
+   channel is noted and taken out at once, so that what follows sees corrected inputs (empirical
+   bias correction, Nagel et al., Data-Free Quantization, ICCV 2019, appendix D).
+2. Without data, from what the batch norms say of the input's means E[x] (section 4.2 there):
 
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
-
-E[x] is the mean of each input channel over the calibration images, or, without data, over what the
-batch norms say. Padding is left out of the mean (Nagel et al., Data-Free Quantization, ICCV 2019,
-section 4.2).
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
@@ -19,41 +24,132 @@ from yqc.quant import Int8, Observer, to_integers
 
 @dataclass(frozen=True)
 class BiasCorrect(Pass):
-    """Take the mean error of rounded weights out of the biases."""
+    """Work out the mean error of each convolution, to be taken out of its bias."""
 
     name: ClassVar[str] = "bias-correct"
     requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    keeps_numbers: ClassVar[bool] = True
+
+    images: int = 16
+    """How many calibration images to measure on; all of them are in memory at once."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        chosen: dict[fx.Node, Int8] = {}
         for conv in calls(gm, nn.Conv2d):
-            chosen = conv.node.meta.get("yqc.int8")
-            if not isinstance(chosen, Int8) or chosen.scale is None:
+            mark = conv.node.meta.get("yqc.int8")
+            if not isinstance(mark, Int8) or mark.scale is None:
                 continue
-            observer = call(gm, conv.node.all_input_nodes[0], Observer)
-            if why := self.obstacle(gm, conv, observer):
+            if why := self.obstacle(gm, conv):
                 ctx.skipped(conv.node, why)
-            elif observer is not None:
-                shift = mean_error(conv.module, chosen.scale, observer.module.mean)
-                bias = conv.module.bias
-                old = torch.zeros_like(shift) if bias is None else bias.detach()
-                conv.module.bias = nn.Parameter(old - shift)
-                ctx.rewrote(conv.node, f"bias moved by up to {float(shift.abs().max()):.3g}")
+            else:
+                chosen[conv.node] = mark
+        errors = self.measured(gm, ctx, chosen) if ctx.calibration else self.told(gm, ctx, chosen)
+        for node, error in errors.items():
+            node.meta["yqc.int8"] = replace(chosen[node], mean_error=error)
+            ctx.rewrote(node, f"bias to move by up to {float(error.abs().max()):.3g}")
 
-    def obstacle(
-        self, gm: fx.GraphModule, conv: Call[nn.Conv2d], observer: Call[Observer] | None
-    ) -> str | None:
+    def obstacle(self, gm: fx.GraphModule, conv: Call[nn.Conv2d]) -> str | None:
         """Why this convolution's bias must stay, or None if it may be corrected."""
-        if observer is None:
+        if call(gm, conv.node.all_input_nodes[0], Observer) is None:
             return "its input is not observed"
-        if not observer.module.mean.any():
-            return "nothing is known of the mean of its input"
         if callers(gm, conv.target) > 1:
             return f"{conv.target} is called from more than one place"
         return None
 
+    def measured(
+        self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
+    ) -> dict[fx.Node, Tensor]:
+        """Measure the mean errors on calibration images: float32 [O] for each convolution."""
+        if ctx.calibration is None:
+            return {}
+        with ctx.progress.task("correcting biases", 2) as advance, torch.no_grad():
+            batch = torch.cat(list(islice(ctx.calibration(), self.images)))
+            plain = Means(gm, chosen)
+            plain.run(batch)
+            advance(1)
+            with rounding(calls(gm, Observer)):
+                rounded = Means(gm, chosen, plain.found)
+                rounded.run(batch)
+            advance(1)
+        return rounded.errors
+
+    def told(
+        self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
+    ) -> dict[fx.Node, Tensor]:
+        """Tell the mean errors from the means that the batch norms gave the observers."""
+        errors = {}
+        for node, mark in chosen.items():
+            observer = call(gm, node.all_input_nodes[0], Observer)
+            conv = call(gm, node, nn.Conv2d)
+            if observer is None or conv is None or mark.scale is None:
+                continue
+            if not observer.module.mean.any():
+                ctx.skipped(node, "nothing is known of the mean of its input")
+                continue
+            errors[node] = mean_error(conv.module, mark.scale, observer.module.mean)
+        return errors
+
+
+class rounding:  # noqa: N801  # reads as a statement: `with rounding(observers):`
+    """Let observers quantize what goes through them for a while."""
+
+    def __init__(self, observers: Iterable[Call[Observer]]) -> None:
+        self.modules = [o.module for o in observers]
+
+    def __enter__(self) -> None:
+        for module in self.modules:
+            module.rounding = True
+
+    def __exit__(self, *_: object) -> None:
+        for module in self.modules:
+            module.rounding = False
+
+
+class Means(fx.Interpreter):
+    """Runs a graph and notes the mean of each output channel of the chosen convolutions.
+
+    Given such means of the float graph, it rounds the weights, and takes the differences out of
+    what it computes on the way.
+    """
+
+    def __init__(
+        self,
+        gm: fx.GraphModule,
+        chosen: dict[fx.Node, Int8],
+        wanted: dict[fx.Node, Tensor] | None = None,
+    ) -> None:
+        super().__init__(gm)
+        self.chosen, self.wanted = chosen, wanted
+        self.found: dict[fx.Node, Tensor] = {}
+        self.errors: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
+        if n not in self.chosen:
+            return super().run_node(n)
+        if self.wanted is None:
+            y = super().run_node(n)
+            self.found[n] = y.mean((0, 2, 3))
+            return y
+        y = self.rounded(n)
+        self.errors[n] = y.mean((0, 2, 3)) - self.wanted[n]
+        return y - self.errors[n].view(1, -1, 1, 1)
+
+    def rounded(self, n: fx.Node) -> Tensor:
+        """Compute a convolution with rounded weights."""
+        (x,), _ = self.fetch_args_kwargs_from_env(n)
+        conv, scale = self.fetch_attr(str(n.target)), self.chosen[n].scale
+        if scale is None:
+            raise ValueError(f"{n} has no scale")
+        weight = to_integers(conv.weight, scale) * scale.view(-1, 1, 1, 1)
+        where = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        return F.conv2d(x, weight, conv.bias, *where)
+
 
 def mean_error(conv: nn.Conv2d, scale: Tensor, mean: Tensor) -> Tensor:
-    """Return the mean error of each output channel, float32 [O], for input means [I]."""
+    """Return the mean error of each output channel, float32 [O], for input means [I].
+
+    Padding is left out of the mean.
+    """
     rounded = to_integers(conv.weight, scale) * scale.view(-1, 1, 1, 1)
     error = (rounded - conv.weight.detach()).sum((2, 3))
     groups, per = conv.groups, conv.out_channels // conv.groups

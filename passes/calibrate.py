@@ -2,17 +2,19 @@
 
 1. With data, the calibration images go through the graph once; every observer keeps extremes, a
    histogram of fixed length, and the mean of each channel. Memory does not grow with the images.
-2. Observers of one group get one range, chosen from their histograms together.
+2. Observers of one group get one range, chosen from their histograms together. The method `mse`
+   counts the error of each channel by what the convolutions that read it make of it
+   (`yqc.quant.importance`).
 3. Without data, ranges follow from the batch norms that were folded (`yqc.quant.datafree`); what
    cannot be told so is measured on seeded noise.
 4. The graph's input is in 0..1 by contract; its range is that, and 8-bit images lose nothing.
-5. Weights get the symmetric scale, one an output channel, with the least squared error.
+5. Weights get a symmetric scale, one an output channel.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,6 +23,7 @@ from yqc import Call, Context, Pass, calls
 from yqc.errors import PassError
 from yqc.quant import (
     DTYPES,
+    Histogram,
     Int8,
     Method,
     Observer,
@@ -28,6 +31,7 @@ from yqc.quant import (
     channel_scale,
     choose,
     from_range,
+    importance,
 )
 from yqc.quant.datafree import follow
 
@@ -47,8 +51,8 @@ class Calibrate(Pass):
     """How the range of an activation is chosen from its statistics."""
     percentile: float = 99.99
     """Share of values, in percent, that the percentile method keeps."""
-    weights: Method = "mse"
-    """How the range of a weight is chosen; minmax keeps the largest exact."""
+    weights: Literal["minmax", "mse"] = "minmax"
+    """How the range of a weight is chosen; mse clips, which eight bits seldom need."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         observers = calls(gm, Observer)
@@ -56,7 +60,7 @@ class Calibrate(Pass):
             self.without_data(gm, ctx, observers)
         else:
             watch(gm, observers, ctx.calibration(), ctx)
-            self.from_statistics(observers, ctx)
+            self.from_statistics(observers, importance(gm), ctx)
         for each in observers:
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
@@ -65,13 +69,24 @@ class Calibrate(Pass):
                 scale = (channel_scale if exact else best_channel_scale)(conv.module.weight)
                 conv.node.meta["yqc.int8"] = Int8(scale)
 
-    def from_statistics(self, observers: list[Call[Observer]], ctx: Context) -> None:
-        """Choose one range a group from what its observers recorded."""
+    def from_statistics(
+        self, observers: list[Call[Observer]], weights: dict[fx.Node, Tensor], ctx: Context
+    ) -> None:
+        """Choose one range a group from what its observers recorded.
+
+        Args:
+            observers: after they have recorded.
+            weights: the importance of each channel of a node; least squares counts with it.
+            ctx: where the ranges are recorded.
+        """
         for members in grouped(observers):
-            histograms = [m.module.histogram for m in members if m.module.records]
-            first, *others = [h for h in histograms if h is not None]
+            parts = [
+                m.module.histogram.weighted(weights.get(m.node) if self.ranges == "mse" else None)
+                for m in members
+                if m.module.records and m.module.histogram is not None
+            ]
             low, high = choose(
-                first.merged(others),
+                Histogram.merged(parts),
                 self.ranges,
                 symmetric=members[0].module.symmetric,
                 percentile=self.percentile,
@@ -131,7 +146,7 @@ def watch(
     """
     for each in observers:
         each.module.start()
-    count = len(images) if hasattr(images, "__len__") else 0
+    count = len(images) if isinstance(images, Sized) else 0
     with torch.inference_mode(), ctx.progress.task("calibrating", count) as advance:
         for image in images:
             gm(image)

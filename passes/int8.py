@@ -1,6 +1,6 @@
 """int8: quantize weights and activations to eight bits, and leave the decoding in float.
 
-Stands for `reparam,fold-bn,dce,observe,calibrate,bias-correct,quantize`, with the options handed on.
+Stands for `reparam,fold-bn,dce,observe,calibrate,bias-correct,quantize`; options are handed on.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
     %x_observer = Observer(%x)    ->  %x_q  = yqc.quantize_linear(%x, scale, zero_point)
                                       %x_dq = yqc.dequantize_linear(%x_q, scale, zero_point)
-    %conv = Conv2d(%x_observer)   ->  %w    = yqc.dequantize_linear(weight int8 [O,I,h,w], scale [O])
+    %conv = Conv2d(%x_observer)   ->  %w = yqc.dequantize_linear(int8 [O,I,h,w], scale [O])
                                       %conv = conv2d(%x_dq, %w, bias, ...)
 
 1. Weights are symmetric int8, one scale an output channel, and have no zero point.
@@ -38,7 +38,7 @@ class Quantize(Pass):
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         names = [c.node.name for c in calls(gm, nn.Conv2d) if "yqc.int8" in c.node.meta]
-        before = node_outputs(gm, names, ctx.example)
+        before = node_outputs(gm, names, ctx.example_for(gm))
         for observer in calls(gm, Observer):
             replace_observer(gm, observer)
             ctx.rewrote(observer.node, "became quantize-dequantize")
@@ -49,10 +49,10 @@ class Quantize(Pass):
             if callers(gm, conv.target) > 1:
                 ctx.skipped(conv.node, f"{conv.target} is called from more than one place")
                 continue
-            replace_convolution(gm, conv, chosen.scale)
+            replace_convolution(gm, conv, chosen, chosen.scale)
             ctx.rewrote(conv.node, "weights became int8")
         gm.recompile()
-        after = node_outputs(gm, names, ctx.example)
+        after = node_outputs(gm, names, ctx.example_for(gm))
         for node in gm.graph.nodes:
             layer = node.meta.get("yqc.layer")
             if isinstance(layer, QuantizedLayer) and node.name in after:
@@ -79,12 +79,17 @@ def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
     gm.graph.erase_node(node)
 
 
-def replace_convolution(gm: fx.GraphModule, conv: Call[nn.Conv2d], scale: Tensor) -> None:
+def replace_convolution(
+    gm: fx.GraphModule, conv: Call[nn.Conv2d], chosen: Int8, scale: Tensor
+) -> None:
     """Turn a convolution's module call into a function of an integer weight, in place."""
     module, node, path = conv.module, conv.node, conv.target
     tensors = {"weight_q": to_integers(module.weight, scale), "weight_scale": scale}
-    if module.bias is not None:
-        tensors["bias"] = module.bias
+    bias = module.bias
+    if chosen.mean_error is not None:
+        bias = -chosen.mean_error if bias is None else bias - chosen.mean_error
+    if bias is not None:
+        tensors["bias"] = bias
     paths = hold(gm, path, tensors)
     with gm.graph.inserting_before(node):
         at = {
@@ -123,6 +128,10 @@ def hold(gm: fx.GraphModule, path: str, tensors: dict[str, Tensor]) -> dict[str,
     """Put a module that only holds tensors at `path`; return where each is."""
     holder = nn.Module()
     for name, tensor in tensors.items():
-        holder.register_buffer(name, tensor.detach().clone())
+        value = tensor.detach().clone()
+        if name.endswith("_scale"):
+            holder.register_buffer(name, value)
+        else:
+            holder.register_parameter(name, nn.Parameter(value, requires_grad=False))
     gm.set_submodule(path, holder)
     return {name: f"{path}.{name}" for name in tensors}

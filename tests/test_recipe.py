@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from yqc.errors import PipelineError
-from yqc.recipe import Settings, read_recipe, write_recipe
+from yqc.recipe import Settings, choose, read_recipe, write_recipe
 
 TEXT = st.text(max_size=12)
 COUNT = st.integers(1, 1 << 31)
@@ -114,3 +114,15 @@ def test_refuses_what_is_no_toml(tmp_path: Path, content: bytes) -> None:
 def test_refuses_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"cannot read the recipe .*No such file"):
         read_recipe(tmp_path / "absent.toml")
+
+
+def test_choices_replace_what_they_name() -> None:
+    base = Settings(passes="dce", imgsz=(64, 96), seed=3)
+    assert choose(base, {}) == base
+    assert choose(None, {}) == Settings()
+    assert choose(base, {"imgsz": 320, "data": Path("d.yaml"), "seed": 0}) == Settings(
+        passes="dce", imgsz=(320, 320), data="d.yaml"
+    )
+    assert choose(None, {"imgsz": (64, 32), "arch": "a.yaml"}) == Settings(
+        imgsz=(64, 32), arch="a.yaml"
+    )

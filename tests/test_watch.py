@@ -11,7 +11,7 @@ from torch import fx, nn
 from yqc import Context, Pass, Pipeline, calls, text, trace
 from yqc.errors import OutputError
 from yqc.graph.serial import load_graph
-from yqc.watch import PrintGraph, Snapshots, example_of
+from yqc.watch import PrintGraph, Snapshots
 
 X = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -105,9 +105,9 @@ def test_a_stage_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_the_example_is_the_contexts_or_noise_of_the_seed() -> None:
     gm = net()
-    assert example_of(gm, Context(example=X)) is X
-    noise = example_of(gm, Context(seed=3))
+    assert Context(example=X).example_for(gm) is X
+    noise = Context(seed=3).example_for(gm)
     assert noise.shape == X.shape
     assert 0 <= noise.min() < noise.max() <= 1
-    assert torch.equal(noise, example_of(gm, Context(seed=3)))
-    assert not torch.equal(noise, example_of(gm, Context(seed=4)))
+    assert torch.equal(noise, Context(seed=3).example_for(gm))
+    assert not torch.equal(noise, Context(seed=4).example_for(gm))

@@ -42,7 +42,6 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
         text as text,
     )
     from yqc.graph.metadata import BatchNorm as BatchNorm
-    from yqc.graph.metadata import History as History
     from yqc.models.load import LoadedModel as LoadedModel
     from yqc.models.load import load as load
     from yqc.models.register import register_block as register_block
@@ -59,13 +58,13 @@ __all__ = [
     "BatchNorm",
     "Call",
     "Context",
-    "History",
     "LoadedModel",
     "Pass",
     "Pipeline",
     "Recipe",
     "Registry",
     "Result",
+    "Settings",
     "TensorSpec",
     "Watcher",
     "YqcError",
@@ -90,13 +89,13 @@ _HOME = {
     "BatchNorm": "yqc.graph.metadata",
     "Call": "yqc.graph",
     "Context": "yqc.passbase",
-    "History": "yqc.graph.metadata",
     "LoadedModel": "yqc.models.load",
     "Pass": "yqc.passbase",
     "Pipeline": "yqc.pipeline",
     "Recipe": "yqc.passbase",
     "Registry": "yqc.registry",
     "Result": "yqc.compiler",
+    "Settings": "yqc.recipe",
     "TensorSpec": "yqc.graph",
     "Watcher": "yqc.watch",
     "YqcError": "yqc.errors",

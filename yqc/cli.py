@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yqc import __version__
-from yqc.errors import YqcError
+from yqc.errors import PipelineError, YqcError
+from yqc.options import near
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help must not
     from rich.console import RenderableType
@@ -25,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+INTERRUPTED = 130
 
 
 class Target(StrEnum):
@@ -113,12 +117,16 @@ def compile_(
         opset=opset,
     )
     registry = _registry(load)
+    after, before = (
+        _names(registry, flag, text)
+        for flag, text in (("--print-after", print_after), ("--print-before", print_before))
+    )
 
     from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
     from yqc.compiler import compile as run  # noqa: PLC0415
     from yqc.watch import PrintGraph  # noqa: PLC0415
 
-    printer = PrintGraph(print_after.split(","), print_before.split(","), typer.echo)
+    printer = PrintGraph(after, before, typer.echo)
     result = run(
         model,
         output=output,
@@ -273,6 +281,16 @@ def _registry(load: list[Path] | None) -> "Registry":
     return registry
 
 
+def _names(registry: "Registry", flag: str, text: str) -> list[str]:
+    """Read a list of passes, or `all`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name != "all" and name not in registry.found:
+            hint = near(name, registry.found) or "; `yqc passes` lists what there is"
+            raise PipelineError(f"{flag}: unknown pass {name!r}{hint}")
+    return names
+
+
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
@@ -290,12 +308,13 @@ def main() -> None:
     debugging = "--debug" in sys.argv
     sys.argv[1:] = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        app()
+        app(prog_name="yqc")
     except YqcError as error:
         if debugging:
             raise
         typer.echo(f"yqc: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("yqc: interrupted; nothing was written", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer turned the KeyboardInterrupt into it
+            typer.echo("yqc: interrupted; nothing was written", err=True)
+        raise

@@ -5,13 +5,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor, fx, nn
 
 import yqc
 from yqc import report as rp
-from yqc.account import layers
+from yqc.account import layers, rounds
 from yqc.data import Data, calibration_images, check_classes, load_data
 from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
 from yqc.errors import DataError
@@ -22,7 +23,7 @@ from yqc.output import Outputs
 from yqc.passbase import Context, Pass, Recipe
 from yqc.pipeline import Pipeline, Step
 from yqc.progress import Progress, Silent
-from yqc.recipe import Settings, write_recipe
+from yqc.recipe import Choices, Settings, choose, write_recipe
 from yqc.registry import Registry
 from yqc.watch import Reproducer, Snapshots, Verify, Watcher
 
@@ -52,6 +53,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     save_temps: Path | None = None,
     watchers: Iterable[Watcher] = (),
     progress: Progress | None = None,
+    **choices: Unpack[Choices],
 ) -> Result:
     """Compile a detector: trace it, rewrite its graph, emit ONNX, measure what that did.
 
@@ -61,14 +63,16 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         passes: pipeline text, a `Pipeline`, or passes; empty emits the graph as it was traced.
         output: path of the ONNX file; the report and the recipe are written next to it. By default
             named after the model and the passes, in the working directory.
-        settings: image size, data, seed and whatever else decides the result; its own `passes` are
-            used where `passes` is empty.
+        settings: image size, data, seed and whatever else decides the result, as a recipe file
+            holds it; its own `passes` are used where `passes` is empty.
         registry: where names of passes are looked up.
         evaluate: whether to measure accuracy and latency.
         verify: whether to compare the graph's outputs before and after every pass.
         save_temps: a folder that gets the graph after every pass.
         watchers: further watchers of the passes.
         progress: where long work is shown.
+        choices: single fields of the settings: `data`, `images`, `imgsz`, `head`, `arch`,
+            `calib_images`, `target`, `device`, `seed`, `dynamic`, `opset`.
 
     Returns:
         The report, both graphs, and the paths of what was written.
@@ -76,7 +80,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     Raises:
         YqcError: whatever failed, in one sentence; nothing was written, older files are untouched.
     """
-    settings, progress = settings or Settings(), progress or Silent()
+    settings, progress = choose(settings, choices), progress or Silent()
     pipeline = _pipeline(passes or settings.passes, registry)
     settings = replace(settings, passes=str(pipeline))
     expanded = pipeline.expand()
@@ -90,7 +94,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     )
     data = _data(settings, source)
     ctx = _context(settings, source, data, progress)
-    original, gm = copy.deepcopy(source.gm), source.gm
+    original, gm = source.gm, copy.deepcopy(source.gm)
     looking: list[Watcher] = [Verify()] if verify else []
     looking += [Snapshots(save_temps)] if save_temps else []
     looking += [*watchers, Reproducer(files.reproducer)]
@@ -100,7 +104,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     emitted = emit(gm, metadata=metadata, opset=settings.opset, dynamic=settings.dynamic)
     with files.staged() as stage:
         save(emitted, stage.onnx)
-        trip = roundtrip(gm, stage.onnx, ctx.example, source.layout)
+        trip = roundtrip(gm, stage.onnx, ctx.example_for(gm), source.layout)
         measured = Measured(rp.Accuracy.unmeasured(), None)
         if evaluate and source.is_detector:
             plain = stage.onnx.with_name("float.onnx")
@@ -122,7 +126,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             ),
             compute=rp.Compute(macs_before=macs(original), macs_after=macs(gm)),
             accuracy=measured.accuracy,
-            verification=rp.Verification.of(trip),
+            verification=rp.Verification.of(trip, rounds=rounds(gm)),
             latency=measured.latency,
             layers=layers(gm),
             warnings=(*source.warnings, *ctx.warnings),

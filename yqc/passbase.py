@@ -63,6 +63,15 @@ class Context:
         """Record that a pass looked at `node`, a near-match, and left it alone."""
         self.skips.append((node.name, why))
 
+    def example_for(self, gm: "fx.GraphModule") -> "Tensor":
+        """Return the example input, or noise in 0..1 from the seed, in the shape `gm` takes."""
+        if self.example is not None:
+            return self.example
+        import torch  # noqa: PLC0415  # takes seconds, and listing passes must not
+
+        value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta["yqc.value"]
+        return torch.rand(value.shape, generator=torch.Generator().manual_seed(self.seed))
+
     def warn(self, message: str) -> None:
         """Record a sentence that the user should read in the report."""
         if message not in self.warnings:

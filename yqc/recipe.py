@@ -16,7 +16,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from yqc.errors import PipelineError
 from yqc.options import near
@@ -39,6 +39,33 @@ class Settings:
     seed: int = 0
     dynamic: bool = False
     opset: int | None = None
+
+
+class Choices(TypedDict, total=False):
+    """The fields of `Settings` as `yqc.compile` takes them; sizes and paths in any usual form."""
+
+    imgsz: int | tuple[int, int]
+    """Height and width in pixels, or one number for both."""
+    head: Literal["one2one", "one2many"]
+    arch: str | Path
+    data: str | Path
+    images: str | Path
+    calib_images: int
+    target: Target
+    device: str
+    seed: int
+    dynamic: bool
+    opset: int
+
+
+def choose(base: Settings | None, choices: Choices) -> Settings:
+    """Return `base`, or the defaults, with these fields replaced."""
+    plain: dict[str, Any] = {
+        key: str(value) if isinstance(value, Path) else value for key, value in choices.items()
+    }
+    if isinstance(size := plain.get("imgsz"), int):
+        plain["imgsz"] = (size, size)
+    return dataclasses.replace(base or Settings(), **plain)
 
 
 def write_recipe(settings: Settings, version: str, model: str, sha256: str) -> str:

@@ -11,7 +11,6 @@ from yqc.errors import OutputError, PassError
 from yqc.graph import text
 from yqc.graph.compare import head_outputs, max_abs_error, sqnr_db
 from yqc.graph.serial import save_graph
-from yqc.graph.values import empty
 from yqc.passbase import Context
 from yqc.pipeline import Step
 
@@ -33,15 +32,6 @@ class Watcher:
         return None
 
 
-def example_of(gm: fx.GraphModule, ctx: Context) -> Tensor:
-    """Return the example input of a run: the context's, or noise in 0..1 from its seed."""
-    if ctx.example is not None:
-        return ctx.example
-    placeholder = next(n for n in gm.graph.nodes if n.op == "placeholder")
-    like = empty(placeholder)
-    return torch.rand(like.shape, generator=torch.Generator().manual_seed(ctx.seed))
-
-
 class Verify(Watcher):
     """Runs the graph before and after a pass on the example input and measures the difference.
 
@@ -58,7 +48,7 @@ class Verify(Watcher):
 
     def start(self, gm: fx.GraphModule, ctx: Context) -> None:
         """Keep what the untouched graph computes."""
-        self.example = example_of(gm, ctx)
+        self.example = ctx.example_for(gm)
         self.last = head_outputs(gm, self.example)
 
     def after(self, step: Step) -> None:
@@ -148,7 +138,7 @@ class Reproducer(Watcher):
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
         try:
-            example = example_of(step.before, step.ctx)
+            example = step.ctx.example_for(step.before)
             save_graph(step.before, self.path, info, example=example)
         except OutputError as problem:
             return f"no reproducer was written ({problem})"

@@ -59,6 +59,19 @@ def test_prefetch_stops_when_the_reader_leaves() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("yqc-images")]
 
 
+def test_prefetch_drops_what_is_not_begun_when_the_reader_leaves() -> None:
+    started: list[int] = []
+
+    def work(i: int) -> None:
+        started.append(i)
+        time.sleep(0.05)
+
+    results = prefetch(work, range(30), ahead=20)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(started) < 10
+
+
 def test_prefetch_hands_errors_on() -> None:
     results = prefetch(lambda i: 1 // i, [1, 0, 1], ahead=1)
     assert next(results) == 1

@@ -139,8 +139,8 @@ def test_a_malformed_label_is_named_by_file_and_line(
     yolo: Write, line: str, complaint: str
 ) -> None:
     with pytest.raises(DataError, match=complaint) as e:
-        load_data(yolo({"b": f"0 0.5 0.5 0.5 0.2\n\n{line}\n"}))
-    assert "labels/val/b.txt:3 " in str(e.value)
+        load_data(yolo({"b": f"0 0.5 0.5 0.5 0.2\n\n0 0.5 0.5 0.5 0.2\n{line}\n"}))
+    assert "labels/val/b.txt:4 " in str(e.value)
 
 
 def test_a_malformed_training_label_is_an_error_when_asked_for(yolo: Write, tmp_path: Path) -> None:

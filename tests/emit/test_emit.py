@@ -1,21 +1,19 @@
 """Emission as a whole: names, leanness, opsets, refusals, determinism, the open table."""
 
+import hashlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
-from onnx import TensorProto
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from yqc.emit import TABLE, Emitter, emit, lowering, roundtrip, weight_bytes
+from yqc.emit import emit, roundtrip, weight_bytes
 from yqc.emit.build import build
-from yqc.errors import EmitError, LoweringError
-from yqc.graph import propagate
+from yqc.errors import EmitError
 from yqc.models.trace import trace
 
 Agrees: TypeAlias = Callable[..., onnx.ModelProto]
@@ -30,7 +28,7 @@ class Block(nn.Module):
         self.act = nn.SiLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+        return self.act(self.bn(self.conv(x)))  # type: ignore[no-any-return]
 
 
 class Detector(nn.Module):
@@ -112,7 +110,7 @@ class Grid(nn.Module):
         self.column = nn.Parameter(torch.linspace(2, 3, 16).reshape(16, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x) + (self.row + self.column)
+        return self.block(x) + (self.row + self.column)  # type: ignore[no-any-return]
 
 
 def test_folding_does_not_grow_the_file(agrees: Agrees) -> None:
@@ -131,7 +129,7 @@ def test_equal_tensors_are_stored_once() -> None:
             self.b.weight.data.copy_(self.a.weight.data)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.a(x) * 2) * 2
+            return self.b(self.a(x) * 2) * 2  # type: ignore[no-any-return]
 
     model = emit(trace(Twice(), X))
     assert [t.name for t in model.graph.initializer if len(t.dims) == 4] == ["a.weight"]
@@ -180,17 +178,13 @@ def test_the_same_graph_gives_the_same_bytes_in_another_process() -> None:
         "model = m.emit(m.trace(m.detector(), m.X), metadata={'b': '1', 'a': '2'})\n"
         "print(hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest())\n"
     )
-    hashes = {
-        subprocess.run(  # noqa: S603  # this very file
-            [sys.executable, "-c", script],
-            env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(hashes) == 1
-    assert len(hashes.pop().strip()) == 64
+    environment = {"PYTHONHASHSEED": "7", "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+    there = subprocess.run(  # noqa: S603  # this very file
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    model = emit(trace(detector(), X), metadata={"b": "1", "a": "2"})
+    here = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    assert there.strip() == here
 
 
 def test_metadata_is_what_was_given_and_nothing_else() -> None:
@@ -199,167 +193,3 @@ def test_metadata_is_what_was_given_and_nothing_else() -> None:
     assert props == [("stride", "8"), ("yqc.version", "0.1")]
     assert not model.graph.value_info
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-
-
-class Frequencies(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.fft.rfft2(x).abs()
-
-
-def test_a_missing_lowering_says_where_and_how_to_add_one() -> None:
-    gm = trace(nn.Sequential(nn.SiLU(), Frequencies()), X)
-    with pytest.raises(LoweringError) as error:
-        emit(gm)
-    message = str(error.value)
-    assert (
-        "no ONNX lowering for torch.fft.rfft2 at node fft_rfft2 in module 1 (Frequencies" in message
-    )
-    assert "test_emit.py:" in message
-    assert "@lowering(torch.fft.rfft2)\n    def lower(e, node, x):" in message
-
-
-def test_a_module_without_a_lowering_is_named() -> None:
-    with pytest.raises(
-        LoweringError, match=r"no ONNX lowering for nn.RReLU at node _1 in module 1"
-    ):
-        emit(trace(nn.Sequential(nn.SiLU(), nn.RReLU()), X))
-
-
-class Clipped(nn.Hardtanh):
-    """A subclass with a forward of its own is not what its base class is."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * 2
-
-
-class Renamed(nn.Conv2d):
-    """A subclass with the forward of its base class is."""
-
-
-class Leaves(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        return True
-
-
-def leaf_graph(module: nn.Module) -> fx.GraphModule:
-    root = nn.Sequential(module)
-    gm = fx.GraphModule(root, Leaves().trace(root))
-    propagate(gm, (X,))
-    return gm
-
-
-def test_subclasses_are_told_apart_by_their_forward() -> None:
-    assert emit(leaf_graph(Renamed(3, 4, 1))).graph.node[0].op_type == "Conv"
-    with pytest.raises(LoweringError, match="Clipped"):
-        emit(leaf_graph(Clipped(-0.5, 0.5)))
-
-
-REFUSALS: dict[str, tuple[Callable[[Tensor], object], str]] = {
-    "area": (lambda x: F.interpolate(x, (5, 7), mode="area"), "mode area has no ONNX form"),
-    "antialias": (
-        lambda x: F.interpolate(x, (5, 7), mode="bilinear", antialias=True),
-        "mode bilinear with antialias has no ONNX form",
-    ),
-    "uneven-adaptive": (lambda x: F.adaptive_avg_pool2d(x, 5), r"windows of different sizes"),
-    "view-dtype": (lambda x: x.view(torch.int32), "a view in another dtype"),
-    "index-pair": (
-        lambda x: x[torch.tensor([0, 0]), torch.tensor([1, 2])],
-        "use torch.gather",
-    ),
-    "softplus-beta": (lambda x: F.softplus(x, beta=2.0), "only beta=1"),
-    "argmax-flat": (torch.argmax, "give its dim"),
-    "training-dropout": (lambda x: F.dropout(x, 0.5, training=True), "training mode"),
-    "batch-statistics": (
-        lambda x: F.batch_norm(x, None, None, training=True),
-        "statistics of the batch",
-    ),
-    "unknown-argument": (
-        lambda x: torch.clamp(x, min=0, out=torch.empty(0)),
-        "does not take these arguments",
-    ),
-}
-
-
-def test_the_indices_of_a_pool_are_refused(agrees: Agrees) -> None:
-    with pytest.raises(LoweringError, match=r"cannot emit nn.MaxPool2d at node _0.*indices"):
-        agrees(nn.Sequential(nn.MaxPool2d(2, return_indices=True)), X)
-
-
-@pytest.mark.parametrize("name", REFUSALS)
-def test_refusals_name_the_node_and_the_reason(name: str, agrees: Agrees) -> None:
-    function, reason = REFUSALS[name]
-    with pytest.raises(LoweringError, match=rf"cannot emit .* at node \w+.*: .*{reason}"):
-        agrees(function, X)
-
-
-def test_a_node_without_a_shape_is_the_fault_of_a_pass() -> None:
-    gm = trace(detector(), X)
-    del gm.graph.find_nodes(op="call_function", target=torch.cat)[0].meta["yqc.value"]
-    with pytest.raises(LoweringError, match=r'node cat has no tensor shape; .*meta\["yqc.value"\]'):
-        emit(gm)
-
-
-class Packed(nn.Module):
-    """A convolution with weights of four bits and a scale a channel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.register_buffer("codes", torch.randint(-8, 8, (5, 3, 3, 3), generator=generator))
-        self.register_buffer("scale", torch.rand(5, generator=generator))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.codes * self.scale.reshape(5, 1, 1, 1), padding=1)
-
-
-@pytest.fixture
-def packed() -> Iterator[fx.GraphModule]:
-    """A graph with a packed convolution, while the table holds its lowering."""
-
-    @lowering(Packed)
-    def lower(e: Emitter, node: fx.Node, x: fx.Node) -> str:
-        module = e.module(node, Packed)
-        codes = e.tensor(module.codes, f"{node.target}.codes", TensorProto.INT4)
-        scale = e.tensor(module.scale, f"{node.target}.scale")
-        weight = e.op("DequantizeLinear", codes, scale, axis=0)
-        return e.op("Conv", x, weight, pads=[1, 1, 1, 1])
-
-    yield leaf_graph(Packed())
-    del TABLE[Packed]
-
-
-def test_four_bit_weights_stay_and_raise_the_opset(packed: fx.GraphModule) -> None:
-    model = emit(packed)
-    assert model.opset_import[0].version == 21
-    assert model.ir_version == 10
-    stored = {t.name: t for t in model.graph.initializer}
-    assert stored["0.codes"].data_type == TensorProto.INT4
-    assert len(stored["0.codes"].raw_data) == (5 * 3 * 3 * 3 + 1) // 2
-    assert weight_bytes(model) == 68 + 5 * 4
-    assert roundtrip(packed, model, X).within(values=1e-5)
-
-
-def test_a_fixed_opset_below_what_four_bits_need_is_an_error(packed: fx.GraphModule) -> None:
-    with pytest.raises(EmitError, match=r"opset 17 is too low \(node _0: four-bit.*21 or above"):
-        emit(packed, opset=17)
-
-
-class Swish(nn.Module):
-    def __init__(self, beta: float) -> None:
-        super().__init__()
-        self.beta = beta
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(self.beta * x)
-
-
-def test_a_lowering_finds_the_settings_of_its_module_by_name() -> None:
-    @lowering(Swish)
-    def lower(e: Emitter, _: fx.Node, x: fx.Node, beta: float) -> str:
-        return e.op("Mul", x, e.op("Sigmoid", e.op("Mul", x, e.scalar(beta))))
-
-    try:
-        gm = leaf_graph(Swish(1.7))
-        assert roundtrip(gm, emit(gm), X).within(values=1e-5)
-    finally:
-        del TABLE[Swish]

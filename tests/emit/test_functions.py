@@ -110,9 +110,9 @@ FLOAT: dict[str, Callable[[Tensor], Any]] = {
     "stack-front": lambda x: torch.stack((x, -x), 1),
     "chunk": lambda x: x.chunk(2, 1),
     "chunk-uneven": lambda x: torch.chunk(x, 3, dim=-1),
-    "split": lambda x: x.split(3, 1),
+    "split": lambda x: x.split(3, 1),  # type: ignore[no-untyped-call]
     "split-list": lambda x: torch.split(x, [1, 5, 2], dim=1),
-    "split-one-used": lambda x: x.split([2, 6], 1)[1],
+    "split-one-used": lambda x: x.split([2, 6], 1)[1],  # type: ignore[no-untyped-call]
     "unbind": lambda x: x.unbind(2)[4],
     "unpacked": lambda x: torch.mul(*x.chunk(2, 1)),
     "focus": lambda x: torch.cat(
@@ -133,14 +133,15 @@ FLOAT: dict[str, Callable[[Tensor], Any]] = {
     "view-tuple": lambda x: x.view((-1, 4, 2, 60)),
     "reshape": lambda x: x.reshape(-1, 2, 4, 6, 10).permute(0, 2, 1, 3, 4),
     "reshape-inferred": lambda x: torch.reshape(x, (-1, 4, 120)),
+    "reshape-with-the-batch-in-it": lambda x: x.reshape(x.shape[0] * 4, -1, 10) * 2,
     "flatten": lambda x: x.flatten(1),
-    "flatten-batch": lambda x: x.flatten(0, 1).unflatten(0, (-1, 8)) + 1,
+    "flatten-batch": lambda x: x.flatten(0, 1).unflatten(0, (-1, 8)) + 1,  # type: ignore[no-untyped-call]
     "flatten-permuted-batch": lambda x: x.permute(1, 0, 2, 3).flatten(1).sum(1),
-    "unflatten": lambda x: x.unflatten(1, (2, -1)),
+    "unflatten": lambda x: x.unflatten(1, (2, -1)),  # type: ignore[no-untyped-call]
     "unflatten-last": lambda x: torch.unflatten(x, -1, (5, 2)),
-    "area-attention": lambda x: x.flatten(2).transpose(1, 2).unflatten(1, (4, 15)).flatten(0, 1),
+    "area-attention": lambda x: x.flatten(2).transpose(1, 2).unflatten(1, (4, 15)).flatten(0, 1),  # type: ignore[no-untyped-call]
     "area-and-back": lambda x: (
-        x.flatten(2).unflatten(2, (4, 15)).transpose(1, 2).flatten(0, 1).unflatten(0, (-1, 4)) * 2
+        x.flatten(2).unflatten(2, (4, 15)).transpose(1, 2).flatten(0, 1).unflatten(0, (-1, 4)) * 2  # type: ignore[no-untyped-call]
     ),
     "permute": lambda x: x.permute(0, 2, -1, 1),
     "permute-list": lambda x: torch.permute(x, [0, 3, 1, 2]),
@@ -174,15 +175,15 @@ FLOAT: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
-@pytest.mark.parametrize("opset", [17, 23])
 @pytest.mark.parametrize("name", FLOAT)
-def test_function_computes_the_same(name: str, opset: int, agrees: Agrees) -> None:
-    agrees(FLOAT[name], X, opset=opset)
+def test_function_computes_the_same_at_the_highest_opset(name: str, agrees: Agrees) -> None:
+    agrees(FLOAT[name], X, opset=23)
 
 
-@pytest.mark.parametrize("name", set(FLOAT) - {"expand-rank"})  # it fixes what was the batch
-def test_function_takes_any_batch(name: str, agrees: Agrees) -> None:
-    agrees(FLOAT[name], X, dynamic=True)
+@pytest.mark.parametrize("name", FLOAT)
+def test_function_takes_any_batch_at_the_default_opset(name: str, agrees: Agrees) -> None:
+    takes_no_batch = name in {"expand-rank", "repeat-rank"}  # They mix it with other dimensions.
+    agrees(FLOAT[name], X, dynamic=not takes_no_batch)
 
 
 INTEGER: dict[str, Callable[[Tensor, Tensor], Any]] = {
@@ -258,7 +259,7 @@ def test_two_inputs(name: str, agrees: Agrees) -> None:
 
 def end2end(x: Tensor) -> Tensor:
     """Pick the best 7 of 60 positions x 4 classes, as the end-to-end heads do."""
-    boxes, scores = x.flatten(2).transpose(1, 2).split([4, 4], -1)
+    boxes, scores = x.flatten(2).transpose(1, 2).split([4, 4], -1)  # type: ignore[no-untyped-call]
     boxes, scores = boxes * 20, scores.sigmoid()
     index = scores.amax(-1).topk(7)[1].unsqueeze(-1)
     boxes = boxes.gather(1, index.expand(-1, -1, 4))

@@ -150,6 +150,14 @@ def test_a_class_that_changed_is_seen() -> None:
     assert compare([want], [got], "end2end").boxes == math.inf
 
 
+def test_a_row_that_stands_twice_is_no_match_for_two() -> None:
+    want = rows()
+    want[0, 3, 5] = want[0, 2, 5]
+    got = want.copy()
+    got[0, 3, :4] = got[0, 2, :4]
+    assert compare([want], [got], "end2end").boxes > 0.01
+
+
 def test_a_score_that_changed_is_seen() -> None:
     want = rows()
     got = want.copy()

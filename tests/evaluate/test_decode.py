@@ -30,7 +30,7 @@ WANT = [
 
 def test_yolov5_scores_are_objectness_times_class() -> None:
     output = array(
-        [*XYWH[1], 0.5, 0.2, 0.0], [*XYWH[0], 0.9, 0.5, 0.8], [*XYWH[2], 0.001, 1.0, 1.0]
+        [*XYWH[1], 0.5, 0.2, 0.002], [*XYWH[0], 0.9, 0.5, 0.8], [*XYWH[2], 0.001, 1.0, 1.0]
     )
     assert listed(detections(output, "yolov5")) == WANT
 

@@ -90,7 +90,7 @@ def in_layout(outputs: Floats, layout: str) -> Floats:
         ("yolov8", TensorProto.FLOAT16),
     ],
 )
-def test_agrees_with_the_judge(  # noqa: PLR0917  # parameters and fixtures
+def test_agrees_with_the_judge(
     judge: ModuleType,
     shared: Path,
     val: Split,

@@ -12,7 +12,7 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 
-def plain(  # noqa: PLR0917  # as in the call
+def plain(
     boxes: Floats, scores: Floats, classes: Indices, iou: float, top: int, candidates: int
 ) -> list[int]:
     kept: list[int] = []
@@ -54,7 +54,7 @@ def draw(seed: int, n: int, nc: int, spread: int) -> tuple[Floats, Floats, Indic
     top=st.sampled_from([1, 30, 300]),
     candidates=st.sampled_from([1, 100, 30000]),
 )
-def test_chooses_what_the_plain_algorithm_chooses(  # noqa: PLR0917  # drawn
+def test_chooses_what_the_plain_algorithm_chooses(
     seed: int, n: int, nc: int, spread: int, iou: float, top: int, candidates: int
 ) -> None:
     boxes, scores, classes = draw(seed, n, nc, spread)

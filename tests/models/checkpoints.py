@@ -6,6 +6,7 @@ these names stand in `sys.modules` while the file is written, and nowhere afterw
 
 import sys
 import types
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,10 +74,15 @@ def project_modules() -> Iterator[None]:
                 del sys.modules[name]
 
 
-def disguise(module: nn.Module, project: str) -> nn.Module:
-    """Return a module as the project would have it, sharing the tensors."""
+def disguise(
+    module: nn.Module, project: str, done: dict[int, nn.Module] | None = None
+) -> nn.Module:
+    """Return a module as the project would have it, sharing the tensors and shared modules."""
+    done = {} if done is None else done
     if isinstance(module, SelfAttention):
         return as_torch_attention(module)
+    if id(module) in done:
+        return done[id(module)]
     own = type(module).__module__.startswith("torch.")
     path = getattr(module, "pickle_as", None) or ("" if own else class_path(module, project))
     cls = type(module) if not path else stand_in(path)
@@ -84,9 +90,14 @@ def disguise(module: nn.Module, project: str) -> nn.Module:
     twin.__dict__ = dict(module.__dict__)
     twin.__dict__.pop("pickle_as", None)
     added = ADDED.get(type(module).__name__, set())
-    twin._modules = {k: disguise(m, project) for k, m in module._modules.items() if k not in added}
+    twin._modules = {
+        name: disguise(child, project, done)
+        for name, child in module._modules.items()
+        if child is not None and name not in added
+    }
     if isinstance(module, Head):
         twin.__dict__ |= stale(module, project)
+    done[id(module)] = twin
     return twin
 
 
@@ -111,9 +122,10 @@ def stale(head: Head, project: str) -> dict[str, Any]:
 
 def pickled_model(detector: Detector, project: str, **attributes: object) -> nn.Module:
     """Return a detector as the project's model class."""
-    layers = []
+    layers: list[nn.Module] = []
+    done: dict[int, nn.Module] = {}
     for i, (layer, route) in enumerate(zip(detector.model, detector.routes, strict=True)):
-        layers.append(disguise(layer, project))
+        layers.append(disguise(layer, project, done))
         sources = list(route.sources)
         layers[i].i, layers[i].f = i, sources if route.many else sources[0]  # type: ignore[assignment]
         layers[i].type, layers[i].np = "block", 0  # type: ignore[assignment]
@@ -143,7 +155,8 @@ def save(
     with project_modules():
         model = pickled_model(detector, project, **options)
         ckpt = {"epoch": -1, "model": None, "ema": None, under: model, **top}
-        torch.save(ckpt, path, _use_new_zipfile_serialization=zipped)
+        with warnings.catch_warnings(action="ignore"):  # That the stand-ins have no source.
+            torch.save(ckpt, path, _use_new_zipfile_serialization=zipped)
     return path
 
 
@@ -174,9 +187,9 @@ def randomise(module: nn.Module) -> None:
             child.running_mean.copy_(child.running_mean.half())
             child.running_var.copy_(child.running_var.half())
         for name, parameter in child.named_parameters(recurse=False):
-            if name in {"gamma", "implicit"} or (name == "bias" and parameter.ndim == 1):
-                if not isinstance(child, nn.BatchNorm2d):
-                    nn.init.normal_(parameter, 0.3, 0.5)
+            own = name in {"gamma", "implicit", "bias"} and not isinstance(child, nn.BatchNorm2d)
+            if own:
+                nn.init.normal_(parameter, 0.3, 0.5)
 
 
 def images(batch: int = 2, size: tuple[int, int] = (128, 192)) -> Tensor:

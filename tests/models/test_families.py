@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from yqc.models.load import load
-from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7, find_twin
+from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
 from yqc.models.trace import trace
 
 SPECS: Mapping[str, Any] = yaml.safe_load(
@@ -80,9 +80,7 @@ def test_one2many_gives_what_the_end_to_end_head_leaves_out(
 def test_the_end_to_end_graph_holds_no_one_to_many_branch(
     tmp_path: Path, checkpoints: ModuleType
 ) -> None:
-    path = checkpoints.save(
-        tmp_path / "m.pt", checkpoints.make(SPECS["yolov10"]), "ultralytics"
-    )
+    path = checkpoints.save(tmp_path / "m.pt", checkpoints.make(SPECS["yolov10"]), "ultralytics")
     graph = trace(load(path).module, checkpoints.images(1))
     targets = {str(n.target) for n in graph.graph.nodes if n.op == "call_module"}
     assert any(".one2one_cv2." in t for t in targets)
@@ -92,9 +90,7 @@ def test_the_end_to_end_graph_holds_no_one_to_many_branch(
 def test_auxiliary_heads_and_the_layers_that_feed_them_are_dropped(
     tmp_path: Path, checkpoints: ModuleType
 ) -> None:
-    path = checkpoints.save(
-        tmp_path / "w6.pt", checkpoints.make(SPECS["yolov7-e6e"]), "yolov7"
-    )
+    path = checkpoints.save(tmp_path / "w6.pt", checkpoints.make(SPECS["yolov7-e6e"]), "yolov7")
     loaded = load(path)
     assert loaded.warnings == (
         "the auxiliary heads serve training only and were left out",
@@ -107,9 +103,7 @@ def test_auxiliary_heads_and_the_layers_that_feed_them_are_dropped(
 
 
 def test_node_names_follow_the_layers(tmp_path: Path, checkpoints: ModuleType) -> None:
-    path = checkpoints.save(
-        tmp_path / "m.pt", checkpoints.make(SPECS["yolov8"]), "ultralytics"
-    )
+    path = checkpoints.save(tmp_path / "m.pt", checkpoints.make(SPECS["yolov8"]), "ultralytics")
     names = [n.name for n in trace(load(path).module, checkpoints.images(1)).graph.nodes]
     assert {"model_0_conv", "model_2_m_0_cv1_act", "model_10_cv2_0_0_conv"} <= set(names)
 
@@ -123,7 +117,3 @@ def test_no_grid_is_a_constant_of_the_graph(tmp_path: Path, checkpoints: ModuleT
         taken = [n.target for n in graph.graph.nodes if n.op == "get_attr"]
         assert taken
         assert max(constants[t].numel() for t in taken) <= max(320 // 8, 16)
-
-
-def test_a_user_may_put_a_twin_in_place_of_a_built_in_one(checkpoints: ModuleType) -> None:
-    assert find_twin("models.common.Conv") is YOLOV5["Conv"]

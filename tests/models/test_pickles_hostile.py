@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from tests.models.hostile import FILES, forbidden, legacy, named, no_storage, text, zipped
 from tests.models.hostile_programs import BROKEN, F4, array, storage, tensor
 from yqc.errors import CheckpointError, ForbiddenGlobalError
-from yqc.models.pickles import read
-from yqc.models.pickles_globals import BUILDERS
+from yqc.models.pickles import Named, read
+from yqc.models.pickles_globals import BUILDERS, Gate
+from yqc.models.pickles_machine import Machine
+from yqc.models.pickles_scan import scan
+from yqc.models.pickles_values import Budget
 
 EVENTS: list[str] = []
 WATCHED = ("os.", "subprocess.", "exec", "compile", "pickle.", "socket.", "shutil.", "ctypes.")
@@ -85,13 +88,14 @@ def test_there_are_hundreds_of_cases() -> None:
         text("os") + b"K\1\x94\x93",
         b"N" + text("system") + b"\x93",
         text("os") + b"(" + text("sys") + b"t0" + text("system") + b"\x93",
-        text("os") + b"q\0" + b"0" + text("tem") + b"h\0\x93",
+        text("os") + text("system") + text("collections") + text("OrderedDict") + b"00\x93",
         b"(" + text("os") + text("system") + b"l0h\0h\1\x93",
     ],
 )
 def test_a_global_whose_name_is_hidden_is_refused(file: Path, program: bytes) -> None:
     error = refuse(file, zipped(b"\x80\x04" + program + b")R."))
     assert isinstance(error, ForbiddenGlobalError)
+    assert "hides the name of a class or function" in str(error)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
@@ -116,6 +120,16 @@ def test_the_parts_of_those_programs_are_sound(file: Path, wrap: Callable[[bytes
     file.write_bytes(wrap(b"\x80\2" + tensor() + array(F4, b"K\1\x85", text("abcd")) + b"\x86."))
     got = read(file, lambda _: False)
     assert (got[0].tolist(), got[1].tobytes()) == ([0, 0, 0, 0], b"abcd")
+
+
+def test_the_machine_has_a_gate_of_its_own() -> None:
+    def refuse_storages(_: object) -> Named:
+        raise AssertionError
+
+    machine = Machine(Gate("x.pt", lambda _: False), refuse_storages, Budget())
+    for program in (named("os.system"), text("os") + text("system") + b"\x93"):
+        with pytest.raises(ForbiddenGlobalError, match=r"os\.system"):
+            machine.run(scan(b"\x80\4" + program + b".").sound())
 
 
 PIECES = [

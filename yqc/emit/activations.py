@@ -1,6 +1,6 @@
 """Lowerings of activations: modules, functions and tensor methods alike."""
 
-# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+# ruff: noqa: ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
 
 import math
 

@@ -87,7 +87,10 @@ def _lower(e: Emitter, node: fx.Node) -> None:
     lower = find(e.gm, node)
     since = len(e.nodes)
     bound = _arguments(e, node, inspect.signature(lower))
-    e.bind(node, lower(*bound.args, **bound.kwargs), since)
+    lowered = lower(*bound.args, **bound.kwargs)
+    if lowered is None:
+        e.refuse("its lowering returned nothing; return the name of the value that it made")
+    e.bind(node, lowered, since)
     if node.args and isinstance(node.args[0], fx.Node) and _in_place(e, node):
         e.overwrite(node.args[0], node)
 

@@ -23,7 +23,7 @@ def same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> list[int]:
     return [t // 2 for t in total] + [t - t // 2 for t in total]
 
 
-def missing(  # noqa: PLR0917  # one dimension of a window, as papers write it
+def missing(  # one dimension of a window, as papers write it
     size: int, outputs: int, kernel: int, stride: int, dilation: int, start: int
 ) -> int:
     """Return how much padding behind the end the last of `outputs` windows reaches into.

@@ -4,7 +4,7 @@ PyTorch's modules and functions share their parameters' names, so one lowering s
 call does not give is taken from the module.
 """
 
-# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+# ruff: noqa: ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
 
 from collections.abc import Sequence
 

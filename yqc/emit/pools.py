@@ -5,7 +5,7 @@ amounts to is written out), and a Pad before a MaxPool, which onnxruntime fuses 
 padded with zeros too (measured with 1.31.1: 15 px on YOLOv3-tiny's boxes).
 """
 
-# ruff: noqa: ARG001, D103, PLR0917  # the decorator says what is lowered, the arguments are PyTorch's
+# ruff: noqa: ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
 
 import inspect
 from collections.abc import Sequence

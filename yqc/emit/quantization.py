@@ -1,6 +1,6 @@
 """Lowerings of quantize and dequantize: one ONNX operator each."""
 
-# ruff: noqa: D103, PLR0917  # the decorator says what is lowered, the arguments are the op's
+# ruff: noqa: D103  # the decorator says what is lowered, the arguments are the op's
 
 import torch
 from torch import fx

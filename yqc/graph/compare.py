@@ -37,9 +37,7 @@ def _boundary(gm: fx.GraphModule) -> list[fx.Node]:
     return list(found)
 
 
-def node_outputs(
-    gm: fx.GraphModule, names: Sequence[str], *inputs: Tensor
-) -> dict[str, Tensor]:
+def node_outputs(gm: fx.GraphModule, names: Sequence[str], *inputs: Tensor) -> dict[str, Tensor]:
     """Run a graph and return what the named nodes compute."""
     wanted = [node for node in gm.graph.nodes if node.name in set(names)]
     runner = _Keeper(gm, wanted)
@@ -149,6 +147,9 @@ def _node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
             source = node.all_input_nodes[0].meta.get("yqc.value")
             inputs = math.prod(source.shape[1:]) if isinstance(source, TensorSpec) else 0
             return inputs * module.weight[0].numel()
+    elif node.target is torch.nn.functional.conv2d:
+        weight = node.all_input_nodes[1].meta.get("yqc.value")
+        return outputs * math.prod(weight.shape[1:]) if isinstance(weight, TensorSpec) else 0
     elif node.target in MATMULS or node.target in {"matmul", "bmm"}:
         left = node.all_input_nodes[0].meta.get("yqc.value")
         return outputs * left.shape[-1] if isinstance(left, TensorSpec) else 0

@@ -62,14 +62,6 @@ class BatchNorm:
         return cls(mean, var, scale, shift, bn.eps)
 
 
-@topic("history")
-@dataclass(frozen=True)
-class History:
-    """Which rewrites made a node what it is: (pass, what it did), oldest first."""
-
-    events: tuple[tuple[str, str], ...]
-
-
 def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Describe what is known of a node; tensors go to `tensors` under `meta:` names."""
     found: dict[str, Any] = {"role": node.meta.get(ROLE, "backbone")}

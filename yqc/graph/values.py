@@ -101,7 +101,10 @@ class Evaluator:
 
     def _call(self, node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
         if node.op == "call_module":
-            return self.root.get_submodule(str(node.target))(*args, **kwargs)
+            module = self.root.get_submodule(str(node.target))
+            if isinstance(module, torch.nn.BatchNorm2d) and args[0].shape[1] == module.num_features:
+                return torch.empty_like(args[0])  # the real one takes 10 ms even without contents
+            return module(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.op == "call_function" and callable(node.target):

@@ -1,0 +1,1 @@
+"""Models: checkpoints, twins of their blocks, tracing, and graph files."""

@@ -164,7 +164,7 @@ class Stack:
             return CBLinear(inputs[0], *args), 0
         if name == "nn.BatchNorm2d":
             args = [inputs[0]]
-        channels = GIVEN_BACK.get(name, lambda c, _: c[0])(inputs, args)
+        channels = GIVEN_BACK[name](inputs, args) if name in GIVEN_BACK else inputs[0]
         if name in WIDE:
             channels = args[0] if args[0] == self.unscaled else self.scaling.channels(args[0])
             args = [inputs[0], channels, *args[1:]]

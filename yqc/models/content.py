@@ -2,17 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from yqc.errors import CheckpointError, UnsupportedTaskError
 from yqc.models.pickles import Inert
-
-if TYPE_CHECKING:
-    from yqc.models.arch import Built
 
 TASKS = {
     "Seg": "segmentation",
@@ -49,10 +46,6 @@ class Content:
     """Class names as stored: a dict, a list, or nothing."""
     settings: tuple[Mapping[str, Any], ...] = ()
     """Settings of the training that the file records, the best source first."""
-
-    def described_by(self, built: "Built") -> "Content":
-        """Take from an architecture what a state dict does not say."""
-        return replace(self, family=built.family, name=built.name, names=built.names)
 
 
 def find_content(top: object) -> Content:

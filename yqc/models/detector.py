@@ -50,6 +50,11 @@ class Detector(nn.Module):
         super().__init__()
         if not layers or not isinstance(layers[-1], Head):
             raise CheckpointError("the model's last layer is not a detection head")
+        if len(routes[-1].sources) < layers[-1].inputs or not routes[-1].many:
+            raise CheckpointError(
+                f"the head takes {layers[-1].inputs} maps and is given {len(routes[-1].sources)}:"
+                " the checkpoint is damaged"
+            )
         self.model = nn.Sequential(*layers)
         self.routes = tuple(routes)
 

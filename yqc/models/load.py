@@ -1,9 +1,8 @@
 """Loading: from a `.pt` file of YOLOv5, YOLOv7 or Ultralytics to a runnable detector."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from torch import nn
 
@@ -11,12 +10,10 @@ from yqc.errors import CheckpointError
 from yqc.models import arch as architectures
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, route
-from yqc.models.heads import AuxiliaryHead
+from yqc.models.heads import AuxiliaryHead, Branch
 from yqc.models.pickles import read
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
-
-Branch = Literal["one2one", "one2many"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,8 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
                 " --arch"
             )
         built = architectures.load_architecture(arch, content.tensors)
-        content, detector, blocks = content.described_by(built), built.detector, built.blocks
+        content = replace(content, family=built.family, name=built.name, names=built.names)
+        detector, blocks = built.detector, built.blocks
     if isinstance(detector.head, AuxiliaryHead):
         warnings.append("the auxiliary heads serve training only and were left out")
     settle(detector, head)
@@ -121,7 +119,10 @@ def settle(detector: Detector, head: Branch | None) -> None:
         CheckpointError: the head asked for is absent, or layers do not fit together.
     """
     last = detector.head
-    last.check()
+    try:
+        last.check()
+    except AttributeError as error:
+        raise CheckpointError(f"the head is incomplete: {error}") from error
     if head is not None:
         last.choose(head)
     detector.prune()

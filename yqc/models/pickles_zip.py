@@ -154,9 +154,9 @@ def _directory(file: BufferedReader) -> list[Record]:
         ) from error
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     counts = Counter(info.filename for info in infos)
-    ends = [info.header_offset for info in infos[1:]] + [archive.start_dir]
+    starts = [*(info.header_offset for info in infos), archive.start_dir]
     records = []
-    for info, end in zip(infos, ends, strict=True):
+    for info, end in zip(infos, starts[1:], strict=True):
         name = shown(info.orig_filename)
         if counts[info.filename] > 1:
             raise MalformedError(f"its archive has two records named {name}")

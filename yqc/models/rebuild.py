@@ -19,19 +19,23 @@ from yqc.models.pickles import Inert
 from yqc.models.register import find_twin, how_to_register
 from yqc.models.torch_modules import make_torch_module
 
+MOST_MODULES = 20_000
+"""More than any detector has; less than what modules stored inside one another can unfold to."""
+
 PLAIN = (bool, int, float, str, type(None))
 
 
 class Rebuilder:
     """Rebuilds one tree; a module stored in two places becomes one module again.
 
-    Modules without parameters (activations above all) become separate ones, so that a pass may
-    rewrite one use without touching the others.
+    Single modules without parameters (activations above all) become separate ones, so that a pass
+    may rewrite one use without touching the others.
     """
 
     def __init__(self) -> None:
         self.done: dict[int, nn.Module] = {}
-        self.open: set[int] = set()
+        self.sizes: dict[int, int] = {}
+        """How many modules a tree makes, counted as often as they run."""
         self.blocks: dict[str, int] = {}
         """How many modules of each of the projects' classes were rebuilt, by class name."""
 
@@ -44,14 +48,14 @@ class Rebuilder:
         """
         if not isinstance(tree, Inert):
             raise CheckpointError(f"{path} is a {type(tree).__name__}, not a module")
-        if id(tree) in self.open:
-            raise CheckpointError(f"{path} contains itself: the checkpoint is damaged")
         if (module := self.done.get(id(tree))) is not None:
             return module
-        self.open.add(id(tree))
         module = self._fresh(tree, path)
-        self.open.discard(id(tree))
-        if next(module.parameters(), None) is not None:
+        parts = _section(tree, "_modules", path).values()
+        self.sizes[id(tree)] = 1 + sum(self.sizes[id(part)] for part in parts if part is not None)
+        if self.sizes[id(tree)] > MOST_MODULES:
+            raise CheckpointError(f"{path} runs more than {MOST_MODULES:,} modules")
+        if parts or module._parameters:  # noqa: SLF001
             self.done[id(tree)] = module
         return module
 
@@ -77,7 +81,10 @@ class Rebuilder:
             self.blocks[name] = self.blocks.get(name, 0) + 1
         _fill(made, children, tensors)
         if isinstance(made, Block):
-            made.finish()
+            try:
+                made.finish()
+            except (AttributeError, IndexError, RuntimeError, ValueError) as error:
+                raise CheckpointError(f"{path} is incomplete: {first_line(error)}") from error
         return made.eval()
 
 
@@ -102,6 +109,11 @@ def _tensors(tree: Inert, section: str, path: str) -> dict[str, Tensor]:
     return tensors
 
 
+def first_line(error: Exception) -> str:
+    """Return what an error says, cut to its first line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def widen(tensor: Tensor) -> Tensor:
     """Return a detached, dense copy-if-needed: floats as float32, all else as it is."""
     tensor = tensor.detach()
@@ -115,6 +127,8 @@ def _check_shapes(made: nn.Module, tensors: dict[str, dict[str, Tensor]], path: 
         for name, value in getattr(made, section).items():
             if value is None:
                 continue
+            if name == "num_batches_tracked":
+                stored.setdefault(name, torch.tensor(0))
             if name not in stored:
                 raise CheckpointError(f"{path}.{name} is missing: the checkpoint is damaged")
             if stored[name].shape != value.shape:
@@ -144,7 +158,7 @@ def _make_twin(twin: type[nn.Module], tree: Inert, path: str) -> nn.Module:
         _restore_plain(module, tree)
         return module
     for name, hint in declared(twin).items():
-        if name in tree.state:
+        if tree.state.get(name) is not None:
             setattr(module, name, coerce(tree.state[name], hint, f"{path}.{name}"))
         elif not hasattr(twin, name):
             raise CheckpointError(f"{path}.{name} is missing: the checkpoint is damaged")

@@ -59,7 +59,12 @@ ULTRALYTICS: dict[str, Twin] = {
         *(attention.C2fPSA, attention.C3k2, attention.AAttn, attention.ABlock, attention.A2C2f),
         *(transformer.TransformerLayer, transformer.TransformerBlock, transformer.C3TR, dfl.DFL),
     )
-} | {"C3x": csp.C3xU, "BottleneckCSP": csp.BottleneckCSPU, "Detect": dfl.DistanceHead, "v10Detect": dfl.SplitHead}
+} | {
+    "C3x": csp.C3xU,
+    "BottleneckCSP": csp.BottleneckCSPU,
+    "Detect": dfl.DistanceHead,
+    "v10Detect": dfl.SplitHead,
+}
 
 PATHS: dict[str, dict[str, Twin]] = {
     "models.common": YOLOV5 | YOLOV7,
@@ -128,18 +133,26 @@ def how_to_register(class_path: str) -> str:
 
 
 def families() -> tuple[tuple[str, str, str], ...]:
-    """Return rows for a table of what loads: family, its typical blocks, how it was checked."""
-    golden, shape = "outputs equal the project's own", "blocks checked one by one, own files"
+    """Return rows for a table of what loads: family, its typical blocks, how it was checked.
+
+    "Exact" says that a checkpoint of the project gives the project's own outputs; other sizes of
+    such a family are made of the same blocks, and have the published numbers of parameters where
+    built from YAMLs.
+    """
+    blocks = "block by block"
     return (
-        ("YOLOv5 n to x, P6 (repo, releases 1 to 7)", "C3, SPPF, Focus, BottleneckCSP", golden),
-        ("YOLOv5 ghost, transformer and other variants", "C3Ghost, C3TR, CrossConv", shape),
-        ("YOLOv7 tiny, v7, x (repo)", "RepConv, SPPCSPC, MP, IDetect", golden),
-        ("YOLOv7 w6, e6, d6, e6e (repo)", "ReOrg, DownC, Shortcut, IAuxDetect", shape),
-        ("YOLOv3u, v5u, v6 (Ultralytics)", "C3, SPP, ConvTranspose2d", golden),
-        ("YOLOv8 n to x, P2, P6, ghost", "C2f, SPPF, DFL head", golden),
-        ("YOLOv9 t to e", "RepNCSPELAN4, ADown, AConv, CBFuse", golden),
-        ("YOLOv10 n to x", "SCDown, CIB, PSA, v10Detect", golden),
-        ("YOLO11 n to x", "C3k2, C2PSA", golden),
-        ("YOLO12 n to x", "A2C2f, area attention", golden),
-        ("YOLO26 n to x", "C3k2 with attention, end-to-end head without DFL", golden),
+        ("YOLOv5 n to x, P6 (releases 4 to 7)", "C3, SPPF, Detect", "exact: yolov5n"),
+        ("YOLOv5 before, and variants", "Focus, BottleneckCSP, SPP, C3TR, C3Ghost", blocks),
+        ("YOLOv7 tiny, v7, x", "RepConv, SPPCSPC, MP, IDetect", "exact: yolov7-tiny, yolov7"),
+        ("YOLOv7 w6, e6, d6, e6e", "ReOrg, DownC, Shortcut, IAuxDetect", blocks),
+        ("YOLOv3u, v5u (Ultralytics)", "C3, SPP, SPPF, Bottleneck", "exact: yolov5nu"),
+        ("YOLOv6 (Ultralytics)", "Conv with ReLU, ConvTranspose2d", blocks),
+        ("YOLOv8 n to x, P2, P6", "C2f, SPPF, Detect", "exact: yolov8n"),
+        ("YOLOv8 ghost", "C3Ghost, GhostConv", blocks),
+        ("YOLOv9 t to m", "RepNCSPELAN4, ELAN1, AConv, SPPELAN", "exact: yolov9t"),
+        ("YOLOv9 c, e", "ADown, CBLinear, CBFuse", blocks),
+        ("YOLOv10 n to x", "SCDown, C2fCIB, PSA, v10Detect", "exact: yolov10n, both heads"),
+        ("YOLO11 n to x", "C3k2, C2PSA", "exact: yolo11n"),
+        ("YOLO12 n to x", "A2C2f, area attention", "exact: yolo12n"),
+        ("YOLO26 n to x", "C3k2 with attention, no DFL", "exact: yolo26n, both heads"),
     )

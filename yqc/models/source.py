@@ -131,9 +131,17 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
     example = torch.zeros(1, 3, *imgsz)
     gm = module if isinstance(module, fx.GraphModule) else trace(module, example)
     name = type(module).__name__
-    known = {"path": name, "sha256": "", "family": "module", "name": name}
     return Source(
-        gm=gm, **known, params=parameter_count(gm), names=(), strides=(), imgsz=imgsz, layout=None
+        gm=gm,
+        path=name,
+        sha256="",
+        family="module",
+        name=name,
+        params=parameter_count(gm),
+        names=(),
+        strides=(),
+        imgsz=imgsz,
+        layout=None,
     )
 
 

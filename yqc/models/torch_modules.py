@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from yqc.errors import CheckpointError
+from yqc.errors import CheckpointError, UnknownBlockError
+from yqc.models.register import how_to_register
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ FORMS: dict[str, Form] = {
         *(nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Mish),
     )
 }
+FORMS["batchnorm.SyncBatchNorm"] = FORMS["batchnorm.BatchNorm2d"]
+"""What distributed training leaves behind; the same outside training."""
 FORMS["linear.NonDynamicallyQuantizableLinear"] = FORMS["linear.Linear"]
 FORMS["linear._LinearWithBias"] = FORMS["linear.Linear"]
 """Names under which releases of torch pickled the output projection of attention."""
@@ -84,11 +87,15 @@ def make_torch_module(
         path: where it is, for errors.
 
     Raises:
-        CheckpointError: the class is not one of the table, or an attribute has no legal value.
+        UnknownBlockError: the class is not one of the table.
+        CheckpointError: an attribute has no legal value.
     """
     form = FORMS.get(class_path.removeprefix("torch.nn.modules."))
     if form is None:
-        raise CheckpointError(f"{path} is a {class_path}, which yqc does not compile")
+        raise UnknownBlockError(
+            f"{path} is a {class_path}, which yqc does not know; register a twin before loading:\n"
+            f"{how_to_register(class_path)}"
+        )
     options = {
         name: _plain(state[name], f"{path}.{name}") for name in form.attributes if name in state
     }

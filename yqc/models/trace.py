@@ -32,7 +32,7 @@ class ShapeProxy(fx.Proxy):
     @property
     def shape(self) -> torch.Size:
         """Its shape."""
-        return self._value.shape
+        return torch.Size(self._value.shape)
 
     @property
     def ndim(self) -> int:
@@ -97,7 +97,7 @@ class ShapeTracer(fx.Tracer):
         self,
         m: nn.Module,
         forward: Callable[..., Any],
-        args: Any,
+        args: Any,  # noqa: ANN401
         kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         """Record a module call; while a node is being evaluated, only call it."""

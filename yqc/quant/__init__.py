@@ -1,6 +1,7 @@
 """Quantization mathematics: pure tensor functions, the ops, and the observers that use them."""
 
 from yqc.quant.histogram import Histogram
+from yqc.quant.importance import importance
 from yqc.quant.observer import DTYPES, Observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
 from yqc.quant.placement import Placement, before_activations, hands_on, is_addition, place
@@ -31,6 +32,7 @@ __all__ = [
     "dequantize_linear",
     "from_range",
     "hands_on",
+    "importance",
     "is_addition",
     "place",
     "quantize_linear",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from yqc.graph import call, is_function
+from yqc.graph import TensorSpec, call, is_function
 from yqc.graph.metadata import BatchNorm
 from yqc.quant.observer import Observer
 from yqc.quant.placement import ACTIVATIONS, is_addition
@@ -71,7 +71,7 @@ def _of_node(  # noqa: PLR0911  # one return a kind of node
     if is_function(node, torch.cat) and _axis(node) == 1:
         joined = [known[n] for n in node.args[0]]  # type: ignore[union-attr,index]
         return _join(joined)
-    if (part := _part(node)) is not None:
+    if (part := part_of(node)) is not None:
         first, count = part
         cut = [t.narrow(0, first, count) for t in (inputs[0].mean, inputs[0].low, inputs[0].high)]
         return Distribution(*cut)
@@ -90,11 +90,14 @@ def _axis(node: fx.Node) -> object:
     return node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
 
 
-def _part(node: fx.Node) -> tuple[int, int] | None:
-    """Return first channel and count of a chunk or split result, or of the split as a whole."""
+def part_of(node: fx.Node) -> tuple[int, int] | None:
+    """Return first channel and count of one result of a chunk or split along the channels.
+
+    Of the chunk or split as a whole, all channels. None for anything else.
+    """
     value = node.meta.get("yqc.value")
-    if node.target in {"chunk", "split"} or is_function(node, torch.chunk, torch.split):
-        return (0, sum(part.shape[1] for part in value)) if _splits_channels(node) else None
+    if isinstance(value, tuple):
+        return (0, sum(channels(part) for part in value)) if _splits_channels(node) else None
     source = node.args[0] if node.args else None
     index = node.args[1] if len(node.args) > 1 else None
     if not isinstance(source, fx.Node) or not isinstance(index, int):
@@ -102,11 +105,20 @@ def _part(node: fx.Node) -> tuple[int, int] | None:
     whole = source.meta.get("yqc.value")
     if not isinstance(whole, tuple) or not _splits_channels(source):
         return None
-    return sum(part.shape[1] for part in whole[:index]), value.shape[1]
+    return sum(channels(part) for part in whole[:index]), channels(value)
+
+
+def channels(value: object) -> int:
+    """Return how many channels a value has, over all its tensors."""
+    if isinstance(value, TensorSpec):
+        return value.shape[1]
+    return sum(channels(part) for part in value) if isinstance(value, tuple) else 0
 
 
 def _splits_channels(node: fx.Node) -> bool:
-    return node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0) == 1  # noqa: PLR2004
+    split = node.target in {"chunk", "split"} or is_function(node, torch.chunk, torch.split)
+    dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)  # noqa: PLR2004
+    return split and isinstance(dim, int) and dim == 1
 
 
 def bend(function: Callable[[Tensor], Tensor], x: Distribution) -> Distribution:

@@ -4,7 +4,7 @@ from torch import Tensor, nn, zeros
 
 from yqc.graph.optable import allow_module
 from yqc.quant.histogram import Histogram
-from yqc.quant.ops import LIMITS
+from yqc.quant.ops import LIMITS, dequantize_linear, quantize_linear
 
 DTYPES = {str(d).removeprefix("torch."): d for d in LIMITS}
 
@@ -37,10 +37,12 @@ class Observer(nn.Module):
         self.register_buffer("mean", zeros(channels))
         self.histogram: Histogram | None = None
         self.images = 0
+        self.rounding = False
+        """While set, what goes through is quantized and dequantized."""
 
     def start(self) -> None:
         """Begin to keep statistics, from nothing."""
-        self.histogram, self.images = Histogram(), 0
+        self.histogram, self.images = Histogram(self.channels), 0
         self.mean = zeros(self.channels)
 
     def stop(self) -> None:
@@ -53,13 +55,17 @@ class Observer(nn.Module):
         return bool(self.scale > 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, float32 [N, channels, ...]; while started, keep its statistics."""
+        """Return x, float32 [N, channels, ...]; while started, keep statistics; see `rounding`."""
         if self.histogram is not None:
             if self.records:
                 self.histogram.add(x)
             self.images += 1
             now = x.detach().flatten(2).mean((0, 2))
             self.mean = self.mean + (now - self.mean) / self.images
+        if self.rounding:
+            q: Tensor = quantize_linear(x, self.scale, self.zero_point)
+            y: Tensor = dequantize_linear(q, self.scale, self.zero_point)
+            return y
         return x
 
     def extra_repr(self) -> str:

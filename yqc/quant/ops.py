@@ -35,7 +35,7 @@ def _spread(value: Tensor, like: Tensor, axis: int, block_size: int) -> Tensor:
     return value.reshape(shape)
 
 
-def _quantize(  # noqa: PLR0917  # the operator's own signature
+def _quantize(  # the operator's own signature
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int
 ) -> Tensor:
     low, high = LIMITS[zero_point.dtype]
@@ -65,7 +65,7 @@ def quantize_linear(
 
 
 @quantize_linear.register_fake
-def _(  # noqa: PLR0917
+def _(
     x: Tensor,
     scale: Tensor,  # noqa: ARG001
     zero_point: Tensor,
@@ -98,7 +98,7 @@ def dequantize_linear(
 
 
 @dequantize_linear.register_fake
-def _(  # noqa: PLR0917
+def _(
     x: Tensor,
     scale: Tensor,
     zero_point: Tensor | None = None,  # noqa: ARG001

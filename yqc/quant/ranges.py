@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from yqc.quant.histogram import Histogram
+from yqc.quant.histogram import BINS, Histogram
 
 Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -20,7 +20,7 @@ def choose(
     """Return the range (low, high) that a method chooses; low <= 0 <= high.
 
     Args:
-        histogram: statistics of the tensor.
+        histogram: statistics of the tensor, in one channel.
         method: `minmax`, the extremes seen; `percentile`, leaving out the rarest values at either
             end; `mse`, the least mean squared error of 256 levels; `entropy`, the least
             Kullback-Leibler divergence between the counts and what 256 levels leave of them
@@ -39,7 +39,7 @@ def choose(
 
 
 def _percentile(h: Histogram, percentile: float, low: float, high: float) -> tuple[float, float]:
-    share = h.counts.cumsum(0) / h.counts.sum()
+    share = h.counts[0].cumsum(0) / h.counts.sum()
     rest = (1 - percentile / 100) / 2
     first = int(torch.searchsorted(share, torch.tensor(rest, dtype=torch.float64)))
     last = int(torch.searchsorted(share, torch.tensor(1 - rest, dtype=torch.float64)))
@@ -56,7 +56,7 @@ def _errors(h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool) -> Te
     Rounding within the range costs step^2 / 12 a value (uniform noise); outside, the value is
     clipped and the whole distance counts.
     """
-    counts = h.counts / h.counts.sum()
+    counts = h.counts[0] / h.counts.sum()
     x = h.centres.unsqueeze(0)
     reach = torch.maximum(-lows, highs)
     wide = 2 * reach / (LEVELS - 2) if symmetric else (highs - lows) / (LEVELS - 1)
@@ -64,7 +64,7 @@ def _errors(h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool) -> Te
     left, right = left.unsqueeze(1), right.unsqueeze(1)
     beyond = (left - x).clamp(min=0) + (x - right).clamp(min=0)
     clipped = (beyond.square() * counts).sum(1)
-    inside = ((beyond == 0) * counts * (x.abs() > h.bound / len(h.counts))).sum(1)
+    inside = ((beyond == 0) * counts * (x.abs() > h.bound / BINS)).sum(1)
     return clipped + inside * wide.square() / 12
 
 
@@ -86,7 +86,7 @@ def _least_divergence(h: Histogram, low: float, high: float) -> tuple[float, flo
     for shrink in torch.linspace(1.0, 1.0 / STEPS, STEPS).tolist():
         reach = max(-low, high) * shrink
         ends = max(low, -reach), min(high, reach)
-        divergence = _divergence(h.counts, centres, *ends)
+        divergence = _divergence(h.counts[0], centres, *ends)
         if divergence < least:
             best, least = ends, divergence
     return best

@@ -20,6 +20,8 @@ class Int8:
 
     scale: Tensor | None = None
     """float32 [O]; None until calibration has chosen it."""
+    mean_error: Tensor | None = None
+    """What rounding the weights adds to each output on average, float32 [O], if it is known."""
 
 
 @topic("layer")

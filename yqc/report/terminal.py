@@ -171,12 +171,14 @@ def written_files(files: Sequence[WrittenFile]) -> RenderableType:
 def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
     """One line with the larger errors if all is well; else one for each way to run the file."""
     on, off = verification.optimized, verification.unoptimized
+    worst = RoundTripError(
+        boxes=_larger(on.boxes, off.boxes), scores=_larger(on.scores, off.scores)
+    )
     if verification.within_tolerance is None:
-        return [("file vs graph", "not compared")]
+        if worst.boxes is None:
+            return [("file vs graph", "not compared")]
+        return [("file vs graph", f"{_errors(worst)} (integer steps round either way)")]
     if verification.within_tolerance:
-        worst = RoundTripError(
-            boxes=_larger(on.boxes, off.boxes), scores=_larger(on.scores, off.scores)
-        )
         equal = say("equal within tolerance", GOOD)
         return [("file vs graph", equal.append(f": {_errors(worst)}", "default"))]
     return [

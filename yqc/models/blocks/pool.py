@@ -1,6 +1,6 @@
 """Spatial pyramids (He et al. 2014, SPP), and blocks that pool on the way down."""
 
-# ruff: noqa: D102, PLR0917 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
 
 from collections.abc import Sequence
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from yqc.models.blocks.base import Block, apply, halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
+
+MOST_POOLS = 16
 
 
 def same_pool(k: int) -> nn.MaxPool2d:
@@ -49,6 +51,11 @@ class SPPF(Block):
         self.m = same_pool(k)
         self.n = n
         self.add = shortcut and c1 == c2
+
+    def finish(self) -> None:
+        """Refuse a number of pools that no model has."""
+        if not 0 < self.n <= MOST_POOLS:
+            raise ValueError(f"{self.n} pools in a row")
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [self.cv1(x)]

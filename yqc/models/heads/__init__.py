@@ -5,13 +5,14 @@ Rows and columns are added as vectors, level by level, so no grid is kept in a c
 """
 
 from yqc.models.heads.anchor import AnchorHead, AuxiliaryHead, ImplicitHead
-from yqc.models.heads.base import Head, Layout
+from yqc.models.heads.base import Branch, Head, Layout
 from yqc.models.heads.dfl import DFL, DistanceHead, SplitHead
 
 __all__ = [
     "DFL",
     "AnchorHead",
     "AuxiliaryHead",
+    "Branch",
     "DistanceHead",
     "Head",
     "ImplicitHead",

@@ -48,7 +48,7 @@ class AnchorHead(Head):
                 f"the head has {self.nc} classes, {self.no} numbers an anchor and anchors of shape"
                 f" {list(self.anchors.shape)}: the checkpoint is damaged"
             )
-        check_outputs(self.m, self.nl, self.na * self.no, "m")
+        check_outputs(self.child("m"), self.nl, self.na * self.no, "m")
 
     def scale_anchors(self) -> None:
         """Turn anchors given in pixels, as model YAMLs hold them, into cells of each level."""
@@ -129,7 +129,7 @@ class ImplicitHead(AnchorHead):
         super().finish()
         if self.child("ia") is None:
             return
-        check_outputs(self.m, self.nl, self.na * self.no, "m")
+        check_outputs(self.child("m"), self.nl, self.na * self.no, "m")
         for conv, ia, im in zip(self.m, self.ia, self.im, strict=True):
             fold_implicit(conv, next(ia.parameters()).data, next(im.parameters()).data)
         del self.ia, self.im

@@ -67,8 +67,10 @@ def centres(size: int, stride: float, offset: float) -> Tensor:
     return (torch.arange(size, dtype=torch.float32) + offset) * stride
 
 
-def check_outputs(branches: nn.Module, levels: int, channels: int, path: str) -> None:
+def check_outputs(branches: nn.Module | None, levels: int, channels: int, path: str) -> None:
     """Raise a CheckpointError unless each of `levels` branches ends in so many channels."""
+    if branches is None:
+        raise CheckpointError(f"the head has no branches {path}: the checkpoint is damaged")
     found = [list(m.modules())[-1] for m in branches.children()]
     outputs = [m.out_channels if isinstance(m, nn.Conv2d) else None for m in found]
     if outputs != [channels] * levels:

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from tests.passes.nets import Residual, X, images, traced
+from yqc import Context, Pipeline, calls, trace
+from yqc.errors import PassError, PipelineError
+from yqc.quant import Int8, Observer
+from yqc.quant.ranges import METHODS
+
+
+def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None:
+    ctx = Context(example=X, calibration=images)
+    gm = traced("fold-bn,observe,calibrate{ranges=minmax}", ctx)
+    by_name = {c.node.all_input_nodes[0].name: c.module for c in calls(gm, Observer)}
+    float_gm = traced("fold-bn")
+    stem = [
+        float_gm.get_submodule("stem.act")(float_gm.get_submodule("stem.conv")(i)) for i in images()
+    ]
+    low, high = min(float(s.min()) for s in stem), max(float(s.max()) for s in stem)
+    torch.testing.assert_close(float(by_name["stem_act"].scale), (high - low) / 255)
+    group = [m for m in by_name.values() if m.group == "a_act"]
+    assert len(group) == 4
+    assert len({(float(m.scale), int(m.zero_point)) for m in group}) == 1
+    torch.testing.assert_close(by_name["stem_act"].mean, torch.cat(stem).mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_every_observer_a_scale(method: str) -> None:
+    ctx = Context(example=X, calibration=images)
+    gm = traced(f"fold-bn,observe,calibrate{{ranges={method}}}", ctx)
+    assert all(c.module.calibrated for c in calls(gm, Observer))
+    assert all(c.module.histogram is None for c in calls(gm, Observer))
+
+
+def test_images_lose_nothing() -> None:
+    gm = traced("fold-bn,observe,calibrate", Context(example=X, calibration=images))
+    module = calls(gm, Observer)[0].module
+    assert float(module.scale) == pytest.approx(1 / 255)
+    assert int(module.zero_point) == 0
+
+
+def test_without_data_ranges_follow_from_the_batch_norms() -> None:
+    ctx = Context(example=X)
+    gm = traced("fold-bn,observe,calibrate", ctx)
+    by_name = {c.node.all_input_nodes[0].name: c.module for c in calls(gm, Observer)}
+    bn = Residual().stem.bn
+    reach = bn.bias + 6 * bn.weight.abs()
+    high = float(torch.nn.functional.silu(reach).max())
+    scale = float(by_name["stem_act"].scale)
+    assert scale * 255 == pytest.approx(high + 0.2785, rel=2e-2)
+    assert any("no data was given" in w for w in ctx.warnings)
+
+
+def test_values_that_are_not_finite_name_their_node() -> None:
+    gm = trace(Residual(), X)
+    gm.get_submodule("a.bn").weight.data[1] = torch.inf  # type: ignore[operator]
+    pipeline = Pipeline.parse("fold-bn,observe,calibrate")
+    with pytest.raises(PassError, match="node a_act computes values that are not finite"):
+        pipeline.run(gm, Context(example=X, calibration=images))
+
+
+def test_needs_observers() -> None:
+    with pytest.raises(PipelineError, match="put observe before it"):
+        Pipeline.parse("fold-bn,calibrate").expand()
+
+
+def test_weights_get_a_scale_a_channel() -> None:
+    gm = traced("fold-bn,observe,calibrate", Context(example=X, calibration=images))
+    marks = [n.meta["yqc.int8"] for n in gm.graph.nodes if "yqc.int8" in n.meta]
+    assert [m.scale.shape[0] for m in marks if isinstance(m, Int8) and m.scale is not None] == [
+        4,
+        4,
+        4,
+        2,
+    ]

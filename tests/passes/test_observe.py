@@ -1,0 +1,59 @@
+import pytest
+from torch import fx
+
+from tests.passes.nets import X, traced
+from yqc import Context, calls, text
+from yqc.errors import PipelineError
+from yqc.pipeline import Pipeline
+from yqc.quant import Observer
+
+
+def observed(gm: fx.GraphModule) -> dict[str, str]:
+    return {c.node.all_input_nodes[0].name: c.module.group for c in calls(gm, Observer)}
+
+
+def test_marks_what_convolutions_read_and_groups_what_meets_in_a_concat() -> None:
+    gm = traced("fold-bn,observe")
+    assert text(gm).splitlines()[-8:] == [
+        "%add: f32[1,4,8,8] = add(%stem_act_observer, %b_act_observer)",
+        "%add_observer: f32[1,4,8,8] = Observer(%add)",
+        "%cat: f32[1,8,8,8] = cat([%a_act_observer, %add_observer], 1)",
+        "%cat_observer: f32[1,8,8,8] = Observer(%cat)",
+        "%pool: f32[1,8,7,7] = MaxPool2d(%cat_observer)",
+        "%pool_observer: f32[1,8,7,7] = Observer(%pool)",
+        "%out: f32[1,2,7,7] = Conv2d(%pool_observer)",
+        "return %out",
+    ]
+    assert observed(gm) == {
+        "images": "images",
+        "stem_act": "stem_act",
+        "a_act": "a_act",
+        "b_act": "b_act",
+        "add": "a_act",
+        "cat": "a_act",
+        "pool": "a_act",
+    }
+
+
+def test_marks_the_results_of_convolutions_for_onnxruntime() -> None:
+    gm = traced("fold-bn,observe", Context(example=X, target="ort"))
+    assert {"stem_conv", "a_conv", "b_conv"} <= observed(gm).keys()
+    assert "out" not in observed(gm)
+
+
+def test_leaves_the_convolution_side_of_an_addition_to_tensorrt() -> None:
+    gm = traced("fold-bn,observe", Context(example=X, target="tensorrt"))
+    assert "b_act" not in observed(gm)
+    assert all(c.module.symmetric and c.module.dtype == "int8" for c in calls(gm, Observer))
+
+
+def test_skips_what_it_is_asked_to_and_says_so() -> None:
+    ctx = Context(example=X)
+    gm = traced("fold-bn,observe{skip=b.*|out}", ctx)
+    assert ctx.skips == [("b_conv", "asked to skip it"), ("out", "asked to skip it")]
+    assert "b_act" not in observed(gm)
+
+
+def test_needs_folded_batch_norms_and_names_the_pass_that_folds_them() -> None:
+    with pytest.raises(PipelineError, match="put fold-bn before it"):
+        Pipeline.parse("observe").expand()

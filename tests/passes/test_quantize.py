@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from tests.passes.nets import X, images, traced
+from yqc import Context, Pipeline, text
+from yqc.emit import emit, weight_bytes
+from yqc.errors import PipelineError
+from yqc.graph.serial import load_graph, save_graph
+from yqc.quant import QuantizedLayer
+
+
+def calibrated() -> Context:
+    return Context(example=X, calibration=images)
+
+
+def test_replaces_observers_and_weights() -> None:
+    gm = traced("int8", calibrated())
+    x, w = "images_group_scale, %images_group_zero", "stem_conv_weight"
+    settings = "(1, 1), (1, 1), (1, 1), 1"
+    assert text(gm).splitlines()[:11] == [
+        "%images: f32[1,3,8,8] = input",
+        "%images_group_scale: f32[] = attr(images_group_scale)",
+        "%images_group_zero: u8[] = attr(images_group_zero)",
+        f"%images_q: u8[1,3,8,8] = yqc.quantize_linear(%images, %{x})",
+        f"%images_dq: f32[1,3,8,8] = yqc.dequantize_linear(%images_q, %{x})",
+        f"%{w}_q: i8[4,3,3,3] = attr(stem.conv.weight_q)",
+        f"%{w}_scale: f32[4] = attr(stem.conv.weight_scale)",
+        "%stem_conv_bias: f32[4] = attr(stem.conv.bias)",
+        f"%{w}: f32[4,3,3,3] = yqc.dequantize_linear(%{w}_q, %{w}_scale, None, 0)",
+        f"%stem_conv: f32[1,4,8,8] = conv2d(%images_dq, %{w}, %stem_conv_bias, {settings})",
+        "%stem_act: f32[1,4,8,8] = SiLU(%stem_conv)",
+    ]
+
+
+def test_the_numbers_stay_near_and_the_ratio_is_recorded() -> None:
+    gm, want = traced("int8", calibrated()), traced("fold-bn")(X)
+    got = gm(X)
+    noise = (got - want).square().sum() / want.square().sum()
+    assert 0 < noise < 1e-3
+    layers = {n.name: n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta}
+    assert list(layers) == ["stem_conv", "a_conv", "b_conv", "out"]
+    last = layers["out"]
+    assert isinstance(last, QuantizedLayer)
+    assert last.sqnr_db == pytest.approx(float(-10 * noise.log10()), abs=1e-3)
+    assert (last.weight_bits, last.weight_bytes) == (8, 16 + 8 + 8)
+
+
+@pytest.mark.parametrize("target", ["generic", "ort", "openvino", "tensorrt"])
+def test_onnxruntime_computes_the_same(target: str) -> None:
+    ctx = Context(example=X, calibration=images, target=target)  # type: ignore[arg-type]
+    gm = traced("int8", ctx)
+    model = emit(gm)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    got = session.run(None, {"images": X.numpy()})[0]
+    want = gm(X).detach().numpy()
+    assert np.abs(got - want).max() <= 0.02 * np.abs(want).max()
+    assert np.median(np.abs(got - want)) < 1e-5
+    kinds = [i.data_type for i in model.graph.initializer if i.name.endswith("weight_q")]
+    assert kinds == [3] * 4  # TensorProto.INT8
+    assert weight_bytes(model) < 400
+
+
+def test_a_quantized_graph_saves_and_loads(tmp_path: Path) -> None:
+    gm = traced("int8", calibrated())
+    save_graph(gm, tmp_path / "q.yqc")
+    back, _, _ = load_graph(tmp_path / "q.yqc")
+    assert text(back) == text(gm)
+    assert torch.equal(back(X), gm(X))
+
+
+def test_needs_calibration() -> None:
+    with pytest.raises(PipelineError, match="put calibrate before it"):
+        Pipeline.parse("fold-bn,observe,quantize").expand()

@@ -1,0 +1,96 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yqc.quant import (
+    METHODS,
+    Histogram,
+    best_channel_scale,
+    channel_scale,
+    choose,
+    from_range,
+    to_integers,
+)
+
+NORMAL = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+
+
+def histogram(*parts: torch.Tensor) -> Histogram:
+    result = Histogram()
+    for part in parts:
+        result.add(part)
+    return result
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=6), st.integers(0, 999))
+def test_histogram_loses_nothing_however_the_range_grows(sizes: list[float], seed: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    parts = [torch.randn(500, generator=g) * size for size in sizes]
+    found = histogram(*parts)
+    everything = torch.cat(parts)
+    assert found.counts.sum() == len(everything) == found.seen
+    assert (found.smallest, found.largest) == (float(everything.min()), float(everything.max()))
+    mean = (found.counts * found.centres).sum() / found.counts.sum()
+    assert abs(mean - everything.mean()) <= 2 * found.bound / len(found.counts)
+
+
+def test_merged_histograms_count_every_value_alike() -> None:
+    small, large = histogram(NORMAL[:1000]), histogram(NORMAL[1000:] * 7)
+    both = Histogram.merged([small.weighted(), large.weighted()])
+    assert both.seen == len(NORMAL)
+    torch.testing.assert_close(both.counts.sum().item(), float(len(NORMAL)))
+    together = histogram(torch.cat([NORMAL[:1000], NORMAL[1000:] * 7]))
+    torch.testing.assert_close(both.counts.cumsum(1), together.counts.cumsum(1), atol=80, rtol=0)
+
+
+def test_minmax_is_exact_and_holds_zero() -> None:
+    assert choose(histogram(NORMAL.abs() + 1), "minmax")[0] == 0.0
+    assert choose(histogram(NORMAL), "minmax") == (float(NORMAL.min()), float(NORMAL.max()))
+
+
+def test_mse_clips_a_lonely_outlier_and_beats_minmax() -> None:
+    x = torch.cat([NORMAL, torch.tensor([60.0])])
+    ranges = {method: choose(histogram(x), method) for method in METHODS}
+    errors = {}
+    for method, (low, high) in ranges.items():
+        p = from_range(torch.tensor(low), torch.tensor(high), torch.uint8, symmetric=False)
+        q = torch.ops.yqc.quantize_linear(x, p.scale, p.zero_point)
+        errors[method] = float(
+            (torch.ops.yqc.dequantize_linear(q, p.scale, p.zero_point) - x).square().mean()
+        )
+    assert ranges["mse"][1] < 60.0
+    assert errors["mse"] <= min(errors.values())
+    assert ranges["percentile"][1] < 6.0
+    assert ranges["entropy"][1] < 60.0
+
+
+def test_mse_keeps_a_flat_distribution_whole() -> None:
+    low, high = choose(histogram(torch.linspace(-1, 3, 10_000)), "mse")
+    assert low < -0.98
+    assert high > 2.95
+
+
+def test_affine_range_represents_zero_exactly() -> None:
+    p = from_range(torch.tensor(-0.2785), torch.tensor(7.3), torch.uint8, symmetric=False)
+    q = torch.ops.yqc.quantize_linear(torch.zeros(1), p.scale, p.zero_point)
+    assert torch.ops.yqc.dequantize_linear(q, p.scale, p.zero_point).item() == 0.0
+    assert q.item() == p.zero_point.item() == 9
+
+
+def test_constant_zero_tensor_has_a_usable_scale() -> None:
+    p = from_range(torch.tensor(0.0), torch.tensor(0.0), torch.int8, symmetric=True)
+    assert p.scale.item() == 1.0
+
+
+def test_weights_clip_where_that_lowers_the_squared_error() -> None:
+    weight = NORMAL[:1800].view(2, 100, 3, 3).clone()
+    weight[0, 0, 0, 0] = 40.0
+    full, best = channel_scale(weight), best_channel_scale(weight)
+
+    def error(scale: torch.Tensor) -> torch.Tensor:
+        back = to_integers(weight, scale) * scale.view(-1, 1, 1, 1)
+        return (back - weight).square().flatten(1).sum(1)
+
+    assert (error(best) <= error(full)).all()
+    assert to_integers(weight, full).abs().max() == 127

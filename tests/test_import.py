@@ -1,0 +1,88 @@
+"""What importing costs and brings: public names are lazy, and the arrows point one way."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from yqc_passes import PASSES as TABLE
+
+import yqc
+
+ROOT = Path(yqc.__file__).parent
+FILES = sorted((ROOT.parent / "passes").glob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports when it runs; those only for type checkers left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"
+    ]
+    skipped = {id(n) for block in unread for n in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports here are absolute"
+            yield f"{node.module}"
+
+
+def python(code: str) -> str:
+    done = subprocess.run(  # noqa: S603  # this interpreter
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_importing_yqc_imports_no_torch() -> None:
+    code = "import sys, yqc; yqc.Pipeline, yqc.Registry, yqc.Pass; print('torch' in sys.modules)"
+    assert python(code) == "False\n"
+
+
+@pytest.mark.parametrize("name", yqc.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(yqc, name) is not None
+    assert name in dir(yqc)
+
+
+def test_other_names_are_not() -> None:
+    with pytest.raises(AttributeError, match="module 'yqc' has no attribute 'no_such_thing'"):
+        _ = yqc.no_such_thing
+
+
+def test_public_names_are_in_order() -> None:
+    assert list(yqc.__all__) == sorted(yqc.__all__)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_point_one_way(path: Path) -> None:
+    """What a room may not know of; see the design's list of arrows."""
+    forbidden = {
+        "graph": {"yqc.models", "yqc.emit", "yqc.evaluate", "yqc.report", "yqc.pipeline", "onnx"},
+        "quant": {"yqc.models", "yqc.emit", "yqc.evaluate", "yqc.report", "yqc.pipeline", "onnx"},
+        "report": {"yqc.graph", "yqc.models", "yqc.emit", "yqc.evaluate", "yqc.data", "torch"},
+        "data": {"yqc.evaluate", "yqc.emit", "yqc.models", "yqc.graph", "yqc.report"},
+    }
+    room = path.relative_to(ROOT).parts[0]
+    never = {"yqc_passes", "ultralytics", "yqc.cli"} | forbidden.get(room, set())
+    for module in imported(path):
+        assert not any(module == n or module.startswith(f"{n}.") for n in never), module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_built_in_pass_can_be_copied_out(path: Path) -> None:
+    """It imports PyTorch and yqc, and never a sibling."""
+    tops = {module.partition(".")[0] for module in imported(path)}
+    assert tops <= sys.stdlib_module_names | {"torch", "yqc"}
+
+
+def test_every_built_in_pass_is_in_the_table() -> None:
+    listed = {target.partition(":")[0].removeprefix("yqc_passes.") for target in TABLE.values()}
+    assert listed == {p.stem for p in FILES} - {"__init__"}
