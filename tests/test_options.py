@@ -113,6 +113,7 @@ def test_none_is_a_value_and_a_word() -> None:
     assert parse("every{note=none}").note is None
     assert parse('every{note="none"}').note == "none"
     assert parse("every{word=none}").word == "none"
+    assert show("every", Every(note="none")) == 'every{note="none"}'
 
 
 # There and back

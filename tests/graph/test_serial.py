@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
-from yqc import BatchNorm, History, role, text, trace
+from yqc import BatchNorm, role, text, trace
 from yqc.errors import CheckpointError, OutputError
 from yqc.graph.compare import fingerprint, macs, parameter_count
 from yqc.graph.serial import is_graph_file, load_graph, save_graph
@@ -134,10 +134,8 @@ def test_what_passes_left_on_nodes_comes_back(tmp_path: Path) -> None:
     conv = next(n for n in gm.graph.nodes if n.op == "call_module")
     known = BatchNorm(torch.rand(2), torch.rand(2), torch.rand(2), torch.rand(2), eps=0.5)
     conv.meta["yqc.bn"] = known
-    conv.meta["yqc.history"] = History((("fold-bn", "folded"), ("prune", "2 of 4 channels")))
     back = there_and_back(gm, tmp_path / "a.yqc")
     meta = next(n for n in back.graph.nodes if n.op == "call_module").meta
-    assert meta["yqc.history"] == conv.meta["yqc.history"]
     assert meta["yqc.bn"].eps == 0.5
     for field in ("mean", "variance", "scale", "shift"):
         assert torch.equal(getattr(meta["yqc.bn"], field), getattr(known, field))

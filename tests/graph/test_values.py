@@ -65,6 +65,13 @@ def test_names_the_node_that_does_not_fit() -> None:
         propagate(gm)
 
 
+def test_a_batch_norm_must_fit_its_input() -> None:
+    gm = trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), X)
+    gm.set_submodule("1", nn.BatchNorm2d(5))
+    with pytest.raises(TraceError, match="node _1 does not fit its inputs"):
+        propagate(gm)
+
+
 def test_shape_of_what_is_no_tensor() -> None:
     nodes = {n.name: n for n in trace(Net(), X).graph.nodes}
     with pytest.raises(TraceError, match="node chunk has no tensor shape"):
