@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from yqc import Context, Pass, calls
+from yqc import Context, Pass, calls, has_effect
 
 NOTHING: tuple[type[nn.Module], ...] = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
@@ -30,7 +30,7 @@ class DeadCodeElimination(Pass):
             gm.graph.erase_node(idle.node)
         for node in reversed(list(gm.graph.nodes)):
             if node.op not in {"placeholder", "output"} and not node.users:
-                if node.is_impure():
+                if has_effect(node):
                     ctx.skipped(node, "it has side effects")
                     continue
                 ctx.rewrote(node, "dropped: nothing reads it")

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from yqc import BatchNorm, Call, Context, Pass, call, callers, is_function
+from yqc import BatchNorm, Call, Context, Pass, call, callers, has_effect, is_function
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Reparameterize(Pass):
         if statistics := combine([k for k in known if k is not None], len(branches)):
             base.node.meta["yqc.bn"] = statistics
         total.replace_all_uses_with(base.node)
-        gm.graph.eliminate_dead_code()
+        gm.graph.eliminate_dead_code(has_effect)
 
 
 def summands(total: fx.Node) -> Iterator[object]:

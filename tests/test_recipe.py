@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from yqc.errors import PipelineError
@@ -31,6 +31,7 @@ SETTINGS = st.builds(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=SETTINGS, model=TEXT)
+@example(wanted=Settings(passes='a "\\" \t\n', data="é\x7f\U0001f600"), model="\x00")
 def test_what_is_written_reads_back(wanted: Settings, model: str, tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text(write_recipe(wanted, "1.0", model, "abc"), encoding="utf-8")

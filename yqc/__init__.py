@@ -4,54 +4,32 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
-    from yqc.compiler import Result as Result
-    from yqc.compiler import compile as compile  # noqa: A004  # it is what yqc does
-    from yqc.emit import lowering as lowering
-    from yqc.errors import YqcError as YqcError
+    from yqc.compiler import Result, compile  # noqa: A004  # it is what yqc does
+    from yqc.emit import lowering
+    from yqc.errors import YqcError
     from yqc.graph import (
-        Call as Call,
+        Call,
+        TensorSpec,
+        assign_roles,
+        call,
+        callers,
+        calls,
+        chains,
+        has_effect,
+        is_function,
+        role,
+        shape,
+        text,
     )
-    from yqc.graph import (
-        TensorSpec as TensorSpec,
-    )
-    from yqc.graph import (
-        assign_roles as assign_roles,
-    )
-    from yqc.graph import (
-        call as call,
-    )
-    from yqc.graph import (
-        callers as callers,
-    )
-    from yqc.graph import (
-        calls as calls,
-    )
-    from yqc.graph import (
-        chains as chains,
-    )
-    from yqc.graph import (
-        is_function as is_function,
-    )
-    from yqc.graph import (
-        role as role,
-    )
-    from yqc.graph import (
-        shape as shape,
-    )
-    from yqc.graph import (
-        text as text,
-    )
-    from yqc.graph.metadata import BatchNorm as BatchNorm
-    from yqc.models.load import LoadedModel as LoadedModel
-    from yqc.models.load import load as load
-    from yqc.models.register import register_block as register_block
-    from yqc.models.trace import trace as trace
-    from yqc.passbase import Context as Context
-    from yqc.passbase import Pass as Pass
-    from yqc.passbase import Recipe as Recipe
-    from yqc.pipeline import Pipeline as Pipeline
-    from yqc.registry import Registry as Registry
-    from yqc.watch import Watcher as Watcher
+    from yqc.graph.metadata import BatchNorm
+    from yqc.models.load import LoadedModel, load
+    from yqc.models.register import register_block
+    from yqc.models.trace import trace
+    from yqc.passbase import Context, Pass, Recipe
+    from yqc.pipeline import Pipeline
+    from yqc.recipe import Settings
+    from yqc.registry import Registry
+    from yqc.watch import Watcher
 
 __version__ = "0.1.0"
 __all__ = [
@@ -75,6 +53,7 @@ __all__ = [
     "calls",
     "chains",
     "compile",
+    "has_effect",
     "is_function",
     "load",
     "lowering",
@@ -105,6 +84,7 @@ _HOME = {
     "calls": "yqc.graph",
     "chains": "yqc.graph",
     "compile": "yqc.compiler",
+    "has_effect": "yqc.graph",
     "is_function": "yqc.graph",
     "load": "yqc.models.load",
     "lowering": "yqc.emit",

@@ -299,7 +299,9 @@ def _print(*things: "RenderableType") -> None:
     from yqc.report import make_console  # noqa: PLC0415
 
     console = make_console()
-    for thing in things:
+    for number, thing in enumerate(things):
+        if number:
+            console.print()
         console.print(thing)
 
 

@@ -17,7 +17,7 @@ from yqc.data import Data, calibration_images, check_classes, load_data
 from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
 from yqc.errors import DataError
 from yqc.graph.compare import macs, parameter_count
-from yqc.measure import Measured, measure
+from yqc.measure import Measured, measure, unreadable
 from yqc.models.source import Source, open_model
 from yqc.output import Outputs
 from yqc.passbase import Context, Pass, Recipe
@@ -106,11 +106,17 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         save(emitted, stage.onnx)
         trip = roundtrip(gm, stage.onnx, ctx.example_for(gm), source.layout)
         measured = Measured(rp.Accuracy.unmeasured(), None)
-        if evaluate and source.is_detector:
+        if evaluate and source.layout is not None:
             plain = stage.onnx.with_name("float.onnx")
             save(emit(original, opset=settings.opset), plain)
             measured = measure(
-                plain, stage.onnx, data, imgsz=source.imgsz, threads=_threads(), progress=progress
+                plain,
+                stage.onnx,
+                data,
+                imgsz=source.imgsz,
+                layout=source.layout,
+                threads=_threads(),
+                progress=progress,
             )
             plain.unlink()
         report = rp.Report(
@@ -129,7 +135,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             verification=rp.Verification.of(trip, rounds=rounds(gm)),
             latency=measured.latency,
             layers=layers(gm),
-            warnings=(*source.warnings, *ctx.warnings),
+            warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
             environment=rp.Environment.here(threads=_threads(), seed=settings.seed),
         )
         stage.report.write_text(report.to_json(), encoding="utf-8")
@@ -180,9 +186,11 @@ def _context(settings: Settings, source: Source, data: Data | None, progress: Pr
         return ctx
 
     def stream() -> Iterator[Tensor]:
-        count, seed = settings.calib_images, settings.seed
-        for image in calibration_images(data.train, source.imgsz, count, seed):
+        found = calibration_images(data.train, source.imgsz, settings.calib_images, settings.seed)
+        for image in found:
             yield torch.from_numpy(image)
+        for sentence in unreadable("calibration", found.skipped):
+            ctx.warn(sentence)
 
     ctx.calibration = stream
     ctx.example = next(stream())

@@ -44,7 +44,7 @@ def test_without_data_ranges_follow_from_the_batch_norms() -> None:
     gm = traced("fold-bn,observe,calibrate", ctx)
     by_name = {c.node.all_input_nodes[0].name: c.module for c in calls(gm, Observer)}
     bn = Residual().stem.bn
-    reach = bn.bias + 6 * bn.weight.abs()
+    reach = (bn.bias + 6 * bn.weight.abs()).detach()
     high = float(torch.nn.functional.silu(reach).max())
     scale = float(by_name["stem_act"].scale)
     assert scale * 255 == pytest.approx(high + 0.2785, rel=2e-2)

@@ -10,7 +10,7 @@ from yqc.errors import CheckpointError
 from yqc.models import arch as architectures
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, route
-from yqc.models.heads import AuxiliaryHead, Branch
+from yqc.models.heads import AuxiliaryHead, Branch, Layout
 from yqc.models.pickles import read
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
@@ -34,7 +34,7 @@ class LoadedModel:
     strides: tuple[int, ...]
     imgsz: tuple[int, int] | None
     """Height and width that the training recorded."""
-    layout: str
+    layout: Layout
     """See `yqc.models.heads.Head.layout`."""
     blocks: dict[str, int] = field(default_factory=dict)
     """How many blocks of each of the project's classes the checkpoint holds."""

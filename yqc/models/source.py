@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import fx, nn
@@ -13,10 +13,11 @@ from torch import fx, nn
 from yqc.errors import CheckpointError, TraceError
 from yqc.graph.compare import parameter_count
 from yqc.graph.serial import is_graph_file, load_graph
+from yqc.models.heads import Branch, Layout
 from yqc.models.load import LoadedModel, load
 from yqc.models.trace import trace
 
-Head: TypeAlias = Literal["one2one", "one2many"]
+Head: TypeAlias = Branch
 DEFAULT_SIZE = (640, 640)
 
 
@@ -37,7 +38,7 @@ class Source:
     strides: tuple[int, ...]
     imgsz: tuple[int, int]
     """Height and width that it is traced at."""
-    layout: str | None
+    layout: Layout | None
     """`yolov5`, `yolov8`, `end2end`, or None where the output is not a decoded detector's."""
     task: str = "detect"
     warnings: tuple[str, ...] = ()
@@ -169,11 +170,20 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             names=tuple(map(str, info["names"])),
             strides=tuple(map(int, info["strides"])),
             imgsz=size,
-            layout=None if info["layout"] is None else str(info["layout"]),
+            layout=_layout(info["layout"]),
             task=str(info["task"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say what model it holds ({error})") from error
+
+
+def _layout(found: object) -> Layout | None:
+    for layout in get_args(Layout):
+        if layout == found:
+            return layout  # type: ignore[no-any-return]  # one of the literals
+    if found is None:
+        return None
+    raise ValueError(f"layout {found!r}")
 
 
 def _pair(info: Mapping[str, Any], path: Path) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import TraceError, YqcError
-from yqc.graph.edit import drop_unread
+from yqc.graph.edit import drop_unread, has_effect
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
 
@@ -163,7 +163,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
     gm = fx.GraphModule(tracer.root, graph, type(module).__name__)
     for node in gm.graph.nodes:
         del node.meta[FAKE]
-    gm.graph.eliminate_dead_code()
+    gm.graph.eliminate_dead_code(has_effect)
     drop_unread(gm)
     gm.recompile()
     gm.eval()

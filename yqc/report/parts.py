@@ -262,7 +262,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """How one layer with weights is stored in the file; bits are None where it is float."""
+    """How one layer with weights is stored in the file; float32 counts as 32 bits."""
 
     name: str
     role: str | None
