@@ -514,7 +514,7 @@ def test_files_that_are_not_there(arguments: list[str], message: str, run: Run) 
 
 def test_runs_as_a_program(checkpoint: Path, tmp_path: Path) -> None:
     """As users start it: a process of its own, from anywhere."""
-    started = [sys.executable, "-c", "from yqc.cli import main; main()"]
+    started = [sys.executable, "-m", "yqc"]
     bad = subprocess.run(  # noqa: S603  # this interpreter
         [*started, "compile", str(checkpoint), "--passes", "fold"],
         cwd=tmp_path,

@@ -1,10 +1,10 @@
 import torch
 from torch import nn
-from yqc_passes.bias_correct import mean_error
 
 from tests.passes.nets import X, images, traced
 from yqc import Context
 from yqc.quant import to_integers
+from yqc_passes.bias_correct import mean_error
 
 
 def test_mean_error_is_exact_for_constant_channels() -> None:

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import Tensor, fx, nn
-from yqc_passes.dce import DeadCodeElimination
 
 from yqc import Context, text, trace
 from yqc.graph.edit import tidy
+from yqc_passes.dce import DeadCodeElimination
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

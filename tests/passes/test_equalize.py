@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from yqc_passes.equalize import Equalize
 
 from yqc import Context, calls, text, trace
+from yqc_passes.equalize import Equalize
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from yqc_passes.fold_bn import FoldBatchNorm
 
 from yqc import BatchNorm, Context, text, trace
 from yqc.graph.edit import tidy
+from yqc_passes.fold_bn import FoldBatchNorm
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor, nn
-from yqc_passes.fold_bn import FoldBatchNorm
-from yqc_passes.reparam import Reparameterize, combine, identity
 
 from yqc import BatchNorm, Context, Pass, text, trace
 from yqc.graph.edit import tidy
+from yqc_passes.fold_bn import FoldBatchNorm
+from yqc_passes.reparam import Reparameterize, combine, identity
 
 X = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0))
 
