@@ -37,8 +37,8 @@ class Verify(Watcher):
     """Runs the graph before and after a pass on the example input and measures the difference.
 
     A pass that declares `keeps_numbers` fails if the largest difference at the head's outputs is
-    more than `tolerance` of the largest value there, in float32 and in float64. Any pass fails if it makes outputs that are
-    not finite out of such that are.
+    more than `tolerance` of the largest value there, in float32 and in float64. Any pass fails if
+    it makes outputs that are not finite out of such that are.
     """
 
     tolerance = 1e-4

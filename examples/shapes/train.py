@@ -1,4 +1,4 @@
-"""Train the small detector on drawn shapes: about 20 minutes on two idle CPU cores.
+"""Train the small detector on drawn shapes, some 20 minutes on two CPU cores: `shapes.yqc`.
 
 Every epoch ends in one checkpoint file, so a run that was stopped goes on where it was. The val
 split is never looked at here: what is shown is the loss on held-out pictures of the train split.
