@@ -78,16 +78,16 @@ def save_graph(
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
-            _add(file, "graph.json", json.dumps(document, indent=1).encode())
-            _add(file, "tensors.safetensors", save_tensors(tensors))
+            _add(file, "graph.json", json.dumps(document).encode(), zipfile.ZIP_DEFLATED)
+            _add(file, "tensors.safetensors", save_tensors(tensors), zipfile.ZIP_STORED)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _add(file: zipfile.ZipFile, name: str, content: bytes) -> None:
-    file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+def _add(file: zipfile.ZipFile, name: str, content: bytes, how: int) -> None:
+    file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, how)
 
 
 def is_graph_file(path: Path) -> bool:
