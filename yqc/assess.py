@@ -11,11 +11,12 @@ from yqc import evaluate as ev
 from yqc import report as rp
 from yqc.data import check_classes, load_data
 from yqc.emit import emit, save, yolo_metadata
-from yqc.errors import CheckpointError, DataError
+from yqc.errors import CheckpointError, DataError, ForbiddenGlobalError, UnknownBlockError
 from yqc.graph.compare import macs
 from yqc.graph.serial import is_graph_file
 from yqc.models.load import LoadedModel, load
-from yqc.models.source import DEFAULT_SIZE, Source, open_model
+from yqc.models.source import DEFAULT_SIZE, Head, Source, file_sha256, open_model
+from yqc.models.survey import Survey, survey
 from yqc.progress import Progress
 
 OUTPUTS = {
@@ -32,6 +33,7 @@ def assess(
     images: Path | None = None,
     imgsz: tuple[int, int] | None = None,
     threads: int = 2,
+    head: Head | None = None,
     arch: Path | None = None,
     progress: Progress,
 ) -> rp.EvalResult:
@@ -44,13 +46,18 @@ def assess(
     require(model)
     found = load_data(data, images=images)
     with tempfile.TemporaryDirectory() as folder:
-        path = model
+        path, layout = model, None
         if model.suffix != ".onnx":
-            source = open_model(model, imgsz=imgsz, arch=arch)
+            source = open_model(model, imgsz=imgsz, head=head, arch=arch)
             check_classes(found, len(source.names))
             path = _as_onnx(source, Path(folder))
-            imgsz = source.imgsz
-        measured = ev.evaluate(path, found.val, imgsz=imgsz, threads=threads, progress=progress)
+            imgsz, layout = source.imgsz, source.layout
+        elif head is not None or arch is not None:
+            option = "--arch" if head is None else "--head"
+            raise CheckpointError(f"{model} is an ONNX file, built already; leave {option} out")
+        measured = ev.evaluate(
+            path, found.val, imgsz=imgsz, layout=layout, threads=threads, progress=progress
+        )
     return rp.EvalResult(
         path=str(model),
         images=measured.images,
@@ -69,10 +76,10 @@ def _as_onnx(source: Source, folder: Path) -> Path:
 
 
 def summarize(model: Path, *, arch: Path | None = None) -> rp.ModelSummary:
-    """Describe a checkpoint or a graph file.
+    """Describe a checkpoint or a graph file; of one with unknown blocks, what it says itself.
 
     Raises:
-        CheckpointError: the file cannot be read.
+        CheckpointError: the file cannot be read, or holds no detector.
     """
     require(model)
     if is_graph_file(model):
@@ -91,7 +98,13 @@ def summarize(model: Path, *, arch: Path | None = None) -> rp.ModelSummary:
             macs=macs(source.gm),
             output=OUTPUTS.get(source.layout or ""),
         )
-    loaded = load(model, arch=arch)
+    try:
+        loaded = load(model, arch=arch)
+    except (UnknownBlockError, ForbiddenGlobalError):
+        found = survey(model)
+        if not found.unknown:
+            raise
+        return _unbuilt(model, found)
     return rp.ModelSummary(
         path=str(model),
         sha256=loaded.sha256,
@@ -107,6 +120,24 @@ def summarize(model: Path, *, arch: Path | None = None) -> rp.ModelSummary:
         output=OUTPUTS.get(loaded.layout),
         blocks=loaded.blocks,
         warnings=loaded.warnings,
+    )
+
+
+def _unbuilt(model: Path, found: Survey) -> rp.ModelSummary:
+    """Describe a checkpoint with blocks that yqc does not know."""
+    return rp.ModelSummary(
+        path=str(model),
+        sha256=file_sha256(model),
+        bytes=model.stat().st_size,
+        family=found.family,
+        name=found.name,
+        task="detect",
+        names=found.names,
+        strides=found.strides,
+        imgsz=found.imgsz,
+        blocks=found.blocks,
+        unknown=found.unknown,
+        advice=found.advice,
     )
 
 

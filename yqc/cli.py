@@ -31,6 +31,13 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 
+class Head(StrEnum):
+    """Heads of models that have two."""
+
+    one2one = "one2one"
+    one2many = "one2many"
+
+
 class Target(StrEnum):
     """Runtimes to compile for."""
 
@@ -40,17 +47,11 @@ class Target(StrEnum):
     tensorrt = "tensorrt"
 
 
-class Head(StrEnum):
-    """Heads of models that have two."""
-
-    one2one = "one2one"
-    one2many = "one2many"
-
-
 Data = Annotated[Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")]
 Size = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
 Load = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
+OneOf = Annotated[Head | None, typer.Option(help="For models with two heads.")]
 Arch = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
@@ -79,7 +80,7 @@ def compile_(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="OUT.onnx")] = None,
     config: Annotated[Path | None, typer.Option(help="Recipe file of an earlier compile.")] = None,
     load: Load = None,
-    head: Annotated[Head | None, typer.Option(help="For models with two heads.")] = None,
+    head: OneOf = None,
     arch: Arch = None,
     calib_images: Annotated[int | None, typer.Option(min=1, help="Default: 128.")] = None,
     target: Annotated[Target | None, typer.Option(help="Runtime to compile for.")] = None,
@@ -158,6 +159,8 @@ def eval_(
     images: Images = None,
     imgsz: Size = None,
     threads: Threads = 2,
+    load: Load = None,
+    head: OneOf = None,
     arch: Arch = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -167,12 +170,14 @@ def eval_(
     from yqc.assess import assess  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
+    _registry(load)
     result = assess(
         model,
         data,
         images=images,
         imgsz=size,
         threads=threads,
+        head=None if head is None else head.value,
         arch=arch,
         progress=rp.make_progress(quiet=quiet),
     )

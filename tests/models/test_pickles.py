@@ -234,7 +234,8 @@ def test_an_unknown_block_is_named_with_the_way_to_register_it(
         read(path, lambda name: name == "models.common.Names")
     assert str(caught.value) == (
         f"{path}: its pickle names models.common.Conv, for which yqc has no twin; "
-        "nothing of it was run. If that is a block you know, register a traceable twin for it:\n"
+        "nothing of it was run. If that is a block you know, register a traceable twin for it, "
+        "in a file for --load:\n"
         "    import yqc\n"
         "    class MyTwin(nn.Module): ...\n"
         '    yqc.register_block("models.common.Conv", MyTwin)'

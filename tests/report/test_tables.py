@@ -213,6 +213,27 @@ def test_summary_leaves_out_what_a_file_does_not_tell(printed: Print) -> None:
     ]
 
 
+def test_summary_of_what_is_unknown(printed: Print) -> None:
+    model = replace(
+        CHECKPOINT,
+        params=None,
+        macs=None,
+        unknown=("acme.Twist", "acme.Turn"),
+        advice="register a twin:\n    import yqc\n    yqc.register_block(...)",
+    )
+    lines = printed(inspect_table(model)).splitlines()
+    assert lines[lines.index("output      [N, 18, A]") + 1 :] == [
+        "blocks      57 Conv, 8 C2f, 1 Detect, 1 SPPF",
+        "unknown     acme.Twist, acme.Turn",
+        "",
+        "register a twin:",
+        "    import yqc",
+        "    yqc.register_block(...)",
+        "",
+        SUMMARY.splitlines()[-1],
+    ]
+
+
 def test_accuracy_of_one_file(printed: Print) -> None:
     result = EvalResult(
         path="a.onnx",
@@ -243,7 +264,15 @@ def test_long_words_stay_within_80_columns(printed: Print) -> None:
     row = BenchRow(path=word, bytes=10**12, median_ms=123456.0, p10_ms=99999.0, p90_ms=10**7)
     option = OptionHelp(name=word, type=word, default=word, doc=word)
     about = PassHelp(name=word, origin=word, doc=f"    {word}", options=(option,), requires=(word,))
-    model = replace(CHECKPOINT, path=word, names=(word,) * 3, blocks={word: 3}, warnings=(word,))
+    model = replace(
+        CHECKPOINT,
+        path=word,
+        names=(word,) * 3,
+        blocks={word: 3},
+        warnings=(word,),
+        unknown=(word,),
+        advice=word,
+    )
     pages = [
         passes_table([listing]),
         pass_help(about),

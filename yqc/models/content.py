@@ -74,24 +74,25 @@ def _unwrap(value: object) -> Inert | None:
             return None
         elif isinstance(value.state.get("ema"), Inert):
             value = value.state["ema"]
-        elif set(_modules(value)) == {"module"}:
-            value = _modules(value)["module"]
+        elif set(children(value)) == {"module"}:
+            value = children(value)["module"]
         else:
             return value
     return None
 
 
-def _modules(tree: Inert) -> Mapping[str, Any]:
-    modules = tree.state.get("_modules")
-    return modules if isinstance(modules, Mapping) else {}
+def children(tree: Inert) -> Mapping[str, Any]:
+    """Return the modules that a pickled module holds, by name."""
+    found = tree.state.get("_modules")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _of_model(model: Inert, ckpt: Mapping[Any, Any]) -> Content:
-    stack = _modules(model).get("model")
+    stack = children(model).get("model")
     refuse_other_tasks([model.class_path])
-    if not isinstance(stack, Inert) or not _modules(stack):
+    if not isinstance(stack, Inert) or not children(stack):
         raise CheckpointError(f"{NOT_A_MODEL}, and this is a {model.class_path}")
-    layers = tuple(_modules(stack).values())
+    layers = tuple(children(stack).values())
     if not all(isinstance(layer, Inert) for layer in layers):
         raise CheckpointError("the model has empty layers: the checkpoint is damaged")
     refuse_other_tasks([layers[-1].class_path])

@@ -56,6 +56,11 @@ def load(path: str | Path, *, head: Branch | None = None, arch: Path | None = No
         UnsupportedTaskError: it is not a detector.
     """
     path = Path(path)
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path} is an ONNX file; give the checkpoint (.pt) that it was made from: only"
+            " `yqc eval` and `yqc bench` take ONNX files"
+        )
     try:
         return _load(path, head, arch)
     except CheckpointError as error:

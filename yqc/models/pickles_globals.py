@@ -159,6 +159,11 @@ DATA = re.compile(
 _STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "commands", "torch", "numpy"}
 
 
+def foreign(path: str) -> bool:
+    """Whether a class lives outside Python, torch and numpy: perhaps a block of somebody's own."""
+    return path.partition(".")[0] not in _STANDARD
+
+
 class Gate:
     """The allow-list for one file: `known` adds the class paths for which a twin is registered."""
 
@@ -227,19 +232,19 @@ def _refusal(paths: list[str | None]) -> str:
             "nothing of it was run. Get the file again from a source you trust."
         )
     names = [path for path in paths if path is not None]
-    foreign = [name for name in names if name.partition(".")[0] not in _STANDARD]
-    if len(foreign) < len(names):
-        named = _listed([name for name in names if name not in foreign])
+    strangers = list(filter(foreign, names))
+    if len(strangers) < len(names):
+        named = _listed([name for name in names if not foreign(name)])
         return (
             f"its pickle names {named}, which is not among what a detector's checkpoint may hold; "
             "nothing of it was run. Get the file again from a source you trust."
         )
     lines = "".join(
-        f'\n    yqc.register_block("{shown(name)}", MyTwin)' for name in foreign[:SHOWN_AT_MOST]
+        f'\n    yqc.register_block("{shown(name)}", MyTwin)' for name in strangers[:SHOWN_AT_MOST]
     )
     return (
-        f"its pickle names {_listed(foreign)}, for which yqc has no twin; nothing of it was run. "
-        "If that is a block you know, register a traceable twin for it:\n"
+        f"its pickle names {_listed(strangers)}, for which yqc has no twin; nothing of it was run. "
+        "If that is a block you know, register a traceable twin for it, in a file for --load:\n"
         f"    import yqc\n    class MyTwin(nn.Module): ...{lines}"
     )
 

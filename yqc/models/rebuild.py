@@ -72,8 +72,8 @@ class Rebuilder:
             _check_shapes(made, tensors, path)
         elif twin is None:
             raise UnknownBlockError(
-                f"{path} is a {tree.class_path}, for which there is no twin; register one"
-                f" before loading:\n{how_to_register(tree.class_path)}"
+                f"{path} is a {tree.class_path}, for which there is no twin; register one, in a"
+                f" file for --load:\n{how_to_register(tree.class_path)}"
             )
         else:
             made = _make_twin(twin, tree, path)

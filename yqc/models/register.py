@@ -1,5 +1,7 @@
 """Which twin stands for which pickled class, for the three projects and for users' own blocks."""
 
+from typing import NamedTuple
+
 from torch import nn
 
 from yqc.errors import CheckpointError
@@ -122,37 +124,59 @@ def known(class_path: str) -> bool:
     return class_path in _registered or class_path in OTHERS or class_path.startswith(DATA)
 
 
-def how_to_register(class_path: str) -> str:
-    """Return the three lines that register a twin."""
-    name = class_path.rpartition(".")[2]
+def how_to_register(*class_paths: str) -> str:
+    """Return the three lines that register a twin; for more classes, two more lines each."""
+    lines = ["import yqc"]
+    for path in class_paths:
+        name = path.rpartition(".")[2]
+        lines += [
+            f"class {name}Twin(torch.nn.Module): ...  # forward only; weights come by name",
+            f'yqc.register_block("{path}", {name}Twin)',
+        ]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+class Family(NamedTuple):
+    """A row of the table of what loads."""
+
+    name: str
+    blocks: str
+    """What is typical of it."""
+    golden: str = ""
+    """The models of it that are golden-tested."""
+
+    @property
+    def status(self) -> str:
+        """`golden-tested`, with the models, or `unit-tested`.
+
+        Golden-tested: a checkpoint that the project wrote gives the outputs that the project
+        computes. Unit-tested: a checkpoint of the same form with every block of the family, written
+        by the tests, loads, traces, and gives again what it gave before it was written.
+        """
+        return f"golden-tested: {self.golden}" if self.golden else "unit-tested"
+
+
+def families() -> tuple[Family, ...]:
+    """Return what loads, family by family; sizes of a family are made of the same blocks."""
     return (
-        "    import yqc\n"
-        f"    class {name}Twin(torch.nn.Module): ...  # forward only; weights come by name\n"
-        f'    yqc.register_block("{class_path}", {name}Twin)'
+        Family("YOLOv5 n to x, P6 (releases 4 to 7)", "C3, SPPF, Detect", "yolov5n"),
+        Family("YOLOv5 before, and variants", "Focus, BottleneckCSP, SPP, C3TR, C3Ghost"),
+        Family("YOLOv7 tiny, v7, x", "RepConv, SPPCSPC, MP, IDetect", "yolov7-tiny, yolov7"),
+        Family("YOLOv7 w6, e6, d6, e6e", "ReOrg, DownC, Shortcut, IAuxDetect"),
+        Family("YOLOv3u, v5u (Ultralytics)", "C3, SPP, SPPF, Bottleneck", "yolov5nu"),
+        Family("YOLOv6 (Ultralytics)", "Conv with ReLU, ConvTranspose2d"),
+        Family("YOLOv8 n to x, P2, P6", "C2f, SPPF, Detect", "yolov8n"),
+        Family("YOLOv8 ghost", "C3Ghost, GhostConv"),
+        Family("YOLOv9 t to m", "RepNCSPELAN4, ELAN1, AConv, SPPELAN", "yolov9t"),
+        Family("YOLOv9 c, e", "ADown, CBLinear, CBFuse"),
+        Family("YOLOv10 n to x", "SCDown, C2fCIB, PSA, v10Detect", "yolov10n, both heads"),
+        Family("YOLO11 n to x", "C3k2, C2PSA", "yolo11n"),
+        Family("YOLO12 n to x", "A2C2f, area attention", "yolo12n"),
+        Family("YOLO26 n to x", "C3k2 with attention, no DFL", "yolo26n, both heads"),
     )
 
 
-def families() -> tuple[tuple[str, str, str], ...]:
-    """Return rows for a table of what loads: family, its typical blocks, how it was checked.
-
-    "Exact" says that a checkpoint of the project gives the project's own outputs; other sizes of
-    such a family are made of the same blocks, and have the published numbers of parameters where
-    built from YAMLs.
-    """
-    blocks = "block by block"
-    return (
-        ("YOLOv5 n to x, P6 (releases 4 to 7)", "C3, SPPF, Detect", "exact: yolov5n"),
-        ("YOLOv5 before, and variants", "Focus, BottleneckCSP, SPP, C3TR, C3Ghost", blocks),
-        ("YOLOv7 tiny, v7, x", "RepConv, SPPCSPC, MP, IDetect", "exact: yolov7-tiny, yolov7"),
-        ("YOLOv7 w6, e6, d6, e6e", "ReOrg, DownC, Shortcut, IAuxDetect", blocks),
-        ("YOLOv3u, v5u (Ultralytics)", "C3, SPP, SPPF, Bottleneck", "exact: yolov5nu"),
-        ("YOLOv6 (Ultralytics)", "Conv with ReLU, ConvTranspose2d", blocks),
-        ("YOLOv8 n to x, P2, P6", "C2f, SPPF, Detect", "exact: yolov8n"),
-        ("YOLOv8 ghost", "C3Ghost, GhostConv", blocks),
-        ("YOLOv9 t to m", "RepNCSPELAN4, ELAN1, AConv, SPPELAN", "exact: yolov9t"),
-        ("YOLOv9 c, e", "ADown, CBLinear, CBFuse", blocks),
-        ("YOLOv10 n to x", "SCDown, C2fCIB, PSA, v10Detect", "exact: yolov10n, both heads"),
-        ("YOLO11 n to x", "C3k2, C2PSA", "exact: yolo11n"),
-        ("YOLO12 n to x", "A2C2f, area attention", "exact: yolo12n"),
-        ("YOLO26 n to x", "C3k2 with attention, no DFL", "exact: yolo26n, both heads"),
-    )
+def families_table() -> str:
+    """Return `families()` as the Markdown table that the README holds."""
+    rows = [f"| {row.name} | {row.blocks} | {row.status} |\n" for row in families()]
+    return "".join(["| family | blocks | status |\n", "| --- | --- | --- |\n", *rows])

@@ -85,6 +85,9 @@ def open_model(
     if isinstance(model, nn.Module):
         return _of_module(model, imgsz or DEFAULT_SIZE)
     if is_graph_file(model):
+        if head is not None or arch is not None:
+            option = "--arch" if head is None else "--head"
+            raise CheckpointError(f"{model} is a graph that was traced already; leave {option} out")
         return _of_graph_file(model, imgsz)
     loaded = load(model, head=head, arch=arch)
     size = imgsz or _fitting(loaded) or DEFAULT_SIZE

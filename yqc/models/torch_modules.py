@@ -93,8 +93,8 @@ def make_torch_module(
     form = FORMS.get(class_path.removeprefix("torch.nn.modules."))
     if form is None:
         raise UnknownBlockError(
-            f"{path} is a {class_path}, which yqc does not know; register a twin before loading:\n"
-            f"{how_to_register(class_path)}"
+            f"{path} is a {class_path}, which yqc does not know; register a twin, in a"
+            f" file for --load:\n{how_to_register(class_path)}"
         )
     options = {
         name: _plain(state[name], f"{path}.{name}") for name in form.attributes if name in state

@@ -66,6 +66,10 @@ class ModelSummary:
     """What comes out, such as "[N, 4+nc, A]"."""
     blocks: Mapping[str, int] = field(default_factory=dict)
     """Kind of block or op -> how many there are."""
+    unknown: tuple[str, ...] = ()
+    """Classes that yqc has no twin for; parameters and MACs are then None."""
+    advice: str | None = None
+    """What to do about them."""
     warnings: tuple[str, ...] = ()
 
 

@@ -8,7 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from yqc.report import human
-from yqc.report.layout import HEAD, NAME, QUIET, Trimmed, columns, fields, listing, say, steps
+from yqc.report.layout import (
+    ALERT,
+    HEAD,
+    NAME,
+    QUIET,
+    Trimmed,
+    columns,
+    fields,
+    listing,
+    say,
+    steps,
+)
 from yqc.report.parts import Skip
 from yqc.report.rows import Bench, EvalResult, ModelSummary, PassHelp, PassListing
 from yqc.report.terminal import score_rows, warnings
@@ -69,9 +80,14 @@ def inspect_table(model: ModelSummary) -> RenderableType:
         ("parameters", "" if model.params is None else human.amount(model.params)),
         ("MACs", "" if model.macs is None else human.amount(model.macs)),
         ("blocks", listing(f"{count} {kind}" for kind, count in blocks) if blocks else ""),
+        ("unknown", listing(model.unknown, ALERT) if model.unknown else ""),
     ]
-    page = fields(row for row in rows if row[1] != "")
-    return Group(page, "", warnings(model.warnings)) if model.warnings else page
+    parts: list[RenderableType] = [fields(row for row in rows if row[1] != "")]
+    if model.advice:
+        parts += ["", Trimmed(Group(*map(_as_written, model.advice.splitlines())))]
+    if model.warnings:
+        parts += ["", warnings(model.warnings)]
+    return Group(*parts)
 
 
 def eval_table(result: EvalResult) -> RenderableType:
@@ -156,7 +172,9 @@ def _prose(doc: str) -> Iterator[RenderableType]:
 def _as_written(line: str) -> RenderableType:
     """A line that keeps its indentation and hangs under its list mark where it is folded."""
     mark = _INDENT.match(line)
-    start = mark.end() if mark else 0
+    if mark is None:
+        return say(line)
+    start = mark.end()
     table = Table.grid()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

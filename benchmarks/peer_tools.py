@@ -1,0 +1,260 @@
+"""One job of `peers.py`, in a process of its own, so that its time and memory are its own.
+
+    python benchmarks/peer_tools.py JOB.json
+
+The job is a JSON object: `task` names a function below, the other keys are its arguments, `result`
+is the file that gets what it returns. Each function imports only what its job needs, since what a
+tool imports counts among its seconds and its memory.
+"""
+# ruff: noqa: PLC0415  # see above
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yqc.passbase import Target
+
+FLOAT_PASSES = "reparam,fold-bn,dce"
+"""What `int8` does before it quantizes; so all tools quantize the same float graph."""
+SEED = 0
+WARM_UP = 3
+DECODE = "head.decode"
+Measured = dict[str, Any]
+
+
+def export(*, model: str, imgsz: int | None, output: str) -> Measured:
+    """Emit the float ONNX file that the peers quantize.
+
+    Returns:
+        `imgsz`: height and width; `decode`: names of the ONNX nodes behind the last convolutions;
+        `seconds`: of the passes.
+    """
+    import onnx
+
+    import yqc
+
+    size: Any = {} if imgsz is None else {"imgsz": imgsz}
+    result = yqc.compile(model, FLOAT_PASSES, output=output, evaluate=False, **size)
+    behind = {node.name for node in result.gm.graph.nodes if yqc.role(node) == DECODE}
+    names = [node.name for node in onnx.load(output).graph.node]
+    return {
+        "imgsz": list(result.report.input.imgsz or ()),
+        "decode": [name for name in names if name.partition(".")[0] in behind],
+        "seconds": sum(step.seconds for step in result.report.passes),
+    }
+
+
+def int8(
+    *, model: str, data: str, imgsz: list[int], images: int, target: "Target", output: str
+) -> Measured:
+    """Compile with yqc's `int8`, from checkpoint to verified file; `seconds`: of its passes."""
+    import yqc
+
+    result = yqc.compile(
+        model,
+        "int8",
+        output=output,
+        evaluate=False,
+        data=data,
+        imgsz=(imgsz[0], imgsz[1]),
+        calib_images=images,
+        seed=SEED,
+        target=target,
+    )
+    return {"seconds": sum(step.seconds for step in result.report.passes)}
+
+
+def ort_static(
+    *, source: str, data: str, imgsz: list[int], images: int, exclude: list[str], output: str
+) -> Measured:
+    """Quantize with `quantize_static`: QDQ, weights per channel, activations uint8 by min-max.
+
+    These are the types that onnxruntime recommends for x86 CPUs with VNNI; all else is as it is by
+    default. The pre-processing that its documentation asks for counts among the process's seconds,
+    not among `seconds`.
+
+    Args:
+        source: the float file.
+        data: what the calibration images are taken from.
+        imgsz: height and width.
+        images: how many calibration images.
+        exclude: names of nodes to leave in float.
+        output: the file to write.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = Path(output).with_suffix(".prepared.onnx")
+    quant_pre_process(source, prepared)
+    began = perf_counter()
+    quantize_static(
+        prepared,
+        output,
+        _Reader(_images(data, imgsz, images)),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=exclude,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    seconds = perf_counter() - began
+    prepared.unlink()
+    return {"seconds": seconds}
+
+
+def nncf_default(*, source: str, data: str, imgsz: list[int], images: int, output: str) -> Measured:
+    """Quantize with `nncf.quantize` as it is by default, but for the number of images."""
+    import onnx
+
+    tool = import_module("nncf")
+    model = onnx.load(source)
+    dataset = tool.Dataset(list(_images(data, imgsz, images)))
+    began = perf_counter()
+    quantized = tool.quantize(model, dataset, subset_size=images)
+    seconds = perf_counter() - began
+    onnx.save(quantized, output)
+    return {"seconds": seconds}
+
+
+class _Reader:
+    """What onnxruntime asks for calibration images: one a call, None at the end."""
+
+    def __init__(self, images: "Iterable[dict[str, NDArray[np.float32]]]") -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> "dict[str, NDArray[np.float32]] | None":
+        """Return the model's inputs for the next image."""
+        return next(self._images, None)
+
+
+def _images(data: str, imgsz: list[int], count: int) -> "Iterator[dict[str, NDArray[np.float32]]]":
+    """Yield the images that yqc calibrates on, in its order, as inputs of the float file."""
+    from yqc.data import calibration_images, load_data
+
+    split = load_data(Path(data)).train
+    for image in calibration_images(split, (imgsz[0], imgsz[1]), count, SEED):
+        yield {"images": image}
+
+
+def measure(
+    *, files: dict[str, str], data: str, imgsz: list[int], runs: int, with_openvino: bool
+) -> Measured:
+    """Measure files against the first of them, which is the float one.
+
+    Returns:
+        For each name: `map`, `map50`, `file_bytes`, `weight_bytes`, and for each runtime its
+        milliseconds and its ratio; or `error`, why onnxruntime does not run the file.
+    """
+    from yqc.data import load_data
+    from yqc.errors import YqcError
+    from yqc.evaluate import evaluate, latency
+    from yqc.report import make_progress
+
+    progress, split, size = make_progress(), load_data(Path(data)).val, (imgsz[0], imgsz[1])
+    found: dict[str, Measured] = {}
+    with progress.task("measuring", len(files) + 1 + with_openvino) as advance:
+        for name, file in files.items():
+            progress.note(f"accuracy of {name}")
+            try:
+                accuracy = evaluate(Path(file), split, imgsz=size, progress=progress)
+                found[name] = {"map": accuracy.map, "map50": accuracy.map50, **_sizes(Path(file))}
+            except YqcError as error:
+                found[name] = {"error": str(error)}
+            advance(1)
+        good = {name: Path(files[name]) for name in found if "error" not in found[name]}
+        speed = latency(list(good.values()), imgsz=size, threads=1, runs=runs, progress=progress)
+        for name, ms, ratio in zip(good, speed.ms, speed.ratios, strict=True):
+            found[name] |= {"onnxruntime_ms": ms, "onnxruntime_ratio": ratio}
+        advance(1)
+        if with_openvino:
+            for name, (ms, ratio) in _openvino(good, size, runs).items():
+                found[name] |= {"openvino_ms": ms, "openvino_ratio": ratio}
+            advance(1)
+    return found
+
+
+def _sizes(file: Path) -> Measured:
+    import onnx
+
+    from yqc.emit import weight_bytes
+
+    return {"file_bytes": file.stat().st_size, "weight_bytes": weight_bytes(onnx.load(file))}
+
+
+def _openvino(
+    files: Mapping[str, Path], imgsz: tuple[int, int], runs: int
+) -> dict[str, tuple[float, float]]:
+    """Time files under OpenVINO's CPU plugin with one thread; see `paired`.
+
+    What is float runs as float32: where the CPU has bfloat16, OpenVINO would take that, and the
+    ratio would be another one.
+    """
+    import numpy as np
+
+    core = import_module("openvino").Core()
+    options = {
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    image = np.random.default_rng(0).random((1, 3, *imgsz), dtype=np.float32)
+    requests = {}
+    for name, file in files.items():
+        request = core.compile_model(str(file), "CPU", options).create_infer_request()
+        request.set_input_tensor(import_module("openvino").Tensor(image))
+        requests[name] = request.infer
+    return paired(requests, runs)
+
+
+def paired(files: Mapping[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, float]]:
+    """Time calls against each other; they take turns, and their order turns from round to round.
+
+    Returns:
+        For each name the median milliseconds, and the median over rounds of the first one's time
+        divided by its own: above 1 is faster than the first.
+    """
+    names = list(files)
+    rounds: list[dict[str, float]] = []
+    for turn in range(WARM_UP + runs):
+        first = turn % len(names)
+        seconds = {}
+        for name in names[first:] + names[:first]:
+            began = perf_counter()
+            files[name]()
+            seconds[name] = perf_counter() - began
+        rounds.append(seconds)
+    rounds = rounds[WARM_UP:]
+    return {
+        name: (
+            1000 * median(one[name] for one in rounds),
+            median(one[names[0]] / one[name] for one in rounds),
+        )
+        for name in names
+    }
+
+
+TASKS: dict[str, Callable[..., Measured]] = {
+    task.__name__: task for task in (export, int8, ort_static, nncf_default, measure)
+}
+
+
+def main() -> None:
+    """Do the job that the first argument's file describes."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    task, result = TASKS[job.pop("task")], Path(job.pop("result"))
+    result.write_text(json.dumps(task(**job)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The example of a block: a checkpoint that holds it is refused, and compiles with the file."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+
+import yqc.models.register as table
+from yqc.cli import main
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "register_block.py"
+SPEC = {
+    "backbone": [[-1, 1, "Conv", [8, 3, 2]] for _ in range(5)],
+    "head": [[[2, 3, 4], 1, "Detect", ["nc"]]],
+}
+X = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Original(nn.Module):
+    """The block as its own package would compute it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(8, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+        self.act = nn.SiLU()
+        self.squeeze, self.excite = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+        self.gain = 1.5
+        self.pickle_as = "acme.blocks.SEConv"
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x))
+        y = y / (1 + torch.exp(-y))
+        pooled = torch.nn.functional.adaptive_avg_pool2d(y, 1)
+        logits = self.excite(torch.clamp(self.squeeze(pooled), min=0))
+        return y * 1.5 / (1 + torch.exp(-logits))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `yqc` as a process of its own would, with no block registered before."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(table, "_registered", {})
+        monkeypatch.setattr(sys, "argv", ["yqc", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, models: ModuleType) -> tuple[Path, Tensor]:
+    """A checkpoint with two blocks of another package, and what its detector gives for `X`."""
+    detector = models.make(SPEC)
+    for i in (1, 3):
+        detector.model[i] = Original()
+    models.randomise(detector)
+    detector.eval()
+    with torch.no_grad():
+        want = detector(X)
+    path = tmp_path / "best.pt"
+    named = {"yaml_file": "yolov8n.yaml", "args": {"imgsz": 64}}
+    models.save(path, detector, "ultralytics", names=["a", "b", "c"], **named)
+    return path, want
+
+
+LINES = """\
+    import yqc
+    class MyTwin(nn.Module): ...
+    yqc.register_block("acme.blocks.SEConv", MyTwin)
+"""
+
+
+def test_is_refused_with_the_lines_and_compiles_with_the_file(
+    stranger: tuple[Path, Tensor], run: Run, tmp_path: Path
+) -> None:
+    path, want = stranger
+    output = tmp_path / "x.onnx"
+    asked = ("compile", path, "--passes", "fuse", "--imgsz", "64,96", "--no-eval", "-q")
+    code, out, err = run(*asked, "-o", output)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"yqc: {path}: its pickle names acme.blocks.SEConv, for which yqc has no")
+    assert err.endswith(f"in a file for --load:\n{LINES}")
+    assert not output.exists()
+
+    assert run(*asked, "-o", output, "--load", EXAMPLE) == (0, "", "")
+    session = ort.InferenceSession(output, providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"images": X.numpy()})
+    np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-3)
+    assert not any(name.partition(".")[0] == "acme" for name in sys.modules)
+
+
+def test_inspect_names_it_and_with_the_file_knows_it(
+    stranger: tuple[Path, Tensor], run: Run
+) -> None:
+    path, _ = stranger
+    code, out, err = run("inspect", path)
+    assert (code, err) == (0, "")
+    lines = [line.split(maxsplit=1) for line in out.splitlines() if line and line[0] != " "]
+    rows = {name: " ".join(rest) for name, *rest in lines}
+    assert rows["unknown"] == "acme.blocks.SEConv"
+    assert rows["model"] == "yolov8n, ultralytics"
+    assert rows["strides"] == "8, 16, 32"
+    assert "2 SEConv" in rows["blocks"]
+    assert not {"parameters", "MACs", "output"} & rows.keys()
+    assert out.endswith(
+        "    import yqc\n"
+        "    class SEConvTwin(torch.nn.Module): ...  # forward only; weights come by name\n"
+        '    yqc.register_block("acme.blocks.SEConv", SEConvTwin)\n'
+    )
+    known: dict[str, Any] = json.loads(run("inspect", path, "--json", "--load", EXAMPLE)[1])
+    found: dict[str, Any] = json.loads(run("inspect", path, "--json")[1])
+    assert (known["unknown"], known["advice"]) == ([], None)
+    assert known["params"] > 0
+    assert known["macs"] > 0
+    assert found["unknown"] == ["acme.blocks.SEConv"]
+    assert "register_block" in found["advice"]
+    assert [found[key] for key in ("params", "macs", "output")] == [None] * 3
+    same = ("sha256", "bytes", "family", "name", "task", "names", "strides", "imgsz", "blocks")
+    assert [found[key] for key in same] == [known[key] for key in same]
+
+
+def test_evaluates_with_the_file(tmp_path: Path, run: Run, models: ModuleType, data: Path) -> None:
+    detector = models.make(SPEC, nc=6)
+    detector.model[1] = Original()
+    path = models.save(tmp_path / "m.pt", detector, "ultralytics", args={"imgsz": 64})
+    asked = ("eval", path, "--data", data, "--json", "-q")
+    code, _, err = run(*asked)
+    assert code == 1
+    assert err.endswith(LINES)
+    code, out, err = run(*asked, "--load", EXAMPLE)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["images"] == 3
