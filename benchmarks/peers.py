@@ -24,10 +24,12 @@ from resource import struct_rusage
 from time import perf_counter
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from yqc.progress import Progress
 from yqc.report import make_console, make_progress
+from yqc.report.layout import Trimmed, listing, say
 
 TOOLS = Path(__file__).with_name("peer_tools.py")
 PACKAGES = ("yqc", "torch", "onnx", "onnxruntime", "nncf", "openvino")
@@ -59,6 +61,8 @@ class Row:
     """Processor time of all its threads."""
     seconds_step: float | None = None
     """Wall time of the quantization alone."""
+    seconds_passes: dict[str, float] = field(default_factory=dict)
+    """The same for each of yqc's passes."""
     peak_bytes: int | None = None
     """Most resident memory of the process."""
     measured: dict[str, Any] = field(default_factory=dict)
@@ -155,6 +159,7 @@ def _make(row: Row, job: dict[str, Any]) -> dict[str, Any]:
     row.seconds_process = perf_counter() - began
     row.seconds_cpu = usage.ru_utime + usage.ru_stime
     row.seconds_step = result["seconds"]
+    row.seconds_passes = result.get("passes", {})
     row.peak_bytes = usage.ru_maxrss * KILOBYTE
     return result
 
@@ -209,25 +214,21 @@ def run(job: dict[str, Any], base: Path, *, quiet: bool) -> tuple[dict[str, Any]
 
 def show(found: Comparison) -> None:
     """Print one line a file, and why there is none."""
-    console = make_console()
     height, width = found.imgsz
-    console.print(
+    head = (
         f"{Path(found.model).name}, {height} x {width} px, {found.images} calibration images of "
         f"{Path(found.data).name}"
     )
-    console.print(", ".join(f"{name} {number}" for name, number in found.versions.items()) + "\n")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, head in enumerate(HEADS):
-        table.add_column(head, justify="right" if index else "left", no_wrap=True)
+    for index, name in enumerate(HEADS):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
     for row in found.rows:
         table.add_row(row.name, *_cells(row))
-    console.print(table)
-    for row in found.rows:
-        if row.error:
-            console.print(f"\n{row.name}: {row.error}")
-    for name in found.missing:
-        console.print(f"\n{name} is not installed; what needs it was skipped")
-    console.print(f"\n{_float_times(found.rows[0])}{CAPTION}")
+    notes = [f"{row.name}: {row.error}" for row in found.rows if row.error]
+    notes += [f"{name} is not installed; what needs it was skipped" for name in found.missing]
+    versions = listing(f"{name} {number}" for name, number in found.versions.items())
+    lines = ["", *notes, *([""] if notes else []), _float_times(found.rows[0]) + CAPTION]
+    make_console().print(Trimmed(Group(say(head), versions, "", table, *map(say, lines))))
 
 
 def _cells(row: Row) -> list[str]:

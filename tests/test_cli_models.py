@@ -111,6 +111,7 @@ def test_either_head_of_an_end_to_end_model(
         assert found[0] == pytest.approx(found[1], abs=1e-3)
         scores[head] = found[1]
     plain = json.loads(run("eval", f"{name}.pt", "--data", data, "--json", "-q"))["scores"]
+    assert scores["one2one"] != scores["one2many"]
     assert plain == scores["one2one"], "end to end is the default"
 
 

@@ -30,8 +30,8 @@ def test_names_what_is_unknown_wherever_it_lives(
     v8.model[2].m[0].pickle_as = "acme.blocks.Twist"
     v8.model[6].pickle_as = "ultralytics.nn.modules.block.NewBlock"
     v8.model[3].act = nn.Softsign()
-    named = {"names": {0: "cat", 1: "dog", 2: "fox"}, "yaml_file": "yolov8.yaml"}
-    named["yaml"] = {"scale": "s"}  # type: ignore[assignment]
+    named: dict[str, Any] = {"names": {0: "cat", 1: "dog", 2: "fox"}}
+    named |= {"yaml_file": "yolov8.yaml", "yaml": {"scale": "s"}}
     top = {"train_args": {"imgsz": 320}}
     path = checkpoints.save(tmp_path / "m.pt", v8, "ultralytics", zipped=zipped, top=top, **named)
     found = survey(path)
