@@ -2,13 +2,25 @@
 
 import sys
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from yqc import __version__
+from yqc.arguments import (
+    Arch,
+    Data,
+    Images,
+    Json,
+    Load,
+    OneOf,
+    Quiet,
+    Size,
+    Target,
+    Threads,
+    parse_size,
+)
 from yqc.errors import PipelineError, YqcError
 from yqc.options import near
 
@@ -29,33 +41,6 @@ app = typer.Typer(
 
 
 INTERRUPTED = 130
-
-
-class Head(StrEnum):
-    """Heads of models that have two."""
-
-    one2one = "one2one"
-    one2many = "one2many"
-
-
-class Target(StrEnum):
-    """Runtimes to compile for."""
-
-    generic = "generic"
-    ort = "ort"
-    openvino = "openvino"
-    tensorrt = "tensorrt"
-
-
-Data = Annotated[Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")]
-Size = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
-Load = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
-OneOf = Annotated[Head | None, typer.Option(help="For models with two heads.")]
-Arch = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
 
 
 @app.callback()
@@ -258,16 +243,6 @@ def replay(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read `640` or `H,W` as (height, width) in pixels."""
-    parts = text.split(",")
-    if not 1 <= len(parts) <= 2 or not all(p.strip().isdecimal() for p in parts):  # noqa: PLR2004
-        raise typer.BadParameter(
-            f"{text!r} is no size; write 640, or height,width", param_hint="--imgsz"
-        )
-    return int(parts[0]), int(parts[-1])
 
 
 def _settings(config: Path | None, **given: Any) -> "Settings":  # noqa: ANN401

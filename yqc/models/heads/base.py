@@ -1,7 +1,6 @@
 """What all heads have in common."""
 
-# ruff: noqa: D102 - what `Head` says of a method holds for its subclasses
-
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,7 +14,7 @@ Layout = Literal["yolov5", "yolov8", "end2end"]
 Branch = Literal["one2one", "one2many"]
 
 
-class Head(Block):
+class Head(Block, ABC):
     """The last layer of a detector: feature maps in, decoded detections out."""
 
     nc: int
@@ -26,6 +25,7 @@ class Head(Block):
     """Input pixels a cell, one number a level; empty until it is known."""
 
     @property
+    @abstractmethod
     def layout(self) -> Layout:
         """How the output is laid out.
 
@@ -34,7 +34,6 @@ class Head(Block):
         `[N, min(300, A), 6]`, rows of x1, y1, x2, y2, score, class by falling score. Coordinates
         are in input pixels.
         """
-        raise NotImplementedError
 
     @property
     def inputs(self) -> int:
@@ -50,16 +49,17 @@ class Head(Block):
         if branch == "one2one":
             raise CheckpointError("the model has no one-to-one head; leave --head out")
 
+    @abstractmethod
     def check(self) -> None:
         """Raise a CheckpointError unless classes, levels and convolutions fit together."""
-        raise NotImplementedError
 
+    @abstractmethod
     def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return the last convolutions' outputs, level by level, as training wants them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        raise NotImplementedError
+        """Map feature maps, float32 [N,C,h,w] each, to the decoded output."""
 
 
 def centres(size: int, stride: float, offset: float) -> Tensor:

@@ -1,0 +1,31 @@
+import pytest
+
+from tests.passes.nets import X, images, traced
+from yqc import Context, Pipeline
+
+STEPS = "reparam,fold-bn,dce,observe,calibrate,bias-correct,quantize"
+
+
+def expanded(text: str) -> str:
+    return ",".join(map(str, Pipeline.parse(text).expand()))
+
+
+def test_stands_for_its_steps_and_hands_options_on() -> None:
+    assert expanded("int8") == STEPS
+    assert expanded("int8{ranges=minmax skip=a.*|b}") == (
+        "reparam,fold-bn,dce,observe{skip=a.*|b},calibrate{ranges=minmax},bias-correct,quantize"
+    )
+
+
+@pytest.mark.parametrize("before", ["fold-bn", "fuse", "fold-bn,reparam"])
+def test_drops_what_is_done_already(before: str) -> None:
+    steps = expanded(f"{before},int8").split(",")
+    assert steps.count("fold-bn") == 1
+    assert steps.count("reparam") == 1
+
+
+def test_a_convolution_that_is_skipped_stays_in_float() -> None:
+    ctx = Context(example=X, calibration=images)
+    gm = traced("int8{skip=b.*}", ctx)
+    quantized = {n.name for n in gm.graph.nodes if "yqc.layer" in n.meta}
+    assert quantized == {"stem_conv", "a_conv", "out"}
