@@ -1,5 +1,6 @@
 """Choosing the range of a tensor from its statistics: minmax, percentile, mse, entropy."""
 
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -15,7 +16,12 @@ LEVELS = 256
 
 
 def choose(
-    histogram: Histogram, method: Method, *, symmetric: bool = False, percentile: float = 99.99
+    histogram: Histogram,
+    method: Method,
+    *,
+    symmetric: bool = False,
+    percentile: float = 99.99,
+    clip_weight: float = 1.0,
 ) -> tuple[float, float]:
     """Return the range (low, high) that a method chooses; low <= 0 <= high.
 
@@ -27,6 +33,8 @@ def choose(
             (Migacz, 8-bit inference with TensorRT, GTC 2017).
         symmetric: whether the range is used symmetrically.
         percentile: share of values in percent that the percentile method keeps.
+        clip_weight: how much more a clipped value's squared error counts than a rounded one's, in
+            the mse method.
     """
     low, high = min(histogram.smallest, 0.0), max(histogram.largest, 0.0)
     if method == "minmax" or low == high:
@@ -34,7 +42,7 @@ def choose(
     if method == "percentile":
         return _percentile(histogram, percentile, low, high)
     if method == "mse":
-        return _least_error(histogram, low, high, symmetric=symmetric)
+        return _least_error(histogram, low, high, symmetric=symmetric, clip_weight=clip_weight)
     return _least_divergence(histogram, low, high)
 
 
@@ -50,7 +58,9 @@ def _percentile(h: Histogram, percentile: float, low: float, high: float) -> tup
     )
 
 
-def _errors(h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool) -> Tensor:
+def _errors(
+    h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool, clip_weight: float
+) -> Tensor:
     """Return the mean squared error of quantizing to 256 levels, for every candidate range.
 
     Rounding within the range costs step^2 / 12 a value (uniform noise); outside, the value is
@@ -63,20 +73,23 @@ def _errors(h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool) -> Te
     left, right = (-reach, reach) if symmetric else (lows, highs)
     left, right = left.unsqueeze(1), right.unsqueeze(1)
     beyond = (left - x).clamp(min=0) + (x - right).clamp(min=0)
-    clipped = (beyond.square() * counts).sum(1)
+    clipped = clip_weight * (beyond.square() * counts).sum(1)
     inside = ((beyond == 0) * counts * (x.abs() > h.bound / BINS)).sum(1)
     return clipped + inside * wide.square() / 12
 
 
-def _least_error(h: Histogram, low: float, high: float, *, symmetric: bool) -> tuple[float, float]:
+def _least_error(
+    h: Histogram, low: float, high: float, *, symmetric: bool, clip_weight: float
+) -> tuple[float, float]:
+    count = partial(_errors, h, symmetric=symmetric, clip_weight=clip_weight)
     shrink = torch.linspace(1.0, 1.0 / STEPS, STEPS, dtype=torch.float64)
     for _ in range(2):  # one end, the other, and once more
         highs = shrink * max(h.largest, 0.0)
         lows = torch.full_like(highs, low)
-        high = float(highs[_errors(h, lows, highs, symmetric=symmetric).argmin()])
+        high = float(highs[count(lows, highs).argmin()])
         lows = shrink * min(h.smallest, 0.0)
         highs = torch.full_like(lows, high)
-        low = float(lows[_errors(h, lows, highs, symmetric=symmetric).argmin()])
+        low = float(lows[count(lows, highs).argmin()])
     return low, high
 
 
