@@ -4,8 +4,7 @@
    histogram of fixed length, and the mean of each channel. Memory does not grow with the images.
 2. Observers of one group get one range, chosen from their histograms together. The method `mse`
    counts the error of each channel by what the convolutions that read it make of it
-   (`yqc.quant.importance`), and clipping far more than rounding: the rare large values are what
-   confident detections are made of, and the plain mean squared error gives them away.
+   (`yqc.quant.importance`).
 3. Without data, ranges follow from the batch norms that were folded (`yqc.quant.datafree`); what
    cannot be told so is measured on seeded noise.
 4. The graph's input is in 0..1 by contract; its range is that, and 8-bit images lose nothing.
@@ -52,7 +51,7 @@ class Calibrate(Pass):
     """How the range of an activation is chosen from its statistics."""
     percentile: float = 99.99
     """Share of values, in percent, that the percentile method keeps."""
-    clip_weight: float = 1000.0
+    clip_weight: float = 1.0
     """How much more a clipped value's squared error counts than a rounded one's (mse)."""
     weights: Literal["minmax", "mse"] = "minmax"
     """How the range of a weight is chosen; mse clips, which eight bits seldom need."""
