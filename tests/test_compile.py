@@ -446,6 +446,12 @@ def test_a_failing_pass_leaves_its_reproducer(older: dict[str, bytes], tmp_path:
     torch.testing.assert_close(weight, 2 * Plain().conv.weight)
 
 
+def test_a_device_that_no_pass_can_use_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no pass here can run on 'cuda'"):
+        yqc.compile(checkpoint, "fold-bn", output=tmp_path / "x.onnx", device="cuda")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unreadable_calibration_images_are_an_error_that_says_so(
     checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """Looking at single files: `yqc eval`, `yqc inspect` and `yqc bench`."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -84,20 +84,7 @@ def summarize(model: Path, *, arch: Path | None = None) -> rp.ModelSummary:
     require(model)
     if is_graph_file(model):
         source = open_model(model)
-        return rp.ModelSummary(
-            path=str(model),
-            sha256=source.sha256,
-            bytes=model.stat().st_size,
-            family=source.family,
-            name=source.name,
-            task=source.task,
-            names=source.names,
-            strides=source.strides,
-            imgsz=source.imgsz,
-            params=source.params,
-            macs=macs(source.gm),
-            output=OUTPUTS.get(source.layout or ""),
-        )
+        return _summary(model, source, params=source.params, macs=macs(source.gm))
     try:
         loaded = load(model, arch=arch)
     except (UnknownBlockError, ForbiddenGlobalError):
@@ -105,21 +92,33 @@ def summarize(model: Path, *, arch: Path | None = None) -> rp.ModelSummary:
         if not found.unknown:
             raise
         return _unbuilt(model, found)
+    params = sum(p.numel() for p in loaded.module.parameters())
+    return _summary(model, loaded, params=params, macs=_macs(loaded), blocks=loaded.blocks)
+
+
+def _summary(
+    path: Path,
+    known: Source | LoadedModel,
+    *,
+    params: int,
+    macs: int,
+    blocks: Mapping[str, int] | None = None,
+) -> rp.ModelSummary:
     return rp.ModelSummary(
-        path=str(model),
-        sha256=loaded.sha256,
-        bytes=model.stat().st_size,
-        family=loaded.family,
-        name=loaded.name,
-        task=loaded.task,
-        names=loaded.names,
-        strides=loaded.strides,
-        imgsz=loaded.imgsz,
-        params=sum(p.numel() for p in loaded.module.parameters()),
-        macs=_macs(loaded),
-        output=OUTPUTS.get(loaded.layout),
-        blocks=loaded.blocks,
-        warnings=loaded.warnings,
+        path=str(path),
+        sha256=known.sha256,
+        bytes=path.stat().st_size,
+        family=known.family,
+        name=known.name,
+        task=known.task,
+        names=known.names,
+        strides=known.strides,
+        imgsz=known.imgsz,
+        params=params,
+        macs=macs,
+        output=OUTPUTS.get(known.layout or ""),
+        blocks=blocks or {},
+        warnings=known.warnings,
     )
 
 

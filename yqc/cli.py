@@ -69,7 +69,7 @@ def compile_(
     arch: Arch = None,
     calib_images: Annotated[int | None, typer.Option(min=1, help="Default: 128.")] = None,
     target: Annotated[Target | None, typer.Option(help="Runtime to compile for.")] = None,
-    device: Annotated[str | None, typer.Option(help="For passes that train. Default: cpu.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu: no pass trains yet.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Any batch size.")] = False,
     opset: Annotated[

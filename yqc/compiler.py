@@ -15,7 +15,7 @@ from yqc import report as rp
 from yqc.account import layers, rounds
 from yqc.data import Data, calibration_images, check_classes, load_data
 from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
-from yqc.errors import DataError
+from yqc.errors import DataError, PipelineError
 from yqc.graph.compare import macs, parameter_count
 from yqc.measure import Measured, measure, unreadable
 from yqc.models.source import Source, open_model
@@ -84,6 +84,10 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     pipeline = _pipeline(passes or settings.passes, registry)
     settings = replace(settings, passes=str(pipeline))
     expanded = pipeline.expand()
+    if settings.device != "cpu":  # for passes that train; there is none yet
+        raise PipelineError(
+            f"no pass here can run on {settings.device!r}: none of them trains; leave --device out"
+        )
     files = Outputs(Path(output) if output else _default_output(model, pipeline))
     files.check()
     source = open_model(
