@@ -2,26 +2,25 @@
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 import yqc
 from yqc import report as rp
 from yqc.account import layers, rounds
-from yqc.data import Data, calibration_images, check_classes, load_data
 from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
-from yqc.errors import DataError, PipelineError
+from yqc.errors import PipelineError
 from yqc.graph.compare import macs, parameter_count
-from yqc.measure import Measured, measure, unreadable
+from yqc.measure import Measured, measure
 from yqc.models.source import Source, open_model
 from yqc.output import Outputs
 from yqc.passbase import Context, Pass, Recipe
 from yqc.pipeline import Pipeline, Step
+from yqc.prepare import find_data, make_context
 from yqc.progress import Progress, Silent
 from yqc.recipe import Choices, Settings, choose, write_recipe
 from yqc.registry import Registry
@@ -96,9 +95,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         head=settings.head,  # type: ignore[arg-type]  # the loader says what it may be
         arch=Path(settings.arch) if settings.arch else None,
     )
-    data = _data(settings, source)
-    ctx = _context(settings, source, data, progress)
+    data = find_data(settings, source)
     original, gm = source.gm, copy.deepcopy(source.gm)
+    ctx = make_context(settings, source, data, progress)
     looking: list[Watcher] = [Verify()] if verify else []
     looking += [Snapshots(save_temps)] if save_temps else []
     looking += [*watchers, Reproducer(files.reproducer)]
@@ -161,47 +160,6 @@ def _pipeline(
 def _default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:
     stem = type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem
     return Path("-".join([stem, *(step.name for step in pipeline.steps)]) + ".onnx")
-
-
-def _data(settings: Settings, source: Source) -> Data | None:
-    if settings.data is None:
-        return None
-    if not source.is_detector:
-        raise DataError("data was given, but the model is no YOLO detector and cannot be evaluated")
-    images = Path(settings.images) if settings.images else None
-    data = load_data(Path(settings.data), images=images)
-    check_classes(data, len(source.names), source.names)
-    return data
-
-
-def _context(settings: Settings, source: Source, data: Data | None, progress: Progress) -> Context:
-    ctx = Context(
-        device=settings.device, seed=settings.seed, target=settings.target, progress=progress
-    )
-    noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
-    ctx.example = noise
-    if data is None:
-        return ctx
-    ctx.warnings += data.warnings
-    if note := check_classes(data, len(source.names), source.names):
-        ctx.warn(note)
-    if not data.train.images:
-        ctx.warn(f"there are no calibration images ({data.train.absent or 'none given'})")
-        return ctx
-
-    def stream() -> Iterator[Tensor]:
-        found = calibration_images(data.train, source.imgsz, settings.calib_images, settings.seed)
-        for image in found:
-            yield torch.from_numpy(image)
-        for sentence in unreadable("calibration", found.skipped):
-            ctx.warn(sentence)
-
-    ctx.calibration = stream
-    try:
-        ctx.example = next(stream())
-    except DataError as error:  # an error only if a pass really calibrates
-        ctx.warn(f"outputs are compared on noise, not on an image: {error}")
-    return ctx
 
 
 def _metadata(source: Source, pipeline: Pipeline) -> dict[str, str]:

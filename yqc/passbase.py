@@ -4,6 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from yqc.options import show
@@ -41,6 +42,12 @@ class Context:
     """Example input, float32 [1,3,H,W] in 0..1: the first calibration image, or seeded noise."""
     calibration: Callable[[], Iterable["Tensor"]] | None = None
     """Starts a new stream of calibration images, float32 [1,3,H,W] in 0..1; None without data."""
+    original: "fx.GraphModule | None" = None
+    """The float graph as it was traced; not to be changed. None when a pass is run by hand."""
+    train: "tuple[Path, ...]" = ()
+    """All training images that may be learned from."""
+    agreement: "Callable[[fx.GraphModule], float] | None" = None
+    """AP at IoU 0.5 of a graph against `original` on calibration images; None without data."""
     device: str = "cpu"
     seed: int = 0
     target: Target = "generic"

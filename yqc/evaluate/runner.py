@@ -27,15 +27,20 @@ class Runner(Protocol):
 
 
 class TorchModel:
-    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor."""
+    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor.
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    Args:
+        module: what is run.
+        device: where its parameters are.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.module, self.device = module, device
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
         """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
         with torch.inference_mode():
-            output = self.module(torch.from_numpy(images))
+            output = self.module(torch.from_numpy(images).to(self.device))
         return np.asarray(output.cpu())
 
 

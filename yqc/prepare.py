@@ -1,0 +1,113 @@
+"""What a compile has before its first pass: the data, and the context that passes work in."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+from yqc import evaluate as ev
+from yqc.data import Data, Split, calibration_images, check_classes, load_data
+from yqc.errors import DataError
+from yqc.measure import unreadable
+from yqc.models.source import Source
+from yqc.passbase import Context
+from yqc.progress import Progress
+from yqc.recipe import Settings
+
+JUDGES = 64
+"""So many calibration images, at most, tell the agreement of two graphs."""
+
+
+def find_data(settings: Settings, source: Source) -> Data | None:
+    """Load the data that the settings name, if any.
+
+    Raises:
+        DataError: it cannot be read, or does not fit the model.
+    """
+    if settings.data is None:
+        return None
+    if not source.is_detector:
+        raise DataError("data was given, but the model is no YOLO detector and cannot be evaluated")
+    images = Path(settings.images) if settings.images else None
+    data = load_data(Path(settings.data), images=images)
+    check_classes(data, len(source.names), source.names)
+    return data
+
+
+def make_context(
+    settings: Settings, source: Source, data: Data | None, progress: Progress
+) -> Context:
+    """Make what passes are given beside the graph."""
+    ctx = Context(
+        device=settings.device,
+        seed=settings.seed,
+        target=settings.target,
+        progress=progress,
+        original=source.gm,
+    )
+    noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
+    ctx.example = noise
+    if data is None:
+        return ctx
+    ctx.warnings += data.warnings
+    if note := check_classes(data, len(source.names), source.names):
+        ctx.warn(note)
+    if not data.train.images:
+        ctx.warn(f"there are no calibration images ({data.train.absent or 'none given'})")
+        return ctx
+
+    def stream() -> Iterator[Tensor]:
+        found = calibration_images(data.train, source.imgsz, settings.calib_images, settings.seed)
+        for image in found:
+            yield torch.from_numpy(image)
+        for sentence in unreadable("calibration", found.skipped):
+            ctx.warn(sentence)
+
+    ctx.calibration, ctx.train = stream, data.train.images
+    if source.layout is not None:
+        ctx.agreement = Agreeing(source, _some(data.train, settings), progress)
+    try:
+        ctx.example = next(stream())
+    except DataError as error:  # an error only if a pass really calibrates
+        ctx.warn(f"outputs are compared on noise, not on an image: {error}")
+    return ctx
+
+
+def _some(split: Split, settings: Settings) -> Split:
+    """Choose at most `JUDGES` of the calibration images."""
+    paths = list(split.images)
+    random.Random(settings.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
+    return replace(split, images=tuple(paths[: min(JUDGES, settings.calib_images)]), read=None)
+
+
+class Agreeing:
+    """Judges a graph by the detections of the float one on calibration images.
+
+    Args:
+        source: the float detector.
+        split: the images.
+        progress: shown an image at a time.
+    """
+
+    def __init__(self, source: Source, split: Split, progress: Progress) -> None:
+        self._source, self._split, self._progress = source, split, progress
+        self._reference: ev.Detections | None = None
+
+    def __call__(self, gm: fx.GraphModule) -> float:
+        """Return the AP at IoU 0.5 of a graph, the float graph's detections taken as the truth."""
+        if self._reference is None:
+            self._reference = self._detect(self._source.gm)
+        return ev.agreement(self._reference, self._detect(gm)).ap50
+
+    def _detect(self, gm: fx.GraphModule) -> ev.Detections:
+        device = next((p.device for p in gm.parameters()), torch.device("cpu"))
+        return ev.detect(
+            ev.TorchModel(gm, device),
+            self._split,
+            imgsz=self._source.imgsz,
+            layout=self._source.layout,
+            progress=self._progress,
+        )
