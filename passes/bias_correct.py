@@ -4,7 +4,11 @@
    weights and activations. At each convolution, in graph order, the mean error of every output
    channel is noted and taken out at once, so that what follows sees corrected inputs (empirical
    bias correction, Nagel et al., Data-Free Quantization, ICCV 2019, appendix D).
-2. Without data, from what the batch norms say of the input's means E[x] (section 4.2 there):
+2. The mean counts every position by its relevance to the detections (`yqc.quant.relevance`): the
+   plain mean is one over background, and moves the scores of objects the wrong way.
+3. Images that disagree say little, so a correction b with variance v between images is shrunk to
+   b * b^2 / (b^2 + v).
+4. Without data, from what the batch norms say of the input's means E[x] (section 4.2 there):
 
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
@@ -19,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
-from yqc.quant import Int8, Observer, to_integers
+from yqc.quant import Int8, Observer, relevance, to_integers
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,6 @@ class BiasCorrect(Pass):
 
     def obstacle(self, gm: fx.GraphModule, conv: Call[nn.Conv2d]) -> str | None:
         """Why this convolution's bias must stay, or None if it may be corrected."""
-        if call(gm, conv.node.all_input_nodes[0], Observer) is None:
-            return "its input is not observed"
         if callers(gm, conv.target) > 1:
             return f"{conv.target} is called from more than one place"
         return None
@@ -62,14 +64,16 @@ class BiasCorrect(Pass):
         """Measure the mean errors on calibration images: float32 [O] for each convolution."""
         if ctx.calibration is None:
             return {}
-        with ctx.progress.task("correcting biases", 2) as advance, torch.no_grad():
-            batch = torch.cat(list(islice(ctx.calibration(), self.images)))
-            plain = Means(gm, chosen)
-            plain.run(batch)
-            advance(1)
-            with rounding(calls(gm, Observer)):
-                rounded = Means(gm, chosen, plain.found)
-                rounded.run(batch)
+        images = list(islice(ctx.calibration(), self.images))
+        wanted = {node: Wanted([], []) for node in chosen}
+        with ctx.progress.task("correcting biases", len(images) + 1) as advance:
+            for found in relevance(gm, chosen, images, ctx.layout, ctx.seed):
+                for node, (y, weight) in found.items():
+                    wanted[node].add(y, weight)
+                advance(1)
+            with rounding(calls(gm, Observer)), torch.no_grad():
+                rounded = Rounded(gm, chosen, wanted)
+                rounded.run(torch.cat(images))
             advance(1)
         return rounded.errors
 
@@ -81,9 +85,9 @@ class BiasCorrect(Pass):
         for node, mark in chosen.items():
             observer = call(gm, node.all_input_nodes[0], Observer)
             conv = call(gm, node, nn.Conv2d)
-            if observer is None or conv is None or mark.scale is None:
+            if conv is None or mark.scale is None:
                 continue
-            if not observer.module.mean.any():
+            if observer is None or not observer.module.mean.any():
                 ctx.skipped(node, "nothing is known of the mean of its input")
                 continue
             errors[node] = mean_error(conv.module, mark.scale, observer.module.mean)
@@ -105,33 +109,61 @@ class rounding:  # noqa: N801  # reads as a statement: `with rounding(observers)
             module.rounding = False
 
 
-class Means(fx.Interpreter):
-    """Runs a graph and notes the mean of each output channel of the chosen convolutions.
+@dataclass
+class Wanted:
+    """What a convolution of the float graph computes, as far as its bias is concerned."""
 
-    Given such means of the float graph, it rounds the weights, and takes the differences out of
-    what it computes on the way.
+    weights: list[Tensor]
+    """For each image the relevance of its outputs, bfloat16 [1, O, h, w]."""
+    sums: list[Tensor]
+    """For each image its outputs summed with these weights, float32 [1, O]."""
+
+    def add(self, y: Tensor, weight: Tensor) -> None:
+        """Add an image: outputs and their relevance, float32 [1, O, h, w] each."""
+        self.weights.append(weight.bfloat16())
+        self.sums.append((self.weights[-1] * y).sum((2, 3)))
+
+    def error(self, y: Tensor) -> Tensor:
+        """Return the mean error of each channel, float32 [O], of outputs [N, O, h, w]."""
+        weight = torch.cat(self.weights)
+        total = weight.sum((2, 3), dtype=torch.float32)
+        surplus = (weight * y).sum((2, 3)) - torch.cat(self.sums)
+        return shrunk(surplus, total)
+
+
+def shrunk(surplus: Tensor, total: Tensor) -> Tensor:
+    """Return the weighted mean of what several images say, shrunk as far as they disagree.
+
+    Args:
+        surplus: weighted sum of the errors in each image, float32 [N, O].
+        total: sum of the weights in each image, float32 [N, O].
+
+    Returns:
+        float32 [O]; b * b^2 / (b^2 + v) for a mean b with the variance v between the images.
     """
+    tiny = torch.finfo(torch.float32).tiny
+    all_images = total.sum(0).clamp(min=tiny)
+    mean = surplus.sum(0) / all_images
+    share = total / all_images
+    variance = (share * (surplus / total.clamp(min=tiny) - mean)).square().sum(0)
+    return mean * mean.square() / (mean.square() + variance).clamp(min=tiny)
+
+
+class Rounded(fx.Interpreter):
+    """Runs a graph with rounded weights, and takes the errors out of what it computes."""
 
     def __init__(
-        self,
-        gm: fx.GraphModule,
-        chosen: dict[fx.Node, Int8],
-        wanted: dict[fx.Node, Tensor] | None = None,
+        self, gm: fx.GraphModule, chosen: dict[fx.Node, Int8], wanted: dict[fx.Node, Wanted]
     ) -> None:
         super().__init__(gm)
         self.chosen, self.wanted = chosen, wanted
-        self.found: dict[fx.Node, Tensor] = {}
         self.errors: dict[fx.Node, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
         if n not in self.chosen:
             return super().run_node(n)
-        if self.wanted is None:
-            y = super().run_node(n)
-            self.found[n] = y.mean((0, 2, 3))
-            return y
         y = self.rounded(n)
-        self.errors[n] = y.mean((0, 2, 3)) - self.wanted[n]
+        self.errors[n] = self.wanted.pop(n).error(y)
         return y - self.errors[n].view(1, -1, 1, 1)
 
     def rounded(self, n: fx.Node) -> Tensor:

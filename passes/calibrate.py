@@ -1,13 +1,13 @@
 """calibrate: choose a scale and a zero point for every observed tensor, and scales for weights.
 
-1. With data, the calibration images go through the graph once; every observer keeps extremes, a
-   histogram of fixed length, and the mean of each channel. Memory does not grow with the images.
+1. With data, the calibration images go through the graph once; every observer keeps extremes and a
+   histogram of fixed length. Memory does not grow with the images.
 2. Observers of one group get one range, chosen from their histograms together. The method `mse`
-   counts the error of each channel by what the convolutions that read it make of it
-   (`yqc.quant.importance`).
+   quantizes the histogram; where all that reads a tensor is an activation, behind that.
 3. Without data, ranges follow from the batch norms that were folded (`yqc.quant.datafree`); what
    cannot be told so is measured on seeded noise.
-4. The graph's input is in 0..1 by contract; its range is that, and 8-bit images lose nothing.
+4. The graph's input is in 0..1 by contract, and a sigmoid by its nature; their range is that, and
+   8-bit images lose nothing.
 5. Weights get a symmetric scale, one an output channel.
 """
 
@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import Call, Context, Pass, calls
+from yqc import Call, Context, Pass, calls, is_function
 from yqc.errors import PassError
 from yqc.quant import (
     DTYPES,
@@ -31,7 +31,7 @@ from yqc.quant import (
     channel_scale,
     choose,
     from_range,
-    importance,
+    response,
 )
 from yqc.quant.datafree import follow
 
@@ -51,8 +51,6 @@ class Calibrate(Pass):
     """How the range of an activation is chosen from its statistics."""
     percentile: float = 99.99
     """Share of values, in percent, that the percentile method keeps."""
-    clip_weight: float = 1.0
-    """How much more a clipped value's squared error counts than a rounded one's (mse)."""
     weights: Literal["minmax", "mse"] = "minmax"
     """How the range of a weight is chosen; mse clips, which eight bits seldom need."""
 
@@ -62,7 +60,7 @@ class Calibrate(Pass):
             self.without_data(gm, ctx, observers)
         else:
             watch(gm, observers, ctx.calibration(), ctx)
-            self.from_statistics(observers, importance(gm), ctx)
+            self.from_statistics(gm, observers, ctx)
         for each in observers:
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
@@ -72,18 +70,12 @@ class Calibrate(Pass):
                 conv.node.meta["yqc.int8"] = Int8(scale)
 
     def from_statistics(
-        self, observers: list[Call[Observer]], weights: dict[fx.Node, Tensor], ctx: Context
+        self, gm: fx.GraphModule, observers: list[Call[Observer]], ctx: Context
     ) -> None:
-        """Choose one range a group from what its observers recorded.
-
-        Args:
-            observers: after they have recorded.
-            weights: the importance of each channel of a node; least squares counts with it.
-            ctx: where the ranges are recorded.
-        """
+        """Choose one range a group from what its observers recorded."""
         for members in grouped(observers):
             parts = [
-                m.module.histogram.weighted(weights.get(m.node) if self.ranges == "mse" else None)
+                m.module.histogram
                 for m in members
                 if m.module.records and m.module.histogram is not None
             ]
@@ -92,7 +84,7 @@ class Calibrate(Pass):
                 self.ranges,
                 symmetric=members[0].module.symmetric,
                 percentile=self.percentile,
-                clip_weight=self.clip_weight,
+                response=response(gm, members[0].node) if len(members) == 1 else None,
             )
             settle(members, low, high, ctx)
 
@@ -113,7 +105,7 @@ class Calibrate(Pass):
                 if (told := known.get(member.node)) is not None:
                     member.module.mean = told.mean
                     ends.append((float(told.low.min()), float(told.high.max())))
-                elif histogram is not None and histogram.seen:
+                elif histogram is not None and histogram.bound:
                     ends.append((histogram.smallest, histogram.largest))
             settle(members, min(low for low, _ in ends), max(high for _, high in ends), ctx)
 
@@ -128,7 +120,7 @@ def grouped(observers: Iterable[Call[Observer]]) -> list[list[Call[Observer]]]:
 
 def settle(members: list[Call[Observer]], low: float, high: float, ctx: Context) -> None:
     """Give the observers of one group the scale and zero point of a range."""
-    if any(m.node.all_input_nodes[0].op == "placeholder" for m in members):
+    if any(is_bounded(m.node.all_input_nodes[0]) for m in members):
         low, high = 0.0, 1.0
     module = members[0].module
     chosen = from_range(
@@ -137,6 +129,11 @@ def settle(members: list[Call[Observer]], low: float, high: float, ctx: Context)
     for member in members:
         member.module.scale, member.module.zero_point = chosen.scale, chosen.zero_point
         ctx.rewrote(member.node, f"range {low:.4g} to {high:.4g}")
+
+
+def is_bounded(node: fx.Node) -> bool:
+    """Tell whether a tensor is in 0..1 whatever the image is."""
+    return node.op == "placeholder" or is_function(node, torch.sigmoid)
 
 
 def watch(
@@ -160,7 +157,8 @@ def watch(
 
 def finite(observer: Call[Observer]) -> None:
     """Raise if an observer has met values that are not finite."""
-    if not observer.module.mean.isfinite().all():
+    histogram = observer.module.histogram
+    if histogram is not None and not histogram.finite:
         source = observer.node.all_input_nodes[0]
         raise PassError(
             f"node {source} computes values that are not finite on the calibration images; "

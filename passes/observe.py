@@ -5,10 +5,13 @@
    split whose result is marked. Nothing marks the outputs of the head's last convolutions, the
    decoding, and the products and softmaxes of attention: they stay in float.
 3. What meets in a concat, or passes a pooling, an upsampling or a split, shares one scale.
-4. onnxruntime runs a convolution on integers only if its own result is quantized, so for
-   `--target ort` the tensor between a convolution and its activation is marked too.
-5. TensorRT wants int8 with zero point 0 everywhere, and adds a residual inside the convolution
-   if only the other summand is quantized, so there the convolution's side is left unmarked.
+4. onnxruntime runs a convolution on integers only if its own result is quantized, and has integer
+   kernels for Sigmoid and Mul, none for SiLU. So for `--target ort` a SiLU becomes x * sigmoid(x),
+   and what is between a convolution and its activation is marked too. A convolution of few input
+   channels is slower on integers there: what it reads stays in float.
+5. TensorRT wants int8 with zero point 0 everywhere, and OpenVINO is faster with it, since zero
+   points cost a compensation. Both add a residual inside the convolution if only the other summand
+   is quantized, so there the convolution's side is left unmarked.
 
 The policy is that of Jacob et al., CVPR 2018, and of the runtimes' published rules.
 """
@@ -20,7 +23,20 @@ from typing import ClassVar
 from torch import fx, nn
 
 from yqc import Context, Pass, call, calls, role, shape
-from yqc.quant import Int8, Observer, Placement, before_activations, hands_on, is_addition, place
+from yqc.quant import (
+    Int8,
+    Observer,
+    Placement,
+    before_activations,
+    hands_on,
+    is_addition,
+    place,
+    take_apart,
+)
+
+
+SYMMETRIC = ("tensorrt",)
+FEW = 3
 
 
 @dataclass(frozen=True)
@@ -37,15 +53,33 @@ class Observe(Pass):
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         convolutions = self.convolutions(gm, ctx)
-        placement = place(gm, convolutions)
         if ctx.target == "ort":
-            extra = [n for n in before_activations(gm, convolutions) if self.feeds(n, placement)]
-            placement.points = sorted({*placement.points, *extra})
-        if ctx.target == "tensorrt":
+            placement = self.for_onnxruntime(gm, convolutions, ctx)
+        else:
+            placement = place(gm, convolutions)
+        if ctx.target in SYMMETRIC:
             placement.points = [n for n in placement.points if not is_fused_summand(gm, n)]
         for point in placement.points:
             insert(gm, point, placement, ctx)
             ctx.rewrote(point, "observed")
+
+    def for_onnxruntime(
+        self, gm: fx.GraphModule, convolutions: list[fx.Node], ctx: Context
+    ) -> Placement:
+        """Place by rule 4."""
+        wide = []
+        for conv in convolutions:
+            if shape(conv.all_input_nodes[0])[1] > FEW:
+                wide.append(conv)
+            else:
+                ctx.skipped(conv, f"at most {FEW} input channels run faster in float here")
+        before = place(gm, wide).points
+        quantized = [c for c in before_activations(gm, wide) if only_user(c) in before]
+        inner = [take_apart(gm, only_user(conv)) for conv in quantized]
+        placement = place(gm, wide)
+        extra = {*quantized, *(node for node in inner if node is not None)}
+        placement.points = sorted({*placement.points, *extra})
+        return placement
 
     def convolutions(self, gm: fx.GraphModule, ctx: Context) -> list[fx.Node]:
         """List the convolutions to quantize; record the others that hold weights."""
@@ -64,10 +98,10 @@ class Observe(Pass):
                 found.append(each.node)
         return found
 
-    @staticmethod
-    def feeds(conv: fx.Node, placement: Placement) -> bool:
-        """Tell whether the activation behind a convolution is quantized itself."""
-        return next(iter(conv.users)) in placement.points
+
+def only_user(node: fx.Node) -> fx.Node:
+    """Return the first of the nodes that read one; called where there is one."""
+    return next(iter(node.users))
 
 
 def is_fused_summand(gm: fx.GraphModule, node: fx.Node) -> bool:
@@ -81,7 +115,8 @@ def is_fused_summand(gm: fx.GraphModule, node: fx.Node) -> bool:
 def insert(gm: fx.GraphModule, point: fx.Node, placement: Placement, ctx: Context) -> None:
     """Put an observer behind `point`, for everything that reads it."""
     name = f"{point.name}_observer"
-    symmetric = ctx.target == "tensorrt"
+    image = point.op == "placeholder" and ctx.target == "openvino"
+    symmetric = ctx.target in SYMMETRIC and not image  # an image has 256 levels from 0 up
     observer = Observer(
         dtype="int8" if symmetric else "uint8",
         symmetric=symmetric,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yqc.errors import PipelineError
-from yqc.options import Item, Option, Setting, build, describe, near, show, split
+from yqc.options import Duration, Item, Option, Setting, build, describe, near, show, split
 
 
 @dataclass(frozen=True)
@@ -286,3 +286,49 @@ def test_describes_inherited_options_too() -> None:
     found = {o.name: o for o in describe(More)}
     assert found["extra"].doc == "One more."
     assert found["mode"].doc == "How ranges are chosen."
+
+
+# Times
+
+
+@dataclass(frozen=True)
+class Timed:
+    name: ClassVar[str] = "timed"
+
+    time: Duration | None = None
+    pause: Duration = Duration(90)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "shown"),
+    [
+        ("90", 90, "90s"),
+        ("90s", 90, "90s"),
+        ("10m", 600, "10m"),
+        ("1.5h", 5400, "90m"),
+        ("2h", 7200, "2h"),
+        ("0", 0, "0s"),
+        (".5m", 30, "30s"),
+        ("0.25s", 0.25, "0.25s"),
+    ],
+)
+def test_times_are_read_and_printed(text: str, seconds: float, shown: str) -> None:
+    (item,) = split(f"timed{{time={text}}}")
+    timed = build(Timed, item, text)
+    assert timed.time == seconds
+    assert str(timed.time) == shown
+    assert show("timed", timed) == f"timed{{time={shown}}}"
+    assert build(Timed, split(show("timed", timed))[0], "") == timed
+
+
+@pytest.mark.parametrize("text", ["soon", "-5m", "5 m", "1e3", "inf", "5d", "m"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(PipelineError, match="must be a time such as 90s, 10m or 1.5h"):
+        build(Timed, Item("timed", 0, (Setting("pause", 0, text, 0),)), f"timed{{pause={text}}}")
+
+
+def test_help_names_a_time_and_its_default() -> None:
+    assert [(o.type, o.default) for o in describe(Timed)] == [
+        ("time or none", "none"),
+        ("time", "90s"),
+    ]

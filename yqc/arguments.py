@@ -14,6 +14,16 @@ class Head(StrEnum):
     one2many = "one2many"
 
 
+class Form(StrEnum):
+    """Ways to print a graph."""
+
+    text = "text"
+    code = "code"
+    table = "table"
+    dot = "dot"
+    json = "json"
+
+
 class Target(StrEnum):
     """Runtimes to compile for."""
 

@@ -13,17 +13,27 @@ import yqc
 from yqc import report as rp
 from yqc.account import layers, rounds
 from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
-from yqc.errors import PipelineError
+from yqc.exported import LastFloat, save_exported
 from yqc.graph.compare import macs, parameter_count
 from yqc.measure import Measured, measure
 from yqc.models.source import Source, open_model
 from yqc.output import Outputs
 from yqc.passbase import Context, Pass, Recipe
-from yqc.pipeline import Pipeline, Step
-from yqc.prepare import find_data, make_context
+from yqc.pipeline import Pipeline, Step, reproducible
+from yqc.portrait import Sitter, to_page
+from yqc.prepare import (
+    check_device,
+    check_images,
+    emitted_kinds,
+    find_data,
+    make_context,
+    open_cache,
+)
 from yqc.progress import Progress, Silent
 from yqc.recipe import Choices, Settings, choose, write_recipe
 from yqc.registry import Registry
+from yqc.sensitivity import costs
+from yqc.stages import Stages
 from yqc.watch import Reproducer, Snapshots, Verify, Watcher
 
 
@@ -50,6 +60,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     evaluate: bool = True,
     verify: bool = True,
     save_temps: Path | None = None,
+    sensitivity: bool = False,
+    html: bool = True,
+    resume: bool = False,
     watchers: Iterable[Watcher] = (),
     progress: Progress | None = None,
     **choices: Unpack[Choices],
@@ -68,10 +81,13 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         evaluate: whether to measure accuracy and latency.
         verify: whether to compare the graph's outputs before and after every pass.
         save_temps: a folder that gets the graph after every pass.
+        sensitivity: whether to rank the layers by what quantizing each alone costs.
+        html: whether to write the report as a page, too.
+        resume: go on where an interrupted compile of the same input, settings and passes stopped.
         watchers: further watchers of the passes.
         progress: where long work is shown.
         choices: single fields of the settings: `data`, `images`, `imgsz`, `head`, `arch`,
-            `calib_images`, `target`, `device`, `seed`, `dynamic`, `opset`.
+            `calib_images`, `target`, `device`, `seed`, `dynamic`, `opset`, `emit`.
 
     Returns:
         The report, both graphs, and the paths of what was written.
@@ -83,10 +99,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     pipeline = _pipeline(passes or settings.passes, registry)
     settings = replace(settings, passes=str(pipeline))
     expanded = pipeline.expand()
-    if settings.device != "cpu":  # for passes that train; there is none yet
-        raise PipelineError(
-            f"no pass here can run on {settings.device!r}: none of them trains; leave --device out"
-        )
+    check_device(settings.device, expanded)
+    check_images(settings, expanded)
+    kinds = emitted_kinds(settings.emit)
     files = Outputs(Path(output) if output else _default_output(model, pipeline))
     files.check()
     source = open_model(
@@ -98,10 +113,15 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     data = find_data(settings, source)
     original, gm = source.gm, copy.deepcopy(source.gm)
     ctx = make_context(settings, source, data, progress)
+    cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
+    ctx.cache = cache
     looking: list[Watcher] = [Verify()] if verify else []
     looking += [Snapshots(save_temps)] if save_temps else []
+    last_float = LastFloat(pipeline)
+    looking += [last_float] if "pt2" in kinds else []
     looking += [*watchers, Reproducer(files.reproducer)]
-    steps = pipeline.run(gm, ctx, looking)
+    stages = Stages(cache, lambda: "pt2" not in kinds or last_float.is_now)
+    steps = pipeline.run(gm, ctx, looking, stages=stages)
 
     metadata = _metadata(source, pipeline)
     emitted = emit(gm, metadata=metadata, opset=settings.opset, dynamic=settings.dynamic)
@@ -140,10 +160,18 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             layers=layers(gm),
             warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
             environment=rp.Environment.here(threads=_threads(), seed=settings.seed),
+            sensitivity=costs(source, ctx) if sensitivity else None,
         )
         stage.report.write_text(report.to_json(), encoding="utf-8")
+        if "pt2" in kinds:
+            save_exported(last_float.gm, stage.exported)
+        settings = replace(settings, passes=reproducible(pipeline, steps))
         recipe = write_recipe(settings, yqc.__version__, source.path, source.sha256)
         stage.recipe.write_text(recipe, encoding="utf-8")
+        if html:
+            sitter = Sitter(source, gm, emitted, ctx.example_for(gm), measured.evidence)
+            stage.page.write_text(to_page(sitter, report, recipe), encoding="utf-8")
+    cache.delete()
     return Result(report, gm, original, ctx, files)
 
 

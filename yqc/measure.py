@@ -1,16 +1,27 @@
 """What a compile measures of its result: accuracy next to the float model's, and latency."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yqc import evaluate as ev
-from yqc.data import Data, Unreadable
+from yqc.data import Data, Split, Unreadable
 from yqc.errors import DataError
 from yqc.progress import Progress
 from yqc.report import Accuracy, Latency
 
 TIMED_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What both models found in the evaluation images, and how it was judged."""
+
+    split: Split
+    found: tuple[ev.Detections, ev.Detections]
+    """By the float model, and by the compiled one."""
+    judged: tuple[ev.Accuracy, ev.Accuracy] | None = None
+    """None where the images have no labels."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,8 @@ class Measured:
     accuracy: Accuracy
     latency: Latency | None
     warnings: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+    """What the accuracy was told from; None without images."""
 
 
 def measure(
@@ -61,14 +74,15 @@ def measure(
         for path in files
     ]
     warnings = unreadable("evaluation", found[1].skipped)
-    truth = split.annotations
+    truth, evidence = split.annotations, Evidence(split, (found[0], found[1]))
     if truth is None:
         agreed = ev.agreement(*found)
         accuracy = Accuracy.of_agreement(images=agreed.images, agreement=agreed)
     else:
         before, after = (ev.accuracy(one, truth) for one in found)
         accuracy = Accuracy.of_map(images=after.images, float_=before, compiled=after)
-    return Measured(accuracy, latency, warnings)
+        evidence = replace(evidence, judged=(before, after))
+    return Measured(accuracy, latency, warnings, evidence)
 
 
 def unreadable(what: str, skipped: Sequence[Unreadable]) -> tuple[str, ...]:

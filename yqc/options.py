@@ -1,7 +1,7 @@
 """Options text: `name{key=value key=value}` to and from the fields of a frozen dataclass.
 
-Values are written by the type of their field: `true`/`false`, numbers, one of a `Literal`'s
-choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of itself
+Values are written by the type of their field: `true`/`false`, numbers, times (`10m`), one of a
+`Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of itself
 names only what differs from the defaults, and parses back to an equal pass.
 """
 
@@ -26,8 +26,28 @@ T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 BARE = re.compile(r'[^\s{}"=]+')
+TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(s|m|h)?")
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 REQUIRED = dataclasses.MISSING
 """The default of an option that has none."""
+
+
+class Duration(float):
+    """A length of time in seconds; as text 90, 90s, 10m or 1.5h."""
+
+    @classmethod
+    def read(cls, text: str) -> "Duration":
+        """Read a text; a ValueError says what it must be."""
+        match = TIME.fullmatch(text)
+        if match is None:
+            raise ValueError("a time such as 90s, 10m or 1.5h")
+        return cls(float(match[1]) * UNITS[match[2] or "s"])
+
+    def __str__(self) -> str:
+        for unit, length in UNITS.items():
+            if self >= length and (self / length).is_integer():
+                return f"{int(self / length)}{unit}"
+        return f"{float(self)!r}".removesuffix(".0") + "s"
 
 
 @dataclass(frozen=True)
@@ -189,6 +209,8 @@ def read(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a 
         return _number(text, int, "a whole number")
     if hint is float:
         return _number(text, float, "a number")
+    if hint is Duration:
+        return Duration.read(text)
     return text
 
 
@@ -242,7 +264,8 @@ def write(value: object) -> str:
         return str(value).lower()
     if value is REQUIRED:
         return "required"
-    return _quote(repr(value) if isinstance(value, float) else str(value))
+    plain = isinstance(value, float) and not isinstance(value, Duration)
+    return _quote(repr(value) if plain else str(value))
 
 
 def _quote(text: str) -> str:
@@ -283,7 +306,7 @@ def type_name(hint: Any) -> str:  # noqa: ANN401
         return "|".join(map(str, choices))
     if origin is tuple:
         return f"{type_name(choices[0])}|..."
-    return {str: "text"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return {str: "text", Duration: "time"}.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -23,6 +23,11 @@ class Outputs:
         return self.beside(".report.json")
 
     @property
+    def page(self) -> Path:
+        """The report as an HTML page, where it was not turned off."""
+        return self.beside(".report.html")
+
+    @property
     def recipe(self) -> Path:
         """The recipe that makes these files again."""
         return self.beside(".recipe.toml")
@@ -31,6 +36,16 @@ class Outputs:
     def reproducer(self) -> Path:
         """What a failing pass leaves behind."""
         return self.beside(".reproducer.yqc")
+
+    @property
+    def exported(self) -> Path:
+        """The float graph, for `torch.export.load`; written where `--emit` asks for it."""
+        return self.beside(".pt2")
+
+    @property
+    def cache(self) -> Path:
+        """The folder of what an interrupted compile needs to go on."""
+        return self.beside(".cache")
 
     def beside(self, suffix: str) -> Path:
         """Return the path with the stem of the ONNX file and another suffix."""

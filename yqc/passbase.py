@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from yqc.options import show
 from yqc.progress import Progress, Silent
@@ -29,6 +29,20 @@ class Rewrite:
     """File name and line that recorded it, `fold_bn.py:34`."""
     by: str = ""
     """Name of the pass that was running."""
+    made: tuple[str, ...] = ()
+    """Names of the nodes that are new since the rewrite before: what this one made."""
+
+
+class Cache(Protocol):
+    """Keeps what an interrupted compile needs to go on; see `yqc.cache`."""
+
+    def load(self, name: str) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+        """Return the tensors and plain values kept under a name, or None."""
+        ...
+
+    def save(self, name: str, tensors: "dict[str, Tensor]", about: "dict[str, Any]") -> None:
+        """Keep tensors and plain values under a name, whole or not at all."""
+        ...
 
 
 @dataclass
@@ -48,6 +62,10 @@ class Context:
     """All training images that may be learned from."""
     agreement: "Callable[[fx.GraphModule], float] | None" = None
     """AP at IoU 0.5 of a graph against `original` on calibration images; None without data."""
+    layout: Literal["yolov5", "yolov8", "end2end"] | None = None
+    """How a detector's output is laid out; None for any other graph."""
+    cache: Cache | None = None
+    """Where long work leaves what it needs to go on after a kill; None when that is not asked."""
     device: str = "cpu"
     seed: int = 0
     target: Target = "generic"
@@ -59,12 +77,30 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     running: str = ""
     """Name of the pass that is running."""
+    upcoming: tuple[str, ...] = ()
+    """Names of the passes that the pipeline runs after this one, in order."""
+    settled: "Pass | None" = None
+    """The running pass as it can be run again with the same result, where it chose options."""
+    _known: "tuple[fx.Graph, set[fx.Node]] | None" = None
+
+    def watch(self, graph: "fx.Graph") -> None:
+        """Take note of the nodes that a graph has, so that `rewrote` knows which are new."""
+        self._known = graph, set(graph.nodes)
 
     def rewrote(self, node: "fx.Node", what: str) -> None:
-        """Record that `node` was rewritten, and what became of it."""
+        """Record that `node` was rewritten, and what became of it: call it after each rewrite."""
         caller = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: too slow here
         where = f"{caller.f_code.co_filename.rpartition('/')[2]}:{caller.f_lineno}"
-        self.rewrites.append(Rewrite(node.name, what, where, self.running))
+        self.rewrites.append(Rewrite(node.name, what, where, self.running, self._new(node.graph)))
+
+    def _new(self, graph: "fx.Graph") -> tuple[str, ...]:
+        """Name the nodes that were not there at the last call, and take note of them."""
+        if self._known is None or self._known[0] is not graph:
+            return ()
+        known = self._known[1]
+        new = [node for node in graph.nodes if node not in known]
+        known.update(new)
+        return tuple(node.name for node in new)
 
     def skipped(self, node: "fx.Node", why: str) -> None:
         """Record that a pass looked at `node`, a near-match, and left it alone."""
@@ -114,6 +150,10 @@ class Pass(_Named):
     removes: ClassVar[frozenset[str]] = frozenset()
     keeps_numbers: ClassVar[bool] = False
     """The graph computes the same before and after, up to float rounding; this is checked."""
+    trains: ClassVar[bool] = False
+    """It can work on the device that is asked for; the other passes work on the CPU."""
+    needs_images: ClassVar[bool] = False
+    """It cannot do anything without data; this is checked before any work starts."""
 
     @abstractmethod
     def run(self, gm: "fx.GraphModule", ctx: Context) -> None:

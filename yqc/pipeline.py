@@ -14,6 +14,7 @@ from yqc.registry import Registry
 if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
     from torch import fx
 
+    from yqc.stages import Stages
     from yqc.watch import Watcher
 
 TRACED = frozenset({"batch-norm"})
@@ -41,6 +42,8 @@ class Step:
     weight_bytes_after: int = 0
     max_abs_error: float | None = None
     sqnr_db: float | None = None
+    settled: Pass | None = None
+    """The pass with the options that it chose itself, where it chose any."""
 
     @property
     def name(self) -> str:
@@ -130,6 +133,7 @@ class Pipeline:
         ctx: Context,
         watchers: Iterable["Watcher"] = (),
         given: frozenset[str] = frozenset(),
+        stages: "Stages | None" = None,
     ) -> list[Step]:
         """Run every pass on `gm`, in place.
 
@@ -138,6 +142,7 @@ class Pipeline:
             ctx: what the passes are given, and where they record what they do.
             watchers: told before and after every pass.
             given: what the graph is known to be, beside what the tracer gives.
+            stages: where an interrupted run has left graphs, and this one leaves its own.
 
         Returns:
             One record a pass, in order. The graph before each pass is not kept in it.
@@ -147,11 +152,14 @@ class Pipeline:
             PassError: a pass failed or broke a promise; the message names it and its position.
         """
         passes, watchers = self.expand(TRACED | given), tuple(watchers)
-        steps: list[Step] = []
+        steps = stages.restore(gm, ctx, passes) if stages else []
+        watchers = (*watchers, stages) if stages else watchers
         for watcher in watchers:
             watcher.start(gm, ctx)
         with ctx.progress.task("passes", len(passes)) as advance:
-            for index, action in enumerate(passes, start=1):
+            advance(len(steps))
+            for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
+                ctx.upcoming = tuple(later.name for later in passes[index:])
                 step = Step(index, action, gm, ctx, before=copy.deepcopy(gm))
                 self._run_one(step, watchers, len(passes))
                 step.before = gm
@@ -162,16 +170,21 @@ class Pipeline:
     def _run_one(self, step: Step, watchers: Sequence["Watcher"], count: int) -> None:
         from yqc.graph.compare import fingerprint, tensor_bytes  # noqa: PLC0415  # imports torch
         from yqc.graph.edit import tidy  # noqa: PLC0415
+        from yqc.graph.history import record  # noqa: PLC0415
 
         ctx, gm = step.ctx, step.gm
         done, skipped, ctx.running = len(ctx.rewrites), len(ctx.skips), step.name
+        ctx.settled = None
         began = time.perf_counter()
         try:
             for watcher in watchers:
                 watcher.before(step)
+            ctx.watch(gm.graph)
             step.action.run(gm, ctx)
             tidy(gm)
+            step.settled = ctx.settled
             step.seconds = time.perf_counter() - began
+            record(step.before, gm, step.name, ctx.rewrites[done:])
             step.rewrites, step.skips = len(ctx.rewrites) - done, tuple(ctx.skips[skipped:])
             step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
             step.weight_bytes_before = tensor_bytes(step.before)
@@ -187,3 +200,13 @@ class Pipeline:
             raise PassError(f"{where}: {reason}") from error
         finally:
             ctx.running = ""
+
+
+def reproducible(pipeline: Pipeline, steps: Sequence[Step]) -> str:
+    """Return the text of a pipeline that does again what was done.
+
+    Where a pass has chosen options by itself, all passes are written out, with these options.
+    """
+    if all(step.settled is None for step in steps):
+        return str(pipeline)
+    return ",".join(str(step.settled or step.action) for step in steps)

@@ -1,24 +1,116 @@
 """What a compile has before its first pass: the data, and the context that passes work in."""
 
+import hashlib
 import random
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, fx
 
+from yqc import __version__
 from yqc import evaluate as ev
+from yqc.cache import FolderCache
 from yqc.data import Data, Split, calibration_images, check_classes, load_data
-from yqc.errors import DataError
+from yqc.errors import DataError, PipelineError
 from yqc.measure import unreadable
 from yqc.models.source import Source
-from yqc.passbase import Context
+from yqc.passbase import Context, Pass
 from yqc.progress import Progress
 from yqc.recipe import Settings
 
 JUDGES = 64
 """So many calibration images, at most, tell the agreement of two graphs."""
+
+
+KINDS = ("onnx", "pt2")
+"""What can be emitted."""
+
+
+def check_device(device: str, passes: Sequence[Pass]) -> None:
+    """Check that there is a device, and a pass that can use it.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    if device == "cpu":
+        return
+    if not any(each.trains for each in passes):
+        raise PipelineError(
+            f"no pass here can run on {device!r}: none of them trains; leave --device out"
+        )
+    kind, _, number = device.partition(":")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise PipelineError(f"--device {device} is no device; write cpu, cuda, or cuda:1")
+    if int(number or 0) >= count:
+        raise PipelineError(
+            f"there is no device {device!r} here ({count} found by torch); leave --device out"
+        )
+
+
+def check_images(settings: Settings, passes: Sequence[Pass]) -> None:
+    """Check that passes that learn from images are given some.
+
+    Raises:
+        PipelineError: one is not.
+    """
+    learner = next((each for each in passes if each.needs_images), None)
+    if learner is not None and settings.data is None:
+        raise PipelineError(
+            f"{learner.name} learns from images, and none are given: add --data with a data YAML, "
+            "a COCO JSON, or a folder of images"
+        )
+
+
+def emitted_kinds(text: str) -> tuple[str, ...]:
+    """Read what is to be emitted, such as `onnx,pt2`.
+
+    Raises:
+        PipelineError: a word is no kind of file, or `onnx` is missing.
+    """
+    kinds = tuple(word.strip() for word in text.split(","))
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise PipelineError(f"--emit knows onnx and pt2, not {unknown[0]!r}")
+    if "onnx" not in kinds:
+        raise PipelineError("--emit must name onnx, which all measurements are made on")
+    return kinds
+
+
+def open_cache(
+    folder: Path,
+    settings: Settings,
+    passes: Sequence[Pass],
+    source: Source,
+    data: Data | None,
+    *,
+    resume: bool,
+) -> FolderCache:
+    """Open the cache of one compile; everything that decides its result is in its key.
+
+    Raises:
+        OutputError: it belongs to another compile, or cannot be read.
+    """
+    images = [] if data is None else [*data.train.images]
+    key = {
+        "input": source.sha256 or source.path,
+        "passes": ",".join(map(str, passes)),
+        "settings": {k: v for k, v in asdict(settings).items() if k not in {"passes", "emit"}},
+        "images": hashlib.sha256("\n".join(map(_stamp, images)).encode()).hexdigest(),
+        "versions": {"yqc": __version__, "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+    }
+    return FolderCache(folder, key, resume=resume)
+
+
+def _stamp(path: Path) -> str:
+    """Tell a file from a later one of the same name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path)
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 def find_data(settings: Settings, source: Source) -> Data | None:
@@ -47,6 +139,7 @@ def make_context(
         target=settings.target,
         progress=progress,
         original=source.gm,
+        layout=source.layout,
     )
     noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
     ctx.example = noise

@@ -39,6 +39,7 @@ class Settings:
     seed: int = 0
     dynamic: bool = False
     opset: int | None = None
+    emit: str = "onnx"
 
 
 class Choices(TypedDict, total=False):
@@ -56,6 +57,8 @@ class Choices(TypedDict, total=False):
     seed: int
     dynamic: bool
     opset: int
+    emit: str
+    """`onnx`, or `onnx,pt2` to save the float graph by `torch.export`, too."""
 
 
 def choose(base: Settings | None, choices: Choices) -> Settings:

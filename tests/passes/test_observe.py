@@ -35,10 +35,27 @@ def test_marks_what_convolutions_read_and_groups_what_meets_in_a_concat() -> Non
     }
 
 
-def test_marks_the_results_of_convolutions_for_onnxruntime() -> None:
-    gm = traced("fold-bn,observe", Context(example=X, target="ort"))
-    assert {"stem_conv", "a_conv", "b_conv"} <= observed(gm).keys()
+def test_takes_silu_apart_and_marks_all_of_it_for_onnxruntime() -> None:
+    ctx = Context(example=X, target="ort")
+    gm = traced("fold-bn,observe", ctx)
+    lines = text(gm).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("%a_conv:"))
+    assert lines[at : at + 6] == [
+        "%a_conv: f32[1,4,8,8] = Conv2d(%stem_act_observer)",
+        "%a_conv_observer: f32[1,4,8,8] = Observer(%a_conv)",
+        "%a_act_sigmoid: f32[1,4,8,8] = sigmoid(%a_conv_observer)",
+        "%a_act_sigmoid_observer: f32[1,4,8,8] = Observer(%a_act_sigmoid)",
+        "%a_act: f32[1,4,8,8] = mul(%a_conv_observer, %a_act_sigmoid_observer)",
+        "%a_act_observer: f32[1,4,8,8] = Observer(%a_act)",
+    ]
     assert "out" not in observed(gm)
+
+
+def test_leaves_a_convolution_of_few_channels_in_float_for_onnxruntime() -> None:
+    ctx = Context(example=X, target="ort")
+    gm = traced("fold-bn,observe", ctx)
+    assert ctx.skips == [("stem_conv", "at most 3 input channels run faster in float here")]
+    assert not {"images", "stem_conv"} & observed(gm).keys()
 
 
 def test_leaves_the_convolution_side_of_an_addition_to_tensorrt() -> None:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ def test_histogram_loses_nothing_however_the_range_grows(sizes: list[float], see
     parts = [torch.randn(500, generator=g) * size for size in sizes]
     found = histogram(*parts)
     everything = torch.cat(parts)
-    assert found.counts.sum() == len(everything) == found.seen
+    assert found.counts.sum() == len(everything)
     assert (found.smallest, found.largest) == (float(everything.min()), float(everything.max()))
     mean = (found.counts * found.centres).sum() / found.counts.sum()
     assert abs(mean - everything.mean()) <= 2 * found.bound / len(found.counts)
@@ -37,11 +38,10 @@ def test_histogram_loses_nothing_however_the_range_grows(sizes: list[float], see
 
 def test_merged_histograms_count_every_value_alike() -> None:
     small, large = histogram(NORMAL[:1000]), histogram(NORMAL[1000:] * 7)
-    both = Histogram.merged([small.weighted(), large.weighted()])
-    assert both.seen == len(NORMAL)
+    both = Histogram.merged([small, large])
     torch.testing.assert_close(both.counts.sum().item(), float(len(NORMAL)))
     together = histogram(torch.cat([NORMAL[:1000], NORMAL[1000:] * 7]))
-    torch.testing.assert_close(both.counts.cumsum(1), together.counts.cumsum(1), atol=80, rtol=0)
+    torch.testing.assert_close(both.counts.cumsum(0), together.counts.cumsum(0), atol=80, rtol=0)
 
 
 def test_minmax_is_exact_and_holds_zero() -> None:
@@ -69,6 +69,37 @@ def test_mse_keeps_a_flat_distribution_whole() -> None:
     low, high = choose(histogram(torch.linspace(-1, 3, 10_000)), "mse")
     assert low < -0.98
     assert high > 2.95
+
+
+def test_many_exact_zeros_cost_nothing() -> None:
+    positive = NORMAL[NORMAL > 0]
+    alone = choose(histogram(positive), "mse")
+    among = choose(histogram(positive, torch.zeros(20_000)), "mse")
+    assert among == alone
+
+
+def test_mse_clips_what_the_activation_flattens() -> None:
+    x = torch.cat([NORMAL * 3, torch.full((200,), -80.0)])
+    plain = choose(histogram(x), "mse")
+    behind = choose(histogram(x), "mse", response=torch.nn.functional.silu)
+    assert plain[0] < -20
+    assert -13 < behind[0] < -4
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_mse_is_the_least_error_of_the_real_quantizer(symmetric: bool) -> None:
+    x = NORMAL.sign() * NORMAL.abs() ** 1.7
+    dtype = torch.int8 if symmetric else torch.uint8
+
+    def error(low: float, high: float) -> float:
+        p = from_range(torch.tensor(low), torch.tensor(high), dtype, symmetric=symmetric)
+        q = torch.ops.yqc.quantize_linear(x, p.scale, p.zero_point)
+        back = torch.ops.yqc.dequantize_linear(q, p.scale, p.zero_point)
+        return float((back - x).square().mean())
+
+    chosen = error(*choose(histogram(x), "mse", symmetric=symmetric))
+    shrunk = [error(s * float(x.min()), s * float(x.max())) for s in torch.linspace(0.3, 1, 30).tolist()]
+    assert chosen <= 1.02 * min(shrunk)
 
 
 def test_affine_range_represents_zero_exactly() -> None:

@@ -52,7 +52,7 @@ def _build(gm: fx.GraphModule, *, opset: int, dynamic: bool) -> onnx.ModelProto:
     e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names)
     for node in gm.graph.nodes:
         e.begin(node)
-        _lower(e, node)
+        lower(e, node)
     outputs = [
         _output(e, node, index, name) for name, (node, index) in zip(names, results, strict=True)
     ]
@@ -73,7 +73,8 @@ def _build(gm: fx.GraphModule, *, opset: int, dynamic: bool) -> onnx.ModelProto:
     )
 
 
-def _lower(e: Emitter, node: fx.Node) -> None:
+def lower(e: Emitter, node: fx.Node) -> None:
+    """Lower one node, whose inputs were lowered before."""
     if node.op == "output":
         return
     if node.op == "placeholder":
@@ -84,10 +85,10 @@ def _lower(e: Emitter, node: fx.Node) -> None:
         tensor = getattr(e.gm.get_submodule(path), name)
         e.values[node] = Constant(tensor, str(node.target))
         return
-    lower = find(e.gm, node)
+    function = find(e.gm, node)
     since = len(e.nodes)
-    bound = _arguments(e, node, inspect.signature(lower))
-    lowered = lower(*bound.args, **bound.kwargs)
+    bound = _arguments(e, node, inspect.signature(function))
+    lowered = function(*bound.args, **bound.kwargs)
     if lowered is None:
         e.refuse("its lowering returned nothing; return the name of the value that it made")
     e.bind(node, lowered, since)

@@ -1,7 +1,7 @@
 """Accuracy, agreement and latency of detectors as their files run."""
 
 from yqc.evaluate.accuracy import Accuracy, Agreement, accuracy, agreement, evaluate
-from yqc.evaluate.decode import Boxes, Head, Layout
+from yqc.evaluate.decode import Boxes, Head, Layout, detections
 from yqc.evaluate.detect import Detections, detect
 from yqc.evaluate.latency import Latency, latency
 from yqc.evaluate.runner import OnnxModel, Runner, TorchModel
@@ -20,6 +20,7 @@ __all__ = [
     "accuracy",
     "agreement",
     "detect",
+    "detections",
     "evaluate",
     "latency",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -38,6 +39,10 @@ class Accuracy:
     """How many images were read."""
     detections: Detections = field(repr=False, compare=False)
     """What was found, kept for `agreement`."""
+    curve: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    """Precision at the recalls 0, 0.01, .. 1 and IoU 0.50, mean over classes."""
+    by_class: tuple[float | None, ...] = field(default=(), repr=False, compare=False)
+    """`map` of every class, in the order of the categories."""
 
     @property
     def skipped(self) -> tuple[Unreadable, ...]:
@@ -108,8 +113,15 @@ def accuracy(found: Detections, truth: Annotations) -> Accuracy:
         DataError: the model scores another number of classes than the annotations have.
     """
     _check_classes(found, len(truth["categories"]))
-    ap = _average_precision(truth, {i + 1: boxes for i, boxes in found.boxes.items()})
-    return Accuracy(*ap, images=len(found.boxes), detections=found)
+    judge = _judge(truth, {i + 1: boxes for i, boxes in found.boxes.items()})
+    curve, by_class = _details(judge)
+    return Accuracy(
+        *_six(judge),
+        images=len(found.boxes),
+        detections=found,
+        curve=curve,
+        by_class=by_class,
+    )
 
 
 def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -> Agreement:
@@ -124,7 +136,7 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
     sure = [_objects(reference.boxes[i].above(conf)) for i in images]
     nc = 1 + max((thing.cls for things in sure for thing in things), default=0)
     truth = annotate([str(i) for i in images], sure, [str(c) for c in range(nc)])
-    ap, ap50, *_ = _average_precision(truth, {n: other.boxes[i] for n, i in enumerate(images, 1)})
+    ap, ap50, *_ = _six(_judge(truth, {n: other.boxes[i] for n, i in enumerate(images, 1)}))
     return Agreement(ap50, ap, len(images))
 
 
@@ -147,10 +159,8 @@ def _objects(boxes: Boxes) -> list[Object]:
     ]
 
 
-def _average_precision(
-    truth: Annotations, found: Mapping[int, Boxes]
-) -> tuple[float | None, float | None, float | None, float | None, float | None, float | None]:
-    """AP, AP50, AP75, AP small, medium and large, over the images whose ids `found` has."""
+def _judge(truth: Annotations, found: Mapping[int, Boxes]) -> COCOeval:
+    """Let pycocotools compare what was found in images, by their ids, with the truth."""
     results = annotate([""] * len(found), [_objects(boxes) for boxes in found.values()], [])
     predicted: dict[str, Any] = {**truth, "annotations": results["annotations"]}
     ids = list(found)
@@ -163,10 +173,28 @@ def _average_precision(
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
+    return judge
+
+
+def _six(
+    judge: COCOeval,
+) -> tuple[float | None, float | None, float | None, float | None, float | None, float | None]:
+    """AP, AP50, AP75, AP small, medium and large."""
     ap, ap50, ap75, small, medium, large = (
         None if value < 0 else float(value) for value in judge.stats[:6]
     )
     return ap, ap50, ap75, small, medium, large
+
+
+def _details(judge: COCOeval) -> tuple[tuple[float, ...], tuple[float | None, ...]]:
+    """Precision by recall at IoU 0.5, and AP by class; -1 is what pycocotools did not measure."""
+    precision = np.asarray(judge.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, class
+    measured = np.ma.masked_less(precision, 0)
+    curve = measured[0].mean(axis=-1).filled(0)
+    by_class = measured.mean(axis=(0, 1))
+    return tuple(map(float, curve)), tuple(
+        None if value is np.ma.masked else float(value) for value in by_class
+    )
 
 
 def _coco(annotations: Mapping[str, Any]) -> COCO:

@@ -20,14 +20,14 @@ def head_outputs(gm: fx.GraphModule, *inputs: Tensor) -> list[Tensor]:
 
     A graph without a detection head returns its outputs.
     """
-    wanted = _boundary(gm)
+    wanted = head_nodes(gm)
     runner = _Keeper(gm, wanted)
     with torch.no_grad():
         output = runner.run(*inputs)
     return runner.kept if wanted else _flat(output)
 
 
-def _boundary(gm: fx.GraphModule) -> list[fx.Node]:
+def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
     """List the nodes that the decoding reads, in the order in which it reads them."""
     found: dict[fx.Node, None] = {}
     for node in gm.graph.nodes:

@@ -46,3 +46,13 @@ def drop_unread(gm: fx.GraphModule) -> None:
         for table in (module._parameters, module._buffers):  # noqa: SLF001  # no public deletion
             for name in [n for n in table if f"{path}.{n}".lstrip(".") not in read]:
                 del table[name]
+
+
+def adopt(gm: fx.GraphModule, other: fx.GraphModule) -> None:
+    """Make `gm` what `other` is, in place; they share modules and tensors afterwards."""
+    for table in ("_modules", "_parameters", "_buffers"):
+        own = getattr(gm, table)
+        own.clear()
+        own.update(getattr(other, table))
+    gm.graph = other.graph
+    gm.recompile()

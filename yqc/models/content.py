@@ -27,6 +27,11 @@ TASKS = {
 V7_ONLY = {"IDetect", "IAuxDetect", "RepConv", "SPPCSPC", "SP", "MP", "ReOrg"}
 V5_ONLY = {"C3", "C3TR", "C3SPP", "C3Ghost", "C3x", "SPPF", "Focus", "BottleneckCSP"}
 
+LARGEST_SIDE = 1 << 14
+"""Pixels a side; a training size beyond is none."""
+CLASS_DIGITS = 7
+"""A class number has fewer digits than this."""
+
 NOT_A_MODEL = (
     "the file holds no YOLO model; yqc reads what YOLOv5, YOLOv7 and Ultralytics trainings write"
 )
@@ -157,7 +162,7 @@ def training_size(content: Content) -> tuple[int, int] | None:
         size = settings.get("imgsz", settings.get("img_size"))
         if isinstance(size, (list, tuple)) and size:
             size = size[0]  # YOLOv5 up to release 5: one for training, one for testing.
-        if type(size) is int and size > 0:
+        if type(size) is int and 0 < size <= LARGEST_SIDE:
             return size, size
     return None
 
@@ -169,11 +174,17 @@ def class_names(stored: object, nc: int) -> tuple[tuple[str, ...], list[str]]:
         pairs = iter(stored.items())
     elif isinstance(stored, (list, tuple)):
         pairs = iter(enumerate(stored))
-    found = {int(key): str(name) for key, name in pairs if str(key).isdecimal()}
+    found = {int(key): str(name) for key, name in pairs if _is_number(key)}
     names = tuple(found.get(i, str(i)) for i in range(nc))
     if set(found) == set(range(nc)):
         return names, []
     return names, [f"the file names {len(found)} classes, but its head has {nc}"]
+
+
+def _is_number(key: object) -> bool:
+    """Tell whether a key of `names` is a class number, as text or as itself."""
+    text = str(key)
+    return text.isdecimal() and len(text) < CLASS_DIGITS
 
 
 def _state_dict(value: object) -> dict[str, Tensor]:

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
+from yqc.models.bounded import Bounded
 from yqc.models.heads import Head
 
 PROBE = 128
 """Pixels a side of the grey image that measures strides: the deepest stride in use."""
+MOST_VALUES = 1 << 26
+"""More than any detector computes of that image, all its operations together."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Detector(nn.Module):
             for i, layer in enumerate(self.model)
         ]
         try:
-            maps = self.eval().features(torch.full((1, 3, PROBE, PROBE), 0.5))
+            with Bounded(MOST_VALUES):
+                maps = self.eval().features(torch.full((1, 3, PROBE, PROBE), 0.5))
         except Exception as error:
             where = f"layer {reached[-1]}, a {type(self.model[reached[-1]]).__name__},"
             reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,6 @@
 """Quantization mathematics: pure tensor functions, the ops, and the observers that use them."""
 
 from yqc.quant.histogram import Histogram
-from yqc.quant.importance import importance
 from yqc.quant.observer import DTYPES, Observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
 from yqc.quant.placement import Placement, before_activations, hands_on, is_addition, place
@@ -13,6 +12,8 @@ from yqc.quant.qparams import (
     to_integers,
 )
 from yqc.quant.ranges import METHODS, Method, choose
+from yqc.quant.relevance import Layout, relevance
+from yqc.quant.response import response, take_apart
 from yqc.quant.spec import Int8, QuantizedLayer
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "METHODS",
     "Histogram",
     "Int8",
+    "Layout",
     "Method",
     "Observer",
     "Placement",
@@ -32,9 +34,11 @@ __all__ = [
     "dequantize_linear",
     "from_range",
     "hands_on",
-    "importance",
     "is_addition",
     "place",
     "quantize_linear",
+    "relevance",
+    "response",
+    "take_apart",
     "to_integers",
 ]

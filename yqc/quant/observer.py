@@ -24,7 +24,7 @@ class Observer(nn.Module):
     scale: Tensor
     zero_point: Tensor
     mean: Tensor
-    """Mean of every channel, float32 [channels]; known after calibration."""
+    """Mean of every channel, float32 [channels], where the batch norms tell it; else 0."""
 
     def __init__(
         self, *, dtype: str, symmetric: bool, group: str, records: bool, channels: int
@@ -36,17 +36,15 @@ class Observer(nn.Module):
         self.register_buffer("zero_point", zeros((), dtype=DTYPES[dtype]))
         self.register_buffer("mean", zeros(channels))
         self.histogram: Histogram | None = None
-        self.images = 0
         self.rounding = False
         """While set, what goes through is quantized and dequantized."""
 
     def start(self) -> None:
         """Begin to keep statistics, from nothing."""
-        self.histogram, self.images = Histogram(self.channels), 0
-        self.mean = zeros(self.channels)
+        self.histogram = Histogram()
 
     def stop(self) -> None:
-        """Keep no more statistics, and drop all but the means."""
+        """Keep no more statistics, and drop them."""
         self.histogram = None
 
     @property
@@ -56,12 +54,8 @@ class Observer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, float32 [N, channels, ...]; while started, keep statistics; see `rounding`."""
-        if self.histogram is not None:
-            if self.records:
-                self.histogram.add(x)
-            self.images += 1
-            now = x.detach().flatten(2).mean((0, 2))
-            self.mean = self.mean + (now - self.mean) / self.images
+        if self.histogram is not None and self.records:
+            self.histogram.add(x)
         if self.rounding:
             q: Tensor = quantize_linear(x, self.scale, self.zero_point)
             y: Tensor = dequantize_linear(q, self.scale, self.zero_point)

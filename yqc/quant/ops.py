@@ -23,7 +23,7 @@ LIMITS = {
 """Smallest and largest value of each type that ONNX quantizes to, four-bit types aside."""
 
 
-def _spread(value: Tensor, like: Tensor, axis: int, block_size: int) -> Tensor:
+def spread(value: Tensor, like: Tensor, axis: int, block_size: int) -> Tensor:
     """Shape a scale or zero point so that it broadcasts against `like`."""
     if value.ndim == 0 or value.numel() == 1:
         return value.reshape(())
@@ -39,8 +39,8 @@ def _quantize(  # the operator's own signature
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int
 ) -> Tensor:
     low, high = LIMITS[zero_point.dtype]
-    divisor = _spread(scale, x, axis, block_size)
-    offset = _spread(zero_point, x, axis, block_size).to(x.dtype)
+    divisor = spread(scale, x, axis, block_size)
+    offset = spread(zero_point, x, axis, block_size).to(x.dtype)
     steps = torch.div(x, divisor).round_().add_(offset).clamp_(low, high)
     return steps.to(zero_point.dtype)
 
@@ -93,8 +93,8 @@ def dequantize_linear(
     """
     value = x.to(scale.dtype)
     if zero_point is not None:
-        value = value - _spread(zero_point, x, axis, block_size).to(scale.dtype)
-    return value * _spread(scale, x, axis, block_size)
+        value = value - spread(zero_point, x, axis, block_size).to(scale.dtype)
+    return value * spread(scale, x, axis, block_size)
 
 
 @dequantize_linear.register_fake

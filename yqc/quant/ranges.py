@@ -1,12 +1,13 @@
 """Choosing the range of a tensor from its statistics: minmax, percentile, mse, entropy."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from yqc.quant.histogram import BINS, Histogram
+from yqc.quant.histogram import Histogram
 
 Method: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -21,20 +22,20 @@ def choose(
     *,
     symmetric: bool = False,
     percentile: float = 99.99,
-    clip_weight: float = 1.0,
+    response: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[float, float]:
     """Return the range (low, high) that a method chooses; low <= 0 <= high.
 
     Args:
-        histogram: statistics of the tensor, in one channel.
+        histogram: statistics of the tensor.
         method: `minmax`, the extremes seen; `percentile`, leaving out the rarest values at either
             end; `mse`, the least mean squared error of 256 levels; `entropy`, the least
             Kullback-Leibler divergence between the counts and what 256 levels leave of them
             (Migacz, 8-bit inference with TensorRT, GTC 2017).
         symmetric: whether the range is used symmetrically.
         percentile: share of values in percent that the percentile method keeps.
-        clip_weight: how much more a clipped value's squared error counts than a rounded one's, in
-            the mse method.
+        response: the elementwise function behind which the `mse` method measures the error, if the
+            tensor is read by nothing else.
     """
     low, high = min(histogram.smallest, 0.0), max(histogram.largest, 0.0)
     if method == "minmax" or low == high:
@@ -42,12 +43,12 @@ def choose(
     if method == "percentile":
         return _percentile(histogram, percentile, low, high)
     if method == "mse":
-        return _least_error(histogram, low, high, symmetric=symmetric, clip_weight=clip_weight)
+        return _least_error(histogram, low, high, symmetric=symmetric, response=response)
     return _least_divergence(histogram, low, high)
 
 
 def _percentile(h: Histogram, percentile: float, low: float, high: float) -> tuple[float, float]:
-    share = h.counts[0].cumsum(0) / h.counts.sum()
+    share = h.counts.cumsum(0) / h.counts.sum()
     rest = (1 - percentile / 100) / 2
     first = int(torch.searchsorted(share, torch.tensor(rest, dtype=torch.float64)))
     last = int(torch.searchsorted(share, torch.tensor(1 - rest, dtype=torch.float64)))
@@ -59,30 +60,40 @@ def _percentile(h: Histogram, percentile: float, low: float, high: float) -> tup
 
 
 def _errors(
-    h: Histogram, lows: Tensor, highs: Tensor, *, symmetric: bool, clip_weight: float
+    h: Histogram,
+    lows: Tensor,
+    highs: Tensor,
+    *,
+    symmetric: bool,
+    response: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
-    """Return the mean squared error of quantizing to 256 levels, for every candidate range.
-
-    Rounding within the range costs step^2 / 12 a value (uniform noise); outside, the value is
-    clipped and the whole distance counts.
-    """
-    counts = h.counts[0] / h.counts.sum()
-    x = h.centres.unsqueeze(0)
-    reach = torch.maximum(-lows, highs)
-    wide = 2 * reach / (LEVELS - 2) if symmetric else (highs - lows) / (LEVELS - 1)
-    left, right = (-reach, reach) if symmetric else (lows, highs)
-    left, right = left.unsqueeze(1), right.unsqueeze(1)
-    beyond = (left - x).clamp(min=0) + (x - right).clamp(min=0)
-    clipped = clip_weight * (beyond.square() * counts).sum(1)
-    inside = ((beyond == 0) * counts * (x.abs() > h.bound / BINS)).sum(1)
-    return clipped + inside * wide.square() / 12
+    """Return the mean squared error of quantizing to 256 levels, for every candidate range."""
+    filled = h.counts > 0
+    x, counts = h.centres[filled].unsqueeze(0), (h.counts[filled] / h.counts.sum()).float()
+    if symmetric:
+        scale = torch.maximum(-lows, highs) / (LEVELS // 2 - 1)
+        first, last, zero = -LEVELS // 2, LEVELS // 2 - 1, torch.zeros_like(scale)
+    else:
+        scale = (highs - lows) / (LEVELS - 1)
+        first, last, zero = 0, LEVELS - 1, (-lows / scale).round()
+    scale, zero = scale.unsqueeze(1), zero.unsqueeze(1)
+    y = (((x / scale).round() + zero).clamp(first, last) - zero) * scale
+    if response is not None:
+        with torch.no_grad():
+            x, y = response(x.clone()), response(y)
+    return ((y - x).square() * counts).sum(1)
 
 
 def _least_error(
-    h: Histogram, low: float, high: float, *, symmetric: bool, clip_weight: float
+    h: Histogram,
+    low: float,
+    high: float,
+    *,
+    symmetric: bool,
+    response: Callable[[Tensor], Tensor] | None,
 ) -> tuple[float, float]:
-    count = partial(_errors, h, symmetric=symmetric, clip_weight=clip_weight)
-    shrink = torch.linspace(1.0, 1.0 / STEPS, STEPS, dtype=torch.float64)
+    count = partial(_errors, h, symmetric=symmetric, response=response)
+    shrink = torch.linspace(1.0, 1.0 / STEPS, STEPS)
     for _ in range(2):  # one end, the other, and once more
         highs = shrink * max(h.largest, 0.0)
         lows = torch.full_like(highs, low)
@@ -99,7 +110,7 @@ def _least_divergence(h: Histogram, low: float, high: float) -> tuple[float, flo
     for shrink in torch.linspace(1.0, 1.0 / STEPS, STEPS).tolist():
         reach = max(-low, high) * shrink
         ends = max(low, -reach), min(high, reach)
-        divergence = _divergence(h.counts[0], centres, *ends)
+        divergence = _divergence(h.counts, centres, *ends)
         if divergence < least:
             best, least = ends, divergence
     return best

@@ -280,3 +280,15 @@ class Layer:
 def _known(value: float | None) -> float | None:
     """COCO writes -1 where there was nothing to measure."""
     return None if value is None or value < 0 else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What quantizing one layer alone to eight bits costs."""
+
+    name: str
+    role: str
+    sqnr_db: float | None
+    """At the head's outputs; None where nothing differs."""
+    agreement: float | None
+    """AP at IoU 0.5 against the float detections on calibration images; None without them."""

@@ -16,6 +16,7 @@ from yqc.report.parts import (
     ModelInput,
     PassRecord,
     PipelineText,
+    Sensitivity,
     Size,
     Verification,
 )
@@ -42,6 +43,8 @@ class Report:
     layers: tuple[Layer, ...]
     warnings: tuple[str, ...]
     environment: Environment
+    sensitivity: tuple[Sensitivity, ...] | None = None
+    """Layers by what quantizing each alone costs, the worst first; None unless asked for."""
 
     def to_json(self) -> str:
         """Print the contract: stable order of keys, finite numbers or null, a newline at the end.
@@ -76,6 +79,9 @@ class Report:
         yield terminal.accuracy_table(self.accuracy)
         yield ""
         yield terminal.checks(self.verification, self.latency)
+        if self.sensitivity:
+            yield ""
+            yield terminal.sensitivity_table(self.sensitivity)
         if self.warnings:
             yield ""
             yield terminal.warnings(self.warnings)

@@ -28,6 +28,7 @@ from yqc.report.parts import (
     PipelineText,
     RoundTripError,
     Scores,
+    Sensitivity,
     Size,
     Verification,
     difference,
@@ -158,6 +159,16 @@ def layers_table(layers: Sequence[Layer]) -> RenderableType:
                 human.size(one.weight_bytes),
                 human.decibels(one.sqnr_db),
             )
+    return Trimmed(table)
+
+
+def sensitivity_table(rows: Sequence[Sensitivity], most: int = 10) -> RenderableType:
+    """Show the layers whose quantization alone costs most."""
+    table = columns("costs most alone", "dB", "agreement", words=1, label=LABEL, figure=FIGURE)
+    for one in rows[:most]:
+        table.add_row(say(one.name), human.decibels(one.sqnr_db), human.fraction(one.agreement))
+    if len(rows) > most:
+        table.add_row(say(f"and {len(rows) - most} more", QUIET))
     return Trimmed(table)
 
 

@@ -1,0 +1,1 @@
+"""Passes of the Acme company. Importing this package imports none of them."""

@@ -1,0 +1,102 @@
+"""recover: train the rewritten graph to answer as the float original does, without labels.
+
+1. The training images are augmented (mosaic, mirrored, scaled, recoloured) and given to both
+   graphs; what their heads compute before the decoding is compared, and features in front of the
+   head where both graphs have them in one shape. Annotations are not read.
+2. Quantizers are trained through: gradients pass straight through the rounding, scales learn (Esser
+   et al., Learned Step Size Quantization, 2020). Integers stay integers.
+3. A time is turned into a number of steps once the first of them have been timed; the recipe keeps
+   that number, so it does the same again elsewhere.
+4. `bn-l1` pulls the scales of batch norms towards zero, for `prune{criterion=bn-scale}` after it
+   (Liu et al., Network Slimming, 2017).
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from torch import fx
+
+from yqc import Context, Pass
+from yqc.errors import PassError, PipelineError
+from yqc.options import Duration
+from yqc.training import Outcome, Plan, distill
+
+USUAL = Duration(600)
+"""How long it takes where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Recover(Pass):
+    """Train the graph to answer as the float original does."""
+
+    name: ClassVar[str] = "recover"
+    trains: ClassVar[bool] = True
+    needs_images: ClassVar[bool] = True
+
+    epochs: float | None = None
+    """Times through the training images."""
+    steps: int | None = None
+    """Batches to train on; the result does not depend on the machine's speed then."""
+    time: Duration | None = None
+    """How long to train, such as 10m; that is also the default."""
+    lr: float | None = None
+    """Highest learning rate, after 20 steps and before a cosine; by default, by the damage."""
+    batch: int = 16
+    """Images a step."""
+    imgsz: int | None = None
+    """Side of the training images in pixels; the size the graph was traced for by default."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """How weights follow gradients."""
+    features: float = 1.0
+    """Weight of the features' loss beside the head's."""
+    bn_l1: float = 0.0
+    """L1 penalty on the scales of batch norms."""
+    freeze_bn: bool = False
+    """Keep the statistics of batch norms as they are."""
+    seed: int | None = None
+    """Of images and augmentation; the compile's by default."""
+
+    def __post_init__(self) -> None:
+        if sum(v is not None for v in (self.epochs, self.steps, self.time)) > 1:
+            raise ValueError("give one of epochs, steps and time")
+        try:
+            self.plan(0)
+        except PipelineError as error:
+            raise ValueError(str(error)) from None
+
+    def plan(self, seed: int) -> Plan:
+        """Return what the options ask for; `seed` is the compile's."""
+        alone = self.steps is None and self.epochs is None
+        return Plan(
+            steps=self.steps,
+            epochs=self.epochs,
+            seconds=(USUAL if self.time is None else self.time) if alone else None,
+            batch=self.batch,
+            imgsz=None if self.imgsz is None else (self.imgsz, self.imgsz),
+            lr=self.lr,
+            optimizer=self.optimizer,
+            features=self.features,
+            bn_l1=self.bn_l1,
+            freeze_bn=self.freeze_bn,
+            seed=seed if self.seed is None else self.seed,
+        )
+
+    def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        if not ctx.train:
+            raise PassError("there are no images to learn from; give some with --data")
+        if ctx.original is None:
+            raise PassError("there is no float original to learn from; set Context.original")
+        done = distill(gm, ctx.original, ctx.train, self.plan(ctx.seed), ctx)
+        if self.steps is None and self.epochs is None:
+            ctx.settled = replace(self, steps=done.planned, time=None)
+        if done.problem:
+            ctx.warn(f"recover: {done.problem}")
+        ctx.rewrote(gm.graph.output_node(), told(done))
+
+
+def told(done: Outcome) -> str:
+    """Say in a line what a training did."""
+    return (
+        f"{done.parameters} values trained for {done.steps} steps ({done.epochs:.3g} epochs): "
+        f"distance to the original {done.before:.4g} -> {done.after:.4g}"
+    )

@@ -1,0 +1,32 @@
+"""slim: remove channels, then train what is left to answer as before.
+
+Stands for `prune,recover`; options are handed on.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from yqc import Recipe
+from yqc.options import Duration, write
+
+
+@dataclass(frozen=True)
+class Slim(Recipe):
+    """Remove channels, then train what is left."""
+
+    name: ClassVar[str] = "slim"
+
+    ratio: float | None = None
+    """Share to remove; prune chooses by itself where nothing is said."""
+    of: Literal["params", "channels", "macs"] = "params"
+    """What the ratio is a share of."""
+    time: Duration | None = None
+    """How long to train, such as 10m."""
+    steps: int | None = None
+    """Batches to train on, instead of a time."""
+
+    def expand(self) -> str:
+        amount = "" if self.ratio is None else f"{{ratio={self.ratio!r} of={self.of}}}"
+        given = {"time": self.time, "steps": self.steps}
+        length = " ".join(f"{k}={write(v)}" for k, v in given.items() if v is not None)
+        return f"prune{amount},recover{{{length}}}"

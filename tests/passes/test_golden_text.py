@@ -1,0 +1,71 @@
+"""The exact text that every built-in pass leaves of a small net; `--update-golden` writes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from yqc import Context, Pipeline
+from yqc.testing import assert_text, nets, traced
+from yqc_passes import PASSES
+
+GOLDEN = Path(__file__).with_name("golden")
+UNCHANGED = {"recover"}
+"""It trains weights and leaves the text as it is; `tests/training` and its own test look at it."""
+
+
+class Branches(nn.Module):
+    """What RepConv is in training: two convolutions and a norm in parallel; and a dead end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.wide, self.wide_bn = nn.Conv2d(4, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4)
+        self.thin, self.thin_bn = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
+        self.bn, self.act, self.dead = nn.BatchNorm2d(4), nn.SiLU(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        self.dead(y)
+        z = self.wide_bn(self.wide(y)) + self.thin_bn(self.thin(y)) + self.bn(y)
+        return self.act(z)  # type: ignore[no-any-return]
+
+
+def branches() -> nn.Module:
+    return nets.seeded(Branches())
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "reparam": (branches, "reparam"),
+    "fold-bn": (nets.residual, "fold-bn"),
+    "dce": (branches, "dce"),
+    "fuse": (branches, "fuse"),
+    "equalize": (nets.residual, "fold-bn,equalize"),
+    "observe": (nets.csp, "fold-bn,observe"),
+    "calibrate": (nets.csp, "fold-bn,observe,calibrate"),
+    "bias-correct": (nets.csp, "fold-bn,observe,calibrate,bias-correct"),
+    "quantize": (nets.csp, "fold-bn,observe,calibrate,quantize"),
+    "int8": (nets.csp, "int8"),
+    "int4": (nets.csp, "int4"),
+    "pack-int4": (nets.residual, "fold-bn,pack-int4"),
+    "codebook": (nets.csp, "codebook"),
+    "cluster": (nets.residual, "fold-bn,cluster"),
+    "prune": (nets.detector, "prune{ratio=0.3}"),
+    "slim": (nets.detector, "prune{ratio=0.3}"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_the_text_that_a_pass_leaves(name: str) -> None:
+    net, passes = CASES[name]
+    gm = traced(net(), (1, 3, 16, 16))
+    images = [torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
+    ctx = Context(example=images[0], calibration=lambda: images)
+    Pipeline.parse(passes).run(gm, ctx)
+    assert_text(gm, GOLDEN / f"{name}.txt")
+
+
+def test_every_built_in_pass_has_one() -> None:
+    assert {*CASES, *UNCHANGED} >= PASSES.keys() - UNCHANGED

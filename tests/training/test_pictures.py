@@ -1,0 +1,105 @@
+"""Batches depend on the seed and the step alone, and memory is bounded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yqc.errors import DataError
+from yqc.training import augment
+from yqc.training.pictures import Pictures
+
+
+def test_a_batch_depends_on_seed_and_step_only(pictures: list[Path]) -> None:
+    one, other = (Pictures(pictures, (16, 24), seed=3) for _ in range(2))
+    stream = other.batches(4)
+    batches = [next(stream) for _ in range(3)]
+    assert batches[0].shape == (4, 3, 16, 24)
+    assert batches[0].dtype == np.uint8
+    np.testing.assert_array_equal(one.batch(2, 4), batches[2])
+    np.testing.assert_array_equal(next(one.batches(4, first=1)), batches[1])
+    assert (Pictures(pictures, (16, 24), seed=4).batch(2, 4) != batches[2]).any()
+    stream.close()
+
+
+def test_many_threads_make_the_same_images(pictures: list[Path]) -> None:
+    one, many = (Pictures(pictures, (16, 16), workers=n).batches(8) for n in (1, 4))
+    for _ in range(3):
+        np.testing.assert_array_equal(next(one), next(many))
+    one.close()
+    many.close()
+
+
+def test_every_epoch_goes_through_all_images_in_an_order_of_its_own(pictures: list[Path]) -> None:
+    data = Pictures(pictures, (16, 16))
+    assert sorted(data.order(0)) == sorted(data.order(1)) == list(range(6))
+    assert data.order(0) != data.order(1)
+
+
+def test_images_are_kept_within_the_memory_and_no_larger_than_needed(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "large.jpg"
+    Image.new("RGB", (640, 480), (200, 10, 10)).save(path)
+    data = Pictures([*pictures, path], (16, 16), memory=3 * 24 * 18)
+    image = data.image(path)
+    assert image is not None
+    assert image.size == (24, 18)
+    assert data.image(path) is image
+    first = data.image(pictures[0])
+    assert first is not None
+    assert data.image(pictures[0]) is not first
+
+
+def test_an_unreadable_image_is_replaced_and_named(pictures: list[Path]) -> None:
+    pictures[2].write_bytes(b"no image")
+    data = Pictures(pictures, (16, 16))
+    for step in range(3):
+        data.batch(step, 4)
+    assert list(data.unreadable) == [pictures[2]]
+
+
+def test_too_few_images_are_an_error(pictures: list[Path]) -> None:
+    with pytest.raises(DataError, match="needs at least 4 images and 3 are given"):
+        Pictures(pictures[:3], (16, 16))
+    for path in pictures[:3]:
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"3 of 6 cannot be read \(.*0.png|1.png|2.png"):
+        Pictures(pictures, (16, 16)).batch(0, 32)
+
+
+def test_plain_images_are_letterboxed(pictures: list[Path]) -> None:
+    plain = Pictures(pictures, (16, 16)).plain(6)
+    assert plain.shape == (6, 3, 16, 16)
+    assert (plain[:, :, 0] == 114).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mosaic_covers_its_centre_and_the_rest_is_grey(seed: int) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+    images = [Image.new("RGB", (32, 32), c) for c in colours]
+    whole = augment.mosaic(images, (64, 64), np.random.default_rng(seed))
+    found = {tuple(c) for c in whole.reshape(-1, 3).tolist()}
+    assert set(colours) <= found <= {*colours, (114, 114, 114)}
+
+
+def test_a_placed_image_keeps_its_aspect_and_does_not_touch_the_rest() -> None:
+    canvas = np.zeros((20, 20, 3), np.uint8)
+    image = Image.new("RGB", (10, 5), (9, 9, 9))
+    augment.paste(canvas, image, 2.0, -4.0, 6.0, (0, 0, 20, 12))
+    assert np.argwhere(canvas[..., 0]).min(0).tolist() == [6, 0]
+    assert np.argwhere(canvas[..., 0]).max(0).tolist() == [11, 15]
+
+
+def test_an_image_outside_its_window_is_not_drawn() -> None:
+    canvas = np.zeros((8, 8, 3), np.uint8)
+    augment.paste(canvas, Image.new("RGB", (4, 4), (9, 9, 9)), 1.0, 9.0, 0.0, (0, 0, 8, 8))
+    assert not canvas.any()
+
+
+def test_recolouring_keeps_grey_grey() -> None:
+    grey = np.full((4, 4, 3), 100, np.uint8)
+    changed = augment.recolour(grey, np.random.default_rng(1))
+    assert (changed == changed[..., :1]).all()
+    assert changed[0, 0, 0] != 100

@@ -1,0 +1,54 @@
+"""How long training takes, and how fast it learns."""
+
+import pytest
+
+from yqc.errors import PipelineError
+from yqc.training.plan import WARMUP, Plan
+
+
+def test_steps_go_before_epochs_and_a_time_is_not_counted() -> None:
+    assert Plan(steps=7, epochs=3).count(100) == 7
+    assert Plan(epochs=1.5, batch=10).count(95) == 15
+    assert Plan(epochs=0.001).count(4) == 1
+    assert Plan(seconds=60).count(100) is None
+
+
+def test_the_rate_rises_and_falls_along_a_cosine() -> None:
+    plan = Plan(lr=0.1)
+    rates = [plan.rate(step, 220) for step in range(221)]
+    assert rates[0] == pytest.approx(0.1 / WARMUP)
+    assert max(rates) == rates[WARMUP] == pytest.approx(0.1)
+    assert rates[WARMUP + 100] == pytest.approx(0.1 * 0.505)
+    assert rates[220] == pytest.approx(0.001)
+    assert rates[WARMUP:] == sorted(rates[WARMUP:], reverse=True)
+
+
+def test_the_rate_of_the_timed_steps_does_not_depend_on_how_many_follow() -> None:
+    plan = Plan()
+    for step in range(WARMUP):
+        assert plan.rate(step, None) == plan.rate(step, 30) == plan.rate(step, 3000)
+
+
+def test_the_rate_follows_the_damage() -> None:
+    plan = Plan()
+    assert plan.chosen_rate(4.0) == plan.chosen_rate(400.0) == 1e-3
+    assert plan.chosen_rate(1.0) == pytest.approx(0.5e-3)
+    assert plan.chosen_rate(0.0) == pytest.approx(0.05e-3)
+    assert plan.chosen_rate(float("nan")) == 1e-3
+    assert Plan(lr=0.2).chosen_rate(0.0) == 0.2
+    assert Plan(bn_l1=0.1).chosen_rate(0.0) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lr": 0.0}, "lr must be above 0, not 0"),
+        ({"lr": float("nan")}, "lr must be above 0, not nan"),
+        ({"batch": -1}, "batch must be above 0, not -1"),
+        ({"seconds": 0.0}, "seconds must be above 0, not 0"),
+        ({"bn_l1": -1.0}, "bn_l1 must be 0 or above, not -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        Plan(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""The commands, one function each. None imports torch before it runs."""

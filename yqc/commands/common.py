@@ -1,0 +1,58 @@
+"""What several commands do: find passes, read their names, print."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yqc.errors import PipelineError
+from yqc.options import near
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from yqc.registry import Registry
+
+
+def find_passes(load: list[Path] | None) -> "Registry":
+    """Find every pass that can be named, those of the given files included."""
+    from yqc.registry import Registry  # noqa: PLC0415
+
+    registry = Registry.default()
+    for path in load or ():
+        registry.load_file(path)
+    return registry
+
+
+def pass_names(registry: "Registry", flag: str, text: str) -> list[str]:
+    """Read a list of passes, or `all`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name != "all" and name not in registry.found:
+            hint = near(name, registry.found) or "; `yqc passes` lists what there is"
+            raise PipelineError(f"{flag}: unknown pass {name!r}{hint}")
+    return names
+
+
+def plain(path: Path | None) -> str | None:
+    """Return a path as text."""
+    return None if path is None else str(path)
+
+
+def show(*things: "RenderableType") -> None:
+    """Print tables on stdout, an empty line between them."""
+    from yqc.report import make_console  # noqa: PLC0415
+
+    console = make_console()
+    for number, thing in enumerate(things):
+        if number:
+            console.print()
+        console.print(thing)
+
+
+def write(lines: "Iterable[RenderableType]") -> None:
+    """Print lines on stdout as they are: none is broken, however long."""
+    from yqc.report import make_console  # noqa: PLC0415
+
+    console = make_console()
+    for line in lines:
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,127 @@
+"""`yqc compile`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yqc.arguments import (
+    Arch,
+    Data,
+    Images,
+    Json,
+    Load,
+    OneOf,
+    Quiet,
+    Size,
+    Target,
+    parse_size,
+)
+from yqc.commands.common import find_passes, pass_names, plain, show
+
+if TYPE_CHECKING:
+    from yqc.recipe import Settings
+
+
+def compile_(
+    model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
+    *,
+    passes: Annotated[
+        str | None, typer.Option(help="Such as prune,int8; see `yqc passes`.")
+    ] = None,
+    data: Data = None,
+    images: Images = None,
+    imgsz: Size = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="OUT.onnx")] = None,
+    config: Annotated[Path | None, typer.Option(help="Recipe file of an earlier compile.")] = None,
+    load: Load = None,
+    head: OneOf = None,
+    arch: Arch = None,
+    calib_images: Annotated[int | None, typer.Option(min=1, help="Default: 128.")] = None,
+    target: Annotated[Target | None, typer.Option(help="Runtime to compile for.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or cuda for passes that train.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Any batch size.")] = False,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset; default: the oldest that works.")
+    ] = None,
+    print_after: Annotated[str, typer.Option(help="Passes, or all: print the graph after.")] = "",
+    print_before: Annotated[str, typer.Option(help="Passes, or all: print it before.")] = "",
+    emit: Annotated[str | None, typer.Option(help="onnx, or onnx,pt2: torch.export too.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after a kill.")] = False,
+    save_temps: Annotated[Path | None, typer.Option(help="Folder for every stage's graph.")] = None,
+    no_eval: Annotated[bool, typer.Option("--no-eval", help="Measure no accuracy.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Compare no outputs.")] = False,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Rank layers by what rounding each alone costs.")
+    ] = False,
+    no_html: Annotated[bool, typer.Option("--no-html", help="Write no HTML page.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Show the table of layers too.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compile a checkpoint: rewrite its graph with passes, emit ONNX and a report."""
+    if passes is None and config is None:
+        raise typer.BadParameter("give --passes, or a recipe with --config", param_hint="--passes")
+    settings = _settings(
+        config,
+        passes=passes,
+        imgsz=None if imgsz is None else parse_size(imgsz),
+        head=None if head is None else head.value,
+        arch=plain(arch),
+        data=plain(data),
+        images=plain(images),
+        calib_images=calib_images,
+        target=None if target is None else target.value,
+        device=device,
+        seed=seed,
+        dynamic=dynamic or None,
+        opset=opset,
+        emit=emit,
+    )
+    registry = find_passes(load)
+    after, before = (
+        pass_names(registry, flag, text)
+        for flag, text in (("--print-after", print_after), ("--print-before", print_before))
+    )
+
+    from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
+    from yqc.compiler import compile as run  # noqa: PLC0415
+    from yqc.watch import PrintGraph  # noqa: PLC0415
+
+    printer = PrintGraph(after, before, typer.echo)
+    result = run(
+        model,
+        output=output,
+        settings=settings,
+        registry=registry,
+        evaluate=not no_eval,
+        verify=not no_verify,
+        save_temps=save_temps,
+        sensitivity=sensitivity,
+        html=not no_html,
+        resume=resume,
+        watchers=[printer],
+        progress=rp.make_progress(quiet=quiet),
+    )
+    if json:
+        typer.echo(result.report.to_json(), nl=False)
+    elif not quiet:
+        outputs = result.files
+        written = [outputs.onnx, outputs.report, outputs.recipe]
+        written += [] if no_html else [outputs.page]
+        written += [outputs.exported] if "pt2" in settings.emit else []
+        files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in written]
+        show(
+            result.report,
+            *([rp.layers_table(result.report.layers)] if layers else []),
+            rp.written_files(files),
+        )
+
+
+def _settings(config: Path | None, **given: Any) -> "Settings":  # noqa: ANN401
+    from yqc.recipe import Settings, read_recipe  # noqa: PLC0415
+
+    base = read_recipe(config) if config else Settings()
+    return replace(base, **{k: v for k, v in given.items() if v is not None})

@@ -1,0 +1,112 @@
+"""What the commands that look at graphs do once their arguments are read. Imports torch."""
+
+from pathlib import Path
+
+import onnx
+import typer
+
+from yqc import report as rp
+from yqc.assess import require, summarize
+from yqc.commands.common import show, write
+from yqc.errors import PipelineError
+from yqc.look import View, compare, explain, look, pages, printers, staged
+from yqc.recipe import Settings
+from yqc.registry import Registry
+
+
+def summary(model: Path, arch: Path | None, *, json: bool) -> None:
+    """Print what a file holds, without tracing anything."""
+    require(model)
+    if model.suffix != ".onnx":
+        found = summarize(model, arch=arch)
+        typer.echo(rp.to_json(found), nl=False) if json else show(rp.inspect_table(found))
+        return
+    view = look(model)
+    about = {p.key: p.value for p in onnx.load(model, load_external_data=False).metadata_props}
+    if json:
+        typer.echo(rp.to_json({**printers.as_json(view), "metadata": about}), nl=False)
+    else:
+        show(pages.onnx_summary(view, model.stat().st_size, about))
+
+
+def whole(model: Path, settings: Settings, form: str) -> None:
+    """Print a whole graph."""
+    _print(look(model, settings), form)
+
+
+def part(model: Path, settings: Settings, node: str, around: int, form: str | None) -> None:
+    """Print one node and those around it."""
+    view = look(model, settings)
+    item, near = view.find(node), view.around(node, around)
+    if form is None:
+        show(pages.node_page(item, view))
+        write(pages.graph_lines(near, item.name))
+    elif form == "code":
+        raise PipelineError("--as code prints a whole graph; leave --node out")
+    else:
+        _print(near, form, item.name)
+
+
+def _print(view: View, form: str, mark: str | None = None) -> None:
+    if form == "text":
+        typer.echo(view.text)
+    elif form == "code":
+        if view.code is None:
+            raise PipelineError(f"{view.title} holds no Python; --as text prints its nodes")
+        typer.echo(view.code, nl=False)
+    elif form == "table":
+        show(pages.nodes_table(view))
+    elif form == "dot":
+        typer.echo(printers.as_dot(view, {mark: "#ffd54a"} if mark else None), nl=False)
+    else:
+        typer.echo(rp.to_json(printers.as_json(view)), nl=False)
+
+
+def two(
+    a: Path,
+    b: Path | None,
+    passes: list[str],
+    settings: Settings,
+    registry: Registry,
+    *,
+    quiet: bool,
+) -> tuple[View, View]:
+    """Return the two graphs to compare: two files, or one model under two pipelines."""
+    if b is not None:
+        files = [p.suffix == ".onnx" for p in (a, b)]
+        before, after = (
+            look(path, None if is_onnx else settings, emitted=any(files))
+            for path, is_onnx in zip((a, b), files, strict=True)
+        )
+        return before, after
+    first, second = ["", *passes][-2:]
+    progress = rp.make_progress(quiet=quiet)
+    before, after = (staged(a, text, settings, registry, progress) for text in (first, second))
+    return before, after
+
+
+def differ(a: View, b: View, *, context: int, params: bool, counts: bool, json: bool) -> None:
+    """Print what differs."""
+    found = compare(a, b, context=context, params=params)
+    if json:
+        typer.echo(rp.to_json(found), nl=False)
+    else:
+        show(pages.diff_head(found))
+        if not counts:
+            write(["", *pages.diff_lines(found)])
+        for table in pages.diff_params(found):
+            show("", table)
+
+
+def explained(
+    passes: str, model: Path, settings: Settings, registry: Registry, form: str, *, quiet: bool
+) -> None:
+    """Print what a pass would do and refuses."""
+    progress = rp.make_progress(quiet=quiet)
+    found = explain(passes, model, settings, registry, progress, draw=form == "dot")
+    if form == "json":
+        typer.echo(rp.to_json(found), nl=False)
+    elif form == "dot":
+        typer.echo("".join(one.drawing or "" for one in found), nl=False)
+    else:
+        show(pages.explain_page(found))

@@ -1,0 +1,208 @@
+"""Lowerings of packed weights: codes of few bits stay codes in the file, in forms nothing folds.
+
+    4 and 8 bits, uniform    INT4, UINT4, INT8 or UINT8 -> DequantizeLinear (float16) -> Cast
+    2, 3, 5, 6 bits          planes of UINT4 -> DequantizeLinear (scale 1) -> Floor, Sub, Concat
+                             -> sum of planes -> minus zero, times scale -> Cast
+    tables                   codes as above -> Cast to int32 -> Gather -> times scale -> Cast
+
+A plane is cut as `yqc.quant.weights.packing` says. Every form begins with a DequantizeLinear, which
+onnxsim, onnxslim and onnxruntime leave alone, and what depends on it cannot be folded either.
+Scales and tables are float16; opset 21 is needed for that and for the four-bit types.
+"""
+
+# ruff: noqa: D103  # the decorator says what is lowered, the arguments are the op's
+
+import math
+from collections.abc import Sequence
+
+import torch
+from onnx import TensorProto
+from torch import Tensor, fx
+
+from yqc.emit.emitter import Constant, Emitter
+from yqc.emit.table import lowering
+from yqc.quant.weights.ops import unpack_table, unpack_uniform
+from yqc.quant.weights.packing import PLANES, plane_nibbles, planes, signed, unpack
+
+OPSET = 21
+BYTE, NIBBLE = 8, 4
+TYPES = {(4, True): TensorProto.INT4, (4, False): TensorProto.UINT4}
+
+
+@lowering(torch.ops.yqc.unpack_uniform, unpack_uniform)
+def uniform(
+    e: Emitter,
+    _: fx.Node,
+    packed: fx.Node | Constant,
+    scale: fx.Node | Constant,
+    zero: fx.Node | Constant | None,
+    shape: Sequence[int],
+    bits: int,
+    block: int,
+) -> str:
+    e.require(OPSET, "packed weights")
+    codes, name = _held(e, packed)
+    scales, _scale_name = _held(e, scale)
+    offsets = (
+        None if zero is None else unpack(_held(e, zero)[0], scales.numel(), bits).view(scales.shape)
+    )
+    if bits in {NIBBLE, BYTE}:
+        value = _dequantize(
+            e, unpack(codes, math.prod(shape), bits), name, scale, offsets, shape, bits, block
+        )
+    else:
+        value = _by_planes(e, codes, name, scale, offsets, shape, bits, block)
+    return e.op("Cast", value, to=TensorProto.FLOAT)
+
+
+def _dequantize(
+    e: Emitter,
+    codes: Tensor,
+    name: str,
+    scale: fx.Node | Constant,
+    offsets: Tensor | None,
+    shape: Sequence[int],
+    bits: int,
+    block: int,
+) -> str:
+    """Store codes as integers of their own type and dequantize them in one node."""
+    plain = offsets is None
+    values = signed(codes, bits) if plain else codes
+    dims = [shape[0], -1] if block else list(shape)
+    dtype = TYPES.get((bits, plain))
+    weight = e.tensor(values.view(dims), name, dtype)
+    zero = None
+    if offsets is not None:
+        zero = e.tensor(offsets, f"{name}_zero", dtype)
+    rank = len(e.shape(scale))
+    axis = None if rank == 0 else int(bool(block))
+    made = e.op("DequantizeLinear", weight, scale, zero, axis=axis, block_size=block or None)
+    return e.op("Reshape", made, list(shape)) if block else made
+
+
+def _by_planes(
+    e: Emitter,
+    packed: Tensor,
+    name: str,
+    scale: fx.Node | Constant,
+    offsets: Tensor | None,
+    shape: Sequence[int],
+    bits: int,
+    block: int,
+) -> str:
+    """Put codes together from planes, then take off the zero and scale."""
+    if offsets is None:  # two's complement: with the highest bit turned over, zero is the middle
+        middle = 1 << (bits - 1)
+        level = e.op(
+            "Sub",
+            _codes(e, _turned(packed, math.prod(shape), bits), name, shape, bits),
+            e.scalar(float(middle)),
+        )
+        level = e.op("Reshape", level, _spread_dims(shape, block))
+    else:
+        stored = e.tensor(offsets.to(torch.uint8), f"{name}_zero")
+        zero = e.op("DequantizeLinear", stored, e.scalar(1.0))
+        wide = e.op("Reshape", zero, _scale_dims(offsets, len(shape), block))
+        codes = e.op("Reshape", _codes(e, packed, name, shape, bits), _spread_dims(shape, block))
+        level = e.op("Sub", codes, wide)
+    return _scaled(e, e.op("Cast", level, to=TensorProto.FLOAT16), scale, shape, block)
+
+
+def _turned(packed: Tensor, count: int, bits: int) -> Tensor:
+    """Turn the sign bit of packed two's complement codes over: code = value + 2^(bits-1)."""
+    from yqc.quant.weights.packing import pack  # noqa: PLC0415
+
+    return pack(unpack(packed, count, bits).to(torch.int16) ^ (1 << (bits - 1)), bits)
+
+
+@lowering(torch.ops.yqc.unpack_table, unpack_table)
+def table(
+    e: Emitter,
+    _: fx.Node,
+    packed: fx.Node | Constant,
+    table: fx.Node | Constant,
+    scale: fx.Node | Constant,
+    shape: Sequence[int],
+    bits: int,
+    block: int,
+) -> str:
+    e.require(OPSET, "packed weights")
+    codes, name = _held(e, packed)
+    entries, table_name = _held(e, table)
+    tables, levels = entries.shape
+    index = e.op("Cast", _codes(e, codes, name, shape, bits), to=TensorProto.INT32)
+    if tables > 1:
+        first = torch.arange(tables, dtype=torch.int32).view(-1, 1) * levels
+        rows = e.op("Reshape", index, [tables, -1])
+        index = e.op("Add", rows, e.tensor(first))
+    units = e.op("Gather", e.tensor(entries.reshape(-1), table_name), index)
+    units = e.op("Reshape", units, _spread_dims(shape, block)) if block or tables > 1 else units
+    value = _scaled(e, units, scale, shape, block)
+    return e.op("Cast", value, to=TensorProto.FLOAT)
+
+
+def _codes(e: Emitter, packed: Tensor, name: str, shape: Sequence[int], bits: int) -> str:
+    """Store the planes of codes; the result is a float tensor of `shape` with the codes' values."""
+    count, left, total = math.prod(shape), bits, ""
+    one = e.scalar(1.0)
+    for part, width in zip(planes(packed, count, bits), PLANES[bits], strict=True):
+        left -= width
+        whole = bits == width and width >= NIBBLE
+        if width == BYTE:
+            stored = e.tensor(part.view(list(shape)), name)
+        else:
+            values = plane_nibbles(part, count, width)
+            stored = e.tensor(
+                values.view(list(shape)) if whole else values,
+                f"{name}.{width}" if not whole else name,
+                TensorProto.UINT4,
+            )
+        plane = _unfold(e, e.op("DequantizeLinear", stored, one), count, width)
+        if left:
+            plane = e.op("Mul", plane, e.scalar(float(1 << left)))
+        total = e.op("Add", total, plane) if total else plane
+    return total if whole else e.op("Reshape", total, list(shape))
+
+
+def _unfold(e: Emitter, nibbles: str, count: int, width: int) -> str:
+    """Take four-bit values apart into those of 2 or 1 bits that were folded into them."""
+    if width >= NIBBLE:
+        return nibbles
+    parts, rest, per = [], nibbles, NIBBLE // width
+    step = float(1 << width)
+    for _ in range(per - 1):
+        above = e.op("Floor", e.op("Mul", rest, e.scalar(1 / step)))
+        parts.append(e.op("Sub", rest, e.op("Mul", above, e.scalar(step))))
+        rest = above
+    joined = e.op("Concat", *parts, rest, axis=0)
+    if count % per == 0:
+        return joined
+    return e.op("Slice", joined, [0], [count], [0])
+
+
+def _scaled(
+    e: Emitter, units: str, scale: fx.Node | Constant, shape: Sequence[int], block: int
+) -> str:
+    """Multiply units by their scales in float16, and give them the weight's shape."""
+    held, name = _held(e, scale)
+    dims = _scale_dims(held, len(shape), block)
+    product = e.op("Mul", units, e.tensor(held.view(dims), name))
+    return e.op("Reshape", product, list(shape)) if block else product
+
+
+def _scale_dims(scale: Tensor, rank: int, block: int) -> list[int]:
+    if block:
+        return [*scale.shape, 1]
+    return [] if scale.ndim == 0 else [-1, *[1] * (rank - 1)]
+
+
+def _spread_dims(shape: Sequence[int], block: int) -> list[int]:
+    return [shape[0], -1, block] if block else list(shape)
+
+
+def _held(e: Emitter, operand: fx.Node | Constant) -> tuple[Tensor, str]:
+    """Return a tensor that the graph holds, and the name for it in the file."""
+    constant = e.constant(operand)
+    if constant is None:
+        e.refuse("its codes, scales and tables must be tensors of the graph")
+    return constant.value, constant.name.removesuffix("_packed")

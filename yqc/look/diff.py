@@ -1,0 +1,154 @@
+"""What differs between two graphs: counts of ops, nodes, and parameters."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from yqc.look.view import Array, Item, View
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpCount:
+    """How often an ONNX op occurs on either side."""
+
+    op: str
+    before: int
+    after: int
+
+    @property
+    def delta(self) -> int:
+        """How many more there are."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeChange:
+    """A node that is on one side only, or does something else there; None where it is not."""
+
+    name: str
+    ops: tuple[str, ...]
+    """Its ONNX ops, on the later side if it is there."""
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParamChange:
+    """A weight or bias that differs, or is on one side only."""
+
+    name: str
+    shape_before: tuple[int, ...] | None
+    shape_after: tuple[int, ...] | None
+    largest: float | None
+    """Largest absolute difference of the values as the layer uses them; None if shapes differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerBytes:
+    """Bytes that a layer stores, where they differ; 0 where it is not."""
+
+    name: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """What differs between two graphs; nodes go by their names, ops by their ONNX names."""
+
+    before: str
+    after: str
+    ops: tuple[OpCount, ...]
+    nodes: tuple[NodeChange, ...]
+    unified: tuple[str, ...]
+    """Lines of a unified diff of the nodes, with context."""
+    params: tuple[ParamChange, ...] | None = None
+    """None unless asked for."""
+    bytes: tuple[LayerBytes, ...] | None = None
+    """None unless asked for."""
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs in what was compared."""
+        return not (self.nodes or self.params or self.bytes)
+
+
+def compare(a: View, b: View, *, context: int = 3, params: bool = False) -> Diff:
+    """Compare two graphs.
+
+    Args:
+        a: the earlier one.
+        b: the later one.
+        context: lines around every change in the unified diff.
+        params: whether to compare weights and biases too.
+    """
+    return Diff(
+        before=a.title,
+        after=b.title,
+        ops=_ops(a, b),
+        nodes=_nodes(a, b),
+        unified=_unified(a, b, context),
+        params=_params(a.weights(), b.weights()) if params else None,
+        bytes=_bytes(a, b) if params else None,
+    )
+
+
+def _ops(a: View, b: View) -> tuple[OpCount, ...]:
+    before, after = (Counter(op for item in v.items for op in item.onnx) for v in (a, b))
+    return tuple(
+        OpCount(op=op, before=before[op], after=after[op]) for op in sorted({*before, *after})
+    )
+
+
+def _nodes(a: View, b: View) -> tuple[NodeChange, ...]:
+    before, after = ({item.name: item for item in v.items} for v in (a, b))
+    found = []
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        lines = [None if item is None else item.line for item in (old, new)]
+        if lines[0] != lines[1]:
+            ops = (new or old or _NOTHING).onnx
+            found.append(NodeChange(name=name, ops=ops, before=lines[0], after=lines[1]))
+    return tuple(found)
+
+
+_NOTHING = Item("", "", (), "", "")
+
+
+def _unified(a: View, b: View, context: int) -> tuple[str, ...]:
+    sides = ([item.line for item in v.items] for v in (a, b))
+    lines = difflib.unified_diff(*sides, a.title, b.title, n=context, lineterm="")
+    return tuple(lines)
+
+
+def _params(before: Mapping[str, Array], after: Mapping[str, Array]) -> tuple[ParamChange, ...]:
+    found = []
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        largest = None
+        if old is not None and new is not None and old.shape == new.shape:
+            difference = old.astype(np.float64) - new.astype(np.float64)
+            largest = float(np.abs(difference).max(initial=0.0))
+            if largest == 0:
+                continue
+        found.append(
+            ParamChange(
+                name=name,
+                shape_before=None if old is None else tuple(old.shape),
+                shape_after=None if new is None else tuple(new.shape),
+                largest=largest,
+            )
+        )
+    return tuple(found)
+
+
+def _bytes(a: View, b: View) -> tuple[LayerBytes, ...]:
+    before, after = a.bytes_by_layer(), b.bytes_by_layer()
+    return tuple(
+        LayerBytes(name=name, before=before.get(name, 0), after=after.get(name, 0))
+        for name in {**before, **after}
+        if before.get(name, 0) != after.get(name, 0)
+    )

@@ -1,0 +1,229 @@
+"""The view of an ONNX file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from yqc.errors import CheckpointError
+from yqc.look.view import Array, Item, Stored, View
+
+SHORT = {
+    TensorProto.FLOAT: "f32",
+    TensorProto.FLOAT16: "f16",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.DOUBLE: "f64",
+    TensorProto.INT4: "i4",
+    TensorProto.UINT4: "u4",
+    TensorProto.INT8: "i8",
+    TensorProto.UINT8: "u8",
+    TensorProto.INT16: "i16",
+    TensorProto.UINT16: "u16",
+    TensorProto.INT32: "i32",
+    TensorProto.INT64: "i64",
+    TensorProto.BOOL: "bool",
+}
+FOUR_BIT = {TensorProto.INT4, TensorProto.UINT4}
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "QLinearConv"}
+PLACES = ("weight", "bias")
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file and infer the types of its values.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        model = onnx.load(path)
+        if not model.graph.output:
+            raise ValueError("there is no graph in it")
+        return infer(model)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise CheckpointError(f"cannot read {path} as ONNX: {reason}") from error
+
+
+def infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Infer the types of a model's values."""
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def of_file(path: Path) -> View:
+    """View an ONNX file.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    return of_model(read(path), str(path))
+
+
+def of_model(model: onnx.ModelProto, title: str) -> View:
+    """View an ONNX model whose value types were inferred."""
+    graph = model.graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    types = {v.name: _type(v) for v in (*graph.input, *graph.output, *graph.value_info)}
+    makers = {value: _name(n, i) for i, n in enumerate(graph.node) for value in n.output if value}
+    inputs = [v.name for v in graph.input if v.name not in held]
+    makers |= {name: name for name in inputs}
+    readers: dict[str, list[str]] = {}
+    for index, node in enumerate(graph.node):
+        for value in node.input:
+            if value in makers:
+                readers.setdefault(makers[value], []).append(_name(node, index))
+    for value in graph.output:
+        readers.setdefault(makers.get(value.name, ""), []).append("output")
+    items = [
+        Item(n, "placeholder", (), "input", types.get(n, ""), users=_unique(readers.get(n, ())))
+        for n in inputs
+    ]
+    for index, node in enumerate(graph.node):
+        name = _name(node, index)
+        stored = tuple(_stored(held[v]) for v in node.input if v in held)
+        items.append(
+            Item(
+                name=name,
+                op=node.op_type,
+                onnx=(node.op_type,),
+                expression=_expression(node, held, makers),
+                type=", ".join(types.get(v, "") for v in node.output if v),
+                inputs=_unique(makers[v] for v in node.input if v in makers),
+                users=_unique(readers.get(name, ())),
+                path=_path(node),
+                stored=stored,
+                facts={p.key: p.value for p in node.metadata_props} | _facts(node, held),
+            )
+        )
+    results = ", ".join(f"%{makers.get(v.name, v.name)}" for v in graph.output)
+    sources = _unique(makers[v.name] for v in graph.output if v.name in makers)
+    facts = {v.name: _type(v) for v in graph.output}
+    items.append(Item("output", "output", (), results, "", inputs=sources, facts=facts))
+    lines = "\n".join(item.line for item in items)
+    return View(title, tuple(items), lines, None, lambda: weights(model))
+
+
+def _unique(names: Sequence[str] | object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))  # type: ignore[call-overload, no-any-return]
+
+
+def _name(node: onnx.NodeProto, index: int) -> str:
+    return node.name or (node.output[0] if node.output else f"node_{index}")
+
+
+def _type(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    sides = [
+        str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
+        for d in tensor.shape.dim
+    ]
+    return f"{SHORT.get(tensor.elem_type, str(tensor.elem_type))}[{','.join(sides)}]"
+
+
+def _path(node: onnx.NodeProto) -> str:
+    """Tell which module a layer stems from by the names of its tensors: `model.0.conv`."""
+    for value in node.input[1:3] if node.op_type in WEIGHTED else ():
+        owner, _, name = value.rpartition(".")
+        if name in PLACES:
+            return owner
+    return ""
+
+
+def _stored(tensor: TensorProto) -> Stored:
+    sides = ",".join(map(str, tensor.dims))
+    kind = SHORT.get(tensor.data_type, str(tensor.data_type))
+    return Stored(tensor.name, f"{kind}[{sides}]", tensor_bytes(tensor))
+
+
+def tensor_bytes(tensor: TensorProto) -> int:
+    """Count the bytes of an initialiser; values of four bits take half a byte."""
+    count = int(np.prod(tensor.dims, dtype=np.int64))
+    if tensor.data_type in FOUR_BIT:
+        return (count + 1) // 2
+    return count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def _expression(node: onnx.NodeProto, held: dict[str, TensorProto], makers: dict[str, str]) -> str:
+    shown = [v if v in held else f"%{makers.get(v, v)}" if v else "None" for v in node.input]
+    shown += [f"{a.name}={_attribute(a)}" for a in sorted(node.attribute, key=lambda a: a.name)]
+    return f"{node.op_type}({', '.join(shown)})"
+
+
+def _attribute(attribute: onnx.AttributeProto) -> str:
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, TensorProto):
+        return f"tensor{list(value.dims)}"
+    return (
+        f"{value:g}"
+        if isinstance(value, float)
+        else str(list(value))
+        if isinstance(value, Sequence)
+        else str(value)
+    )
+
+
+def _facts(node: onnx.NodeProto, held: dict[str, TensorProto]) -> dict[str, str]:
+    if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
+        return {}
+    found = []
+    for name, value in zip(("scale", "zero point"), node.input[1:3], strict=False):
+        if value in held:
+            array = numpy_helper.to_array(held[value]).astype(np.float64)
+            low, high = array.min(), array.max()
+            many = f"{array.size} values from {low:.4g} to {high:.4g}"
+            found.append(f"{name} {f'{low:.6g}' if array.size == 1 else many}")
+    return {"quantized by": ", ".join(found)} if found else {}
+
+
+def weights(model: onnx.ModelProto) -> dict[str, Array]:
+    """Compute the weights and biases that layers use, as they use them: integers dequantized.
+
+    Raises:
+        CheckpointError: onnxruntime cannot run the part that computes them.
+    """
+    graph = model.graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    constant, steps = set(held), []
+    for node in graph.node:
+        if all(v in constant for v in node.input if v):
+            constant |= set(node.output)
+            steps.append(node)
+    wanted: dict[str, str] = {}
+    for index, node in enumerate(graph.node):
+        if node.op_type in WEIGHTED:
+            for place, value in zip(PLACES, node.input[1:3], strict=False):
+                if value in constant:
+                    wanted[f"{_name(node, index)}.{place}"] = value
+    made = sorted({v for v in wanted.values() if v not in held})
+    computed = dict(zip(made, _run(model, steps, made), strict=True)) if made else {}
+    return {
+        key: computed[v] if v in computed else numpy_helper.to_array(held[v])
+        for key, v in wanted.items()
+    }
+
+
+def _run(
+    model: onnx.ModelProto, steps: Sequence[onnx.NodeProto], made: Sequence[str]
+) -> list[Array]:
+    """Run the part of a model that reads no input."""
+    read = {v for step in steps for v in step.input}
+    tensors = [t for t in model.graph.initializer if t.name in read]
+    outputs = [onnx.ValueInfoProto(name=name) for name in made]
+    part = helper.make_graph(list(steps), "weights", [], outputs, initializer=tensors)
+    small = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(
+            small.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return [np.asarray(value) for value in session.run(list(made), {})]
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"the weights of the ONNX file cannot be computed: {reason}"
+        ) from error

@@ -1,0 +1,188 @@
+"""What the commands print of views, diffs and explanations: tables that read well at 80 columns."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.style import Style
+from rich.text import Text
+
+from yqc.look.diff import Diff, LayerBytes, ParamChange
+from yqc.look.explain import Explained, Group
+from yqc.look.view import Item, View
+from yqc.report import human
+from yqc.report.layout import (
+    ALERT,
+    GOOD,
+    HEAD,
+    LABEL,
+    QUIET,
+    Trimmed,
+    columns,
+    fields,
+    indented,
+    listing,
+    say,
+)
+
+GONE = Style(color="red")
+_LINES = {"+": GOOD, "-": GONE, "@": HEAD}
+_NODES_SHOWN = 6
+
+
+def nodes_table(view: View) -> RenderableType:
+    """List the nodes: name, op, what each computes, and the bytes it stores."""
+    table = columns("node", "op", "type", "bytes", words=3)
+    for role in dict.fromkeys(item.role for item in view.items):
+        if role:
+            table.add_row(say(role, HEAD))
+        for item in (i for i in view.items if i.role == role):
+            stored = human.size(item.bytes) if item.bytes else ""
+            table.add_row(
+                say(f"  {item.name}" if role else item.name), item.op, say(item.type), stored
+            )
+    return Trimmed(table)
+
+
+def onnx_summary(view: View, size: int, metadata: dict[str, str]) -> RenderableType:
+    """Summarise an ONNX file: inputs, outputs, ops, bytes, and what its metadata says."""
+    ops = Counter(op for item in view.items for op in item.onnx)
+    stored = {s.name: s.bytes for item in view.items for s in item.stored}
+    rows: list[tuple[str, RenderableType]] = [("file", say(view.title)), ("", human.size(size))]
+    rows += [("input", say(f"{i.name} {i.type}")) for i in view.items if i.op == "placeholder"]
+    rows += [("output", say(f"{n} {t}")) for n, t in view.items[-1].facts.items()]
+    counted = sorted(ops.items(), key=lambda one: (-one[1], one[0]))
+    rows += [
+        ("weights", f"{human.size(sum(stored.values()))} in {human.plural(len(stored), 'tensor')}"),
+        ("ops", listing(f"{count} {op}" for op, count in counted)),
+    ]
+    rows += [(key, say(value)) for key, value in sorted(metadata.items())]
+    return fields(rows, LABEL)
+
+
+def node_page(item: Item, view: View) -> RenderableType:
+    """Show all that is known of a node."""
+    rows: list[tuple[str, RenderableType]] = [
+        ("computes", say(item.expression)),
+        ("type", say(item.type)),
+        ("onnx", say(", ".join(item.onnx) or "nothing of its own")),
+        ("module", say(item.path)),
+        ("role", say(item.role)),
+        ("inputs", listing(item.inputs)),
+        ("users", listing(item.users)),
+    ]
+    rows += [("stores", say(f"{s.name}: {s.type}, {human.size(s.bytes)}")) for s in item.stored]
+    rows += [(name, say(value)) for name, value in item.facts.items()]
+    kept = "as it was traced" if view.code else "not kept in this file"
+    chain = zip(("channels", *("" for _ in range(1, 99))), view.channels(item.path), strict=False)
+    rows += [(name, say(line)) for name, line in chain]
+    rows.append(("history", say(item.history[0] if item.history else kept)))
+    rows += [("", say(event)) for event in item.history[1:]]
+    shown = [row for row in rows if str(row[1]) or row[0] in {"inputs", "users"}]
+    return Lines(say(f"%{item.name}", HEAD), "", fields(shown, 12), "")
+
+
+def graph_lines(view: View, marked: str) -> list[Text]:
+    """Print nodes, one a line however long, and a mark before one of them."""
+    return [
+        say(f"{'>' if one.name == marked else ' '} {one.line}", HEAD if one.name == marked else "")
+        for one in view.items
+    ]
+
+
+def diff_head(diff: Diff) -> RenderableType:
+    """Show what was compared, and how often each op occurs."""
+    sides = fields([("-", say(diff.before)), ("+", say(diff.after))], 1)
+    return Lines(sides, "", _op_counts(diff))
+
+
+def diff_params(diff: Diff) -> list[RenderableType]:
+    """Show the weights and bytes that differ, where they were compared."""
+    found: list[RenderableType] = []
+    found += [] if diff.params is None else [_params(diff.params)]
+    found += [] if diff.bytes is None else [_bytes(diff.bytes)]
+    return found
+
+
+def diff_lines(diff: Diff) -> list[Text]:
+    """Show the nodes that differ as a unified diff, one a line however long."""
+    lines = diff.unified[2:] or (" every node does the same",)
+    return [say(line, _LINES.get(line[:1], "")) for line in lines]
+
+
+def _op_counts(diff: Diff) -> RenderableType:
+    table = columns("op", "-", "+", "change")
+    for one in diff.ops:
+        sign = "=" if not one.delta else f"{one.delta:+d}"
+        style = QUIET if not one.delta else GOOD if one.delta > 0 else GONE
+        table.add_row(say(one.op, style), str(one.before), str(one.after), say(sign, style))
+    total = [sum(getattr(one, side) for one in diff.ops) for side in ("before", "after")]
+    change = f"{total[1] - total[0]:+d}" if total[0] != total[1] else "="
+    table.add_row(say("all", HEAD), *map(str, total), change)
+    return Trimmed(table)
+
+
+def _params(params: Sequence[ParamChange]) -> RenderableType:
+    if not params:
+        return say("every weight and bias is the same", QUIET)
+    table = columns("parameter", "shape", "largest difference", words=2)
+    for one in params:
+        table.add_row(say(one.name), say(_shapes(one)), human.error(one.largest))
+    return Trimmed(table)
+
+
+def _shapes(one: ParamChange) -> str:
+    old, new = (
+        "none" if shape is None else "x".join(map(str, shape)) or "1"
+        for shape in (one.shape_before, one.shape_after)
+    )
+    return old if old == new else f"{old} -> {new}"
+
+
+def _bytes(layers: Sequence[LayerBytes]) -> RenderableType:
+    if not layers:
+        return say("every layer stores as many bytes", QUIET)
+    table = columns("stored by", "-", "+", "change")
+    rows = [*layers, _total(layers)]
+    for one in rows:
+        change = human.size(abs(one.after - one.before))
+        sign = "+" if one.after > one.before else "-"
+        sizes = human.size(one.before), human.size(one.after)
+        table.add_row(say(one.name), *sizes, f"{sign}{change}")
+    return Trimmed(table)
+
+
+def _total(layers: Sequence[LayerBytes]) -> LayerBytes:
+    before, after = (sum(getattr(one, side) for one in layers) for side in ("before", "after"))
+    return LayerBytes(name="all of these", before=before, after=after)
+
+
+def explain_page(about: Sequence[Explained]) -> RenderableType:
+    """Show what passes would do, and what they refuse and why."""
+    parts: list[RenderableType] = []
+    for one in about:
+        done, refused = one.counts
+        parts += [
+            say(one.text, HEAD).append_text(
+                say(f"  after {one.after}" if one.after else "", QUIET)
+            ),
+            say(f"{human.plural(done, 'rewrite')}, {human.plural(refused, 'refusal')}"),
+        ]
+        if one.lines:
+            parts += ["", indented(*map(say, one.lines))]
+        if one.rewrites:
+            parts += ["", _groups("would do", one.rewrites, "")]
+        if one.skips:
+            parts += ["", _groups("refuses, since", one.skips, ALERT)]
+        parts.append("")
+    return Lines(*parts[:-1])
+
+
+def _groups(head: str, groups: Sequence[Group], style: Style | str) -> RenderableType:
+    table = columns("", head, "nodes", words=3)
+    for one in groups:
+        shown, more = one.nodes[:_NODES_SHOWN], len(one.nodes) - _NODES_SHOWN
+        names = [*shown, f"and {more} more"] if more > 0 else list(shown)
+        table.add_row(f"{len(one.nodes)}x", say(one.what, style), listing(names, QUIET))
+    return Trimmed(table)

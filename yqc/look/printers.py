@@ -1,0 +1,67 @@
+"""A view as text for machines: Graphviz and JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from yqc.look.view import Item, View
+
+COLOURS = {
+    "backbone": "#dbe9f6",
+    "neck": "#e2f0d9",
+    "head.box": "#fde9d0",
+    "head.cls": "#f9dcd9",
+    "head.decode": "#ececec",
+}
+
+
+def as_json(view: View) -> dict[str, Any]:
+    """Return a view as plain values: `title`, and `nodes` in graph order."""
+    return {"title": view.title, "nodes": [item_json(item) for item in view.items]}
+
+
+def item_json(item: Item) -> dict[str, Any]:
+    """Return a node as plain values."""
+    return {
+        "name": item.name,
+        "op": item.op,
+        "onnx": list(item.onnx),
+        "expression": item.expression,
+        "type": item.type,
+        "inputs": list(item.inputs),
+        "users": list(item.users),
+        "path": item.path,
+        "role": item.role,
+        "stored": [{"name": s.name, "type": s.type, "bytes": s.bytes} for s in item.stored],
+        "facts": dict(item.facts),
+        "history": list(item.history),
+    }
+
+
+def as_dot(view: View, marked: Mapping[str, str] | None = None) -> str:
+    """Write a view in Graphviz's language, coloured by role; the same view gives the same text.
+
+    Args:
+        view: the graph.
+        marked: names of nodes to fill in a colour of their own, `{"conv": "#ffcc00"}`.
+    """
+    lines = [
+        "digraph yqc {",
+        "  rankdir=TB;",
+        '  node [shape=box, style="rounded,filled", fontname="Helvetica", fontsize=10];',
+    ]
+    names = {item.name for item in view.items}
+    for item in view.items:
+        fill = (marked or {}).get(item.name) or COLOURS.get(item.role, "#ffffff")
+        label = "\\n".join(_escape(part) for part in (item.name, item.op, item.type) if part)
+        lines.append(f'  "{_escape(item.name)}" [label="{label}", fillcolor="{fill}"];')
+    for item in view.items:
+        lines += [
+            f'  "{_escape(source)}" -> "{_escape(item.name)}";'
+            for source in item.inputs
+            if source in names
+        ]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

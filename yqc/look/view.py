@@ -1,0 +1,132 @@
+"""One view of a graph, wherever it comes from: what inspecting, comparing and drawing work on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yqc.errors import PipelineError
+from yqc.options import near
+
+Array: TypeAlias = "NDArray[np.generic]"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that the graph holds."""
+
+    name: str
+    """Its path in the graph module, or the name of the initialiser."""
+    type: str
+    """As the graph text writes it, `f32[16,3,3,3]`."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One node. Tensors that a graph holds are no items: they stand with the nodes that read them.
+
+    What it becomes in ONNX is `onnx`: several ops (SiLU is Sigmoid and Mul), one, or none.
+    """
+
+    name: str
+    op: str
+    """What the graph text calls it: `Conv2d`, `cat`; in an ONNX file the type of the op."""
+    onnx: tuple[str, ...]
+    expression: str
+    """What it does with its inputs, by its ONNX name where it is one op."""
+    type: str
+    """Of what it computes, `f32[1,16,320,320]`."""
+    inputs: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    path: str = ""
+    """Of the module that it calls, or stems from."""
+    role: str = ""
+    stored: tuple[Stored, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """More that is known of it, for a reader: scales, bits, channel group."""
+    history: tuple[str, ...] = ()
+    """What passes did to it, in order."""
+
+    @property
+    def line(self) -> str:
+        """The node as one line of text."""
+        if self.op == "output":
+            return f"return {self.expression}"
+        return f"%{self.name}{f': {self.type}' if self.type else ''} = {self.expression}"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the tensors that it reads; one that several nodes read counts for each."""
+        return sum(one.bytes for one in self.stored)
+
+
+@dataclass(frozen=True)
+class View:
+    """A graph to look at."""
+
+    title: str
+    items: tuple[Item, ...]
+    text: str
+    """The graph as its own deterministic printer writes it."""
+    code: str | None
+    """The Python that runs it; None for an ONNX file."""
+    weights: Callable[[], Mapping[str, Array]] = field(repr=False, compare=False)
+    """Computes what the nodes multiply and add, as they use it: `model_0_conv.weight` -> array.
+
+    Integer weights come dequantized.
+    """
+    channels: Callable[[str], tuple[str, ...]] = field(
+        default=lambda _: (), repr=False, compare=False
+    )
+    """Lists what must keep the channels that the module at a path makes, one dependency a text."""
+
+    def find(self, name: str) -> Item:
+        """Return the node of that name, or of a module's nodes the one that stores most.
+
+        Raises:
+            PipelineError: there is none.
+        """
+        for item in self.items:
+            if item.name == name:
+                return item
+        inside = [i for i in self.items if i.path == name or i.path.startswith(f"{name}.")]
+        if not inside:
+            known = [i.name for i in self.items] + [i.path for i in self.items if i.path]
+            hint = near(name, known) or "; --as text lists them"
+            raise PipelineError(f"{self.title} has no node {name!r}{hint}")
+        stored = self.bytes_by_layer()
+        return max(reversed(inside), key=lambda i: stored.get(i.name, 0))
+
+    def bytes_by_layer(self) -> dict[str, int]:
+        """Count the bytes that each node stores, those of what only unpacks its weights included.
+
+        A tensor that several nodes read counts for the first.
+        """
+        seen, constant = set[str](), dict[str, int]()
+        found: dict[str, int] = {}
+        for item in self.items:
+            count = sum(s.bytes for s in item.stored if s.name not in seen)
+            seen |= {s.name for s in item.stored}
+            count += sum(constant.pop(name, 0) for name in item.inputs)
+            fixed = item.op not in {"placeholder", "output"} and not item.inputs
+            if fixed and item.users:
+                constant[item.name] = count
+            elif count:
+                found[item.name] = count
+        return found
+
+    def around(self, name: str, distance: int) -> "View":
+        """Return the part of the graph that is at most `distance` nodes away from one."""
+        by_name = {item.name: item for item in self.items}
+        center = self.find(name).name
+        reached, edge = {center}, {center}
+        for _ in range(distance):
+            edge = {n for at in edge for n in (*by_name[at].inputs, *by_name[at].users)} - reached
+            edge &= by_name.keys()
+            reached |= edge
+        items = tuple(item for item in self.items if item.name in reached)
+        text = "\n".join(item.line for item in items)
+        return replace(self, items=items, text=text)

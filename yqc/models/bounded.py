@@ -1,0 +1,69 @@
+"""A limit on what running a module may allocate, for modules that a stranger's file describes.
+
+A file of a few kilobytes can hold forty upsamplings in a row, or a concat of itself, again and
+again. Each operation is tried on meta tensors first, which have shapes and no memory.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+
+class TooLargeError(RuntimeError):
+    """What runs would compute more elements than it may."""
+
+
+class Bounded(TorchDispatchMode):
+    """While it is entered, all operations together may compute `elements` values, and no more.
+
+    >>> with Bounded(1000):
+    ...     _ = torch.ones(10).repeat(10)
+
+    Args:
+        elements: how many, views counted as well.
+
+    Raises:
+        TooLargeError: by the operation that would compute more, before it takes any memory.
+    """
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.left = self.limit = elements
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],  # noqa: ARG002
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # whatever the operation gives
+        """Count what an operation will compute, then run it."""
+        given = dict(kwargs or {})
+        self.left -= sum(t.numel() for t in tree_leaves(self._ahead(func, args, given)))
+        if self.left < 0:
+            raise TooLargeError(f"it computes more than {self.limit:,} values of a small image")
+        return func(*args, **given)
+
+    @staticmethod
+    def _ahead(
+        func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> list[Tensor]:
+        """Return what the operation gives, as meta tensors; nothing where it cannot tell so."""
+        moved = tree_map(_meta, (list(args), dict(kwargs)))
+        if "device" in moved[1]:
+            moved[1]["device"] = torch.device("meta")
+        try:
+            found = func(*moved[0], **moved[1])
+        except (RuntimeError, NotImplementedError, IndexError, TypeError, ValueError):
+            return []  # the operation itself says what is wrong
+        return [t for t in tree_leaves(found) if isinstance(t, Tensor)]
+
+
+def _meta(value: object) -> object:
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")

@@ -1,0 +1,77 @@
+"""How much goes where nobody says: the most that keeps the agreement, or what is nearly free."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from yqc.pruning.free import lost
+from yqc.pruning.job import Job, Trial
+
+TRIALS = 6
+FIRST = 0.4
+FREE = 1e-3
+"""Without data, the channels of a group that go may take this share of a consumer's variance."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was decided."""
+
+    trial: Trial | None
+    """None if nothing goes."""
+    criterion: str
+    agreement: float | None = None
+    """Of the trial, before any recovery; None where nobody can tell."""
+    ratio: float | None = None
+    """What was asked for to get there; None where no ratio leads there."""
+
+
+def most(job: Job, criterion: str, wanted: float) -> Choice:
+    """Find the most that may go while the agreement with the float model stays at `wanted`.
+
+    The share is found by bisection, from a few trials; progress is shown.
+
+    Args:
+        job: tries what goes.
+        criterion: what scores.
+        wanted: agreement, 0..1.
+    """
+    low, high, share = 0.0, job.highest(), FIRST
+    found = Choice(None, criterion)
+    with job.ctx.progress.task("choosing how much to prune", TRIALS) as advance:
+        for left in range(TRIALS, 0, -1):
+            share = min(share, high)
+            trial = job.trial(job.nearest(criterion, share))
+            reached = job.agreement(trial)
+            reached = 0.0 if reached is None else reached
+            job.ctx.progress.note(
+                f"prune: without {trial.removed:.1%} of {job.wishes.of} the agreement is "
+                f"{reached:.3f}"
+            )
+            advance(1)
+            if reached >= wanted:
+                low, found = share, Choice(trial, criterion, reached, share)
+            else:
+                high = share
+            if high - low < 0.02:  # noqa: PLR2004  # closer than the measure can tell
+                advance(left - 1)
+                break
+            share = (low + high) / 2
+    return found
+
+
+def nearly_free(job: Job) -> Choice:
+    """Take what weights and batch norms show to be nearly free, and make up for the means."""
+    scores = lost(job.gm, job.channels)
+    keep = np.ones(job.channels.count, dtype=np.bool_)
+    limits = replace(job.wishes.limits, round_to=1)
+    for block in job.channels.blocks:
+        if block.pin:
+            continue
+        own = np.arange(block.first, block.first + block.count)
+        order = own[np.argsort(scores[own], kind="stable")]
+        fits = int((np.cumsum(scores[order]) <= FREE).sum())
+        keep[order[: min(fits, limits.most(block.count))]] = False
+    if keep.all():
+        return Choice(None, "variance")
+    return Choice(job.trial(keep), "variance")

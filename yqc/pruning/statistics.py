@@ -1,0 +1,232 @@
+"""What calibration images tell of a graph's channels: covariances, and what its output feels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.conv import _ConvNd
+
+from yqc.errors import PassError
+from yqc.graph.channel_sets import Channels
+from yqc.graph.roles import role
+
+SAMPLES = 8192
+"""At most so many positions of a tensor are looked at, over all images."""
+
+
+@dataclass
+class Moments:
+    """Mean and covariance of a tensor's channels, float64 [C] and [C, C]."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def consumers(gm: fx.GraphModule, channels: Channels) -> list[fx.Node]:
+    """List the calls of convolutions and linear layers that read channels which can go."""
+    reading = {s.target for s in channels.slots if s.side == "in"}
+    return [n for n in gm.graph.nodes if n.op == "call_module" and str(n.target) in reading]
+
+
+def rows_of(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> Tensor:
+    """Return a tensor's channels at some positions: [positions, C].
+
+    Args:
+        x: any tensor, images on axis 0, channels on axis `dim`.
+        dim: the axis.
+        limit: how many positions at most.
+        generator: chooses them.
+    """
+    x = x.unsqueeze(-1).movedim(dim, 1).flatten(2)
+    each = max(1, limit // len(x))
+    if x.shape[2] > each:
+        x = x.index_select(2, torch.randperm(x.shape[2], generator=generator)[:each])
+    return x.transpose(1, 2).reshape(-1, x.shape[1])
+
+
+def factor(matrix: Tensor, ridge: float) -> Tensor:
+    """Return the Cholesky factor of a covariance, float64 [C, C], with a ridge added.
+
+    Args:
+        matrix: the covariance; its size does not matter.
+        ridge: the share of the mean variance that is added to every variance; ten times more, and
+            again, as long as rounding leaves the matrix without a factor.
+
+    Raises:
+        PassError: the matrix holds values that are not finite.
+    """
+    if not matrix.isfinite().all():
+        raise PassError(
+            "the graph computes values that are not finite on the calibration images; the "
+            "checkpoint is damaged, or its training diverged"
+        )
+    mean = matrix.diagonal().mean().clamp_min(0) + 1e-12
+    while True:
+        regular = matrix + torch.diag_embed((ridge * mean).expand(len(matrix)))
+        found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(regular)
+        if not found[1].any():
+            return found[0]
+        ridge *= 10
+
+
+class Watcher(fx.Interpreter):
+    """Runs a graph on images and adds up the moments of the tensors that consumers read."""
+
+    def __init__(self, gm: fx.GraphModule, channels: Channels, seed: int) -> None:
+        super().__init__(gm)
+        self.wanted = {
+            node.all_input_nodes[0]: channels.axes[node.all_input_nodes[0]].dim
+            for node in consumers(gm, channels)
+        }
+        self.generator = torch.Generator().manual_seed(seed)
+        self.limit = SAMPLES
+        self.shifts: dict[fx.Node, Tensor] = {}
+        self.sums: dict[fx.Node, Tensor] = {}
+        self.squares: dict[fx.Node, Tensor] = {}
+        self.counts: dict[fx.Node, int] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        """Run a node, and look at what it computes."""
+        value = super().run_node(n)
+        if n in self.wanted and isinstance(value, Tensor):
+            rows = rows_of(value, self.wanted[n], self.limit, self.generator)
+            rows = rows - self.shifts.setdefault(n, rows.mean(0))  # else squares drown the rest
+            self.sums[n] = self.sums.get(n, 0) + rows.double().sum(0)
+            self.squares[n] = self.squares.get(n, 0) + (rows.T @ rows).double()
+            self.counts[n] = self.counts.get(n, 0) + len(rows)
+        return value
+
+
+def moments(
+    gm: fx.GraphModule, channels: Channels, images: Sequence[Tensor], seed: int
+) -> dict[fx.Node, Moments]:
+    """Return the moments of every tensor that a consumer reads.
+
+    Args:
+        gm: the graph.
+        channels: its channels.
+        images: float32 [1,3,H,W] each.
+        seed: chooses positions.
+    """
+    watcher = Watcher(gm, channels, seed)
+    watcher.limit = max(256, SAMPLES // max(1, len(images)))
+    with torch.no_grad():
+        for image in images:
+            watcher.run(image)
+    found: dict[fx.Node, Moments] = {}
+    for node, total in watcher.sums.items():
+        mean = total / watcher.counts[node]
+        second = watcher.squares[node] / watcher.counts[node]
+        covariance = second - torch.outer(mean, mean)
+        found[node] = Moments(mean + watcher.shifts[node].double(), covariance)
+    return found
+
+
+def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
+    """List the nodes whose values are compared: what the decoding reads, else the outputs."""
+    found: dict[fx.Node, None] = {}
+    for node in gm.graph.nodes:
+        if node.op != "output" and role(node) == "head.decode":
+            sources = [n for n in node.all_input_nodes if role(n) != "head.decode"]
+            found |= dict.fromkeys(n for n in sources if n.op != "get_attr")
+    last = next(n for n in gm.graph.nodes if n.op == "output")
+    return list(found) or last.all_input_nodes
+
+
+class Recorder(fx.Interpreter):
+    """Runs a graph and keeps what chosen nodes compute, with gradients."""
+
+    def __init__(
+        self, gm: fx.GraphModule, heads: Sequence[fx.Node], taps: Sequence[fx.Node]
+    ) -> None:
+        super().__init__(gm)
+        self.heads, self.taps = set(heads), set(taps)
+        self.head: dict[fx.Node, Tensor] = {}
+        self.tapped: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        """Run a node and keep its value."""
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            if n in self.taps:
+                value.retain_grad()
+                self.tapped[n] = value
+            if n in self.heads and value.is_floating_point():
+                self.head[n] = value
+        return value
+
+
+def probes(head: dict[fx.Node, Tensor], generator: torch.Generator) -> Tensor:
+    """Return a random projection of the head's outputs, each in units of its own deviation.
+
+    The expectation of its squared change is the sum of squared changes of all outputs.
+    """
+    total = torch.zeros(())
+    for value in head.values():
+        sign = torch.randint(0, 2, value.shape, generator=generator).to(value.dtype) * 2 - 1
+        total = total + (value * sign).sum() / (value.detach().std() + 1e-12)
+    return total
+
+
+def gradients(
+    gm: fx.GraphModule, taps: Sequence[fx.Node], images: Sequence[Tensor], seed: int
+) -> Iterator[Recorder]:
+    """Yield, for each image, the graph's recorded run after one backward pass from a probe."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = head_nodes(gm)
+    for image in images:
+        gm.zero_grad(set_to_none=True)
+        run = Recorder(gm, heads, taps)
+        with torch.enable_grad():
+            run.run(image.clone().requires_grad_())
+            torch.autograd.backward(probes(run.head, generator))
+        yield run
+    gm.zero_grad(set_to_none=True)
+
+
+def sensitivity(
+    gm: fx.GraphModule, channels: Channels, images: Sequence[Tensor], seed: int
+) -> dict[fx.Node, Tensor]:
+    """Return how much the head feels each output channel of each consumer: float64 [O].
+
+    It is the sum over positions of the squared gradient of a random projection of the head,
+    averaged over images: the Gauss-Newton curvature of the distillation loss, its diagonal.
+    """
+    taps = consumers(gm, channels)
+    found: dict[fx.Node, Tensor] = {}
+    for run in gradients(gm, taps, images, seed):
+        for node, value in run.tapped.items():
+            if value.grad is not None:
+                dim = value.ndim - 1 if is_linear(gm, node) else 1
+                felt = value.grad.double().square().movedim(dim, -1).flatten(0, -2).sum(0)
+                found[node] = found.get(node, 0) + felt / len(images)
+    return found
+
+
+def is_linear(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a node calls a linear layer."""
+    return isinstance(gm.get_submodule(str(node.target)), nn.Linear)
+
+
+def full_weight(gm: fx.GraphModule, node: fx.Node) -> Tensor | None:
+    """Return a consumer's weight as [O, I, taps], float64; grouped ones with zeros between groups.
+
+    None for a transposed convolution with groups.
+    """
+    module = gm.get_submodule(str(node.target))
+    if isinstance(module, nn.Linear):
+        return module.weight.detach().double().unsqueeze(2)
+    if not isinstance(module, _ConvNd):
+        return None
+    weight = module.weight.detach().double().flatten(2)
+    if module.transposed:
+        return weight.transpose(0, 1) if module.groups == 1 else None
+    if module.groups == 1:
+        return weight
+    groups, (rows, columns, taps) = module.groups, weight.shape
+    whole = weight.new_zeros(rows, columns * groups, taps)
+    for g in range(groups):
+        part = slice(g * rows // groups, (g + 1) * rows // groups)
+        whole[part, g * columns : (g + 1) * columns] = weight[part]
+    return whole

@@ -1,0 +1,177 @@
+"""Taking sets of channels out of a graph: weights, norms, constants, and numbers in arguments."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from yqc.graph.channel_sets import Channels, Cut, Ids, Slot
+from yqc.graph.channel_walk import is_transposed
+from yqc.graph.metadata import BatchNorm
+from yqc.graph.values import attribute, propagate
+
+Keep = NDArray[np.bool_]
+"""For each set of channels, whether it stays."""
+
+
+def remove(gm: fx.GraphModule, channels: Channels, keep: Keep) -> None:
+    """Take sets of channels out of a graph, in place.
+
+    Args:
+        gm: the graph that `channels` describes; modules are edited, not replaced.
+        channels: what is known of its channels.
+        keep: for each set, whether it stays; bool [channels.count].
+
+    Raises:
+        ValueError: a set that is pinned is to go.
+        TraceError: the graph does not fit together afterwards.
+    """
+    pinned = [why for why, stays in zip(channels.pins, keep.tolist(), strict=True) if why]
+    if any(why and not stays for why, stays in zip(channels.pins, keep.tolist(), strict=True)):
+        raise ValueError(f"a pinned channel is to be removed: {pinned[0]}")
+    for slot in channels.slots:
+        if not keep[slot.ids].all():
+            _trim(gm, slot, keep)
+    for cut in channels.cuts:
+        _resize(gm, cut, keep)
+    for node in gm.graph.nodes:
+        _trim_meta(node, channels, keep)
+    gm.recompile()
+    propagate(gm)
+
+
+def kept(ids: Ids, keep: Keep) -> Tensor:
+    """Return the positions of the channels that stay, int64."""
+    return torch.from_numpy(np.flatnonzero(keep[ids]))
+
+
+def _trim(gm: fx.GraphModule, slot: Slot, keep: Keep) -> None:
+    held = attribute(gm, slot.target)
+    stay = kept(slot.ids, keep)
+    if isinstance(held, Tensor):
+        _set(gm, slot.target, held.index_select(slot.dim, stay))
+    elif isinstance(held, _ConvNd):
+        _trim_convolution(held, slot, stay)
+    elif isinstance(held, nn.Linear):
+        _trim_linear(held, slot, stay)
+    elif isinstance(held, nn.Module):
+        for name, tensor in [*held.named_parameters(), *held.named_buffers()]:
+            if tensor.ndim == 1 and len(tensor) == len(slot.ids):
+                _set(held, name, tensor[stay])
+        if isinstance(held, _NormBase):
+            held.num_features = len(stay)
+        if isinstance(held, nn.PReLU):
+            held.num_parameters = len(stay)
+
+
+def _trim_convolution(conv: _ConvNd, slot: Slot, stay: Tensor) -> None:
+    transposed = is_transposed(conv)
+    if slot.side == "channels":  # depthwise: one group a channel
+        copies = conv.out_channels // conv.groups
+        rows = (stay.unsqueeze(1) * copies + torch.arange(copies)).flatten()
+        _set(conv, "weight", conv.weight.index_select(0, stay if transposed else rows))
+        if conv.bias is not None:
+            _set(conv, "bias", conv.bias[rows])
+        conv.in_channels = conv.groups = len(stay)
+        conv.out_channels = len(rows)
+        return
+    makes = slot.side == "out"
+    axis = 0 if makes != transposed else 1
+    if axis == 1 and conv.groups > 1:  # the same channels go in every group
+        stay_in = stay[: len(stay) // conv.groups]
+        _set(conv, "weight", conv.weight.index_select(1, stay_in))
+    else:
+        _set(conv, "weight", conv.weight.index_select(axis, stay))
+    if makes:
+        conv.out_channels = len(stay)
+        if conv.bias is not None:
+            _set(conv, "bias", conv.bias[stay])
+    else:
+        conv.in_channels = len(stay)
+
+
+def _trim_linear(linear: nn.Linear, slot: Slot, stay: Tensor) -> None:
+    makes = slot.side == "out"
+    _set(linear, "weight", linear.weight.index_select(0 if makes else 1, stay))
+    if makes:
+        linear.out_features = len(stay)
+        if linear.bias is not None:
+            _set(linear, "bias", linear.bias[stay])
+    else:
+        linear.in_features = len(stay)
+
+
+def _set(owner: nn.Module, path: str, value: Tensor) -> None:
+    """Put a tensor in the place of a parameter or buffer."""
+    parent, _, name = path.rpartition(".")
+    holder = owner.get_submodule(parent)
+    old = getattr(holder, name)
+    value = value.detach().clone()
+    new = nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value
+    setattr(holder, name, new)
+
+
+def _resize(gm: fx.GraphModule, cut: Cut, keep: Keep) -> None:
+    """Write the new numbers of channels into the arguments of a node."""
+    counts = [int(keep[ids].sum()) for ids in cut.ids]
+    node = next(n for n in gm.graph.nodes if n.name == cut.node.name)
+    if counts == [len(ids) for ids in cut.ids]:
+        return
+    if cut.kind == "parts":
+        _resize_parts(node, counts)
+    elif cut.kind == "slice":
+        index = node.args[1]
+        whole = list(index) if isinstance(index, tuple) else [index]
+        whole[cut.place] = slice(counts[0], counts[0] + counts[1])
+        node.args = (node.args[0], tuple(whole) if isinstance(index, tuple) else whole[0])
+    else:
+        node.args, node.kwargs = _resized(node, cut.place, counts[0])
+
+
+def _resize_parts(node: fx.Node, counts: list[int]) -> None:
+    """Turn a chunk or split into a split with explicit sizes."""
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)  # noqa: PLR2004
+    node.target = "split" if node.op == "call_method" else torch.split
+    node.args, node.kwargs = (node.args[0], counts, dim), {}
+
+
+def _resized(
+    node: fx.Node, place: int, count: int
+) -> tuple[tuple[fx.node.Argument, ...], dict[str, fx.node.Argument]]:
+    """Return a reshaping's arguments with another number at one place among the sizes."""
+    args, kwargs = list(node.args), dict(node.kwargs)
+    for key in ("shape", "size", "sizes"):
+        if key in kwargs:
+            sizes = list(kwargs[key])  # type: ignore[arg-type]
+            sizes[place] = count
+            kwargs[key] = tuple(sizes)
+            return tuple(args), kwargs
+    if isinstance(args[1], (tuple, list)):
+        sizes = list(args[1])
+        sizes[place] = count
+        args[1] = tuple(sizes)
+    else:
+        args[1 + place] = count
+    return tuple(args), kwargs
+
+
+def _trim_meta(node: fx.Node, channels: Channels, keep: Keep) -> None:
+    """Trim what is known of the distribution of a convolution's output."""
+    known = node.meta.get("yqc.bn")
+    if not isinstance(known, BatchNorm):
+        return
+    axis = next((a for n, a in channels.axes.items() if n.name == node.name), None)
+    if axis is None or keep[axis.ids].all() or len(axis.ids) != len(known.mean):
+        return
+    stay = kept(axis.ids, keep)
+    node.meta["yqc.bn"] = replace(
+        known,
+        mean=known.mean[stay],
+        variance=known.variance[stay],
+        scale=known.scale[stay],
+        shift=known.shift[stay],
+    )

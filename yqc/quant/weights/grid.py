@@ -1,0 +1,135 @@
+"""Grids: the values that the weights of a layer may take, and rounding to them.
+
+A weight is seen as rows [R, C]: one row an output channel, its C = I * kh * kw weights in the order
+of the flattened tensor. `block` consecutive weights of a row share a scale:
+
+    uniform    value = scale * (level - zero)        level = low .. high, zero an integer
+    table      value = scale * table[level]          tables sorted, one for R / T rows each
+
+Scales and tables are held in float32 but are always numbers that float16 has, since that is how
+they are stored. Where an ONNX file dequantizes in one node (uniform, 4 and 8 bits), the product is
+rounded to float16 as well; elsewhere it is computed in float32.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+SMALLEST = 2.0**-14
+"""The smallest normal float16: no scale is smaller."""
+LARGEST = 65504.0
+ONE_NODE = (16, 256)
+"""Numbers of levels that have an ONNX type of their own."""
+
+
+def half(x: Tensor) -> Tensor:
+    """Round to the nearest float16 and return as float32."""
+    return x.clamp(-LARGEST, LARGEST).half().float()
+
+
+def positive(scale: Tensor) -> Tensor:
+    """Return the nearest legal scale: a normal positive float16."""
+    return half(scale.clamp(SMALLEST, LARGEST))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that weights [R, C] may take."""
+
+    scale: Tensor
+    """float32 [R, G] with G = ceil(C / block)."""
+    block: int
+    """Weights of a row that share a scale; C if all do."""
+    levels: int
+    """How many levels there are: 2^bits, or less."""
+    zero: Tensor | None = None
+    """float32 [R, G], integers: the level that stands for zero. For uniform grids."""
+    table: Tensor | None = None
+    """float32 [T, levels], ascending. For tables."""
+
+    def column_scale(self, column: int) -> Tensor:
+        """Return the scale of each row at a column: [R]."""
+        return self.scale[:, column // self.block]
+
+    def nearest_in(self, w: Tensor, column: int) -> Tensor:
+        """Round one column.
+
+        Args:
+            w: float32 [R].
+            column: its number.
+
+        Returns:
+            Levels, float32 [R] for uniform grids and int64 [R] for tables.
+        """
+        at = column // self.block
+        x = w / self.scale[:, at]
+        if self.table is None:
+            zero = self._zero()[:, at]
+            return (x + zero).round_().clamp_(0, self.levels - 1)
+        return self._search(x.unsqueeze(1)).squeeze(1)
+
+    def value_in(self, level: Tensor, column: int) -> Tensor:
+        """Return the values of one column of levels [R]."""
+        at = column // self.block
+        if self.table is None:
+            return self._stored((level - self._zero()[:, at]) * self.scale[:, at])
+        return self._look_up(level.unsqueeze(1)).squeeze(1) * self.scale[:, at]
+
+    def nearest(self, w: Tensor) -> Tensor:
+        """Round weights [R, C] to levels [R, C], each for itself."""
+        x = w / self.spread(self.scale, w.shape[1])
+        if self.table is None:
+            zero = self.spread(self._zero(), w.shape[1])
+            return (x + zero).round_().clamp_(0, self.levels - 1)
+        return self._search(x)
+
+    def values(self, level: Tensor) -> Tensor:
+        """Return the values of levels [R, C]: float32 [R, C]."""
+        columns = level.shape[1]
+        return self._stored(self.units(level) * self.spread(self.scale, columns))
+
+    def units(self, level: Tensor) -> Tensor:
+        """Return what the scales multiply: level - zero, or the table's entries; [R, C]."""
+        if self.table is None:
+            return level - self.spread(self._zero(), level.shape[1])
+        return self._look_up(level)
+
+    def spread(self, value: Tensor, columns: int) -> Tensor:
+        """Repeat what is held a block, [R, G], for each column: [R, columns] or [R, 1]."""
+        if value.shape[1] == 1:
+            return value
+        return value.repeat_interleave(self.block, 1)[:, :columns]
+
+    def with_scale(self, scale: Tensor) -> "Grid":
+        """Return this grid with other scales, made legal."""
+        return replace(self, scale=positive(scale))
+
+    def _stored(self, value: Tensor) -> Tensor:
+        return half(value) if self.table is None and self.levels in ONE_NODE else value
+
+    def _zero(self) -> Tensor:
+        if self.zero is None:
+            raise ValueError("a table has no zero point")
+        return self.zero
+
+    def _tables(self) -> Tensor:
+        if self.table is None:
+            raise ValueError("a uniform grid has no table")
+        return self.table
+
+    def _search(self, x: Tensor) -> Tensor:
+        """Find the nearest entries: [R, C] to int64 [R, C]."""
+        table = self._tables()
+        middle = (table[:, 1:] + table[:, :-1]) / 2
+        by_table = x.reshape(len(table), -1).contiguous()
+        return torch.searchsorted(middle, by_table).view(x.shape)
+
+    def _look_up(self, level: Tensor) -> Tensor:
+        table = self._tables()
+        return table.gather(1, level.long().reshape(len(table), -1)).view(level.shape)
+
+
+def groups(columns: int, block: int) -> int:
+    """Return how many scales a row of so many columns has."""
+    return (columns + block - 1) // block

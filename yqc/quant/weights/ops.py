@@ -1,0 +1,107 @@
+"""Packed weights as PyTorch ops, `torch.ops.yqc.*`: codes and scales in, float32 weights out.
+
+    unpack_uniform    w = scale * (code - zero)
+    unpack_table      w = scale * table[code]
+
+Uniform weights of 4 and 8 bits are rounded to float16, as ONNX's DequantizeLinear with float16
+scales does. Weights are laid out as rows (`yqc.quant.weights.grid`).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from yqc.graph.optable import allow_function
+from yqc.quant.weights.grid import ONE_NODE, groups
+from yqc.quant.weights.packing import signed, unpack
+
+
+@torch.library.custom_op("yqc::unpack_uniform", mutates_args=())
+def unpack_uniform(
+    packed: Tensor, scale: Tensor, zero: Tensor | None, shape: Sequence[int], bits: int, block: int
+) -> Tensor:
+    """Dequantize packed uniform weights.
+
+    Args:
+        packed: uint8, the codes of `shape` in order; two's complement where `zero` is None.
+        scale: float16 [] for the tensor, [R] for each row, or [R, G] for each block of a row.
+        zero: packed codes that stand for zero, one a scale; None for symmetric weights.
+        shape: of the weight; R = shape[0].
+        bits: of a code.
+        block: consecutive weights of a row that share a scale; 0 if it is one a row or tensor.
+
+    Returns:
+        float32, of `shape`.
+    """
+    codes = unpack(packed, math.prod(shape), bits).view(shape[0], -1)
+    if zero is None:
+        level = signed(codes, bits).float()
+    else:
+        offset = unpack(zero, scale.numel(), bits).view(scale.shape).float()
+        level = codes.float() - spread(offset, codes.shape[1], block)
+    value = level * spread(scale.float(), codes.shape[1], block)
+    return value.half().float().view(list(shape))
+
+
+@unpack_uniform.register_fake
+def _(
+    packed: Tensor,
+    scale: Tensor,  # noqa: ARG001
+    zero: Tensor | None,  # noqa: ARG001
+    shape: Sequence[int],
+    bits: int,  # noqa: ARG001
+    block: int,  # noqa: ARG001
+) -> Tensor:
+    return packed.new_empty(list(shape), dtype=torch.float32)
+
+
+@torch.library.custom_op("yqc::unpack_table", mutates_args=())
+def unpack_table(
+    packed: Tensor, table: Tensor, scale: Tensor, shape: Sequence[int], bits: int, block: int
+) -> Tensor:
+    """Look packed weights up.
+
+    Args:
+        packed: uint8, the codes of `shape` in order.
+        table: float16 [T, 2^bits]; each is for shape[0] / T rows.
+        scale: float16 [] for the tensor, [R] for each row, or [R, G] for each block of a row.
+        shape: of the weight; R = shape[0].
+        bits: of a code.
+        block: consecutive weights of a row that share a scale; 0 if it is one a row or tensor.
+
+    Returns:
+        float32, of `shape`.
+    """
+    codes = unpack(packed, math.prod(shape), bits).long().view(len(table), -1)
+    units = table.float().gather(1, codes).view(shape[0], -1)
+    value = units * spread(scale.float(), units.shape[1], block)
+    return value.half().float().view(list(shape))
+
+
+@unpack_table.register_fake
+def _(
+    packed: Tensor,
+    table: Tensor,  # noqa: ARG001
+    scale: Tensor,  # noqa: ARG001
+    shape: Sequence[int],
+    bits: int,  # noqa: ARG001
+    block: int,  # noqa: ARG001
+) -> Tensor:
+    return packed.new_empty(list(shape), dtype=torch.float32)
+
+
+def spread(value: Tensor, columns: int, block: int) -> Tensor:
+    """Shape what is held a tensor, row or block so that it fits [R, columns]."""
+    if value.ndim < 2:  # noqa: PLR2004  # a tensor's or a row's
+        return value.reshape(-1, 1)
+    if value.shape[1] != groups(columns, block):
+        raise ValueError(f"{columns} weights a row in blocks of {block} need other scales")
+    return value.repeat_interleave(block, 1)[:, :columns]
+
+
+allow_function("yqc.unpack_uniform", torch.ops.yqc.unpack_uniform)
+allow_function("yqc.unpack_table", torch.ops.yqc.unpack_table)
+UNPACK = (torch.ops.yqc.unpack_uniform, torch.ops.yqc.unpack_table)
+"""What makes a weight out of packed codes."""

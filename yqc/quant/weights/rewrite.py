@@ -1,0 +1,90 @@
+"""Putting packed weights into a graph, in the place of convolutions' modules."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from yqc.graph import Call, is_function
+from yqc.quant.spec import QuantizedLayer
+from yqc.quant.weights.layer import Rounded
+from yqc.quant.weights.ops import UNPACK
+
+DEQUANTIZE = torch.ops.yqc.dequantize_linear
+BIAS_STEPS = 32767
+
+
+def is_packed(node: object) -> bool:
+    """Tell whether a node is a convolution of packed weights."""
+    return isinstance(node, fx.Node) and is_function(node, F.conv2d) and unpacking(node) is not None
+
+
+def unpacking(node: fx.Node) -> fx.Node | None:
+    """Return the node that unpacks the weight which a convolution reads, if there is one."""
+    weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
+    return weight if isinstance(weight, fx.Node) and is_function(weight, *UNPACK) else None
+
+
+def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a bias as int16 with one float32 scale: at most 1 / 65534 of the largest is lost."""
+    scale = (bias.abs().amax() / BIAS_STEPS).clamp(min=1e-30).float()
+    steps = (bias / scale).round().clamp(-BIAS_STEPS, BIAS_STEPS).to(torch.int16)
+    return steps, scale
+
+
+def put(
+    gm: fx.GraphModule,
+    conv: Call[nn.Conv2d],
+    rounded: Rounded,
+    bias: Tensor | None,
+    rounding: str,
+    sensitivity: float | None,
+) -> None:
+    """Turn a convolution's module call into a function of packed weights, in place.
+
+    Its module is replaced by one that holds nothing but the packed tensors.
+    """
+    node, module, path = conv.node, conv.module, conv.target
+    stored = {f"weight_{name}": t for name, t in rounded.tensors().items()}
+    if bias is not None:
+        stored["bias_q"], stored["bias_scale"] = bias_in_two_bytes(bias)
+    holder = nn.Module()
+    for name, tensor in stored.items():
+        holder.register_buffer(name, tensor.detach().clone())
+    gm.set_submodule(path, holder)
+    with gm.graph.inserting_before(node):
+        at = {
+            name: gm.graph.create_node("get_attr", f"{path}.{name}", name=f"{node.name}_{name}")
+            for name in stored
+        }
+        shape, bits, block = list(rounded.shape), rounded.scheme.bits, rounded.block
+        codes, scale = at["weight_packed"], at["weight_scale"]
+        if rounded.scheme.uniform:
+            args = (codes, scale, at.get("weight_zero"), shape, bits, block)
+            target = torch.ops.yqc.unpack_uniform
+        else:
+            args = (codes, at["weight_table"], scale, shape, bits, block)
+            target = torch.ops.yqc.unpack_table
+        weight = gm.graph.create_node("call_function", target, args, name=f"{node.name}_weight")
+        new = [*at.values(), weight]
+        b = None
+        if bias is not None:
+            args = (at["bias_q"], at["bias_scale"])
+            b = gm.graph.create_node("call_function", DEQUANTIZE, args, name=f"{node.name}_bias")
+            new.append(b)
+    for each in new:
+        each.meta["yqc.role"] = node.meta["yqc.role"]
+    settings = (module.stride, module.padding, module.dilation, module.groups)
+    inputs = (node.all_input_nodes[0], weight, b, *settings)
+    node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
+    node.meta["yqc.layer"] = QuantizedLayer(
+        name=path,
+        op="Conv2d",
+        shape=rounded.shape,
+        weight_bits=rounded.scheme.bits,
+        activation_bits=32,
+        scheme=rounded.scheme.kind,
+        granularity=rounded.scheme.granularity,
+        rounding=rounding,
+        weight_bytes=sum(t.numel() * t.element_size() for t in stored.values()),
+    )
+    del sensitivity

@@ -1,0 +1,259 @@
+"""Choosing a grid for weights before they are rounded: scales, zero points, tables.
+
+Errors count by the diagonal of the inputs' second moments, so clipping a weight that meets small
+inputs costs little. With rows normalised by their scale, tables come from k-means so weighted.
+"""
+
+import torch
+from torch import Tensor
+
+from yqc.quant.weights.grid import Grid, groups, half, positive
+
+SHRINKS = 24
+REFINEMENTS = 6
+
+
+def minmax(w: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
+    """Return the uniform grid that holds all weights [R, C].
+
+    Symmetric grids use the levels -2^(bits-1) .. 2^(bits-1) - 1 around zero, but are scaled by the
+    last one on either side, so nothing is clipped.
+    """
+    low, high = _range(w, block)
+    return _uniform(low, high, bits, block, affine=affine)
+
+
+def _range(w: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    parts = _blocks(w, block)
+    return parts.amin(2).clamp(max=0.0), parts.amax(2).clamp(min=0.0)
+
+
+def _blocks(w: Tensor, block: int) -> Tensor:
+    """Cut rows into blocks, the last one filled up with its own zeros: [R, G, block]."""
+    rows, columns = w.shape
+    count = groups(columns, block)
+    return torch.nn.functional.pad(w, (0, count * block - columns)).view(rows, count, block)
+
+
+def _uniform(low: Tensor, high: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
+    levels = 1 << bits
+    if affine:
+        scale = positive((high - low) / (levels - 1))
+        zero = (-low / scale).round().clamp(0, levels - 1)
+        return Grid(scale, block, levels, zero=zero)
+    middle = levels // 2
+    scale = positive(torch.maximum(-low / middle, high / max(middle - 1, 1)))
+    return Grid(scale, block, levels, zero=torch.full_like(scale, float(middle)))
+
+
+def clipped(w: Tensor, importance: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
+    """Return the uniform grid with the least weighted squared error.
+
+    Several shares of the full range are tried for each scale, each improved by turns: levels by
+    rounding, scale (and zero point) by least squares.
+
+    Args:
+        w: float32 [R, C].
+        importance: how much a squared error counts, [R, C] or [1, C].
+        bits: of a level.
+        block: weights of a row that share a scale.
+        affine: whether zero points are free.
+    """
+    parts = _blocks(w, block)
+    weight = _blocks(importance.expand_as(w), block)
+    low, high = _range(w, block)
+    best: Grid | None = None
+    least = torch.full(low.shape, torch.inf)
+    for share in torch.linspace(1.0, 0.4, SHRINKS).tolist():
+        grid = _uniform(low * share, high * share, bits, block, affine=affine)
+        for _ in range(REFINEMENTS if affine else 2):
+            grid = _improve(grid, parts, weight, affine=affine)
+        error = _error(grid, parts, weight)
+        if best is None:
+            best, least = grid, error
+            continue
+        better = error < least
+        least = torch.where(better, error, least)
+        best = Grid(
+            torch.where(better, grid.scale, best.scale),
+            block,
+            grid.levels,
+            zero=torch.where(better, _zeros(grid), _zeros(best)),
+        )
+    if best is None:
+        raise ValueError("no share of the range was tried")
+    return best
+
+
+def _zeros(grid: Grid) -> Tensor:
+    if grid.zero is None:
+        raise ValueError("a table has no zero point")
+    return grid.zero
+
+
+def _round(grid: Grid, parts: Tensor) -> Tensor:
+    """Round blocks [R, G, block] to units (level - zero)."""
+    zero = _zeros(grid).unsqueeze(2)
+    level = (parts / grid.scale.unsqueeze(2) + zero).round_().clamp_(0, grid.levels - 1)
+    return level - zero
+
+
+def _error(grid: Grid, parts: Tensor, weight: Tensor) -> Tensor:
+    units = _round(grid, parts)
+    return ((units * grid.scale.unsqueeze(2) - parts).square() * weight).sum(2)
+
+
+def _improve(grid: Grid, parts: Tensor, weight: Tensor, *, affine: bool) -> Grid:
+    units = _round(grid, parts)
+    if not affine:
+        top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
+        scale = torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale)
+        return grid.with_scale(scale)
+    level = units + _zeros(grid).unsqueeze(2)
+    total = weight.sum(2).clamp(min=1e-30)
+    mean_level, mean_part = (weight * level).sum(2) / total, (weight * parts).sum(2) / total
+    off = level - mean_level.unsqueeze(2)
+    top, bottom = (weight * off * parts).sum(2), (weight * off.square()).sum(2)
+    scale = positive(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale))
+    zero = (mean_level - mean_part / scale).round().clamp(0, grid.levels - 1)
+    return Grid(scale, grid.block, grid.levels, zero=zero)
+
+
+def whole(w: Tensor, importance: Tensor, bits: int, *, affine: bool, clip: bool) -> Grid:
+    """Return a grid with one scale for the whole tensor, spread over all rows: scale [R, 1]."""
+    flat = w.reshape(1, -1)
+    if clip:
+        weight = importance.expand_as(w).reshape(1, -1)
+        grid = clipped(flat, weight, bits, flat.shape[1], affine=affine)
+    else:
+        grid = minmax(flat, bits, flat.shape[1], affine=affine)
+    rows = len(w)
+    return Grid(
+        grid.scale.expand(rows, 1),
+        w.shape[1],
+        grid.levels,
+        zero=_zeros(grid).expand(rows, 1),
+    )
+
+
+def row_scale(w: Tensor, importance: Tensor, block: int) -> Tensor:
+    """Return the weighted root mean square of every block: a scale for tables, [R, G]."""
+    parts, weight = _blocks(w, block), _blocks(importance.expand_as(w), block)
+    mean = (weight * parts.square()).sum(2) / weight.sum(2).clamp(min=1e-30)
+    plain = parts.square().mean(2)
+    return positive(torch.where(mean > 0, mean, plain).sqrt())
+
+
+def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
+    """Return the centres that values on a line have least squared distance from, ascending.
+
+    Lloyd's rounds from the quantiles of weight^(1/3), which is where the centres of many levels
+    are dense (Panter and Dite 1951).
+
+    Args:
+        x: float32 [T, N], each row for itself.
+        weight: float32 [T, N], not negative.
+        levels: how many centres.
+        rounds: of Lloyd's algorithm.
+
+    Returns:
+        float32 [T, levels].
+    """
+    values, order = x.sort(1)
+    mass = weight.gather(1, order).double()
+    cumulative = torch.nn.functional.pad(mass.cumsum(1), (1, 0))
+    moment = torch.nn.functional.pad((mass * values).cumsum(1), (1, 0))
+    density = mass.clamp(min=1e-30).pow(1 / 3).cumsum(1)
+    at = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
+    start = torch.searchsorted(density, at * density[:, -1:])
+    centres = values.gather(1, start.clamp(max=values.shape[1] - 1))
+    for _ in range(rounds):
+        middle = ((centres[:, 1:] + centres[:, :-1]) / 2).contiguous()
+        inner = torch.searchsorted(values, middle)
+        ends = torch.nn.functional.pad(inner, (1, 0))
+        ends = torch.cat([ends, torch.full_like(ends[:, :1], values.shape[1])], 1)
+        amount = cumulative.gather(1, ends).diff(dim=1)
+        total = moment.gather(1, ends).diff(dim=1)
+        moved = torch.where(amount > 0, total / amount.clamp(min=1e-300), centres.double()).float()
+        moved, _ = moved.sort(1)
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return centres
+
+
+def codebook(w: Tensor, importance: Tensor, bits: int, block: int, tables: int = 1) -> Grid:
+    """Return a grid with tables by k-means, each for R / tables rows, and a scale a block."""
+    scale = row_scale(w, importance, block)
+    wide = Grid(scale, block, 1 << bits).spread(scale, w.shape[1])
+    x = (w / wide).reshape(tables, -1)
+    mass = (importance * wide.square()).expand_as(w).reshape(tables, -1)
+    return normal(scale, k_means(x, mass, 1 << bits), block)
+
+
+def normal(scale: Tensor, table: Tensor, block: int) -> Grid:
+    """Make a legal grid: entries of at most one in size, scales taking up the rest."""
+    top = table.abs().amax(1, keepdim=True).clamp(min=1e-12)
+    per = len(scale) // len(table)
+    return Grid(
+        positive(scale * top.repeat_interleave(per, 0)),
+        block,
+        table.shape[1],
+        table=half(table / top),
+    )
+
+
+def powers_of_two(bits: int) -> Tensor:
+    """Return the table of zero and plus and minus powers of two, the largest +-1: [1, levels].
+
+    One code more is left than the powers that come in pairs; it goes to the smallest negative one.
+    """
+    half_count = (1 << (bits - 1)) - 1
+    powers = [2.0**-i for i in range(half_count)]
+    smallest = -(2.0**-half_count)
+    return torch.tensor([sorted([0.0, smallest, *powers, *(-p for p in powers)])])
+
+
+def piecewise(break_at: float, bits: int) -> Tensor:
+    """Return a piecewise linear table: half of the levels within +-break_at, half beyond, to +-1.
+
+    Both parts are uniform (Fang et al., Post-Training Piecewise Linear Quantization, ECCV 2020).
+    """
+    count = 1 << bits
+    inner, tail = count // 2, count // 4
+    centre = (torch.arange(inner) - inner // 2 + 0.0) * (2 * break_at / inner)
+    beyond = break_at + (torch.arange(tail) + 1.0) * ((1 - break_at) / tail)
+    return torch.cat([-beyond.flip(0), centre, beyond]).unsqueeze(0)
+
+
+def fixed_table(w: Tensor, importance: Tensor, table: Tensor, block: int) -> Grid:
+    """Return a grid of a fixed table, and a scale a block with the least weighted error."""
+    parts, weight = _blocks(w, block), _blocks(importance.expand_as(w), block)
+    largest = parts.abs().amax(2)
+    best, least = positive(largest), torch.full(largest.shape, torch.inf)
+    entries = half(table)
+    middle = ((entries[:, 1:] + entries[:, :-1]) / 2)[0]
+    for share in torch.linspace(1.2, 0.4, SHRINKS).tolist():
+        scale = positive(largest * share)
+        for _ in range(2):
+            index = torch.searchsorted(middle, (parts / scale.unsqueeze(2)).contiguous())
+            units = entries[0][index]
+            top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
+            scale = positive(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), scale))
+        error = ((units * scale.unsqueeze(2) - parts).square() * weight).sum(2)
+        best = torch.where(error < least, scale, best)
+        least = torch.minimum(error, least)
+    return Grid(best, block, entries.shape[1], table=entries)
+
+
+def best_piecewise(w: Tensor, importance: Tensor, bits: int, block: int) -> Grid:
+    """Return the piecewise linear grid whose breakpoint has the least weighted error."""
+    found: tuple[float, Grid] | None = None
+    for break_at in torch.linspace(0.2, 0.6, 9).tolist():
+        grid = fixed_table(w, importance, piecewise(break_at, bits), block)
+        error = float(((grid.values(grid.nearest(w)) - w).square() * importance).sum())
+        if found is None or error < found[0]:
+            found = (error, grid)
+    if found is None:
+        raise ValueError("no breakpoint was tried")
+    return found[1]

@@ -1,0 +1,186 @@
+"""Rounding weights to a grid so that a layer's *output* changes least.
+
+With rows w of weights [R, C], their rounded form q, and the second moments H [C, C] of the layer's
+inputs (one H for each group of a grouped convolution), the squared error of the output is
+
+    sum over rows of (w - q) H (w - q)^T
+
+Three steps lower it, each exactly as far as it can alone:
+
+1. `feedback` rounds column by column and lets the columns that follow make up for the error through
+   the Cholesky factor of the inverse of H (Frantar et al., GPTQ, 2022), the columns with the
+   largest moments first.
+2. `descend` revisits every weight and gives it the level that is best with all others held (cyclic
+   coordinate descent; Behdin et al., QuantEase, 2023). The error never grows.
+3. `refit` gives every scale, with the levels held, its least-squares value.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yqc.quant.weights.grid import Grid
+
+BLOCK = 128
+"""Columns that are worked on before the rest is brought up to date by one matrix product."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Second moments of a layer's inputs, and what was derived from them.
+
+    Args:
+        h: float32 [B, C, C], symmetric, positive definite; B is the number of groups.
+    """
+
+    h: Tensor
+
+    @property
+    def diagonal(self) -> Tensor:
+        """Return the diagonal: [B, C]."""
+        return self.h.diagonal(dim1=1, dim2=2)
+
+    def by_row(self, rows: int) -> Tensor:
+        """Return the diagonal for each of the weight's rows: [rows, C], or [1, C] if all agree."""
+        return self.diagonal.repeat_interleave(rows // len(self.h), 0)
+
+    def product(self, w: Tensor) -> Tensor:
+        """Return w H for rows [R, C]."""
+        groups, _, columns = self.h.shape
+        return (w.view(groups, -1, columns) @ self.h).view(w.shape)
+
+    def errors(self, e: Tensor) -> Tensor:
+        """Return e H e^T for each row of [R, C]: float32 [R]."""
+        return (self.product(e) * e).sum(1)
+
+
+def feedback(w: Tensor, moments: Moments, grid: Grid) -> Tensor:
+    """Round with error feedback.
+
+    Args:
+        w: float32 [R, C].
+        moments: of the inputs.
+        grid: where to round to.
+
+    Returns:
+        Levels [R, C]: float32 for uniform grids, int64 for tables.
+    """
+    groups, columns = len(moments.h), w.shape[1]
+    order = moments.diagonal.mean(0).argsort(descending=True)
+    factor = inverse_factor(moments.h[:, order][:, :, order])
+    work = w[:, order].clone()
+    levels = torch.empty_like(w, dtype=torch.float32 if grid.table is None else torch.int64)
+    per = len(w) // groups
+    names = order.tolist()
+    for first in range(0, columns, BLOCK):
+        last = min(first + BLOCK, columns)
+        errors = torch.empty(len(w), last - first)
+        for i in range(first, last):
+            level = grid.nearest_in(work[:, i], names[i])
+            levels[:, names[i]] = level
+            row = _rows(factor[:, i, i:last], per)
+            error = (work[:, i] - grid.value_in(level, names[i])) / row[:, 0]
+            work[:, i:last] -= error.unsqueeze(1) * row
+            errors[:, i - first] = error
+        if last < columns:
+            step = errors.view(groups, per, -1) @ factor[:, first:last, last:]
+            work[:, last:] -= step.view(len(w), -1)
+    return levels
+
+
+def inverse_factor(h: Tensor) -> Tensor:
+    """Return the upper Cholesky factor U of the inverse of H = (U^T U)^-1: [B, C, C]."""
+    eye = torch.eye(h.shape[1], dtype=h.dtype)
+    damp = 0.0
+    scale = h.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
+    while True:
+        lower, info = torch.linalg.cholesky_ex(h + damp * scale * eye)
+        if not info.any():
+            inverse = torch.cholesky_inverse(lower)
+            upper, info = torch.linalg.cholesky_ex(inverse, upper=True)
+            if not info.any():
+                return upper
+        damp = max(10 * damp, 1e-4)
+
+
+def descend(w: Tensor, moments: Moments, grid: Grid, levels: Tensor, sweeps: int = 4) -> Tensor:
+    """Improve levels one weight at a time; the error falls or stays.
+
+    Args:
+        w: float32 [R, C].
+        moments: of the inputs.
+        grid: where the levels stand for values.
+        levels: [R, C], changed in place.
+        sweeps: how often every weight is visited; ends early when nothing moves any more.
+
+    Returns:
+        `levels`.
+    """
+    groups, columns = len(moments.h), w.shape[1]
+    per = len(w) // groups
+    h, diagonal = moments.h, moments.diagonal
+    values = grid.values(levels)
+    slope = moments.product(values - w)
+    for _ in range(sweeps):
+        moved = 0
+        for first in range(0, columns, BLOCK):
+            last = min(first + BLOCK, columns)
+            steps = torch.zeros(len(w), last - first)
+            for j in range(first, last):
+                now = values[:, j]
+                best = now - slope[:, j] / _rows(diagonal[:, j : j + 1], per)[:, 0]
+                level = grid.nearest_in(best, j)
+                value = grid.value_in(level, j)
+                step = value - now
+                slope[:, first:last] += step.unsqueeze(1) * _rows(h[:, j, first:last], per)
+                levels[:, j], values[:, j], steps[:, j - first] = level, value, step
+            moved += int(steps.count_nonzero())
+            change = (steps.view(groups, per, -1) @ h[:, first:last]).view(len(w), -1)
+            change[:, first:last] = 0
+            slope += change
+        if moved <= w.numel() // 5000:
+            break
+    return levels
+
+
+def refit(w: Tensor, moments: Moments, grid: Grid, levels: Tensor) -> Grid:
+    """Give every scale its least-squares value with the levels held.
+
+    One scale a row:    s = (w H u^T) / (u H u^T), with u the units that it multiplies.
+    Several a row:      the small system of all scales of the row.
+    """
+    units = grid.units(levels)
+    blocks = grid.scale.shape[1]
+    if blocks == 1:
+        if grid.scale.numel() != len(w):
+            return grid
+        top, bottom = (moments.product(w) * units).sum(1), moments.errors(units)
+        scale = torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale[:, 0])
+        scale = torch.where(scale > 0, scale, grid.scale[:, 0])
+        return grid.with_scale(scale.unsqueeze(1))
+    return _refit_blocks(w, moments, grid, units)
+
+
+def _refit_blocks(w: Tensor, moments: Moments, grid: Grid, units: Tensor) -> Grid:
+    """One pass over the blocks of all rows, each given its best scale with the others held."""
+    scale = grid.scale.clone()
+    columns, block, groups = w.shape[1], grid.block, len(moments.h)
+    slope = moments.product(units * grid.spread(scale, columns) - w)
+    per = len(w) // groups
+    for g in range(scale.shape[1]):
+        at = slice(g * block, min((g + 1) * block, columns))
+        u = units[:, at]
+        direction = (u.reshape(groups, per, -1) @ moments.h[:, at]).view(len(w), -1)
+        bottom = (direction[:, at] * u).sum(1)
+        step = -(slope[:, at] * u).sum(1) / bottom.clamp(min=1e-30)
+        wanted = scale[:, g] + step
+        step = torch.where((wanted > 0) & (bottom > 0), step, torch.zeros_like(step))
+        scale[:, g] += step
+        slope += step.unsqueeze(1) * direction
+    return grid.with_scale(scale)
+
+
+def _rows(values: Tensor, per: int) -> Tensor:
+    """Repeat what is known a group, [B, N], for the rows of each group: [B * per, N] or [1, N]."""
+    return values if len(values) == 1 else values.repeat_interleave(per, 0)

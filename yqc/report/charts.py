@@ -1,0 +1,243 @@
+"""The charts of the HTML page, made with bokeh; the page's script recolours them for dark screens.
+
+None carries a colour of its own for text, axes or background. Every figure has a name, by which
+its place in the page is found.
+"""
+
+from collections.abc import Sequence
+
+from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
+from bokeh.plotting import figure
+
+from yqc.report.page import ClassScore, Curve, Page, Part, Spread
+from yqc.report.parts import Layer, Sensitivity
+
+FLOAT, COMPILED = "#3b7dd8", "#e07b28"
+ROLES = {
+    "backbone": "#4c8fd6",
+    "neck": "#4caf7a",
+    "head.box": "#e0962a",
+    "head.cls": "#d9594c",
+    "head.decode": "#9a8fb5",
+    "": "#8a8f98",
+}
+RANGE = "#d9594c"
+
+
+def _figure(
+    name: str, height: int, tips: Sequence[tuple[str, str]] = (), **kwargs: object
+) -> figure:  # type: ignore[valid-type]
+    """Make a figure as wide as its place, without what a reader has no use for."""
+    made = figure(
+        name=name,
+        height=height,
+        sizing_mode="stretch_width",
+        tools="",
+        toolbar_location=None,
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        output_backend="canvas",
+        **kwargs,
+    )
+    made.grid.grid_line_alpha = 0.25
+    made.axis.axis_line_alpha = 0.4
+    made.axis.minor_tick_line_color = None
+    if tips:
+        made.add_tools(HoverTool(tooltips=list(tips), mode="mouse"))
+    return made
+
+
+def charts(page: Page) -> dict[str, figure]:  # type: ignore[valid-type]
+    """Make every chart that the page has numbers for, by name."""
+    found = {"bytes_by_layer": layer_bars(page.layers), "bytes_by_cause": cause_bars(page.causes)}
+    if any(one.sqnr_db is not None for one in page.report.layers):
+        found["sqnr"] = sqnr_bars(page.report.layers)
+    if page.report.sensitivity:
+        found["sensitivity"] = sensitivity_dots(page.report.sensitivity, page.report.layers)
+    if len(page.curves) == 2:  # noqa: PLR2004  # float and compiled
+        found["curves"] = precision_recall(page.curves)
+    if page.classes:
+        found["classes"] = class_bars(page.classes)
+    if page.report.accuracy.float_ is not None:
+        found["sizes"] = size_bars(page)
+    found |= {f"spread_{i}": histogram(one, i) for i, one in enumerate(page.spreads)}
+    return {name: chart for name, chart in found.items() if chart is not None}
+
+
+def layer_bars(layers: Sequence[Part]) -> figure:  # type: ignore[valid-type]
+    """Bytes by layer, in graph order."""
+    data = ColumnDataSource(
+        {
+            "at": list(range(len(layers))),
+            "name": [one.name for one in layers],
+            "bytes": [one.bytes for one in layers],
+            "role": [one.role or "elsewhere" for one in layers],
+            "color": [ROLES.get(one.role, ROLES[""]) for one in layers],
+        }
+    )
+    tips = [("layer", "@name"), ("role", "@role"), ("bytes", "@bytes{0,0}")]
+    made = _figure("bytes_by_layer", 220, tips)
+    made.vbar(x="at", top="bytes", width=0.85, source=data, color="color")
+    made.xaxis.axis_label = "layers, in graph order"
+    made.yaxis.axis_label = "bytes"
+    made.yaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    made.y_range.start = 0
+    return made
+
+
+def cause_bars(causes: Sequence[Part]) -> figure:  # type: ignore[valid-type]
+    """Bytes by cause."""
+    shown = list(reversed(causes))
+    data = {"cause": [c.name for c in shown], "bytes": [c.bytes for c in shown]}
+    tips = [("", "@cause"), ("bytes", "@bytes{0,0}")]
+    made = _figure("bytes_by_cause", 80 + 30 * len(shown), tips, y_range=data["cause"])
+    made.hbar(y="cause", right="bytes", height=0.7, source=ColumnDataSource(data), color=FLOAT)
+    made.xaxis.axis_label = "bytes"
+    made.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    made.x_range.start = 0
+    return made
+
+
+def sqnr_bars(layers: Sequence[Layer]) -> figure:  # type: ignore[valid-type]
+    """Signal to quantization noise of each layer's output, in graph order."""
+    known = [one for one in layers if one.sqnr_db is not None]
+    data = ColumnDataSource(
+        {
+            "at": list(range(len(known))),
+            "name": [one.name for one in known],
+            "sqnr": [one.sqnr_db for one in known],
+            "bits": [f"{one.weight_bits}/{one.activation_bits}" for one in known],
+            "color": [ROLES.get(one.role, ROLES[""]) for one in known],
+        }
+    )
+    tips = [("layer", "@name"), ("SQNR", "@sqnr{0.0} dB"), ("bits w/a", "@bits")]
+    made = _figure("sqnr", 220, tips)
+    made.scatter(x="at", y="sqnr", size=8, source=data, color="color")
+    made.xaxis.axis_label = "layers, in graph order"
+    made.yaxis.axis_label = "dB"
+    return made
+
+
+def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> figure:  # type: ignore[valid-type]
+    """What quantizing each layer alone costs, in graph order."""
+    order = {one.name: i for i, one in enumerate(layers)}
+    known = [one for one in rows if one.sqnr_db is not None]
+    agreed = [one.agreement for one in known]
+    data = ColumnDataSource(
+        {
+            "at": [order.get(one.name, i) for i, one in enumerate(known)],
+            "name": [one.name for one in known],
+            "sqnr": [one.sqnr_db for one in known],
+            "agreement": ["-" if a is None else f"{a:.4f}" for a in agreed],
+            "color": [ROLES.get(one.role, ROLES[""]) for one in known],
+        }
+    )
+    tips = [("layer", "@name"), ("alone", "@sqnr{0.0} dB"), ("agreement", "@agreement")]
+    made = _figure("sensitivity", 220, tips)
+    made.scatter(x="at", y="sqnr", size=8, source=data, color="color", marker="diamond")
+    made.xaxis.axis_label = "layers, in graph order"
+    made.yaxis.axis_label = "dB at the head"
+    return made
+
+
+def precision_recall(curves: Sequence[Curve]) -> figure:  # type: ignore[valid-type]
+    """Precision against recall at IoU 0.5, float against compiled."""
+    made = _figure("curves", 260, [("recall", "@x{0.00}"), ("precision", "@y{0.000}")])
+    for curve, color, dash in zip(curves, (FLOAT, COMPILED), ("solid", "dashed"), strict=True):
+        count = len(curve.precision) - 1
+        data = {"x": [i / count for i in range(count + 1)], "y": list(curve.precision)}
+        made.line(
+            "x",
+            "y",
+            source=ColumnDataSource(data),
+            color=color,
+            width=2.5,
+            line_dash=dash,
+            legend_label=curve.name,
+        )
+    made.xaxis.axis_label, made.yaxis.axis_label = "recall", "precision"
+    made.y_range.start, made.y_range.end = 0, 1.02
+    return _legend(made, "bottom_left")
+
+
+def class_bars(classes: Sequence[ClassScore]) -> figure:  # type: ignore[valid-type]
+    """AP of the classes, float beside compiled; of many, those that lose most."""
+    known = [c for c in classes if c.float_ is not None and c.compiled is not None]
+    worst = sorted(known, key=lambda c: (c.compiled or 0) - (c.float_ or 0))[:20]
+    rows = [(c.name, c.float_ or 0.0, c.compiled or 0.0) for c in reversed(worst)]
+    return _pairs("classes", rows)
+
+
+def size_bars(page: Page) -> figure:  # type: ignore[valid-type]
+    """AP by size of object, float beside compiled."""
+    before, after = page.report.accuracy.float_, page.report.accuracy.compiled
+    if before is None or after is None:
+        return None
+    sizes = [(s, getattr(before, s), getattr(after, s)) for s in ("large", "medium", "small")]
+    return _pairs("sizes", [(s, a, b) for s, a, b in sizes if a is not None and b is not None])
+
+
+def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure:  # type: ignore[valid-type]
+    """Two bars a row."""
+    if not rows:
+        return None
+    names = [row[0] for row in rows]
+    tips = [("", "@name"), ("float", "@float{0.0000}"), ("compiled", "@compiled{0.0000}")]
+    made = _figure(name, 90 + 34 * len(rows), tips, y_range=(-0.6, len(rows) - 0.4))
+    data = ColumnDataSource(
+        {
+            "name": names,
+            "float": [row[1] for row in rows],
+            "compiled": [row[2] for row in rows],
+            "up": [i + 0.19 for i in range(len(rows))],
+            "down": [i - 0.19 for i in range(len(rows))],
+        }
+    )
+    made.hbar(y="up", right="float", height=0.36, source=data, color=FLOAT, legend_label="float")
+    made.hbar(
+        y="down",
+        right="compiled",
+        height=0.36,
+        source=data,
+        color=COMPILED,
+        legend_label="compiled",
+    )
+    made.yaxis.ticker = list(range(len(rows)))
+    made.yaxis.major_label_overrides = dict(enumerate(names))
+    made.x_range.start = 0
+    made.xaxis.axis_label = "AP, IoU 0.50 to 0.95"
+    made.add_layout(made.legend[0], "above")
+    return _legend(made, None)
+
+
+def histogram(spread: Spread, index: int) -> figure:  # type: ignore[valid-type]
+    """A distribution, and the ends of the range that was chosen for it."""
+    edges = spread.edges
+    data = ColumnDataSource(
+        {
+            "left": edges[:-1],
+            "right": edges[1:],
+            "count": [c + 1 for c in spread.counts],
+            "shown": spread.counts,
+        }
+    )
+    tips = [("from", "@left{0.000}"), ("to", "@right{0.000}"), ("values", "@shown{0,0}")]
+    made = _figure(f"spread_{index}", 170, tips, y_axis_type="log")
+    color = FLOAT if spread.what == "weights" else COMPILED
+    made.quad(left="left", right="right", top="count", bottom=1, source=data, color=color)
+    for end in (spread.low, spread.high):
+        made.add_layout(Span(location=end, dimension="height", line_color=RANGE, line_width=2))
+    made.yaxis.axis_label = "values + 1"
+    return made
+
+
+def _legend(made: figure, place: str | None) -> figure:  # type: ignore[valid-type]
+    legend = made.legend[0]
+    if place:
+        legend.location = place
+    else:
+        legend.orientation = "horizontal"
+    legend.background_fill_color = None
+    legend.border_line_color = None
+    return made

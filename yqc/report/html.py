@@ -1,0 +1,168 @@
+"""The report as one self-contained HTML page: opens offline, asks for nothing, under 3 MB.
+
+Laid out with jinja2, charts by bokeh. What is drawn comes in as numbers (`yqc.report.page`).
+"""
+
+import base64
+import functools
+from collections import Counter
+from importlib.resources import files
+
+from bokeh.embed import components
+from bokeh.resources import Resources
+from jinja2 import Environment, StrictUndefined
+
+from yqc.report import human
+from yqc.report.charts import charts
+from yqc.report.drawing import draw
+from yqc.report.page import Page, Picture
+from yqc.report.parts import PassRecord, difference
+from yqc.report.terminal import score_rows
+
+SECTIONS = (
+    ("summary", "Summary"),
+    ("warnings", "Warnings"),
+    ("accuracy", "Accuracy"),
+    ("images", "Images"),
+    ("passes", "Passes"),
+    ("bytes", "Bytes"),
+    ("quality", "Layers"),
+    ("ranges", "Ranges"),
+    ("graph", "Graph"),
+    ("recipe", "Recipe"),
+)
+"""Every section, in order: its anchor and its title."""
+
+
+def to_html(page: Page) -> str:
+    """Print the page.
+
+    The same page gives the same text: ids are numbered from 1.
+    """
+    report = page.report
+    names = tuple(dict.fromkeys(one.name for one in report.passes))
+    figures = charts(page)
+    if page.drawing.edges:
+        figures["graph"] = draw(page.drawing, names)
+    script, divs = components(figures, wrap_script=False)
+    return _template().render(
+        page=page,
+        report=report,
+        sections=_sections(page),
+        tiles=_tiles(page),
+        ledger=[(one, _reasons(one)) for one in report.passes],
+        scores=_scores(page),
+        pictures=[(one, base64.b64encode(one.jpeg).decode("ascii")) for one in page.pictures],
+        spreads=list(enumerate(page.spreads)),
+        pass_names=names,
+        divs=divs,
+        script=script,
+        bokeh=Resources(
+            mode="inline", components=["bokeh"], minified=True, log_level="warn"
+        ).js_raw,
+        css=_asset("page.css"),
+        js=_asset("page.js"),
+        human=human,
+        found=_found,
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("yqc.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _template():  # type: ignore[no-untyped-def]  # noqa: ANN202  # jinja2's own
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_asset("page.html.j2"))
+
+
+def _sections(page: Page) -> list[tuple[str, str]]:
+    """The sections that there is something to show for."""
+    report = page.report
+    empty = {
+        "warnings": not report.warnings,
+        "images": not page.pictures,
+        "ranges": not page.spreads,
+        "graph": not page.drawing.edges,
+    }
+    return [(anchor, title) for anchor, title in SECTIONS if not empty.get(anchor)]
+
+
+def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
+    """Summary: title, before, after, and what that comes to."""
+    report = page.report
+    size, compute, accuracy = report.size, report.compute, report.accuracy
+    rows = [
+        (
+            "Weights",
+            human.size(size.fp32_bytes),
+            human.size(size.weight_bytes),
+            f"{human.times(size.ratio_vs_fp32)} of fp32, {human.times(size.ratio_vs_fp16)} of fp16",
+        ),
+        (
+            "File",
+            human.size(size.fp32_bytes),
+            human.size(size.file_bytes),
+            "against 4 bytes a parameter",
+        ),
+        (
+            "MACs",
+            human.amount(compute.macs_before),
+            human.amount(compute.macs_after),
+            "multiply-accumulates an image",
+        ),
+    ]
+    if accuracy.float_ is not None and accuracy.compiled is not None:
+        rows.append(
+            (
+                "mAP",
+                human.fraction(accuracy.float_.map),
+                human.fraction(accuracy.compiled.map),
+                f"drop {human.fraction(accuracy.drop)}, {human.plural(accuracy.images, 'image')}",
+            )
+        )
+    elif accuracy.agreement is not None:
+        shown = human.fraction(accuracy.agreement.ap50)
+        rows.append(("Agreement", "", shown, "AP50 against the float model"))
+    else:
+        rows.append(("mAP", "", "-", "not measured"))
+    if report.latency is not None:
+        rows.append(
+            (
+                "Latency",
+                f"{human.milliseconds(report.latency.float_ms)} ms",
+                f"{human.milliseconds(report.latency.compiled_ms)} ms",
+                f"{human.times(report.latency.ratio)} as fast, "
+                + human.plural(report.latency.threads, "thread"),
+            )
+        )
+    return rows
+
+
+def _scores(page: Page) -> list[tuple[str, str, str, str]]:
+    """The table of AP: name, float, compiled, drop."""
+    accuracy = page.report.accuracy
+    if accuracy.float_ is None:
+        return []
+    pairs = zip(score_rows(accuracy.float_), score_rows(accuracy.compiled), strict=True)
+    return [
+        (name, human.fraction(a), human.fraction(b), human.fraction(difference(a, b)))
+        for (name, a), (_, b) in pairs
+    ]
+
+
+def _reasons(record: PassRecord) -> list[tuple[int, str, str]]:
+    """Refusals of a pass, grouped: how many, why, and which nodes."""
+    counted = Counter(skip.why for skip in record.skips)
+    return [
+        (count, why, ", ".join(s.node for s in record.skips if s.why == why))
+        for why, count in counted.most_common()
+    ]
+
+
+def _found(picture: Picture) -> str:
+    """Say what both models found."""
+    return f"{len(picture.float_)} by float, {len(picture.compiled)} by compiled"

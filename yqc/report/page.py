@@ -1,0 +1,114 @@
+"""What the HTML page shows beside the report: numbers, names and pictures, gathered elsewhere."""
+
+from dataclasses import dataclass
+
+from yqc.report.report import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphNode:
+    """A node of the drawing."""
+
+    name: str
+    op: str
+    type: str
+    role: str
+    x: float
+    """Column: how many nodes lie before it at most."""
+    y: float
+    bits: int | None
+    """Of its weights; None where it has none."""
+    sqnr_db: float | None
+    bytes: int
+    passes: tuple[str, ...]
+    """Passes that made or changed it."""
+    history: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A graph laid out: nodes, and edges as pairs of their positions in `nodes`."""
+
+    nodes: tuple[GraphNode, ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How values are distributed, and the range that was chosen for them."""
+
+    layer: str
+    what: str
+    """`weights` or `input`."""
+    bits: int
+    edges: tuple[float, ...]
+    """Of the bins, one more than there are counts."""
+    counts: tuple[int, ...]
+    low: float
+    high: float
+    """Ends of the range that the integers cover."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Precision at 101 recalls from 0 to 1, IoU 0.5, mean over classes."""
+
+    name: str
+    precision: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """AP (IoU 0.5 to 0.95) of one class by both models; None where no such object was annotated."""
+
+    name: str
+    float_: float | None
+    compiled: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A detection in a picture, in its pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An evaluation image with what both models found in it."""
+
+    name: str
+    jpeg: bytes
+    width: int
+    height: int
+    float_: tuple[Box, ...]
+    compiled: tuple[Box, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Bytes of the file, by cause or by layer."""
+
+    name: str
+    bytes: int
+    role: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that the page shows."""
+
+    report: Report
+    recipe: str
+    drawing: Drawing
+    causes: tuple[Part, ...]
+    layers: tuple[Part, ...]
+    spreads: tuple[Spread, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    classes: tuple[ClassScore, ...] = ()
+    pictures: tuple[Picture, ...] = ()

@@ -1,0 +1,93 @@
+"""Going on with an interrupted pipeline after the last pass that took long.
+
+The graph behind such a pass is kept in the cache, together with what was recorded until then; a
+rerun starts from it and does the same again from there on. The graph file holds both, so they
+always fit each other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import fx
+
+from yqc.cache import FolderCache
+from yqc.errors import CheckpointError
+from yqc.graph.compare import fingerprint
+from yqc.graph.edit import adopt
+from yqc.graph.serial import load_graph, save_graph
+from yqc.options import build, split
+from yqc.passbase import Context, Pass, Rewrite
+from yqc.pipeline import Step
+from yqc.watch import Watcher
+
+LONG = 2.0
+"""Seconds that a pass must have taken for its graph to be kept; quicker ones are run again."""
+NUMBERS = (
+    *("seconds", "rewrites", "changed", "nodes_before", "nodes_after"),
+    *("weight_bytes_before", "weight_bytes_after", "max_abs_error", "sqnr_db"),
+)
+
+
+class Stages(Watcher):
+    """Keeps graphs between passes, and finds the last one again.
+
+    Args:
+        cache: where they are kept.
+        wanted: asked after each pass whether a rerun may start there.
+    """
+
+    def __init__(self, cache: FolderCache, wanted: Callable[[], bool] = lambda: True) -> None:
+        self.cache, self.wanted, self.done = cache, wanted, list[dict[str, Any]]()
+
+    def after(self, step: Step) -> None:
+        """Keep the graph after a pass that took long."""
+        record = {name: getattr(step, name) for name in NUMBERS}
+        record["skips"] = step.skips
+        record["settled"] = None if step.settled is None else str(step.settled)
+        self.done.append(record)
+        if step.seconds < LONG or not self.wanted():
+            return
+        ctx = step.ctx
+        info = {
+            "steps": self.done,
+            "rewrites": [asdict(rewrite) for rewrite in ctx.rewrites],
+            "skips": ctx.skips,
+            "warnings": ctx.warnings,
+            "fingerprint": fingerprint(step.gm),
+        }
+        with self.cache.file("stage.yqc") as path:
+            save_graph(step.gm, path, info)
+
+    def restore(self, gm: fx.GraphModule, ctx: Context, passes: Sequence[Pass]) -> list[Step]:
+        """Put `gm` and what was recorded into the state of the last stage; returns its steps."""
+        path = self.cache.found("stage.yqc")
+        if path is None:
+            return []
+        try:
+            kept, info, _ = load_graph(path)
+        except CheckpointError:
+            return []
+        if fingerprint(kept) != info["fingerprint"]:
+            return []
+        adopt(gm, kept)
+        self.done = info["steps"]
+        ctx.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
+        ctx.skips[:] = [(node, why) for node, why in info["skips"]]
+        ctx.warnings[:] = info["warnings"]
+        return [
+            _step(i, action, gm, ctx, record)
+            for i, (action, record) in enumerate(zip(passes, self.done, strict=False), start=1)
+        ]
+
+
+def _step(
+    index: int, action: Pass, gm: fx.GraphModule, ctx: Context, record: dict[str, Any]
+) -> Step:
+    step = Step(index, action, gm, ctx, before=gm)
+    for name in NUMBERS:
+        setattr(step, name, record[name])
+    step.skips = tuple((node, why) for node, why in record["skips"])
+    if (text := record["settled"]) is not None:
+        step.settled = build(type(action), split(text)[0], text)
+    return step

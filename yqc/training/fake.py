@@ -1,0 +1,289 @@
+"""Training through quantizers: rounding with straight-through gradients and learnable scales.
+
+    forward    y = (clamp(round(x / s), low - z, high - z)) * s        as the ONNX pair computes
+    backward   dy/dx = 1 where nothing saturates, else 0
+               dy/ds = round(x / s) - x / s there, else the bound that x was clamped to
+
+The gradient of a scale is divided by sqrt(values * high), so that it weighs what a weight's does
+(Esser et al., Learned Step Size Quantization, 2020). A scale is learned as a factor, s = s0 exp(p),
+so it stays positive and its steps are relative.
+
+Only the trainable copy of a graph is changed. Weights that the graph stores as integers, or in any
+packed form, become a `Latent`: a float weight that is quantized on the way, and that knows how to
+write itself back. A pass that introduces a new form registers it with `@latent(op)`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from yqc.errors import PassError
+from yqc.graph import is_function
+from yqc.graph.edit import drop_unread
+from yqc.graph.values import attribute
+from yqc.quant import quantize_linear as _registers_the_ops  # noqa: F401
+from yqc.quant.ops import spread
+from yqc.quant.qparams import limits
+
+QUANTIZE = torch.ops.yqc.quantize_linear
+DEQUANTIZE = torch.ops.yqc.dequantize_linear
+
+
+class _Round(torch.autograd.Function):
+    """Quantize and dequantize with the gradients above."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401  # autograd's
+        x: Tensor,
+        scale: Tensor,
+        low: Tensor,
+        high: Tensor,
+        share: float,
+    ) -> Tensor:
+        """Quantize `x` by a scale that broadcasts to it, and dequantize it again."""
+        steps = x / scale
+        rounded = steps.round().clamp(low, high)
+        ctx.save_for_backward(steps, rounded, scale, low, high)
+        ctx.share = share
+        return rounded * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Pass gradients around the rounding."""
+        (grad,) = grads
+        steps, rounded, scale, low, high = ctx.saved_tensors
+        inside = (steps >= low) & (steps <= high)
+        slope = torch.where(inside, rounded - steps, rounded) * grad
+        return grad * inside, slope.sum_to_size(scale.shape) * ctx.share, None, None, None
+
+
+def round_to_steps(x: Tensor, scale: Tensor, low: Tensor, high: Tensor, share: float) -> Tensor:
+    """Round to whole steps of a scale, with the gradients above.
+
+    Args:
+        x: float32, any shape.
+        scale: broadcasts to x.
+        low: the lowest step, a whole number; broadcasts to x.
+        high: the highest.
+        share: what the gradient of the scale is multiplied by.
+    """
+    y: Tensor = _Round.apply(  # type: ignore[no-untyped-call]
+        x, scale, low, high, share
+    )
+    return y
+
+
+class Scale(nn.Module):
+    """A scale that is learned: the stored one times exp(p).
+
+    Args:
+        stored: float32, positive; any shape.
+        path: where the graph keeps it.
+    """
+
+    def __init__(self, stored: Tensor, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.register_buffer("stored", stored.detach().clone())
+        self.log_factor = nn.Parameter(torch.zeros_like(stored))
+
+    def forward(self) -> Tensor:
+        """Return the scale, of the stored one's shape."""
+        return cast("Tensor", self.stored) * self.log_factor.exp()
+
+    def store(self, gm: fx.GraphModule) -> None:
+        """Write the scale into the graph."""
+        write(gm, self.path, self.forward())
+
+
+class FakeQuantize(nn.Module):
+    """A quantizer and the dequantizer behind it, differentiable.
+
+    Args:
+        scale: shared by all quantizers that read one tensor of the graph.
+        zero_point: integers of the scale's shape, or None for zero; they stay as they are.
+        dtype: integer type.
+        axis: as in `torch.ops.yqc.quantize_linear`.
+        block_size: as there.
+        symmetric: whether the lowest integer is left out, as in weights.
+    """
+
+    def __init__(
+        self,
+        scale: Scale,
+        zero_point: Tensor | None,
+        dtype: torch.dtype,
+        axis: int = 1,
+        block_size: int = 0,
+        *,
+        symmetric: bool = False,
+    ) -> None:
+        super().__init__()
+        self.scale, self.dtype, self.axis, self.block_size = scale, dtype, axis, block_size
+        self.low, self.high = limits(dtype, symmetric=symmetric)
+        zero = torch.zeros(()) if zero_point is None else zero_point.detach().float()
+        self.register_buffer("zero_point", zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Round float32 `x`, of any shape, to what the integers can say."""
+        scale = self.scale()
+        factor = spread(scale, x, self.axis, self.block_size)
+        zero = spread(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
+        share = 1 / math.sqrt(max(1, x.numel() // scale.numel()) * self.high)
+        return round_to_steps(x, factor, self.low - zero, self.high - zero, share)
+
+    @torch.no_grad()
+    def integers(self, x: Tensor) -> Tensor:
+        """Return what `forward` rounds to, as integers of x's shape."""
+        factor = spread(self.scale(), x, self.axis, self.block_size)
+        zero = spread(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
+        return ((x / factor).round() + zero).clamp(self.low, self.high).to(self.dtype)
+
+
+class Latent(nn.Module):
+    """A weight that the graph stores in some packed form, while it is trained.
+
+    `forward()` gives the weight as the packed form will hold it, with gradients to the latent
+    parameters; `store(gm)` packs them and writes the graph's tensors.
+    """
+
+    def forward(self) -> Tensor:
+        """Return the weight, float32, as the graph would unpack it."""
+        raise NotImplementedError
+
+    def store(self, gm: fx.GraphModule) -> None:
+        """Write what was learned into the tensors of `gm`, in their form."""
+        raise NotImplementedError
+
+
+Maker = Callable[[fx.GraphModule, fx.Node], Latent | None]
+MAKERS: dict[object, Maker] = {}
+
+
+def latent(op: object) -> Callable[[Maker], Maker]:
+    """Register how a constant that `op` unpacks is trained.
+
+    The maker is given the graph and a node that calls `op` on stored tensors alone; it returns
+    None for what must stay as it is.
+    """
+
+    def register(maker: Maker) -> Maker:
+        MAKERS[op] = maker
+        return maker
+
+    return register
+
+
+class IntegerWeight(Latent):
+    """A weight stored as integers with scales."""
+
+    def __init__(self, path: str, quantize: FakeQuantize, value: Tensor) -> None:
+        super().__init__()
+        self.path, self.quantize = path, quantize
+        self.value = nn.Parameter(value)
+
+    def forward(self) -> Tensor:
+        """Return the rounded weight."""
+        y: Tensor = self.quantize(self.value)
+        return y
+
+    def store(self, gm: fx.GraphModule) -> None:
+        """Write integers and scale."""
+        write(gm, self.path, self.quantize.integers(self.value))
+        self.quantize.scale.store(gm)
+
+
+@latent(DEQUANTIZE)
+def integer_weight(gm: fx.GraphModule, node: fx.Node) -> Latent | None:
+    """Make an integer weight trainable; one with a zero point keeps it."""
+    stored, scale, zero, axis, block = _arguments(node)
+    tensor = cast("Tensor", attribute(gm, str(stored.target)))
+    if tensor.dtype not in {torch.int8, torch.uint8, torch.int16}:
+        return None
+    point = None if zero is None else cast("Tensor", attribute(gm, str(zero.target)))
+    factor = Scale(cast("Tensor", attribute(gm, str(scale.target))), str(scale.target))
+    quantize = FakeQuantize(factor, point, tensor.dtype, axis, block, symmetric=zero is None)
+    value = DEQUANTIZE(tensor, cast("Tensor", factor.stored), point, axis, block)
+    return IntegerWeight(str(stored.target), quantize, value.detach().clone())
+
+
+def make_trainable(gm: fx.GraphModule) -> list[Latent | Scale]:
+    """Replace the quantizers of a graph by trainable ones, in place.
+
+    Returns:
+        What must be stored into the original graph once training has ended.
+
+    Raises:
+        PassError: a quantizer's integers go anywhere but into a dequantizer of the same scale.
+    """
+    scales: dict[str, Scale] = {}
+    made: list[Latent | Scale] = []
+    for node in list(gm.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if is_function(node, DEQUANTIZE) and is_function(node.args[0], QUANTIZE):
+            _swap_activation(gm, node, scales)
+        elif (weight := _constant(gm, node)) is not None:
+            _swap(gm, node, weight, ())
+            made.append(weight)
+    gm.graph.eliminate_dead_code()
+    for node in gm.graph.nodes:
+        if is_function(node, QUANTIZE):
+            raise PassError(
+                f"node {node.name} makes integers that are not dequantized by the same scale; "
+                "training cannot go through it"
+            )
+    drop_unread(gm)
+    gm.recompile()
+    return [*made, *scales.values()]
+
+
+def _constant(gm: fx.GraphModule, node: fx.Node) -> Latent | None:
+    """Make the latent weight of a node that unpacks stored tensors, if there is one."""
+    maker = MAKERS.get(node.target)
+    stored = all(n.op == "get_attr" for n in node.all_input_nodes)
+    return maker(gm, node) if maker is not None and stored else None
+
+
+def _swap_activation(gm: fx.GraphModule, node: fx.Node, scales: dict[str, Scale]) -> None:
+    """Put one module in the place of a quantizer and the dequantizer behind it."""
+    q = cast("fx.Node", node.args[0])
+    source, scale, zero, axis, block = _arguments(q)
+    _, other, other_zero, *rest = _arguments(node)
+    if zero is None or other_zero is None or rest != [axis, block]:
+        return
+    if (other.target, other_zero.target) != (scale.target, zero.target):
+        return
+    path = str(scale.target)
+    if path not in scales:
+        scales[path] = Scale(cast("Tensor", attribute(gm, path)), path)
+    point = cast("Tensor", attribute(gm, str(zero.target)))
+    _swap(gm, node, FakeQuantize(scales[path], point, point.dtype, axis, block), (source,))
+
+
+def _swap(gm: fx.GraphModule, node: fx.Node, module: nn.Module, args: Sequence[fx.Node]) -> None:
+    name = f"{node.name}_trained"
+    gm.add_submodule(name, module)
+    with gm.graph.inserting_before(node):
+        new = gm.graph.create_node("call_module", name, tuple(args), name=name)
+    node.replace_all_uses_with(new)
+    gm.graph.erase_node(node)
+
+
+def _arguments(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, int, int]:
+    """Return x, scale, zero point, axis and block size of one of the pair's nodes."""
+    names = ("x", "scale", "zero_point", "axis", "block_size")
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    x, scale, zero = given["x"], given["scale"], given.get("zero_point")
+    axis, block = given.get("axis", 1), given.get("block_size", 0)
+    return cast("tuple[fx.Node, fx.Node, fx.Node | None, int, int]", (x, scale, zero, axis, block))
+
+
+@torch.no_grad()
+def write(gm: fx.GraphModule, path: str, value: Tensor) -> None:
+    """Write a value into the tensor that a graph keeps at a path."""
+    cast("Tensor", attribute(gm, path)).copy_(value.to("cpu"))

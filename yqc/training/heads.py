@@ -1,0 +1,108 @@
+"""What two graphs are compared by: the head's raw outputs, and features in front of it.
+
+Raw outputs stand before any decoding, where gradients are plain. How they are laid out is told
+from shapes: `split` heads give class logits and distances in different maps (role `head.cls` and
+`head.box`); `anchor` heads give both in one, `5 + nc` numbers an anchor, as many as a row of the
+decoded output has; anything else is compared number by number (`plain`).
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import fx
+
+from yqc.errors import TraceError
+from yqc.graph import TensorSpec, has_effect, role
+from yqc.graph.compare import head_nodes
+
+Kind = Literal["split", "anchor", "plain"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tensor to compare."""
+
+    name: str
+    """Of its node, in both graphs."""
+    kind: Literal["box", "cls", "anchor", "plain", "feature"]
+    numbers: int = 0
+    """For an anchor head: how many numbers an anchor has."""
+
+
+def head_taps(gm: fx.GraphModule) -> list[Tap]:
+    """List the raw outputs of a graph's head, or the outputs of a graph that has none.
+
+    The box map of a level stands right before its class map.
+    """
+    nodes = head_nodes(gm)
+    if not nodes:
+        sources = gm.graph.output_node().all_input_nodes
+        return [Tap(n.name, "plain") for n in sources if isinstance(_shape(n), tuple)]
+    if pairs := _pairs(nodes):
+        return [t for box, cls in pairs for t in (Tap(box.name, "box"), Tap(cls.name, "cls"))]
+    numbers = _numbers(gm, nodes)
+    return [Tap(n.name, "anchor" if numbers else "plain", numbers) for n in nodes]
+
+
+def _shape(node: fx.Node) -> tuple[int, ...] | None:
+    value = node.meta.get("yqc.value")
+    return value.shape if isinstance(value, TensorSpec) else None
+
+
+def _pairs(nodes: Sequence[fx.Node]) -> list[tuple[fx.Node, fx.Node]]:
+    """Pair the maps of boxes and classes of each level, or return nothing."""
+    boxes = [n for n in nodes if role(n) == "head.box"]
+    classes = [n for n in nodes if role(n) == "head.cls"]
+    if len(boxes) != len(classes) or len(boxes) + len(classes) != len(nodes):
+        return []
+    places = [[(_shape(n) or ())[2:] for n in each] for each in (boxes, classes)]
+    multiple = all(len(s := _shape(n) or ()) == 4 and s[1] % 4 == 0 for n in boxes)  # noqa: PLR2004
+    return list(zip(boxes, classes, strict=True)) if places[0] == places[1] and multiple else []
+
+
+def _numbers(gm: fx.GraphModule, nodes: Sequence[fx.Node]) -> int:
+    """Return how many numbers an anchor of an anchor head has, or 0 if it is none."""
+    output = gm.graph.output_node().all_input_nodes
+    rows = _shape(output[0]) if len(output) == 1 else None
+    shapes = [_shape(n) or () for n in nodes]
+    if rows is None or len(rows) != 3 or rows[2] <= 5:  # noqa: PLR2004  # [N, A, 5 + nc]
+        return 0
+    if any(len(s) != 4 or s[1] % rows[2] for s in shapes):  # noqa: PLR2004
+        return 0
+    anchors = sum(s[1] // rows[2] * s[2] * s[3] for s in shapes)
+    return rows[2] if anchors == rows[1] else 0
+
+
+def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
+    """List the maps that the head's branches read, where both graphs have them in one shape."""
+    theirs = {n.name: _shape(n) for n in original.graph.nodes}
+    found: dict[str, Tap] = {}
+    for node in gm.graph.nodes:
+        if not role(node).startswith("head."):
+            continue
+        for source in node.all_input_nodes:
+            if role(source).startswith("head.") or len(_shape(source) or ()) != 4:  # noqa: PLR2004
+                continue
+            if theirs.get(source.name) == _shape(source):
+                found[source.name] = Tap(source.name, "feature")
+    return list(found.values())
+
+
+def tapped(gm: fx.GraphModule, taps: Sequence[Tap]) -> fx.GraphModule:
+    """Make a graph that returns the tapped tensors; it shares modules and tensors with `gm`.
+
+    Raises:
+        TraceError: `gm` has no node of a tap's name.
+    """
+    graph = copy.deepcopy(gm.graph)
+    nodes = {node.name: node for node in graph.nodes}
+    if missing := [tap.name for tap in taps if tap.name not in nodes]:
+        raise TraceError(f"the graph has no node {missing[0]}, by which it is to be compared")
+    graph.output_node().args = (tuple(nodes[tap.name] for tap in taps),)
+    cut = fx.GraphModule(gm, graph, type(gm).__name__)
+    cut.graph.eliminate_dead_code(has_effect)
+    cut.delete_all_unused_submodules()
+    cut.recompile()
+    return cut

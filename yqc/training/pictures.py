@@ -1,0 +1,146 @@
+"""Batches of training images, made in a thread of their own, a few ahead of the training.
+
+The batch of a step depends on the list of images, the seed and the number of the step only, so a
+training that goes on after a stop sees what it would have seen. Decoded images are kept, scaled
+down to what training needs, as long as they fit into a bounded memory.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from yqc.data.files import reason
+from yqc.data.images import prefetch
+from yqc.data.letterbox import letterbox
+from yqc.errors import DataError
+from yqc.training import augment
+
+MEMORY = 512 << 20
+"""So many bytes of decoded images are kept."""
+AHEAD = 3
+ENOUGH = 4
+"""Fewer readable images than this teach nothing: a mosaic is made of as many."""
+
+
+@dataclass
+class Pictures:
+    """Images to train on.
+
+    Raises:
+        DataError: there are too few.
+    """
+
+    paths: Sequence[Path]
+    imgsz: tuple[int, int]
+    """Height and width of what is made of them, in pixels."""
+    seed: int = 0
+    memory: int = MEMORY
+    workers: int = 1
+    """Threads that make the images of a batch; what they make does not depend on it."""
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    """Images that were left out, and why."""
+    _kept: dict[Path, Image.Image] = field(default_factory=dict, repr=False)
+    _used: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.paths) < ENOUGH:
+            raise DataError(
+                f"training needs at least {ENOUGH} images and {len(self.paths)} are given; "
+                "name more under train in the data file"
+            )
+
+    def order(self, epoch: int) -> list[int]:
+        """Return the order in which an epoch goes through the images."""
+        order = np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.paths))
+        return [int(i) for i in order]
+
+    def batches(self, size: int, first: int = 0) -> Generator[NDArray[np.uint8], None, None]:
+        """Yield the batches of steps `first`, `first + 1`, ..., without end.
+
+        Args:
+            size: images a batch.
+            first: number of the first step.
+
+        Yields:
+            uint8 [size, 3, H, W], RGB.
+
+        Raises:
+            DataError: too many images cannot be read.
+        """
+        numbers = iter(range(first, 1 << 62))
+        with ThreadPoolExecutor(self.workers, "yqc-pictures") as pool:
+            make = partial(self.batch, size=size, each=pool.map if self.workers > 1 else map)
+            yield from prefetch(make, numbers, ahead=AHEAD)
+
+    def batch(self, step: int, size: int, each: Callable[..., Any] = map) -> NDArray[np.uint8]:
+        """Make the batch of one step: uint8 [size, 3, H, W]; `each` is how to map."""
+        return np.stack(list(each(self._one, range(step * size, (step + 1) * size))))
+
+    def _one(self, number: int) -> NDArray[np.uint8]:
+        """Make the training image of a running number."""
+        epoch, place = divmod(number, len(self.paths))
+        rng = np.random.default_rng((self.seed, 2, number))
+        first = self.order(epoch)[place]
+        others = (
+            rng.integers(len(self.paths), size=3).tolist() if rng.random() < augment.MOSAIC else []
+        )
+        return augment.varied([self._near(i) for i in (first, *others)], self.imgsz, rng)
+
+    def _near(self, index: int) -> Image.Image:
+        """Return the image at an index, or the next one that can be read."""
+        for i in range(index, index + len(self.paths)):
+            path = self.paths[i % len(self.paths)]
+            if (image := self.image(path)) is not None:
+                return image
+            if len(self.paths) - len(self.unreadable) < ENOUGH:
+                break
+        path, why = next(iter(self.unreadable.items()))
+        raise DataError(
+            f"training needs at least {ENOUGH} images, and {len(self.unreadable)} of "
+            f"{len(self.paths)} cannot be read ({path}: {why})"
+        )
+
+    def image(self, path: Path) -> Image.Image | None:
+        """Return a decoded image in RGB, at most half again as large as training needs."""
+        with self._lock:
+            if path in self.unreadable:
+                return None
+            if (kept := self._kept.get(path)) is not None:
+                return kept
+        try:
+            image = _read(path, self.imgsz)
+        except Exception as error:  # noqa: BLE001  # PIL's decoders raise anything
+            with self._lock:
+                self.unreadable[path] = reason(error)
+            return None
+        size = 3 * image.size[0] * image.size[1]
+        with self._lock:
+            if self._used + size <= self.memory and path not in self._kept:
+                self._kept[path] = image
+                self._used += size
+        return image
+
+    def plain(self, count: int) -> NDArray[np.uint8]:
+        """Letterbox the first images of a seeded choice: uint8 [count, 3, H, W]."""
+        chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.paths))[:count]
+        return np.stack([letterbox(self._near(i), self.imgsz)[0] for i in chosen.tolist()])
+
+
+def _read(path: Path, imgsz: tuple[int, int]) -> Image.Image:
+    with Image.open(path) as file:
+        w, h = file.size
+        scale = 1.5 * min(imgsz[1] / w, imgsz[0] / h)
+        size = (max(1, round(w * scale)), max(1, round(h * scale)))
+        if scale < 1:
+            file.draft("RGB", size)
+        image = file.convert("RGB")
+    return image.resize(size, Image.Resampling.BILINEAR) if scale < 1 else image

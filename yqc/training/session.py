@@ -1,0 +1,127 @@
+"""One training under way: student, teacher, optimiser, running average, and how far they are."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from yqc.training.heads import Tap
+from yqc.training.losses import distance
+from yqc.training.plan import Plan
+from yqc.training.student import Student
+
+JUDGED_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a training computes: in which type, and how images lie in memory."""
+
+    device: str
+    half: bool
+    """Convolutions in bfloat16, where sums stay in float32."""
+
+    @classmethod
+    def best(cls, device: str, *, quantized: bool) -> "Arithmetic":
+        """Choose what is fast: bfloat16 on GPUs, and on CPUs that multiply it in hardware (AMX).
+
+        A graph with quantizers is trained in float32: eight bits of mantissa would hide their
+        steps.
+        """
+        amx = torch.cpu._is_amx_tile_supported()  # noqa: SLF001  # there is no public name for it
+        return cls(device, not quantized and (device != "cpu" or amx))
+
+    def cast(self) -> contextlib.AbstractContextManager[None]:
+        """Compute in this arithmetic inside."""
+        return torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.half)
+
+    def images(self, batch: NDArray) -> Tensor:  # type: ignore[type-arg]
+        """Turn uint8 [N, 3, H, W] into float32 in 0..1 where the graph is."""
+        pixels = torch.from_numpy(batch).to(self.device)
+        return pixels.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+
+class Session:
+    """What a training has learned so far.
+
+    Args:
+        student: the graph in training.
+        teacher: what it is to be like; returns the same taps.
+        taps: what is compared.
+        plan: how to train.
+    """
+
+    def __init__(
+        self, student: Student, teacher: fx.GraphModule, taps: Sequence[Tap], plan: Plan
+    ) -> None:
+        self.student, self.taps, self.plan = student, taps, plan
+        self.arithmetic = Arithmetic.best(student.device, quantized=student.quantized)
+        self.teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        student.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parameters = student.parameters
+        self.optimizer = make_optimizer(self.parameters, plan)
+        self.average = {k: v.clone() for k, v in student.state.items()}
+        self.step = 0
+
+    def take(self, batch: NDArray, steps: int | None) -> float:  # type: ignore[type-arg]
+        """Take one step on uint8 [N, 3, H, W]; returns its loss, finite or not.
+
+        With a loss or gradient that is not finite nothing is changed.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step, steps)
+        self.student.learn(freeze_bn=self.plan.freeze_bn)
+        loss = self.compare(self.arithmetic.images(batch))
+        if self.plan.bn_l1:
+            scales = [n.weight.abs().sum() for n in self.student.norms if n.affine]
+            loss = loss + self.plan.bn_l1 * torch.stack(scales).sum() if scales else loss
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.plan.clip)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            return float("nan")
+        self.optimizer.step()
+        self.step += 1
+        self._follow()
+        return float(loss.detach())
+
+    def compare(self, images: Tensor) -> Tensor:
+        """Return the loss of a batch, with gradients if the student's modules have them."""
+        with self.arithmetic.cast():
+            with torch.no_grad():
+                wanted = self.teacher(images)
+            found = self.student.module(images)
+        return distance(self.taps, found, wanted, self.plan.features)
+
+    @torch.no_grad()
+    def judge(self, images: NDArray) -> float:  # type: ignore[type-arg]
+        """Return the loss of the student as it is, in inference, on uint8 [N, 3, H, W]."""
+        self.student.module.eval()
+        parts = [
+            self.compare(self.arithmetic.images(images[i : i + JUDGED_AT_ONCE]))
+            for i in range(0, len(images), JUDGED_AT_ONCE)
+        ]
+        return float(torch.stack(parts).mean())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the running average towards the student, faster while it is young."""
+        keep = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.student.state.items():
+            self.average[name].lerp_(value, 1 - keep)
+
+
+def make_optimizer(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
+    """Make the optimiser; only tensors of two dimensions and more decay."""
+    weights = [p for p in parameters.values() if p.ndim > 1]
+    others = [p for p in parameters.values() if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": plan.decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=plan.rate(0, None), momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=plan.rate(0, None))

@@ -1,0 +1,93 @@
+"""What a stopped training needs to go on, as plain tensors and numbers in the cache."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, fx
+
+from yqc.graph.compare import fingerprint
+from yqc.passbase import Cache
+from yqc.training.plan import Plan
+from yqc.training.session import Session
+
+PAUSE = 5.0
+"""Seconds between two checkpoints, at least: small ones would come faster than disks like."""
+
+
+@dataclass
+class Keeper:
+    """Keeps checkpoints of a training, and the best state on the way.
+
+    Without a cache nothing is written, and only the best state is kept, in memory.
+    """
+
+    cache: Cache | None
+    name: str
+    best: dict[str, Tensor] | None = None
+    best_loss: float = math.inf
+    planned: int | None = None
+    _written: float = 0.0
+
+    @classmethod
+    def of(
+        cls, cache: Cache | None, gm: fx.GraphModule, plan: Plan, images: Sequence[Path]
+    ) -> "Keeper":
+        """Make the keeper of one training; its name tells graph, plan and images apart."""
+        digest = hashlib.blake2b(fingerprint(gm).encode() if cache else b"", digest_size=12)
+        digest.update(json.dumps(asdict(plan)).encode())
+        digest.update("\n".join(map(str, images)).encode())
+        return cls(cache, f"recover-{digest.hexdigest()}")
+
+    def note(self, session: Session, loss: float) -> None:
+        """Remember the running average if the epoch's mean loss was the least so far."""
+        if loss < self.best_loss:
+            self.best_loss = loss
+            self.best = {k: v.clone() for k, v in session.average.items()}
+
+    def write(self, session: Session, planned: int, *, spent: float) -> None:
+        """Write a checkpoint, unless one was written just now."""
+        if self.cache is None or time.monotonic() - self._written < PAUSE:
+            return
+        tensors = {f"student.{k}": v for k, v in session.student.state.items()}
+        tensors |= {f"average.{k}": v for k, v in session.average.items()}
+        tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()}
+        for number, values in session.optimizer.state_dict()["state"].items():
+            tensors |= {
+                f"optimizer.{number}.{k}": v for k, v in values.items() if isinstance(v, Tensor)
+            }
+        about = {"step": session.step, "planned": planned, "loss": self.best_loss, "spent": spent}
+        self.cache.save(self.name, tensors, about)
+        self._written = time.monotonic()
+
+    def restore(self, session: Session) -> dict[str, Any] | None:
+        """Go back to the last checkpoint, if there is one; returns what was noted with it."""
+        found = self.cache.load(self.name) if self.cache else None
+        if found is None:
+            return None
+        tensors, about = found
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            if part == "optimizer":
+                number, _, key = rest.partition(".")
+                moments.setdefault(int(number), {})[key] = value
+        session.student.load(below(tensors, "student."))
+        for name, value in below(tensors, "average.").items():
+            session.average[name].copy_(value)
+        groups = session.optimizer.state_dict()["param_groups"]
+        session.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        session.step, self.planned = int(about["step"]), int(about["planned"])
+        self.best_loss = float(about["loss"])
+        self.best = below(tensors, "best.") or None
+        return about
+
+
+def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose name starts with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
