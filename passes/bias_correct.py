@@ -47,6 +47,8 @@ class BiasCorrect(Pass):
                 ctx.skipped(conv.node, why)
             else:
                 chosen[conv.node] = mark
+        if not chosen:
+            return
         errors = self.measured(gm, ctx, chosen) if ctx.calibration else self.told(gm, ctx, chosen)
         for node, error in errors.items():
             node.meta["yqc.int8"] = replace(chosen[node], mean_error=error)

@@ -44,6 +44,8 @@ class Cluster(Pass):
     """Nearest, nearest by importance (mse), or with error feedback (gptq)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
+    learn: int = 0
+    """How often to look at all of them again, to learn levels, scales and biases together."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ class Cluster(Pass):
     def __post_init__(self) -> None:
         if self.bits not in {2, 3, 4, 5, 6, 8}:
             raise ValueError(f"bits must be 2, 3, 4, 5, 6 or 8, not {self.bits}")
-        if self.block < 2 or self.images < 1 or not 0 < self.damp <= 1:  # noqa: PLR2004  # a block of one is no block
+        if self.block < 2 or self.images < 1 or not 0 < self.damp <= 1 or self.learn < 0:  # noqa: PLR2004  # a block of one is no block
             raise ValueError("block must be at least 2, images at least 1, damp above 0, at most 1")
         if self.rows < 0:
             raise ValueError("rows must not be negative")
@@ -60,4 +62,4 @@ class Cluster(Pass):
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         scheme = Scheme(self.table, self.bits, self.granularity, self.block, self.rows)
         settings = Settings(rounding=self.rounding, damp=self.damp)
-        pack_layers(gm, ctx, scheme, settings, images=self.images, skip=self.skip)
+        pack_layers(gm, ctx, scheme, settings, images=self.images, learn=self.learn, skip=self.skip)

@@ -20,7 +20,7 @@ class Int8Recipe(Recipe):
     ranges: Method = "mse"
     """How the range of an activation is chosen: minmax, percentile, mse or entropy."""
     skip: tuple[str, ...] = ()
-    """Convolutions to leave in float: their module paths, with * as a wildcard."""
+    """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
     def expand(self) -> str:
         observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"

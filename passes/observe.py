@@ -9,20 +9,22 @@
    kernels for Sigmoid and Mul, none for SiLU. So for `--target ort` a SiLU becomes x * sigmoid(x),
    and what is between a convolution and its activation is marked too. A convolution of few input
    channels is slower on integers there: what it reads stays in float.
-5. TensorRT wants int8 with zero point 0 everywhere, and OpenVINO is faster with it, since zero
-   points cost a compensation. Both add a residual inside the convolution if only the other summand
-   is quantized, so there the convolution's side is left unmarked.
+5. TensorRT and OpenVINO add a residual inside the convolution, at full precision, if only the
+   other summand is quantized. So but for onnxruntime, whose addition wants two integers, the
+   convolution's side is left unmarked; that is one rounding less, too.
+6. TensorRT wants int8 with zero point 0 everywhere.
 
 The policy is that of Jacob et al., CVPR 2018, and of the runtimes' published rules.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import ClassVar
 
 from torch import fx, nn
 
 from yqc import Context, Pass, call, calls, role, shape
+from yqc.errors import PipelineError
 from yqc.quant import (
     Int8,
     Observer,
@@ -33,9 +35,9 @@ from yqc.quant import (
     place,
     take_apart,
 )
+from yqc.quant.weights.rewrite import is_packed
+from yqc.sensitivity import worst
 
-
-SYMMETRIC = ("tensorrt",)
 FEW = 3
 
 
@@ -49,15 +51,21 @@ class Observe(Pass):
     keeps_numbers: ClassVar[bool] = True
 
     skip: tuple[str, ...] = ()
-    """Convolutions to leave in float: their module paths, with * as a wildcard."""
+    """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
+
+    def __post_init__(self) -> None:
+        for word in self.skip:
+            if word.startswith("worst:") and not word.removeprefix("worst:").isdecimal():
+                raise PipelineError(f"skip={word}: write worst:3 for the three that cost most")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        convolutions = self.convolutions(gm, ctx)
+        skip = self.paths(gm, ctx)
+        convolutions = self.convolutions(gm, ctx, skip)
         if ctx.target == "ort":
             placement = self.for_onnxruntime(gm, convolutions, ctx)
         else:
             placement = place(gm, convolutions)
-        if ctx.target in SYMMETRIC:
+        if ctx.target != "ort":
             placement.points = [n for n in placement.points if not is_fused_summand(gm, n)]
         for point in placement.points:
             insert(gm, point, placement, ctx)
@@ -81,13 +89,25 @@ class Observe(Pass):
         placement.points = sorted({*placement.points, *extra})
         return placement
 
-    def convolutions(self, gm: fx.GraphModule, ctx: Context) -> list[fx.Node]:
+    def paths(self, gm: fx.GraphModule, ctx: Context) -> tuple[str, ...]:
+        """Put the layers that cost most when quantized alone in the place of `worst:3`."""
+        found: list[str] = []
+        for word in self.skip:
+            count = word.removeprefix("worst:")
+            found += [word] if count == word else worst(gm, ctx, int(count))
+        if found != list(self.skip):
+            ctx.settled = replace(self, skip=tuple(found))
+        return tuple(found)
+
+    def convolutions(
+        self, gm: fx.GraphModule, ctx: Context, skip: tuple[str, ...]
+    ) -> list[fx.Node]:
         """List the convolutions to quantize; record the others that hold weights."""
         found = []
         for each in calls(gm, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             if not isinstance(each.module, nn.Conv2d):
                 ctx.skipped(each.node, f"{type(each.module).__name__} stays in float")
-            elif any(fnmatch(each.target, pattern) for pattern in self.skip):
+            elif any(fnmatch(each.target, pattern) for pattern in skip):
                 ctx.skipped(each.node, "asked to skip it")
             elif role(each.node) == "head.decode":
                 ctx.skipped(each.node, "the decoding stays in float")
@@ -96,7 +116,12 @@ class Observe(Pass):
             else:
                 each.node.meta["yqc.int8"] = Int8()
                 found.append(each.node)
-        return found
+        for node in filter(is_packed, gm.graph.nodes):  # its weight stays as it is packed
+            if any(fnmatch(node.meta["yqc.layer"].name, pattern) for pattern in skip):
+                ctx.skipped(node, "asked to skip it")
+            else:
+                found.append(node)
+        return sorted(found)
 
 
 def only_user(node: fx.Node) -> fx.Node:
@@ -115,8 +140,7 @@ def is_fused_summand(gm: fx.GraphModule, node: fx.Node) -> bool:
 def insert(gm: fx.GraphModule, point: fx.Node, placement: Placement, ctx: Context) -> None:
     """Put an observer behind `point`, for everything that reads it."""
     name = f"{point.name}_observer"
-    image = point.op == "placeholder" and ctx.target == "openvino"
-    symmetric = ctx.target in SYMMETRIC and not image  # an image has 256 levels from 0 up
+    symmetric = ctx.target == "tensorrt"
     observer = Observer(
         dtype="int8" if symmetric else "uint8",
         symmetric=symmetric,

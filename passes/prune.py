@@ -93,7 +93,7 @@ class Prune(Pass):
             ctx.warn(f"prune: nothing was removed: {self.reason(choice, ctx)}")
             return
         adopt(gm, choice.trial, job.channels, ctx)
-        if self.ratio is None or self.criterion == "auto":
+        if choice.ratio is not None and choice.criterion != "variance":
             ctx.settled = replace(self, ratio=choice.ratio, criterion=choice.criterion)
         trained = self.train(gm, choice, ctx)
         removed = f"{choice.trial.removed:.1%} of {self.of} removed by {choice.criterion}"
@@ -114,7 +114,7 @@ class Prune(Pass):
 
     def decide(self, job: Job) -> Choice:
         """Choose what goes, and by which criterion."""
-        ratio, criterion = self.ratio, str(self.criterion)
+        ratio, criterion = self.ratio, self.criterion
         if ratio is not None:
             if criterion == "auto":
                 criterion = job.best(ratio)

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from yqc import Call, Context, Pass, callers, calls
+from yqc import Call, Context, Pass, callers, calls, is_function
 from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, to_integers
+from yqc.quant.weights.rewrite import is_packed
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -51,6 +52,10 @@ class Quantize(Pass):
                 continue
             replace_convolution(gm, conv, chosen, chosen.scale)
             ctx.rewrote(conv.node, "weights became int8")
+        for node in filter(is_packed, gm.graph.nodes):
+            if is_function(node.all_input_nodes[0], DEQUANTIZE):
+                node.meta["yqc.layer"] = replace(node.meta["yqc.layer"], activation_bits=8)
+                ctx.rewrote(node, "input became int8; the weight stays as it is packed")
         gm.recompile()
         after = node_outputs(gm, names, ctx.example_for(gm))
         for node in gm.graph.nodes:

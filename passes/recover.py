@@ -51,8 +51,9 @@ class Recover(Pass):
     """Weight of the features' loss beside the head's."""
     bn_l1: float = 0.0
     """L1 penalty on the scales of batch norms."""
-    freeze_bn: bool = False
-    """Keep the statistics of batch norms as they are."""
+    freeze_bn: bool | None = None
+    """Keep the statistics of batch norms; by default in the second half, or where little is
+    damaged from the start."""
     seed: int | None = None
     """Of images and augmentation; the compile's by default."""
 

@@ -213,5 +213,6 @@ def test_a_recovery_that_was_killed_ends_in_the_same_file(
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("x.")) == [
         "x.onnx",
         "x.recipe.toml",
+        "x.report.html",
         "x.report.json",
     ]

@@ -68,6 +68,7 @@ def test_compiles_and_prints_the_report(run: Run, checkpoint: Path) -> None:
     assert sorted(here()) == [
         "best-fuse.onnx",
         "best-fuse.recipe.toml",
+        "best-fuse.report.html",
         "best-fuse.report.json",
     ]
     for shown in ("reparam,fold-bn,dce", "fold-bn", "best-fuse.onnx", "ultralytics"):

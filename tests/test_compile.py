@@ -54,10 +54,11 @@ def compiled(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFact
 # What is written
 
 
-def test_writes_three_files_and_nothing_else(compiled: Result) -> None:
+def test_writes_its_files_and_nothing_else(compiled: Result) -> None:
     assert sorted(outputs(compiled.files.onnx.parent)) == [
         "small.onnx",
         "small.recipe.toml",
+        "small.report.html",
         "small.report.json",
     ]
 

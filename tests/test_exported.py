@@ -38,9 +38,7 @@ def test_it_is_the_last_graph_before_quantization(
     assert watcher.is_now == now
 
 
-def test_the_file_computes_the_same_in_batches_and_learns(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_the_file_computes_the_same_in_batches_and_learns(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
     result = yqc.compile(checkpoint, "fold-bn", output=out, evaluate=False, emit="onnx,pt2")
     assert result.files.exported == tmp_path / "x.pt2"

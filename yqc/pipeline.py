@@ -157,7 +157,8 @@ class Pipeline:
         for watcher in watchers:
             watcher.start(gm, ctx)
         with ctx.progress.task("passes", len(passes)) as advance:
-            advance(len(steps))
+            if steps:
+                advance(len(steps))
             for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
                 ctx.upcoming = tuple(later.name for later in passes[index:])
                 step = Step(index, action, gm, ctx, before=copy.deepcopy(gm))

@@ -64,13 +64,13 @@ def check_images(settings: Settings, passes: Sequence[Pass]) -> None:
         )
 
 
-def emitted_kinds(text: str) -> tuple[str, ...]:
-    """Read what is to be emitted, such as `onnx,pt2`.
+def emitted_kinds(text: str | None) -> tuple[str, ...]:
+    """Read what is to be emitted, such as `onnx,pt2`; None stands for `onnx`.
 
     Raises:
         PipelineError: a word is no kind of file, or `onnx` is missing.
     """
-    kinds = tuple(word.strip() for word in text.split(","))
+    kinds = tuple(word.strip() for word in (text or "onnx").split(","))
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise PipelineError(f"--emit knows onnx and pt2, not {unknown[0]!r}")
     if "onnx" not in kinds:

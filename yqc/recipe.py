@@ -39,7 +39,7 @@ class Settings:
     seed: int = 0
     dynamic: bool = False
     opset: int | None = None
-    emit: str = "onnx"
+    emit: str | None = None
 
 
 class Choices(TypedDict, total=False):

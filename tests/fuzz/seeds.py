@@ -24,7 +24,12 @@ TEXTS = (
     "slim",
     "equalize{}",
 )
-PROGRAMS = (tensor(), array(F4, b"K\1\x85", text("abcd")), b"}" + text("a") + b"K\1s", b"]q\0(K\1Ne")
+PROGRAMS = (
+    tensor(),
+    array(F4, b"K\1\x85", text("abcd")),
+    b"}" + text("a") + b"K\1s",
+    b"]q\0(K\1Ne",
+)
 
 SEEDS: dict[str, list[bytes]] = {
     "checkpoint": [

@@ -59,7 +59,14 @@ FIELDS: dict[str, dict[str, tuple[object, ...]]] = {
         "no": NUMBERS,
         "nl": NUMBERS,
         "reg_max": NUMBERS,
-        "stride": (None, torch.zeros(1), torch.full((1,), NAN), torch.full((99,), 8.0), "x", [1e30]),
+        "stride": (
+            None,
+            torch.zeros(1),
+            torch.full((1,), NAN),
+            torch.full((99,), 8.0),
+            "x",
+            [1e30],
+        ),
     },
 }
 ROUTES = (None, 0, 1, -2, -99, 99, 1 << 40, 0.5, "x", [], [0], [-1, -1], [99, -1], [None], [[0]])
@@ -94,7 +101,7 @@ def of(tree: Tree, name: str) -> Inert:
 
 
 def fields() -> Iterator[Case]:
-    for (name, attributes) in FIELDS.items():
+    for name, attributes in FIELDS.items():
         for key, values in attributes.items():
             for value in values:
 
@@ -133,18 +140,26 @@ def nested() -> Iterator[Case]:
     def deep(tree: Tree) -> None:
         model = of(tree, "DetectionModel").state["_modules"]
         for _ in range(150):
-            model["model"] = Inert("torch.nn.modules.container.Sequential", (), {"_modules": {"0": model["model"]}})
+            model["model"] = Inert(
+                "torch.nn.modules.container.Sequential", (), {"_modules": {"0": model["model"]}}
+            )
 
     def doubled(tree: Tree) -> None:
         act: Any = Inert("torch.nn.modules.activation.SiLU")
         for _ in range(60):
-            act = Inert("torch.nn.modules.container.Sequential", (), {"_modules": {"0": act, "1": act}})
+            act = Inert(
+                "torch.nn.modules.container.Sequential", (), {"_modules": {"0": act, "1": act}}
+            )
         of(tree, ".Conv").state["_modules"]["act"] = act
 
     def forty_upsamplings(tree: Tree) -> None:
-        up = Inert("torch.nn.modules.upsampling.Upsample", (), {"scale_factor": 2.0, "mode": "nearest"})
+        up = Inert(
+            "torch.nn.modules.upsampling.Upsample", (), {"scale_factor": 2.0, "mode": "nearest"}
+        )
         of(tree, ".Conv").state["_modules"]["act"] = Inert(
-            "torch.nn.modules.container.Sequential", (), {"_modules": {str(k): up for k in range(40)}}
+            "torch.nn.modules.container.Sequential",
+            (),
+            {"_modules": {str(k): up for k in range(40)}},
         )
 
     def padded(tree: Tree) -> None:

@@ -211,6 +211,14 @@ def test_without_ratio_it_keeps_the_agreement() -> None:
     assert "the most that keeps the agreement at 0.95, reached 0.9" in ctx.warnings[-1]
 
 
+def test_nothing_goes_where_everything_must_stay() -> None:
+    gm, ctx = traced(), context()
+    before = text(gm)
+    Pipeline.parse("prune{keep=*}").run(gm, ctx)
+    assert text(gm) == before
+    assert ctx.warnings[0].startswith("prune: nothing was removed")
+
+
 def test_without_data_only_what_is_nearly_free_goes() -> None:
     gm, ctx = traced(), context(data=False)
     with torch.no_grad():

@@ -65,7 +65,7 @@ def test_passes_are_told_what_follows() -> None:
     class Look(yqc.Pass):
         name = "look"
 
-        def run(self, gm: torch.fx.GraphModule, ctx: Context) -> None:
+        def run(self, gm: torch.fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002
             seen.append(ctx.upcoming)
 
     Pipeline([Look(), *Pipeline.parse("fold-bn,dce").steps]).run(gm, ctx)

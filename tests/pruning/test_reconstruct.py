@@ -147,3 +147,24 @@ def test_batch_norms_tell_mean_and_deviation() -> None:
     found = spreads(gm, channels)[node]
     torch.testing.assert_close(found.mean, gm.bn.bias.detach())
     torch.testing.assert_close(found.deviation, gm.bn.weight.detach().abs())
+
+
+def test_a_convolution_that_is_called_twice_is_not_corrected() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.a, self.b, self.z = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.z(self.b(self.b(self.a(x))))
+
+    gm = trace(Twice(), IMAGES[0])
+    channels = find_channels(gm)
+    keep = without(channels, 0, 3)
+    pruned = copy.deepcopy(gm)
+    remove(pruned, channels, keep)
+    weight, last = pruned.b.weight.clone(), pruned.z.weight.clone()
+    Sweep(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
+    assert torch.equal(pruned.b.weight, weight)
+    assert not torch.equal(pruned.z.weight, last)

@@ -98,7 +98,9 @@ def test_mse_is_the_least_error_of_the_real_quantizer(symmetric: bool) -> None:
         return float((back - x).square().mean())
 
     chosen = error(*choose(histogram(x), "mse", symmetric=symmetric))
-    shrunk = [error(s * float(x.min()), s * float(x.max())) for s in torch.linspace(0.3, 1, 30).tolist()]
+    shrunk = [
+        error(s * float(x.min()), s * float(x.max())) for s in torch.linspace(0.3, 1, 30).tolist()
+    ]
     assert chosen <= 1.02 * min(shrunk)
 
 

@@ -66,6 +66,7 @@ def test_it_computes_the_same_before_training_and_has_gradients(gm: fx.GraphModu
     x = random(2, 3, 5, 5)
     student = student_of(gm)
     (weight,) = make_trainable(student)
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.testing.assert_close(student(x), gm(x), rtol=1e-3, atol=1e-3)
     student(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in student.parameters())

@@ -39,6 +39,17 @@ def test_the_rate_follows_the_damage() -> None:
     assert Plan(bn_l1=0.1).chosen_rate(0.0) == 1e-3
 
 
+def test_statistics_freeze_in_the_second_half_or_where_little_is_damaged() -> None:
+    far, close = Plan().fitted(3.0), Plan().fitted(1.0)
+    assert [far.frozen(step, 100) for step in (0, 49, 50, 99)] == [False, False, True, True]
+    assert [far.frozen(step, 10) for step in (0, 9)] == [False, False]
+    assert not far.frozen(0, None)
+    assert close.frozen(0, None)
+    assert not Plan(bn_l1=0.1).fitted(0.0).frozen(0, 100)
+    assert not Plan(freeze_bn=False).fitted(0.0).frozen(99, 100)
+    assert Plan(freeze_bn=True).fitted(9.0).frozen(0, 100)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -111,7 +111,7 @@ def compile_(
         outputs = result.files
         written = [outputs.onnx, outputs.report, outputs.recipe]
         written += [] if no_html else [outputs.page]
-        written += [outputs.exported] if "pt2" in settings.emit else []
+        written += [outputs.exported] if "pt2" in (settings.emit or "") else []
         files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in written]
         show(
             result.report,

@@ -13,6 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 
+ATEN = torch.ops.aten
+LIKE_FIRST = {
+    *(ATEN.silu.default, ATEN.silu_.default, ATEN.relu.default, ATEN.sigmoid.default),
+    *(ATEN.leaky_relu.default, ATEN.hardswish.default, ATEN.mish.default, ATEN.gelu.default),
+    *(ATEN.native_batch_norm.default, ATEN._native_batch_norm_legit_no_training.default),  # noqa: SLF001
+}
+"""Operations whose result is as large as their first argument: most of what a detector does."""
+
+
 class TooLargeError(RuntimeError):
     """What runs would compute more elements than it may."""
 
@@ -24,7 +33,7 @@ class Bounded(TorchDispatchMode):
     ...     _ = torch.ones(10).repeat(10)
 
     Args:
-        elements: how many, views counted as well.
+        elements: how many; views compute none.
 
     Raises:
         TooLargeError: by the operation that would compute more, before it takes any memory.
@@ -43,7 +52,10 @@ class Bounded(TorchDispatchMode):
     ) -> Any:  # noqa: ANN401  # whatever the operation gives
         """Count what an operation will compute, then run it."""
         given = dict(kwargs or {})
-        self.left -= sum(t.numel() for t in tree_leaves(self._ahead(func, args, given)))
+        if func in LIKE_FIRST:
+            self.left -= args[0].numel()
+        elif not getattr(func, "is_view", False):
+            self.left -= sum(t.numel() for t in self._ahead(func, args, given))
         if self.left < 0:
             raise TooLargeError(f"it computes more than {self.limit:,} values of a small image")
         return func(*args, **given)

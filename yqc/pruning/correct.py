@@ -21,8 +21,10 @@ from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph.channel_sets import Channels
 from yqc.pruning.free import add_to_bias
-from yqc.pruning.statistics import SAMPLES, consumers, factor, head_nodes, is_linear, rows_of
+from yqc.pruning.statistics import SAMPLES, correctable, factor, is_linear, rows_of
 from yqc.pruning.surgery import Keep, kept
+from yqc.training.heads import head_taps
+from yqc.training.losses import distance
 
 RIDGE = 1e-2
 """Share of the mean variance that is added to every variance."""
@@ -50,18 +52,18 @@ class Sweep:
         self.whole, self.pruned = fx.Interpreter(whole), fx.Interpreter(pruned)
         self.channels, self.keep = channels, keep
         self.partner = dict(zip(whole.graph.nodes, pruned.graph.nodes, strict=True))
-        self.readers = set(consumers(whole, channels))
-        self.heads = head_nodes(whole)
+        self.readers = set(correctable(whole, channels))
+        self.heads = head_taps(whole)
         self.generator = torch.Generator().manual_seed(seed)
-        self.errors: list[float] = []
+        self.answers: dict[str, tuple[Tensor, Tensor]] = {}
 
     def run(self, images: Tensor) -> float:
         """Correct the pruned graph on images, float32 [N,3,H,W].
 
         Returns:
-            The mean squared error of the head's outputs over their variance, the mean of all.
+            How far the head's outputs are from what they were (`yqc.training.losses.distance`).
         """
-        graph = self.whole.module.graph  # type: ignore[union-attr]
+        graph: fx.Graph = self.whole.graph
         finished = last_uses(graph)
         before: dict[fx.Node, Any] = {}
         after: dict[fx.Node, Any] = {}
@@ -72,7 +74,9 @@ class Sweep:
                 self.step(node, before, after, images)
                 for source in finished.get(node, ()):
                     del before[source], after[self.partner[source]]
-        return sum(self.errors) / max(1, len(self.errors))
+        answers = [self.answers[tap.name] for tap in self.heads]
+        wanted, given = [x for x, _ in answers], [y for _, y in answers]
+        return float(distance(self.heads, given, wanted, 0.0))
 
     def step(
         self, node: fx.Node, before: dict[fx.Node, Any], after: dict[fx.Node, Any], images: Tensor
@@ -88,8 +92,8 @@ class Sweep:
             self.correct(node, before[source], after[self.partner[source]])
         y = compute(self.pruned, twin, after)
         y = after[twin] = self.shift(node, x, y) if node in self.readers else y
-        if node in self.heads and isinstance(x, Tensor) and x.is_floating_point():
-            self.errors.append(float((x - y).square().mean() / x.var().clamp_min(1e-12)))
+        if any(tap.name == node.name for tap in self.heads):
+            self.answers[node.name] = (x, y)
 
     def correct(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
         """Correct the weight of one consumer, from its inputs in both graphs."""

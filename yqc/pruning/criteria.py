@@ -56,7 +56,7 @@ def weight_rows(module: _ConvNd | nn.Linear, count: int, factor: Tensor | None =
     weight = module.weight.detach()
     if is_transposed(module):
         groups = module.groups if isinstance(module, _ConvNd) else 1
-        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        weight = torch.unflatten(weight, 0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     if factor is not None:
         weight = weight.flatten(1) * factor.unsqueeze(1)
     return weight.reshape(count, -1)

@@ -15,11 +15,12 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from yqc.graph import callers
 from yqc.graph import channel_ops as ops
 from yqc.graph.channel_sets import Axis, Channels
 from yqc.graph.metadata import BatchNorm
 from yqc.pruning.criteria import Scores
-from yqc.pruning.statistics import consumers, full_weight
+from yqc.pruning.statistics import consumers, correctable, full_weight
 from yqc.pruning.surgery import Keep, kept
 
 ADDITIONS = ("add", "iadd")
@@ -125,7 +126,7 @@ def absorb(whole: fx.GraphModule, pruned: fx.GraphModule, channels: Channels, ke
     """Move the means of what has gone into biases, or running means of batch norms, in `pruned`."""
     known = spreads(whole, channels)
     partner = {n.name: n for n in pruned.graph.nodes}
-    for node in consumers(whole, channels):
+    for node in correctable(whole, channels):
         source = node.all_input_nodes[0]
         weight, spread, axis = full_weight(whole, node), known.get(source), channels.axes[source]
         gone = torch.from_numpy(~keep[axis.ids])
@@ -152,10 +153,11 @@ def add_to_bias(gm: fx.GraphModule, node: fx.Node, move: Tensor) -> bool:
         return False
     users = list(node.users)
     behind = users[0] if len(users) == 1 and users[0].op == "call_module" else None
-    norm = gm.get_submodule(str(behind.target)) if behind is not None else None
-    if module.bias is None and isinstance(norm, _NormBase) and norm.running_mean is not None:
-        norm.running_mean = norm.running_mean - move
-        return False
+    if module.bias is None and behind is not None and callers(gm, behind.target) == 1:
+        norm = gm.get_submodule(str(behind.target))
+        if isinstance(norm, _NormBase) and norm.running_mean is not None:
+            norm.running_mean = norm.running_mean - move
+            return False
     bias = move if module.bias is None else module.bias.detach() + move
     module.bias = nn.Parameter(bias, module.weight.requires_grad)
     return True

@@ -2,7 +2,7 @@
 
 Scaling a channel is scaling the weights that read it, so the gradient of a loss by the scale of a
 set is the sum, over all consumers, of weight times gradient of the weight. The loss is that of
-distillation, without labels: the squared distance of the head's outputs from the float ones.
+distillation, without labels: how far the head's outputs are from the float ones.
 """
 
 import copy
@@ -15,7 +15,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph.channel_sets import Channels, Slot
 from yqc.pruning.criteria import Scores
-from yqc.pruning.statistics import Recorder, gradients, head_nodes
+from yqc.pruning.statistics import Recorder, gradients
+from yqc.training.heads import head_taps
+from yqc.training.losses import distance
 
 DIMMED = 0.9
 """The first order is taken where every channel is scaled by this: at 1 the loss has no slope."""
@@ -39,23 +41,21 @@ def taylor(gm: fx.GraphModule, channels: Channels, images: Sequence[Tensor]) -> 
 
     The slope is taken where all channels are a little dimmed, and averaged over images.
     """
-    heads = head_nodes(gm)
+    heads = head_taps(gm)
     dimmed = trainable(gm)
     with torch.no_grad():
         for _, module in readers(dimmed, channels):
             module.weight.mul_(DIMMED)
     total = np.zeros(channels.count)
-    partner = {n.name: n for n in dimmed.graph.nodes}
     for image in images:
         dimmed.zero_grad(set_to_none=True)
-        want, got = Recorder(gm, heads, ()), Recorder(dimmed, [partner[n.name] for n in heads], ())
+        want, got = Recorder(gm, heads, ()), Recorder(dimmed, heads, ())
         with torch.no_grad():
             want.run(image)
         with torch.enable_grad():
             got.run(image)
-            loss = torch.zeros(())
-            for node, value in want.head.items():
-                loss = loss + (got.head[partner[node.name]] - value).square().mean() / value.var()
+            pairs = [(got.head[tap.name], want.head[tap.name]) for tap in heads]
+            loss = distance(heads, [g for g, _ in pairs], [w for _, w in pairs], 0.0)
             torch.autograd.backward(loss)
         total += np.abs(slopes(dimmed, channels))
     return total / max(1, len(images))
@@ -88,7 +88,7 @@ def slopes(gm: fx.GraphModule, channels: Channels) -> Scores:
         if transposed:
             each = product.flatten(1).sum(1)
         else:  # a column of each group is a channel
-            each = product.flatten(1).unflatten(0, (groups, -1)).sum(1)
-            each = each.unflatten(1, (len(slot.ids) // groups, -1)).sum(2).flatten()
+            each = torch.unflatten(product.flatten(1), 0, (groups, -1)).sum(1)
+            each = torch.unflatten(each, 1, (len(slot.ids) // groups, -1)).sum(2).flatten()
         np.add.at(total, slot.ids, each.numpy())
     return total

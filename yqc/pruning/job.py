@@ -38,7 +38,7 @@ JUDGED = 64
 """So many, the first ones, tell the agreement of two graphs."""
 PROBED = 8
 """So many are sent back through the graph, or decide between criteria."""
-MEMORY = 1.5e9
+MEMORY = 2.5e9
 """Bytes of tensors that a correction may hold, about."""
 
 
@@ -62,7 +62,7 @@ class Trial:
     removed: float
     """Share that is gone."""
     error: float | None
-    """Mean squared error of the head's outputs over their variance, after correction."""
+    """How far the head's outputs are from the graph's as it was, after correction."""
 
 
 class Job:
@@ -92,9 +92,9 @@ class Job:
         return tuple(deque(islice(self.ctx.calibration(), JUDGED + count), maxlen=count))
 
     @property
-    def criteria(self) -> tuple[str, ...]:
+    def criteria(self) -> tuple[Criterion, ...]:
         """What `auto` chooses from."""
-        return ("reconstruction", "hessian", "l2") if self.images else ("l2",)
+        return ("reconstruction", "l2") if self.images else ("l2",)
 
     def scores(self, criterion: str) -> Scores:
         """Score all sets; the lower, the sooner a set goes."""
@@ -192,18 +192,17 @@ class Job:
             absorb(self.gm, pruned, self.channels, keep)
         return Trial(pruned, keep, self.cost.removed(keep), error)
 
-    def best(self, ratio: float) -> str:
+    def best(self, ratio: float) -> Criterion:
         """Return the criterion whose trial comes closest to the graph as it is."""
         if len(self.criteria) == 1:
             return self.criteria[0]
-        found = {c: self.trial(self.choose(c, ratio), images=PROBED).error for c in self.criteria}
-        return min(found, key=lambda c: math.inf if found[c] is None else float(found[c] or 0.0))
+        trials = {c: self.trial(self.nearest(c, ratio), images=PROBED) for c in self.criteria}
+        return min(self.criteria, key=lambda c: trials[c].error or 0.0)
 
     def agreement(self, trial: Trial) -> float | None:
         """Return how well a trial agrees with the float original, 0..1; None if nobody can tell.
 
-        Where detections cannot be compared, what the head's outputs explain of the graph's as it
-        was: one minus the error.
+        Where detections cannot be compared, one minus the distance of the head's outputs.
         """
         if self.ctx.agreement is not None:
             return self.ctx.agreement(trial.gm)

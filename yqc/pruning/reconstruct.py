@@ -111,7 +111,8 @@ def errors(p: Tensor, g: Tensor, times: int) -> Tensor:
     at = torch.arange(n)
     inner_p = p.view(n, times, n, times)[at, :, at]
     inner_g = g.view(n, times, n, times)[at, :, at]
-    return torch.linalg.solve(inner_p, inner_g).diagonal(dim1=1, dim2=2).sum(1)
+    left: Tensor = torch.linalg.solve(inner_p, inner_g)
+    return left.diagonal(dim1=1, dim2=2).sum(1)
 
 
 def without(

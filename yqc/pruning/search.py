@@ -1,15 +1,16 @@
 """How much goes where nobody says: the most that keeps the agreement, or what is nearly free."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from yqc.pruning.free import lost
-from yqc.pruning.job import Job, Trial
+from yqc.pruning.job import Criterion, Job, Trial
 
 TRIALS = 6
 FIRST = 0.4
-FREE = 1e-3
+FREE = 0.02
 """Without data, the channels of a group that go may take this share of a consumer's variance."""
 
 
@@ -19,14 +20,15 @@ class Choice:
 
     trial: Trial | None
     """None if nothing goes."""
-    criterion: str
+    criterion: Criterion | Literal["variance"]
+    """What scored; the variance that goes with a channel is for want of data."""
     agreement: float | None = None
     """Of the trial, before any recovery; None where nobody can tell."""
     ratio: float | None = None
     """What was asked for to get there; None where no ratio leads there."""
 
 
-def most(job: Job, criterion: str, wanted: float) -> Choice:
+def most(job: Job, criterion: Criterion, wanted: float) -> Choice:
     """Find the most that may go while the agreement with the float model stays at `wanted`.
 
     The share is found by bisection, from a few trials; progress is shown.
@@ -38,6 +40,8 @@ def most(job: Job, criterion: str, wanted: float) -> Choice:
     """
     low, high, share = 0.0, job.highest(), FIRST
     found = Choice(None, criterion)
+    if high == 0:
+        return found
     with job.ctx.progress.task("choosing how much to prune", TRIALS) as advance:
         for left in range(TRIALS, 0, -1):
             share = min(share, high)

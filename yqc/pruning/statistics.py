@@ -8,8 +8,10 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from yqc.errors import PassError
+from yqc.graph import callers
 from yqc.graph.channel_sets import Channels
-from yqc.graph.roles import role
+from yqc.pruning.probes import project
+from yqc.training.heads import Tap, head_taps
 
 SAMPLES = 8192
 """At most so many positions of a tensor are looked at, over all images."""
@@ -27,6 +29,11 @@ def consumers(gm: fx.GraphModule, channels: Channels) -> list[fx.Node]:
     """List the calls of convolutions and linear layers that read channels which can go."""
     reading = {s.target for s in channels.slots if s.side == "in"}
     return [n for n in gm.graph.nodes if n.op == "call_module" and str(n.target) in reading]
+
+
+def correctable(gm: fx.GraphModule, channels: Channels) -> list[fx.Node]:
+    """List the consumers whose weights may be corrected: those that are called only once."""
+    return [n for n in consumers(gm, channels) if callers(gm, n.target) == 1]
 
 
 def rows_of(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> Tensor:
@@ -123,26 +130,13 @@ def moments(
     return found
 
 
-def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
-    """List the nodes whose values are compared: what the decoding reads, else the outputs."""
-    found: dict[fx.Node, None] = {}
-    for node in gm.graph.nodes:
-        if node.op != "output" and role(node) == "head.decode":
-            sources = [n for n in node.all_input_nodes if role(n) != "head.decode"]
-            found |= dict.fromkeys(n for n in sources if n.op != "get_attr")
-    last = next(n for n in gm.graph.nodes if n.op == "output")
-    return list(found) or last.all_input_nodes
-
-
 class Recorder(fx.Interpreter):
     """Runs a graph and keeps what chosen nodes compute, with gradients."""
 
-    def __init__(
-        self, gm: fx.GraphModule, heads: Sequence[fx.Node], taps: Sequence[fx.Node]
-    ) -> None:
+    def __init__(self, gm: fx.GraphModule, heads: Sequence[Tap], taps: Sequence[fx.Node]) -> None:
         super().__init__(gm)
-        self.heads, self.taps = set(heads), set(taps)
-        self.head: dict[fx.Node, Tensor] = {}
+        self.heads, self.taps = {tap.name for tap in heads}, set(taps)
+        self.head: dict[str, Tensor] = {}
         self.tapped: dict[fx.Node, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> object:
@@ -152,21 +146,9 @@ class Recorder(fx.Interpreter):
             if n in self.taps:
                 value.retain_grad()
                 self.tapped[n] = value
-            if n in self.heads and value.is_floating_point():
-                self.head[n] = value
+            if n.name in self.heads:
+                self.head[n.name] = value
         return value
-
-
-def probes(head: dict[fx.Node, Tensor], generator: torch.Generator) -> Tensor:
-    """Return a random projection of the head's outputs, each in units of its own deviation.
-
-    The expectation of its squared change is the sum of squared changes of all outputs.
-    """
-    total = torch.zeros(())
-    for value in head.values():
-        sign = torch.randint(0, 2, value.shape, generator=generator).to(value.dtype) * 2 - 1
-        total = total + (value * sign).sum() / (value.detach().std() + 1e-12)
-    return total
 
 
 def gradients(
@@ -174,13 +156,13 @@ def gradients(
 ) -> Iterator[Recorder]:
     """Yield, for each image, the graph's recorded run after one backward pass from a probe."""
     generator = torch.Generator().manual_seed(seed)
-    heads = head_nodes(gm)
+    heads = head_taps(gm)
     for image in images:
         gm.zero_grad(set_to_none=True)
         run = Recorder(gm, heads, taps)
         with torch.enable_grad():
             run.run(image.clone().requires_grad_())
-            torch.autograd.backward(probes(run.head, generator))
+            torch.autograd.backward(project(heads, run.head, generator))
         yield run
     gm.zero_grad(set_to_none=True)
 

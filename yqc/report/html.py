@@ -5,6 +5,7 @@ Laid out with jinja2, charts by bokeh. What is drawn comes in as numbers (`yqc.r
 
 import base64
 import functools
+import re
 from collections import Counter
 from importlib.resources import files
 
@@ -18,6 +19,8 @@ from yqc.report.drawing import draw
 from yqc.report.page import Page, Picture
 from yqc.report.parts import PassRecord, difference
 from yqc.report.terminal import score_rows
+
+_ID = re.compile(r"\b[0-9a-z]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\bp[0-9]{4,}\b")
 
 SECTIONS = (
     ("summary", "Summary"),
@@ -44,7 +47,7 @@ def to_html(page: Page) -> str:
     figures = charts(page)
     if page.drawing.edges:
         figures["graph"] = draw(page.drawing, names)
-    script, divs = components(figures, wrap_script=False)
+    script, divs = _numbered(*components(figures, wrap_script=False))
     return _template().render(
         page=page,
         report=report,
@@ -65,6 +68,16 @@ def to_html(page: Page) -> str:
         human=human,
         found=_found,
     )
+
+
+def _numbered(script: str, divs: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """Replace bokeh's ids, which differ from run to run, by numbers from 1."""
+    known: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        return known.setdefault(found[0], f"y{len(known) + 1}")
+
+    return _ID.sub(number, script), {name: _ID.sub(number, div) for name, div in divs.items()}
 
 
 def _asset(name: str) -> str:

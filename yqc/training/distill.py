@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def distill(
     pictures = Pictures(tuple(images), plan.imgsz or _size(gm), plan.seed, workers=workers)
     taps = _taps(gm, original, plan)
     keeper = Keeper.of(ctx.cache, gm, plan, images)
-    student = Student(gm, taps, ctx.device, freeze_bn=plan.freeze_bn)
+    student = Student(gm, taps, ctx.device)
     try:
         teacher = fold(tapped(original, taps)).to(ctx.device)
         run = _Run(Session(student, teacher, taps, plan), pictures, keeper, progress, label)
@@ -108,7 +108,7 @@ class _Run:
         start = {k: v.clone() for k, v in student.state.items()}
         plain = self.pictures.plain(min(JUDGED, len(self.pictures.paths)))
         before = self._first_look(plain)
-        session.plan = replace(plan, lr=plan.chosen_rate(before))
+        session.plan = plan.fitted(before)
         if (about := self.keeper.restore(session)) is not None:
             self.earlier = float(about["spent"])
             self.progress.note(f"{self.label}: going on after step {session.step}")
@@ -142,6 +142,8 @@ class _Run:
         try:
             return self.session.judge(plain)
         except RuntimeError as error:
+            if self.session.plan.imgsz is None:
+                raise
             height, width = plain.shape[2:]
             reason = (str(error).strip().splitlines() or [repr(error)])[0]
             raise PassError(

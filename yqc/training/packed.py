@@ -1,7 +1,7 @@
 """Packed weights while they are trained: float weights that are rounded on the way, then repacked.
 
-    uniform    w -> half(s * clamp(round(w / s), low - z, high - z))
-    table      w -> half(s * t[nearest(w / s)])
+    uniform    w -> s * clamp(round(w / s), low - z, high - z), of 4 and 8 bits rounded to float16
+    table      w -> s * t[nearest(w / s)]
 
 Gradients pass straight through the rounding to the weight, where it does not saturate. Scales and
 the entries of tables learn, too; both stay float16 in the graph. Which offsets stand for zero, and
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.graph.values import attribute
+from yqc.quant.weights.grid import ONE_NODE
 from yqc.quant.weights.ops import spread
 from yqc.quant.weights.packing import pack, unpack, unsigned
 from yqc.training.fake import Latent, Scale, latent, round_to_steps, write
@@ -65,11 +66,12 @@ class UniformWeight(Latent):
         rows, scale, offset = self._rows()
         share = 1 / math.sqrt(max(1, rows.numel() // scale.numel()) * self.high)
         rounded = round_to_steps(rows, scale, self.low - offset, self.high - offset, share)
-        return half(rounded).view(self.shape)
+        value = half(rounded) if 1 << self.bits in ONE_NODE else rounded
+        return value.view(self.shape)
 
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weight as rows, and what belongs to each of its values."""
-        rows = self.value.view(self.shape[0], -1)
+        rows = self.value.reshape(self.shape[0], -1)
         scale = spread(half(self.scale()), rows.shape[1], self.block)
         offset = spread(cast("Tensor", self.offset), rows.shape[1], self.block)
         return rows, scale, offset
@@ -97,19 +99,19 @@ class TableWeight(Latent):
 
     def forward(self) -> Tensor:
         """Return the weight as the graph looks it up."""
-        rows = self.value.view(self.shape[0], -1)
+        rows = self.value.reshape(self.shape[0], -1)
         scale, table = spread(half(self.scale()), rows.shape[1], self.block), half(self.table)
         units = (rows / scale).detach().view(len(table), -1)
         found = table.gather(1, nearest(units, table.detach())).view_as(rows)
         lowest, highest = table.detach().amin(1, keepdim=True), table.detach().amax(1, keepdim=True)
         inside = ((units >= lowest) & (units <= highest)).view_as(rows)
         straight = (rows - rows.detach()) * inside  # nothing, with the gradient of the weight
-        return half(found * scale + straight).view(self.shape)
+        return (found * scale + straight).view(self.shape)
 
     @torch.no_grad()
     def store(self, gm: fx.GraphModule) -> None:
         """Write codes, table and scale."""
-        rows = self.value.view(self.shape[0], -1)
+        rows = self.value.reshape(self.shape[0], -1)
         scale, table = spread(half(self.scale()), rows.shape[1], self.block), half(self.table)
         codes = nearest((rows / scale).view(len(table), -1), table)
         write(gm, self.path, pack(codes.view_as(rows), self.bits))

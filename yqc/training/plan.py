@@ -1,7 +1,7 @@
 """How a graph is trained: what is chosen before the first step, and what came out of the last."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from yqc.errors import PipelineError
@@ -9,6 +9,8 @@ from yqc.errors import PipelineError
 RATE = 1e-3
 """Learning rate for a graph that is `FAR` from its original, or farther."""
 FAR = 4.0
+CLOSE = 2.0
+"""A graph that is not this far from its original is close to it."""
 LEAST = 0.05
 """A graph that is close to its original gets this part of the rate, at least."""
 WARMUP = 20
@@ -44,8 +46,9 @@ class Plan:
     """L1 penalty on the scales of batch norms, for pruning by them (Liu et al. 2017)."""
     features: float = 1.0
     """Weight of the features' loss beside the head's."""
-    freeze_bn: bool = False
-    """Keep the statistics of batch norms instead of measuring them anew on every batch."""
+    freeze_bn: bool | None = None
+    """Keep the statistics of batch norms instead of measuring them anew on every batch; by default
+    so in the second half, and from the start for a graph that is close to its original."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,21 @@ class Plan:
             return highest * min(1.0, (step + 1) / WARMUP)
         done = (step - WARMUP) / max(1, steps - WARMUP)
         return highest * (0.505 + 0.495 * math.cos(math.pi * min(1.0, done)))
+
+    def frozen(self, step: int, steps: int | None) -> bool:
+        """Tell whether batch norms keep their statistics in a step."""
+        if self.freeze_bn is not None or step < WARMUP or steps is None:
+            return bool(self.freeze_bn)
+        return 2 * step >= steps
+
+    def fitted(self, before: float) -> "Plan":
+        """Return the plan for a graph that is so far from its original.
+
+        A graph that is close has statistics that are right: those of augmented images are not.
+        """
+        close = not self.bn_l1 and before < CLOSE
+        freeze = True if self.freeze_bn is None and close else self.freeze_bn
+        return replace(self, lr=self.chosen_rate(before), freeze_bn=freeze)
 
     def chosen_rate(self, before: float) -> float:
         """Return the learning rate for a graph that is so far from its original.

@@ -73,7 +73,7 @@ class Session:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step, steps)
-        self.student.learn(freeze_bn=self.plan.freeze_bn)
+        self.student.learn(freeze_bn=self.plan.frozen(self.step, steps))
         loss = self.compare(self.arithmetic.images(batch))
         if self.plan.bn_l1:
             scales = [n.weight.abs().sum() for n in self.student.norms if n.affine]

@@ -20,15 +20,12 @@ class Student:
         gm: the graph; its own nodes are not touched, its modules are shared.
         taps: what it computes.
         device: where it is moved; `close` moves it back.
-        freeze_bn: keep the statistics of batch norms.
 
     Raises:
         PassError: a quantizer stands where gradients cannot be passed around it.
     """
 
-    def __init__(
-        self, gm: fx.GraphModule, taps: Sequence[Tap], device: str, *, freeze_bn: bool
-    ) -> None:
+    def __init__(self, gm: fx.GraphModule, taps: Sequence[Tap], device: str) -> None:
         self.gm, self.device = gm, device
         self.module = tapped(gm, taps)
         self.latents = make_trainable(self.module)
@@ -41,7 +38,6 @@ class Student:
             k: v.clone() for k, v in self.module.state_dict().items() if not v.is_floating_point()
         }
         self.module.to(device)
-        self.learn(freeze_bn=freeze_bn)
 
     def learn(self, *, freeze_bn: bool) -> None:
         """Put the modules in training mode; batch norms only if they are to measure anew."""

@@ -67,15 +67,14 @@ class AnchorHead(Head):
         ]
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        boxes, scores = [], []
-        for i in range(self.nl):
-            box, score = self.decode(i, self.level(i, xs[i]))
-            boxes.append(box)
-            scores.append(score)
-        return torch.cat((torch.cat(boxes, 1), torch.cat(scores, 1)), 2)
+        levels = [self.decode(i, self.level(i, xs[i])) for i in range(self.nl)]
+        return torch.cat(levels, 1)
 
-    def decode(self, i: int, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode level i: boxes `f32[N, na * h * w, 4]` and scores `f32[N, na * h * w, 1 + nc]`."""
+    def decode(self, i: int, y: Tensor) -> Tensor:
+        """Decode level i: boxes and scores, `f32[N, na * h * w, 5 + nc]`.
+
+        They are joined where a channel is one run of memory, so that only one copy is transposed.
+        """
         h, w = y.shape[-2:]
         t = self.stride[i]
         size = (self.anchors[i] * (4 * t)).view(self.na, 2, 1, 1)
@@ -83,8 +82,7 @@ class AnchorHead(Head):
         col, row, side, score = torch.split(parts, [1, 1, 2, self.no - 4], 2)
         x = col * (2 * t) + centres(w, t, -0.5)
         y = row * (2 * t) + centres(h, t, -0.5)[:, None]
-        box = torch.cat((x, y, side * side * size), 2)
-        return rows(box), rows(score)
+        return rows(torch.cat((x, y, side * side * size, score), 2))
 
 
 def rows(x: Tensor) -> Tensor:

@@ -1,27 +1,48 @@
 """What the packing passes share: choose the layers, round them, put them into the graph."""
 
+import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fnmatch import fnmatch
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, fx, nn
 
 from yqc.graph import Call, callers, calls, role
+from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
 from yqc.progress import Progress
-from yqc.quant.weights.driver import Rounder, Settings, affordable
+from yqc.quant.weights.driver import Keeper, Outcome, Rounder, Settings, affordable
 from yqc.quant.weights.rewrite import put
 from yqc.quant.weights.scheme import Scheme
+from yqc.quant.weights.tune import tune
 
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+class Cache(Protocol):
+    """Keeps what an interrupted compile needs to go on."""
+
+    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what was kept under a name."""
+        ...
+
+    def save(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Keep something under a name."""
+        ...
 
 
 class Surroundings(Protocol):
     """The part of a pass's context that packing needs."""
 
     calibration: Callable[[], Iterable[Tensor]] | None
+    cache: Cache | None
     seed: int
     progress: Progress
+
+    def example_for(self, gm: fx.GraphModule) -> Tensor:
+        """Return an example input."""
+        ...
 
     def rewrote(self, node: fx.Node, what: str) -> None:
         """Record a rewrite."""
@@ -43,6 +64,7 @@ def pack_layers(
     settings: Settings,
     *,
     images: int,
+    learn: int = 0,
     skip: tuple[str, ...] = (),
 ) -> None:
     """Round and pack the convolutions of a graph, in place.
@@ -53,23 +75,38 @@ def pack_layers(
         scheme: how weights are stored.
         settings: how they are rounded.
         images: how many calibration images to look at, at most.
+        learn: how often to look at all of them again, to learn what rounding left open.
         skip: module paths to leave alone, with * as a wildcard.
     """
     convs = packable(gm, ctx, skip)
     if not convs:
         return
     plan = dict.fromkeys((c.node for c in convs), scheme)
-    rounder = Rounder(gm, convs, plan, settings, ctx.progress, ctx.seed)
+    rounder = Rounder(
+        gm, convs, plan, settings, ctx.progress, ctx.seed, keeper(gm, plan, settings, ctx)
+    )
     if ctx.calibration is None:
         ctx.warn("no data was given: weights were rounded by what the batch norms tell of inputs")
         outcomes = rounder.without_data()
     else:
         count = min(images, affordable(gm))
-        outcomes = rounder.with_data(list(islice(ctx.calibration(), count)))
+        seen = [image.half() for image in islice(ctx.calibration(), count)]
+        outcomes = rounder.with_data(seen)
+        if learn:
+            outcomes = tune(gm, convs, outcomes, seen, learn, ctx.progress, ctx.seed)
+    names = [conv.node.name for conv in convs]
+    before = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
         done = outcomes[conv.node]
-        put(gm, conv, done.rounded, done.bias, settings.rounding, None)
-        ctx.rewrote(conv.node, f"{scheme.kind}, {scheme.bits} bits; error {done.error:.2g}")
+        put(gm, conv, done, settings.rounding)
+        kind = done.rounded.scheme
+        ctx.rewrote(conv.node, f"{kind.kind}, {kind.bits} bits; error {done.error:.2g}")
+    gm.recompile()
+    after = node_outputs(gm, names, ctx.example_for(gm))
+    for conv in convs:
+        name, layer = conv.node.name, conv.node.meta["yqc.layer"]
+        ratio = sqnr_db([before[name]], [after[name]])
+        conv.node.meta["yqc.layer"] = replace(layer, sqnr_db=ratio)
 
 
 def packable(
@@ -92,3 +129,34 @@ def packable(
         else:
             found.append(Call(each.node, each.target, module))
     return found
+
+
+def keeper(
+    gm: fx.GraphModule, plan: dict[fx.Node, Scheme], settings: Settings, ctx: Surroundings
+) -> Keeper | None:
+    """Return what keeps rounded layers over a kill, or None if that was not asked for."""
+    if ctx.cache is None:
+        return None
+    about = f"{fingerprint(gm)} {sorted((n.name, str(s)) for n, s in plan.items())} {settings}"
+    return CachedLayers(ctx.cache, hashlib.blake2b(about.encode(), digest_size=8).hexdigest())
+
+
+class CachedLayers:
+    """Keeps rounded layers in a compile's cache, one file each.
+
+    Args:
+        cache: of the compile.
+        key: tells one rounding of one graph from others.
+    """
+
+    def __init__(self, cache: Cache, key: str) -> None:
+        self.cache, self.key = cache, key
+
+    def load(self, node: fx.Node, scheme: Scheme, shape: tuple[int, ...]) -> Outcome | None:
+        """Return a layer that was rounded before the kill."""
+        kept = self.cache.load(f"rounded-{self.key}-{node.name}")
+        return None if kept is None else Outcome.restored(*kept, scheme, shape)
+
+    def save(self, node: fx.Node, outcome: Outcome) -> None:
+        """Keep a rounded layer."""
+        self.cache.save(f"rounded-{self.key}-{node.name}", *outcome.parts())

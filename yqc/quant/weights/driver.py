@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx, nn
@@ -11,6 +12,8 @@ from yqc.graph import Call
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
 from yqc.quant.datafree import REACH, follow
+from yqc.quant.weights.allocate import Options, measure
+from yqc.quant.weights.grid import Grid
 from yqc.quant.weights.layer import Rounded, round_layer
 from yqc.quant.weights.scheme import Rounding, Scheme
 from yqc.quant.weights.solve import Moments
@@ -55,6 +58,46 @@ class Outcome:
     worth: Tensor | None = None
     """Mean squared derivative of what is detected by each output channel, float32 [R]."""
 
+    def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and plain values that `restored` makes this outcome of."""
+        grid = self.rounded.grid
+        optional = {"bias": self.bias, "worth": self.worth, "zero": grid.zero, "table": grid.table}
+        tensors = {
+            "levels": self.rounded.levels.to(torch.int16),
+            "scale": grid.scale,
+            "deviation": self.deviation,
+        }
+        tensors |= {name: t for name, t in optional.items() if t is not None}
+        return tensors, {"error": self.error, "block": grid.block, "levels": grid.levels}
+
+    @classmethod
+    def restored(
+        cls, kept: dict[str, Tensor], about: dict[str, Any], scheme: Scheme, shape: tuple[int, ...]
+    ) -> "Outcome":
+        """Undo `parts`."""
+        zero, table = kept.get("zero"), kept.get("table")
+        grid = Grid(kept["scale"], int(about["block"]), int(about["levels"]), zero, table)
+        levels = kept["levels"].float() if table is None else kept["levels"].long()
+        rounded = Rounded(scheme, shape, levels, grid)
+        deviation, error = kept["deviation"], float(about["error"])
+        return cls(rounded, kept.get("bias"), error, deviation, kept.get("worth"))
+
+
+class Keeper(Protocol):
+    """Keeps rounded layers over a kill."""
+
+    def load(self, node: fx.Node, scheme: Scheme, shape: tuple[int, ...]) -> Outcome | None:
+        """Return a layer that was rounded before."""
+        ...
+
+    def save(self, node: fx.Node, outcome: Outcome) -> None:
+        """Keep a rounded layer."""
+        ...
+
+
+Work = Callable[[fx.Node, nn.Conv2d, Statistics, "Tensor | None"], "Outcome | None"]
+"""Gets a convolution, its inputs' statistics and its outputs' worth; may return how to round it."""
+
 
 @dataclass
 class Rounder:
@@ -67,6 +110,7 @@ class Rounder:
         settings: how they are rounded.
         progress: shown a layer at a time.
         seed: of samples and signs.
+        keeper: where rounded layers are kept and found again.
     """
 
     gm: fx.GraphModule
@@ -75,14 +119,20 @@ class Rounder:
     settings: Settings
     progress: Progress
     seed: int = 0
+    keeper: Keeper | None = None
     outcomes: dict[fx.Node, Outcome] = field(default_factory=dict)
 
     def with_data(self, images: Sequence[Tensor]) -> dict[fx.Node, Outcome]:
         """Round with what calibration images show.
 
         Args:
-            images: float32 [1, 3, H, W] each.
+            images: float16 or float32 [1, 3, H, W] each.
         """
+        self._walk(images, self.one, "rounding weights")
+        return self.outcomes
+
+    def _walk(self, images: Sequence[Tensor], work: Work, label: str) -> None:
+        """Send images through the graph and do some work at every chosen convolution."""
         generator = torch.Generator().manual_seed(self.seed)
         batches = batched(self.gm, images)
         chosen = {conv.node: conv for conv in self.convs}
@@ -96,28 +146,58 @@ class Rounder:
         if self.settings.weighted:
             with self.progress.task("weighing what matters", len(batches)) as advance:
                 known = stakes(self.gm, chosen, _counted(batches, advance), samples, generator)
-        with self.progress.task("rounding weights", len(chosen)) as advance:
+        with self.progress.task(label, len(chosen)) as advance:
 
             def visit(
                 node: fx.Node, conv: nn.Conv2d, plain: list[Tensor], rounded: list[Tensor]
             ) -> tuple[Tensor, Tensor | None] | None:
                 if node not in chosen:
                     return None
-                collector = Collector(conv)
-                for i, (x, other) in enumerate(zip(plain, rounded, strict=True)):
-                    if node in known:
-                        at, weight = known[node].positions[i], known[node].weights[i]
-                    else:
-                        shape = (len(x), *node.meta["yqc.value"].shape[1:])
-                        at, weight = evenly(shape, samples(node), generator)
-                    collector.add(x, other, at, weight)
-                worth = known[node].energy if node in known else None
-                outcome = self.one(node, conv, collector.result(), worth)
+                outcome = self._kept(node, conv) if work == self.one else None
+                if outcome is None:
+                    collector = Collector(conv)
+                    for i, (x, other) in enumerate(zip(plain, rounded, strict=True)):
+                        if node in known:
+                            at, weight = known[node].positions[i], known[node].weights[i]
+                        else:
+                            shape = (len(x), *node.meta["yqc.value"].shape[1:])
+                            at, weight = evenly(shape, samples(node), generator)
+                        collector.add(x, other, at, weight)
+                    worth = known[node].energy if node in known else None
+                    outcome = work(node, conv, collector.result(), worth)
+                    if self.keeper and outcome:
+                        self.keeper.save(node, outcome)
                 advance(1)
-                return outcome.rounded.weight, outcome.bias
+                return outcome and (outcome.rounded.weight, outcome.bias)
 
             Walk(self.gm, batches, torch.float16).run(self.convs[-1].node, visit)
-        return self.outcomes
+
+    def _kept(self, node: fx.Node, conv: nn.Conv2d) -> Outcome | None:
+        """Return a layer that was rounded before a kill."""
+        if self.keeper is None:
+            return None
+        kept = self.keeper.load(node, self.plan[node], tuple(conv.weight.shape))
+        if kept:
+            self.outcomes[node] = kept
+        return kept
+
+    def sensitivities(self, images: Sequence[Tensor]) -> list[Options]:
+        """Measure what every scheme does to every layer, each for itself, on the float graph.
+
+        Args:
+            images: float16 or float32 [1, 3, H, W] each.
+        """
+        found: list[Options] = []
+
+        def look(
+            node: fx.Node, conv: nn.Conv2d, seen: Statistics, worth: Tensor | None
+        ) -> Outcome | None:
+            moments = seen.damped(self.settings.damp)
+            found.append(measure(node, conv, seen.covariance, moments, worth))
+            return None
+
+        self._walk(images, look, "measuring sensitivities")
+        return found
 
     def without_data(self) -> dict[fx.Node, Outcome]:
         """Round with what the batch norms tell of the inputs, each layer for itself."""

@@ -42,7 +42,9 @@ def unpack_uniform(
         offset = unpack(zero, scale.numel(), bits).view(scale.shape).float()
         level = codes.float() - spread(offset, codes.shape[1], block)
     value = level * spread(scale.float(), codes.shape[1], block)
-    return value.half().float().view(list(shape))
+    if 1 << bits in ONE_NODE:
+        value = value.half().float()
+    return value.view(list(shape))
 
 
 @unpack_uniform.register_fake
@@ -77,7 +79,7 @@ def unpack_table(
     codes = unpack(packed, math.prod(shape), bits).long().view(len(table), -1)
     units = table.float().gather(1, codes).view(shape[0], -1)
     value = units * spread(scale.float(), units.shape[1], block)
-    return value.half().float().view(list(shape))
+    return value.view(list(shape))
 
 
 @unpack_table.register_fake

@@ -6,7 +6,7 @@ from torch import Tensor, fx, nn
 
 from yqc.graph import Call, is_function
 from yqc.quant.spec import QuantizedLayer
-from yqc.quant.weights.layer import Rounded
+from yqc.quant.weights.driver import Outcome
 from yqc.quant.weights.ops import UNPACK
 
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -34,16 +34,15 @@ def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
 def put(
     gm: fx.GraphModule,
     conv: Call[nn.Conv2d],
-    rounded: Rounded,
-    bias: Tensor | None,
+    done: Outcome,
     rounding: str,
-    sensitivity: float | None,
 ) -> None:
     """Turn a convolution's module call into a function of packed weights, in place.
 
     Its module is replaced by one that holds nothing but the packed tensors.
     """
     node, module, path = conv.node, conv.module, conv.target
+    rounded, bias = done.rounded, done.bias
     stored = {f"weight_{name}": t for name, t in rounded.tensors().items()}
     if bias is not None:
         stored["bias_q"], stored["bias_scale"] = bias_in_two_bytes(bias)
@@ -87,4 +86,3 @@ def put(
         rounding=rounding,
         weight_bytes=sum(t.numel() * t.element_size() for t in stored.values()),
     )
-    del sensitivity

@@ -61,7 +61,7 @@ def stakes(
         for batch in batches:
             probe = _Probe(gm, found, samples, generator)
             with torch.enable_grad():
-                outputs = probe.run(batch.clone().requires_grad_(True))
+                outputs = probe.run(batch.float().clone().requires_grad_(True))
                 worth(outputs, generator).backward()
     finally:
         for parameter, flag in flags:

@@ -134,7 +134,7 @@ def patches(x: Tensor, conv: nn.Conv2d, at: Tensor) -> Tensor:
     """
     (kh, kw), (sh, sw), (dh, dw) = (pair(v) for v in (conv.kernel_size, conv.stride, conv.dilation))
     x = pad(x.float(), conv)
-    height, width = x.shape[2:]
+    width = x.shape[3]
     out_width = (width - dw * (kw - 1) - 1) // sw + 1
     top, left = (at // out_width) * sh, (at % out_width) * sw
     offsets = (torch.arange(kh) * dh * width).view(-1, 1) + torch.arange(kw) * dw

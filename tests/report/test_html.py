@@ -1,0 +1,168 @@
+"""The HTML page: whole, self-contained, small, the same twice; and in a real browser without error.
+
+The browser is a headless Chromium; without one in the PATH that test is skipped.
+"""
+
+import io
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from yqc.report import Report, Sensitivity
+from yqc.report.html import SECTIONS, to_html
+from yqc.report.page import (
+    Box,
+    ClassScore,
+    Curve,
+    Drawing,
+    GraphNode,
+    Page,
+    Part,
+    Picture,
+    Spread,
+)
+
+LIMIT = 3_000_000
+
+
+def node(name: str, x: float, y: float = 0, **more: object) -> GraphNode:
+    plain = {"op": "Conv", "type": "f32[1,4,8,8]", "role": "backbone", "bits": None}
+    plain |= {"sqnr_db": None, "bytes": 0, "passes": (), "history": ""}
+    return GraphNode(name=name, x=x, y=y, **{**plain, **more})  # type: ignore[arg-type]
+
+
+def picture() -> Picture:
+    buffer = io.BytesIO()
+    Image.new("RGB", (90, 60), (90, 120, 60)).save(buffer, "JPEG")
+    box = Box(x=10, y=10, width=30, height=20, label="<cell>", score=0.91)
+    return Picture(
+        name="a.jpg",
+        jpeg=buffer.getvalue(),
+        width=90,
+        height=60,
+        float_=(box,),
+        compiled=(replace(box, x=12),),
+    )
+
+
+@pytest.fixture
+def page(sample: Report) -> Page:
+    nodes = (
+        node("images", 0, op="input"),
+        node("a", 1, 1, bits=8, sqnr_db=20.0, passes=("fold-bn",), history="changed by fold-bn"),
+        node("b", 1, -1, bits=8, sqnr_db=35.0),
+        node("output", 2, role="head.decode"),
+    )
+    costs = (Sensitivity(name="a", role="backbone", sqnr_db=18.0, agreement=0.97),)
+    return Page(
+        report=replace(sample, sensitivity=costs, warnings=("look <here>",)),
+        recipe='passes = "int8"\n',
+        drawing=Drawing(nodes=nodes, edges=((0, 1), (0, 2), (1, 3), (2, 3))),
+        causes=(Part(name="weights, i8", bytes=9000), Part(name="biases", bytes=400)),
+        layers=(Part(name="a", bytes=6000, role="backbone"), Part(name="b", bytes=3000)),
+        spreads=(
+            Spread(
+                layer="a",
+                what="weights",
+                bits=8,
+                edges=(-1.0, 0.0, 1.0),
+                counts=(0, 7),
+                low=-1,
+                high=0.9,
+            ),
+        ),
+        curves=(
+            Curve(name="float", precision=(1.0, 0.8, 0.0)),
+            Curve(name="compiled", precision=(1.0, 0.7, 0.0)),
+        ),
+        classes=(
+            ClassScore(name="cell", float_=0.5, compiled=0.4),
+            ClassScore(name="none", float_=None, compiled=None),
+        ),
+        pictures=(picture(),),
+    )
+
+
+def test_every_section_is_there(page: Page) -> None:
+    text = to_html(page)
+    for anchor, title in SECTIONS:
+        assert f'<section id="{anchor}"><h2>{title}</h2>' in text
+        assert f'<a href="#{anchor}">{title}</a>' in text
+    for shown in ("fold-bn", "changed by fold-bn", "weights, i8", "a.jpg", "0.3377"):
+        assert shown in text
+
+
+def test_it_asks_for_nothing_and_is_small(page: Page) -> None:
+    text = to_html(page)
+    assert len(text.encode()) < LIMIT
+    assert "default-src 'none'" in text
+    markup = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    sources = re.findall(r'(?:src|href)="([^"]*)"', markup)
+    assert sources
+    assert all(s.startswith(("#", "data:")) for s in sources)
+    assert '<link rel="stylesheet' not in text
+
+
+def test_names_are_escaped(page: Page) -> None:
+    text = to_html(page)
+    assert "look &lt;here&gt;" in text
+    assert "&lt;cell&gt;" in text
+    assert "<cell>" not in text
+    assert "<here>" not in text
+
+
+def test_the_same_page_gives_the_same_text(page: Page) -> None:
+    assert to_html(page) == to_html(page)
+
+
+def test_a_page_of_little_says_what_was_not_measured(page: Page) -> None:
+    bare = replace(
+        page,
+        report=replace(page.report, sensitivity=None, warnings=(), layers=(), passes=()),
+        drawing=Drawing(nodes=(), edges=()),
+        spreads=(),
+        curves=(),
+        classes=(),
+        pictures=(),
+    )
+    text = to_html(bare)
+    for gone in ("warnings", "images", "ranges", "graph"):
+        assert f'<section id="{gone}"' not in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_without_an_error(
+    page: Page, tmp_path: Path, scheme: str, width: int
+) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs a headless Chromium in the PATH")
+    path = tmp_path / "x.html"
+    path.write_text(to_html(page), encoding="utf-8")
+    options = [
+        *("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=9000"),
+        *("--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}"),
+        f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}",
+        f"--window-size={width},2000",
+    ]
+    done = subprocess.run(  # noqa: S603  # found above
+        [browser, *options, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert [line for line in console if "setting log level" not in line] == []
+    assert 'data-ready="yes"' in done.stdout, "the page's own script has run"
+    for anchor, _ in SECTIONS:
+        assert f'<section id="{anchor}"' in done.stdout
+    charts = len(re.findall(r'data-root-id="\w+"', done.stdout))
+    drawn = len(re.findall(r'class="bk-Figure"', done.stdout))
+    assert charts == drawn > 6
