@@ -126,7 +126,7 @@ def tune(
         for images, objects in batches(data, imgsz, wish.batch, wish.seed + epoch):
             loss = loss_of(module(images), objects, classes)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(module.parameters(), 10.0)
             optimizer.step()
             losses.append(loss.item())

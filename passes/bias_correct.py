@@ -34,7 +34,7 @@ class BiasCorrect(Pass):
     requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
     keeps_numbers: ClassVar[bool] = True
 
-    images: int = 16
+    images: int = 8
     """How many calibration images to measure on; all of them are in memory at once."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:

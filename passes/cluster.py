@@ -8,7 +8,7 @@
 2. The table holds k-means centres, weighted by the second moments of the inputs; or it is piecewise
    linear (a dense centre and sparse tails); or zero and powers of two.
 3. Rounding is as in pack-int4: error feedback, coordinate descent, least squares for the scales,
-   and for the entries of a k-means table too.
+   and for the entries of a k-means table too. Then all of these learn together (`learn=0`: not).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant.weights.apply import pack_layers
+from yqc.quant.weights.apply import Job, pack_layers
 from yqc.quant.weights.driver import Settings
 from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
 
@@ -44,8 +44,8 @@ class Cluster(Pass):
     """Nearest, nearest by importance (mse), or with error feedback (gptq)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
-    learn: int = 0
-    """How often to look at all of them again, to learn levels, scales and biases together."""
+    learn: int = 2
+    """How often to look at half of them again, to learn levels, scales and biases together."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
@@ -62,4 +62,4 @@ class Cluster(Pass):
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         scheme = Scheme(self.table, self.bits, self.granularity, self.block, self.rows)
         settings = Settings(rounding=self.rounding, damp=self.damp)
-        pack_layers(gm, ctx, scheme, settings, images=self.images, learn=self.learn, skip=self.skip)
+        pack_layers(gm, ctx, Job(scheme, settings, self.images, self.learn, self.skip))

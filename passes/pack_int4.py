@@ -9,17 +9,24 @@
    (GPTQ, Frantar et al. 2022), then coordinate descent and least-squares scales by turns. Earlier
    layers' errors are made up for, and biases take up what is left of the mean error.
 2. Samples of the inputs count by how much the detections depend on that position of the output.
-3. Without data, the second moments of the inputs follow from the batch norms.
-4. Scales take two bytes, and so do biases. Activations stay in float.
+3. Levels, scales and biases of all layers then learn together to compute what the float graph does,
+   straight through the rounding, without labels (`learn=0`: not).
+4. Without data, the second moments of the inputs follow from the batch norms.
+5. `granularity=auto` measures what each scheme does to each layer's part in the detections, and
+   chooses scheme, granularity and bits a layer for the least damage within a budget (Lagrange). The
+   recipe that is written holds the plan.
+6. Scales take two bytes, and so do biases. Activations stay in float.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant.weights.apply import pack_layers
+from yqc.quant.weights.allocate import read_plan
+from yqc.quant.weights.apply import Job, pack_layers
+from yqc.quant.weights.budget import Budget, read_bytes
 from yqc.quant.weights.driver import Settings
 from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
 
@@ -36,28 +43,64 @@ class PackInt4(Pass):
     """Whether zero is in the middle of the levels or anywhere among them."""
     bits: int = 4
     """Bits of a weight: 2 to 6, or 8."""
-    granularity: Granularity = "channel"
-    """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
+    granularity: Granularity | Literal["auto"] = "channel"
+    """What shares a scale: tensor, output channel, block, kernel; auto: what a budget allows."""
     block: int = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
     rounding: Rounding = "gptq"
     """Nearest, nearest with clipping (mse), or with error feedback (gptq)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
-    learn: int = 0
-    """How often to look at all of them again, to learn levels, scales and biases together."""
+    learn: int = 2
+    """How often to look at half of them again, to learn levels, scales and biases together."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
 
+    ratio_vs_fp16: float = 0.0
+    """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
+    bytes: str = ""
+    """For granularity=auto: bytes of all weights at most, such as 950KB."""
+    max_drop: float = 0.0
+    """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
+    plan: tuple[str, ...] = ()
+    """Schemes of single layers, model.0.conv:affine.4.block.64, as granularity=auto finds them."""
+
     def __post_init__(self) -> None:
         if self.bits not in {2, 3, 4, 5, 6, 8}:
             raise ValueError(f"bits must be 2, 3, 4, 5, 6 or 8, not {self.bits}")
-        if self.block < 2 or self.images < 1 or not 0 < self.damp <= 1 or self.learn < 0:  # noqa: PLR2004  # a block of one is no block
-            raise ValueError("block must be at least 2, images at least 1, damp above 0, at most 1")
+        if self.block < 2 or self.images < 1:  # noqa: PLR2004  # a block of one is no block
+            raise ValueError("block must be at least 2 and images at least 1")
+        if not 0 < self.damp <= 1 or self.learn < 0:
+            raise ValueError("damp must be above 0 and at most 1, learn not negative")
+        given = sum(map(bool, (self.ratio_vs_fp16, self.bytes, self.max_drop)))
+        if given != int(self.granularity == "auto"):
+            raise ValueError(
+                "granularity=auto goes with one of ratio_vs_fp16=3.9, bytes=950KB, max_drop=0.01"
+            )
+        if min(self.ratio_vs_fp16, self.max_drop) < 0:
+            raise ValueError("ratio_vs_fp16 and max_drop must not be negative")
+        for line in self.plan:
+            read_plan(line)
+        if self.bytes:
+            read_bytes(self.bytes)
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        scheme = Scheme(self.scheme, self.bits, self.granularity, self.block)
-        settings = Settings(rounding=self.rounding, damp=self.damp)
-        pack_layers(gm, ctx, scheme, settings, images=self.images, learn=self.learn, skip=self.skip)
+        auto = self.granularity == "auto"
+        granularity = "channel" if self.granularity == "auto" else self.granularity
+        size = read_bytes(self.bytes) if self.bytes else 0
+        job = Job(
+            Scheme(self.scheme, self.bits, granularity, self.block),
+            Settings(rounding=self.rounding, damp=self.damp),
+            images=self.images,
+            learn=self.learn,
+            skip=self.skip,
+            plan=self.plan,
+            budget=Budget(self.ratio_vs_fp16, size, self.max_drop) if auto else None,
+        )
+        plan = pack_layers(gm, ctx, job)
+        if auto:
+            ctx.settled = replace(
+                self, granularity="channel", ratio_vs_fp16=0.0, bytes="", max_drop=0.0, plan=plan
+            )

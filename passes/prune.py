@@ -7,7 +7,7 @@
 3. `ratio` says how much goes. Without it, prune takes the most that keeps the agreement with the
    float model; without data, only what weights and batch norms show to be nearly free.
 4. After removal the weights that read the changed tensors are corrected by least squares on
-   calibration images, and the means of batch norms with them.
+   calibration images, or on seeded noise without data, and the means of batch norms with them.
 5. With data, and no `recover` later in the pipeline, a bounded recovery ends it.
 """
 
@@ -120,7 +120,7 @@ class Prune(Pass):
                 criterion = job.best(ratio)
             trial = job.trial(job.choose(criterion, ratio))
             return Choice(trial, criterion, job.agreement(trial), ratio)
-        if not job.images:
+        if job.ctx.calibration is None:
             return nearly_free(job)
         criterion = job.best(FIRST) if criterion == "auto" else criterion
         return most(job, criterion, self.agreement)

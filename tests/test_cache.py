@@ -14,6 +14,7 @@ from yqc import stages
 from yqc.cache import KEY, FolderCache
 from yqc.errors import OutputError, PassError
 from yqc.graph.compare import fingerprint
+from yqc.models.source import open_model
 from yqc.training import state as keeping
 
 TENSORS = {"a": torch.arange(6).view(2, 3), "b.c": torch.rand(4, generator=torch.Generator())}
@@ -162,6 +163,33 @@ def test_an_interrupted_pipeline_goes_on_after_its_last_long_pass(
     assert result.report.warnings == want.report.warnings
     assert result.report.passes[0].skips == want.report.passes[0].skips
     assert not (tmp_path / "x.cache").exists()
+
+
+class Odd(nn.ReLU):
+    """An activation that no table of saved graphs knows."""
+
+
+@dataclass(frozen=True)
+class Strange(yqc.Pass):
+    """Put a module of its own into the graph."""
+
+    name: ClassVar[str] = "strange"
+
+    def run(self, gm: fx.GraphModule, ctx: yqc.Context) -> None:
+        act = yqc.calls(gm, nn.SiLU)[0]
+        gm.set_submodule(act.target, Odd())
+        ctx.rewrote(act.node, "became odd")
+
+
+def test_a_graph_that_cannot_be_kept_stops_nothing(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "LONG", 0.0)
+    gm = open_model(checkpoint).gm
+    cache = FolderCache(tmp_path / "x.cache", {}, resume=True)
+    steps = yqc.Pipeline([Strange()]).run(gm, yqc.Context(), stages=stages.Stages(cache))
+    assert [step.rewrites for step in steps] == [1]
+    assert cache.found("stage.yqc") is None
 
 
 def test_the_key_names_what_decides_the_result(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yqc import __version__
-from yqc.commands import compiling, looking, measuring
+from yqc.commands import compiling, linting, looking, measuring
 from yqc.errors import YqcError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command()(looking.inspect)
 app.command()(looking.diff)
 app.command()(looking.explain)
 app.command("new-pass")(looking.new_pass)
+app.command()(linting.lint)
 app.command()(measuring.bench)
 app.command()(measuring.replay)
 

@@ -13,6 +13,7 @@ import yqc
 from yqc import report as rp
 from yqc.account import layers, rounds
 from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
+from yqc.emit.embedding import Embedding, embed
 from yqc.exported import LastFloat, save_exported
 from yqc.graph.compare import macs, parameter_count
 from yqc.measure import Measured, measure
@@ -102,6 +103,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     check_device(settings.device, expanded)
     check_images(settings, expanded)
     kinds = emitted_kinds(settings.emit)
+    around = Embedding.parse(settings.embed or "")
     files = Outputs(Path(output) if output else _default_output(model, pipeline))
     files.check()
     source = open_model(
@@ -142,6 +144,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
                 progress=progress,
             )
             plain.unlink()
+        if str(around):  # what was measured is what stands within it
+            emitted = embed(emitted, around, source.layout)
+            save(emitted, stage.onnx)
         report = rp.Report(
             yqc=yqc.__version__,
             input=_input(source),

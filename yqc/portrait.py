@@ -90,7 +90,7 @@ def draw(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawing:
         nodes=tuple(
             pg.GraphNode(
                 name=item.name,
-                op=" + ".join(item.onnx) or item.op,
+                op=item.onnx[0] if len(item.onnx) == 1 else item.op,
                 type=item.type,
                 role=item.role,
                 x=at[item.name][0],
@@ -139,7 +139,7 @@ def _cause(kind: str, reader: str, position: int) -> str:
 
 def layer_bytes(model: onnx.ModelProto, report: rp.Report) -> tuple[pg.Part, ...]:
     """Count the bytes that each layer of the file stores, in graph order."""
-    roles = {one.name: one.role for one in report.layers}
+    roles = {one.name: one.role or "" for one in report.layers}
     view = of_model(infer(model), "")
     counts = view.bytes_by_layer()
     return tuple(

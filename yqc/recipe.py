@@ -40,6 +40,7 @@ class Settings:
     dynamic: bool = False
     opset: int | None = None
     emit: str | None = None
+    embed: str | None = None
 
 
 class Choices(TypedDict, total=False):
@@ -59,6 +60,8 @@ class Choices(TypedDict, total=False):
     opset: int
     emit: str
     """`onnx`, or `onnx,pt2` to save the float graph by `torch.export`, too."""
+    embed: str
+    """What to put around the detector: `nms{conf=0.25 ...}`, `uint8-input`, `fp16-io`."""
 
 
 def choose(base: Settings | None, choices: Choices) -> Settings:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,7 +151,7 @@ class _Runs:
 
     def add(self, image: Tensor) -> None:
         """Run one image through all."""
-        values: dict[fx.Node, object] = {}
+        values: dict[fx.Node, Any] = {}
         feed = iter([image])
         for node in self.gm.graph.nodes:
             values[node] = next(feed) if node.op == "placeholder" else self._run(node, values)
@@ -191,7 +192,7 @@ class _Runs:
         array = _first(output)[0].float().numpy()
         return ev.detections(array, self.layout or "yolov8")
 
-    def _run(self, node: fx.Node, values: Mapping[fx.Node, object]) -> object:
+    def _run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> object:
         args = fx.node.map_arg(node.args, values.__getitem__)
         kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
         return getattr(self.interpreter, node.op)(node.target, args, kwargs)
@@ -205,8 +206,9 @@ class _Runs:
             scale, zero = observer.module.scale, observer.module.zero_point
             x = dequantize_linear(quantize_linear(x, scale, zero), scale, zero)
         weight = self.weights[layer.node]
-        settings = (module.stride, module.padding, module.dilation, module.groups)
-        return F.conv2d(x, weight, module.bias, *settings)
+        return F.conv2d(
+            x, weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+        )
 
 
 def _rounded_weight(layer: Call[nn.Conv2d]) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import fx
 
 from yqc.cache import FolderCache
-from yqc.errors import CheckpointError
+from yqc.errors import CheckpointError, OutputError
 from yqc.graph.compare import fingerprint
 from yqc.graph.edit import adopt
 from yqc.graph.serial import load_graph, save_graph
@@ -56,8 +56,11 @@ class Stages(Watcher):
             "warnings": ctx.warnings,
             "fingerprint": fingerprint(step.gm),
         }
-        with self.cache.file("stage.yqc") as path:
-            save_graph(step.gm, path, info)
+        try:
+            with self.cache.file("stage.yqc") as path:
+                save_graph(step.gm, path, info)
+        except OutputError as error:  # such as a module of a pass's own, which no table knows
+            ctx.progress.note(f"--resume cannot start after {step.name}: {error}")
 
     def restore(self, gm: fx.GraphModule, ctx: Context, passes: Sequence[Pass]) -> list[Step]:
         """Put `gm` and what was recorded into the state of the last stage; returns its steps."""

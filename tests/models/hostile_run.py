@@ -27,9 +27,9 @@ events: list[str] = []
 watching: list[bool] = []
 
 
-def note(event: str, _: object) -> None:
+def note(event: str, args: object) -> None:
     if watching and event.startswith(WATCHED):
-        events.append(event)
+        events.append(f"{event} {args!r}")
 
 
 def tried(action: Callable[[], object]) -> tuple[str, float]:
@@ -49,8 +49,11 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     sound = save(folder / "sound.pt", make(hostile_models.SPEC), "ultralytics", names=["a", "b"])
     tree = read(sound, known)
-    loading.load(sound)  # A first run may import a codec, which executes a module.
     path = folder / "x.pt"
+    "x".encode("cp437")  # a codec of zip archives, a module that is executed when first used
+    path.write_bytes(legacy(b"\x80\2" + BROKEN["bytes of a wrong code"][1] + b"."))
+    for warm in (sound, path):  # A first run may import a codec, which executes a module.
+        tried(lambda warm=warm: loading.load(warm))
     files = [(f"forbidden {name}", data) for name, _, data in forbidden()]
     for name, (_, part) in BROKEN.items():
         program = b"\x80\4" + part + b"."
@@ -68,7 +71,9 @@ def main() -> None:
         with mock.patch.object(loading, "read", lambda *_, found=changed: found):
             outcomes[f"model {name}"] = tried(lambda: loading.load(sound))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    left = sorted(p.name for p in folder.iterdir()) + sorted(p.name for p in Path().glob("was-here"))
+    left = sorted(p.name for p in folder.iterdir()) + sorted(
+        p.name for p in Path().glob("was-here")
+    )
     print(json.dumps({"outcomes": outcomes, "mib": grown / 1024, "events": events, "left": left}))  # noqa: T201
 
 

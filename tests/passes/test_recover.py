@@ -58,7 +58,7 @@ def test_a_damaged_graph_is_trained_back(ctx: yqc.Context) -> None:
 def test_what_is_no_better_is_undone_and_said(ctx: yqc.Context) -> None:
     gm = yqc.trace(Residual(), X)
     before = fingerprint(gm)
-    Recover(steps=2, batch=4).run(gm, ctx)
+    Recover(steps=2, batch=4, lr=0.1).run(gm, ctx)
     assert fingerprint(gm) == before
     assert ctx.warnings == ["recover: it did not come closer to the original and was undone"]
 

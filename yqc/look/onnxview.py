@@ -1,6 +1,6 @@
 """The view of an ONNX file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from yqc.errors import CheckpointError
 from yqc.look.view import Array, Item, Stored, View
 
-SHORT = {
+SHORT: dict[int, str] = {
     TensorProto.FLOAT: "f32",
     TensorProto.FLOAT16: "f16",
     TensorProto.BFLOAT16: "bf16",
@@ -105,8 +105,8 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     return View(title, tuple(items), lines, None, lambda: weights(model))
 
 
-def _unique(names: Sequence[str] | object) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))  # type: ignore[call-overload, no-any-return]
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _name(node: onnx.NodeProto, index: int) -> str:
@@ -127,7 +127,7 @@ def _path(node: onnx.NodeProto) -> str:
     for value in node.input[1:3] if node.op_type in WEIGHTED else ():
         owner, _, name = value.rpartition(".")
         if name in PLACES:
-            return owner
+            return str(owner)
     return ""
 
 

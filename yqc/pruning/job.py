@@ -22,6 +22,7 @@ from yqc.pruning import criteria, gates
 from yqc.pruning.correct import Sweep
 from yqc.pruning.cost import Cost, Measure
 from yqc.pruning.free import absorb
+from yqc.pruning.noise import noise
 from yqc.pruning.reconstruct import reconstruction
 from yqc.pruning.solve import Limits, Scores, Slice, by_layer, reach, slices, take
 from yqc.pruning.statistics import moments, sensitivity
@@ -84,17 +85,17 @@ class Job:
     def images(self) -> tuple[Tensor, ...]:
         """Calibration images: as many as fit into memory, at most `IMAGES`.
 
-        The first ones are left to judge by, where there are more.
+        The first ones are left to judge by, where there are more. Without data, seeded noise.
         """
         if self.ctx.calibration is None:
-            return ()
+            return noise(self.gm, self.ctx.seed)
         count = max(4, min(IMAGES, int(MEMORY / footprint(self.gm))))
         return tuple(deque(islice(self.ctx.calibration(), JUDGED + count), maxlen=count))
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
         """What `auto` chooses from."""
-        return ("reconstruction", "l2") if self.images else ("l2",)
+        return ("reconstruction", "l2") if self.ctx.calibration else ("l2",)
 
     def scores(self, criterion: str) -> Scores:
         """Score all sets; the lower, the sooner a set goes."""
@@ -110,7 +111,7 @@ class Job:
             return criteria.bn_scale(gm, channels)
         if criterion == "random":
             return criteria.at_random(channels, seed)
-        if not self.images:
+        if self.ctx.calibration is None:
             raise PassError(
                 f"criterion={criterion} needs calibration images; give some with --data"
             )
@@ -181,7 +182,7 @@ class Job:
         )
 
     def trial(self, keep: Keep, *, images: int | None = None) -> Trial:
-        """Prune a copy of the graph, and correct it if there are images."""
+        """Prune a copy of the graph, and correct it."""
         pruned = copy.deepcopy(self.gm)
         remove(pruned, self.channels, keep)
         error = None
@@ -206,7 +207,9 @@ class Job:
         """
         if self.ctx.agreement is not None:
             return self.ctx.agreement(trial.gm)
-        return None if trial.error is None else max(0.0, 1 - trial.error)
+        if self.ctx.calibration is None or trial.error is None:
+            return None
+        return max(0.0, 1 - trial.error)
 
 
 def chosen(channels: Channels, keep: tuple[str, ...], only: tuple[str, ...]) -> Channels:

@@ -65,8 +65,8 @@ def factor(matrix: Tensor, ridge: float) -> Tensor:
     """
     if not matrix.isfinite().all():
         raise PassError(
-            "the graph computes values that are not finite on the calibration images; the "
-            "checkpoint is damaged, or its training diverged"
+            "the graph computes values that are not finite; the checkpoint is damaged, or its "
+            "training diverged"
         )
     mean = matrix.diagonal().mean().clamp_min(0) + 1e-12
     while True:

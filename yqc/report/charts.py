@@ -26,7 +26,7 @@ RANGE = "#d9594c"
 
 def _figure(
     name: str, height: int, tips: Sequence[tuple[str, str]] = (), **kwargs: object
-) -> figure:  # type: ignore[valid-type]
+) -> figure:
     """Make a figure as wide as its place, without what a reader has no use for."""
     made = figure(
         name=name,
@@ -48,9 +48,12 @@ def _figure(
     return made
 
 
-def charts(page: Page) -> dict[str, figure]:  # type: ignore[valid-type]
+def charts(page: Page) -> dict[str, figure]:
     """Make every chart that the page has numbers for, by name."""
-    found = {"bytes_by_layer": layer_bars(page.layers), "bytes_by_cause": cause_bars(page.causes)}
+    found: dict[str, figure | None] = {
+        "bytes_by_layer": layer_bars(page.layers),
+        "bytes_by_cause": cause_bars(page.causes),
+    }
     if any(one.sqnr_db is not None for one in page.report.layers):
         found["sqnr"] = sqnr_bars(page.report.layers)
     if page.report.sensitivity:
@@ -65,7 +68,7 @@ def charts(page: Page) -> dict[str, figure]:  # type: ignore[valid-type]
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
-def layer_bars(layers: Sequence[Part]) -> figure:  # type: ignore[valid-type]
+def layer_bars(layers: Sequence[Part]) -> figure:
     """Bytes by layer, in graph order."""
     data = ColumnDataSource(
         {
@@ -86,7 +89,7 @@ def layer_bars(layers: Sequence[Part]) -> figure:  # type: ignore[valid-type]
     return made
 
 
-def cause_bars(causes: Sequence[Part]) -> figure:  # type: ignore[valid-type]
+def cause_bars(causes: Sequence[Part]) -> figure:
     """Bytes by cause."""
     shown = list(reversed(causes))
     data = {"cause": [c.name for c in shown], "bytes": [c.bytes for c in shown]}
@@ -99,7 +102,7 @@ def cause_bars(causes: Sequence[Part]) -> figure:  # type: ignore[valid-type]
     return made
 
 
-def sqnr_bars(layers: Sequence[Layer]) -> figure:  # type: ignore[valid-type]
+def sqnr_bars(layers: Sequence[Layer]) -> figure:
     """Signal to quantization noise of each layer's output, in graph order."""
     known = [one for one in layers if one.sqnr_db is not None]
     data = ColumnDataSource(
@@ -108,7 +111,7 @@ def sqnr_bars(layers: Sequence[Layer]) -> figure:  # type: ignore[valid-type]
             "name": [one.name for one in known],
             "sqnr": [one.sqnr_db for one in known],
             "bits": [f"{one.weight_bits}/{one.activation_bits}" for one in known],
-            "color": [ROLES.get(one.role, ROLES[""]) for one in known],
+            "color": [ROLES.get(one.role or "", ROLES[""]) for one in known],
         }
     )
     tips = [("layer", "@name"), ("SQNR", "@sqnr{0.0} dB"), ("bits w/a", "@bits")]
@@ -119,7 +122,7 @@ def sqnr_bars(layers: Sequence[Layer]) -> figure:  # type: ignore[valid-type]
     return made
 
 
-def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> figure:  # type: ignore[valid-type]
+def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> figure:
     """What quantizing each layer alone costs, in graph order."""
     order = {one.name: i for i, one in enumerate(layers)}
     known = [one for one in rows if one.sqnr_db is not None]
@@ -141,7 +144,7 @@ def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> fi
     return made
 
 
-def precision_recall(curves: Sequence[Curve]) -> figure:  # type: ignore[valid-type]
+def precision_recall(curves: Sequence[Curve]) -> figure:
     """Precision against recall at IoU 0.5, float against compiled."""
     made = _figure("curves", 260, [("recall", "@x{0.00}"), ("precision", "@y{0.000}")])
     for curve, color, dash in zip(curves, (FLOAT, COMPILED), ("solid", "dashed"), strict=True):
@@ -161,7 +164,7 @@ def precision_recall(curves: Sequence[Curve]) -> figure:  # type: ignore[valid-t
     return _legend(made, "bottom_left")
 
 
-def class_bars(classes: Sequence[ClassScore]) -> figure:  # type: ignore[valid-type]
+def class_bars(classes: Sequence[ClassScore]) -> figure | None:
     """AP of the classes, float beside compiled; of many, those that lose most."""
     known = [c for c in classes if c.float_ is not None and c.compiled is not None]
     worst = sorted(known, key=lambda c: (c.compiled or 0) - (c.float_ or 0))[:20]
@@ -169,7 +172,7 @@ def class_bars(classes: Sequence[ClassScore]) -> figure:  # type: ignore[valid-t
     return _pairs("classes", rows)
 
 
-def size_bars(page: Page) -> figure:  # type: ignore[valid-type]
+def size_bars(page: Page) -> figure | None:
     """AP by size of object, float beside compiled."""
     before, after = page.report.accuracy.float_, page.report.accuracy.compiled
     if before is None or after is None:
@@ -178,7 +181,7 @@ def size_bars(page: Page) -> figure:  # type: ignore[valid-type]
     return _pairs("sizes", [(s, a, b) for s, a, b in sizes if a is not None and b is not None])
 
 
-def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure:  # type: ignore[valid-type]
+def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None:
     """Two bars a row."""
     if not rows:
         return None
@@ -211,7 +214,7 @@ def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure:  # ty
     return _legend(made, None)
 
 
-def histogram(spread: Spread, index: int) -> figure:  # type: ignore[valid-type]
+def histogram(spread: Spread, index: int) -> figure:
     """A distribution, and the ends of the range that was chosen for it."""
     edges = spread.edges
     data = ColumnDataSource(
@@ -232,7 +235,7 @@ def histogram(spread: Spread, index: int) -> figure:  # type: ignore[valid-type]
     return made
 
 
-def _legend(made: figure, place: str | None) -> figure:  # type: ignore[valid-type]
+def _legend(made: figure, place: str | None) -> figure:
     legend = made.legend[0]
     if place:
         legend.location = place

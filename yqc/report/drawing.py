@@ -1,10 +1,13 @@
 """The graph as an interactive drawing, made with bokeh: zoom, pan, hover; the page adds search."""
 
+from collections.abc import Sequence
+
 from bokeh.models import (
     ColumnDataSource,
     CustomJS,
     HoverTool,
     PanTool,
+    Range1d,
     ResetTool,
     TapTool,
     WheelZoomTool,
@@ -18,6 +21,7 @@ from yqc.report.page import Drawing, GraphNode
 PLAIN = "#8a8f98"
 CHANGED = "#e0962a"
 BITS = {4: "#d9594c", 8: "#e0962a", 16: "#4caf7a", 32: "#4c8fd6"}
+SHORT = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ", "BatchNormalization": "BatchNorm"}
 LABELS_FROM = 26
 """So many columns are in sight, at most, when names are written."""
 
@@ -27,7 +31,7 @@ labels.visible = wide < FROM;
 """.replace("FROM", str(LABELS_FROM))
 
 
-def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:  # type: ignore[valid-type]
+def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:
     """Draw a graph; the data source `nodes` has one column of colours a way to colour it."""
     nodes = drawing.nodes
     data = {
@@ -47,12 +51,15 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:  # type: ignore[v
         "by_sqnr": _by_sqnr(nodes),
     }
     data["color"] = data["by_role"]
+    data["label"] = [SHORT.get(n.op, n.op) for n in nodes]
     for number, name in enumerate(passes):
         data[f"by_pass_{number}"] = [CHANGED if name in n.passes else PLAIN for n in nodes]
     source = ColumnDataSource(data, name="nodes")
     made = figure(
         name="graph",
         height=460,
+        x_range=_around([n.x for n in nodes]),
+        y_range=_around([-n.y for n in nodes]),
         sizing_mode="stretch_width",
         tools=[PanTool(), WheelZoomTool(), ResetTool(), TapTool()],
         active_scroll="auto",
@@ -82,7 +89,7 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:  # type: ignore[v
     labels = made.text(
         "x",
         "y",
-        text="op",
+        text="label",
         source=source,
         text_align="center",
         text_baseline="middle",
@@ -106,6 +113,12 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:  # type: ignore[v
         "end", CustomJS(args={"range": made.x_range, "labels": labels}, code=_ZOOM)
     )
     return made
+
+
+def _around(values: Sequence[float]) -> Range1d:
+    """A range with some room at its ends; it stays as it is when data change."""
+    room = 1 + 0.03 * (max(values) - min(values))
+    return Range1d(min(values) - room, max(values) + room)
 
 
 def _bend(a: GraphNode, b: GraphNode) -> tuple[list[float], list[float]]:

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from bokeh.embed import components
 from bokeh.resources import Resources
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from yqc.report import human
 from yqc.report.charts import charts
@@ -48,7 +48,7 @@ def to_html(page: Page) -> str:
     if page.drawing.edges:
         figures["graph"] = draw(page.drawing, names)
     script, divs = _numbered(*components(figures, wrap_script=False))
-    return _template().render(
+    text: str = _template().render(
         page=page,
         report=report,
         sections=_sections(page),
@@ -68,6 +68,7 @@ def to_html(page: Page) -> str:
         human=human,
         found=_found,
     )
+    return text
 
 
 def _numbered(script: str, divs: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -85,7 +86,7 @@ def _asset(name: str) -> str:
 
 
 @functools.cache
-def _template():  # type: ignore[no-untyped-def]  # noqa: ANN202  # jinja2's own
+def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

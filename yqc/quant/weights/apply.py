@@ -2,16 +2,19 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
 from typing import Any, Protocol
 
 from torch import Tensor, fx, nn
 
+from yqc.errors import PassError
 from yqc.graph import Call, callers, calls, role
 from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
 from yqc.progress import Progress
+from yqc.quant.weights.allocate import read_plan, write_plan
+from yqc.quant.weights.budget import Budget, choose, table
 from yqc.quant.weights.driver import Keeper, Outcome, Rounder, Settings, affordable
 from yqc.quant.weights.rewrite import put
 from yqc.quant.weights.scheme import Scheme
@@ -36,6 +39,8 @@ class Surroundings(Protocol):
     """The part of a pass's context that packing needs."""
 
     calibration: Callable[[], Iterable[Tensor]] | None
+    original: fx.GraphModule | None
+    agreement: Callable[[fx.GraphModule], float] | None
     cache: Cache | None
     seed: int
     progress: Progress
@@ -57,56 +62,85 @@ class Surroundings(Protocol):
         ...
 
 
-def pack_layers(
-    gm: fx.GraphModule,
-    ctx: Surroundings,
-    scheme: Scheme,
-    settings: Settings,
-    *,
-    images: int,
-    learn: int = 0,
-    skip: tuple[str, ...] = (),
-) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What a packing pass asks for."""
+
+    scheme: Scheme
+    """How weights are stored, where the plan says nothing."""
+    settings: Settings
+    images: int
+    """How many calibration images to look at, at most."""
+    learn: int = 0
+    """How often to look at half of them again, to learn what rounding left open; gptq only."""
+    skip: tuple[str, ...] = ()
+    """Module paths to leave alone, with * as a wildcard."""
+    plan: tuple[str, ...] = ()
+    """Schemes of single layers, as `write_plan` prints them."""
+    budget: Budget | None = None
+    """Choose the plan for this budget."""
+
+
+def pack_layers(gm: fx.GraphModule, ctx: Surroundings, job: Job) -> tuple[str, ...]:
     """Round and pack the convolutions of a graph, in place.
 
     Args:
         gm: the graph, batch norms folded.
         ctx: calibration images, and where to record what is done.
-        scheme: how weights are stored.
-        settings: how they are rounded.
-        images: how many calibration images to look at, at most.
-        learn: how often to look at all of them again, to learn what rounding left open.
-        skip: module paths to leave alone, with * as a wildcard.
+        job: how.
+
+    Returns:
+        The plan: the scheme of each layer.
+
+    Raises:
+        PassError: the budget cannot be kept, or there is no data to choose with.
     """
-    convs = packable(gm, ctx, skip)
+    convs = packable(gm, ctx, job.skip)
     if not convs:
-        return
-    plan = dict.fromkeys((c.node for c in convs), scheme)
-    rounder = Rounder(
-        gm, convs, plan, settings, ctx.progress, ctx.seed, keeper(gm, plan, settings, ctx)
-    )
+        return ()
+    settings = job.settings
+    given = dict(map(read_plan, job.plan))
+    plan = {c.node: given.get(c.target, job.scheme) for c in convs}
+    rounder = Rounder(gm, convs, plan, settings, ctx.progress, ctx.seed)
+    damages: dict[fx.Node, float] = {}
     if ctx.calibration is None:
+        if job.budget:
+            raise PassError(
+                "choosing schemes by what they cost needs calibration images; give --data"
+            )
         ctx.warn("no data was given: weights were rounded by what the batch norms tell of inputs")
         outcomes = rounder.without_data()
     else:
-        count = min(images, affordable(gm))
+        count = min(job.images, affordable(gm))
         seen = [image.half() for image in islice(ctx.calibration(), count)]
+        if job.budget:
+            options = rounder.sensitivities(seen)
+            chosen = choose(rounder, options, job.budget, ctx.original, ctx.agreement, seen)
+            plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
+            damages = {o.node: c.damage for o, c in zip(options, chosen, strict=True)}
+            paths = [str(o.node.target) for o in options]
+            rows = [(p, c.scheme, c.size, c.damage) for p, c in zip(paths, chosen, strict=True)]
+            ctx.progress.note(table(rows))
+        rounder.plan, rounder.keeper = plan, keeper(gm, plan, settings, ctx)
         outcomes = rounder.with_data(seen)
-        if learn:
-            outcomes = tune(gm, convs, outcomes, seen, learn, ctx.progress, ctx.seed)
+        if job.learn and settings.rounding == "gptq":
+            some = seen[: max(1, count // 2)]
+            outcomes = tune(gm, convs, outcomes, some, job.learn, ctx.progress, ctx.seed)
     names = [conv.node.name for conv in convs]
     before = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
         done = outcomes[conv.node]
         put(gm, conv, done, settings.rounding)
-        kind = done.rounded.scheme
-        ctx.rewrote(conv.node, f"{kind.kind}, {kind.bits} bits; error {done.error:.2g}")
+        kind, damage = done.rounded.scheme, damages.get(conv.node)
+        cost = f"error {done.error:.2g}" if damage is None else f"damage {damage:.2g}"
+        ctx.rewrote(conv.node, f"{kind.kind}, {kind.bits} bits, {kind.granularity}; {cost}")
     gm.recompile()
     after = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
         name, layer = conv.node.name, conv.node.meta["yqc.layer"]
         ratio = sqnr_db([before[name]], [after[name]])
         conv.node.meta["yqc.layer"] = replace(layer, sqnr_db=ratio)
+    return tuple(write_plan(conv.target, plan[conv.node]) for conv in convs)
 
 
 def packable(

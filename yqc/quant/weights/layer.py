@@ -7,7 +7,7 @@ from torch import Tensor
 
 from yqc.quant.weights import search
 from yqc.quant.weights.grid import Grid, groups, half
-from yqc.quant.weights.packing import pack, unsigned
+from yqc.quant.weights.packing import pack, packed_bytes, unsigned
 from yqc.quant.weights.scheme import Rounding, Scheme
 from yqc.quant.weights.solve import Moments, descend, feedback, refit
 
@@ -66,9 +66,9 @@ def storage(scheme: Scheme, shape: tuple[int, ...]) -> int:
     scales = rows * groups(columns, scheme.block_of(shape))
     if scheme.granularity == "tensor":
         scales = 1
-    total = (rows * columns * scheme.bits + 7) // 8 + 2 * scales
+    total = packed_bytes(rows * columns, scheme.bits) + 2 * scales
     if scheme.kind == "affine":
-        total += (scales * scheme.bits + 7) // 8
+        total += packed_bytes(scales, scheme.bits)
     if not scheme.uniform:
         total += 2 * scheme.tables(rows) << scheme.bits
     return total

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from yqc.quant.weights.grid import Grid, groups, half, positive
 
-SHRINKS = 24
+SHARES = (*torch.linspace(1.0, 0.4, 20).tolist(), 0.32, 0.24, 0.17, 0.12)
+"""Parts of the full range that are tried."""
 REFINEMENTS = 6
 
 
@@ -64,7 +65,7 @@ def clipped(w: Tensor, importance: Tensor, bits: int, block: int, *, affine: boo
     low, high = _range(w, block)
     best: Grid | None = None
     least = torch.full(low.shape, torch.inf)
-    for share in torch.linspace(1.0, 0.4, SHRINKS).tolist():
+    for share in SHARES:
         grid = _uniform(low * share, high * share, bits, block, affine=affine)
         for _ in range(REFINEMENTS if affine else 2):
             grid = _improve(grid, parts, weight, affine=affine)
@@ -233,7 +234,7 @@ def fixed_table(w: Tensor, importance: Tensor, table: Tensor, block: int) -> Gri
     best, least = positive(largest), torch.full(largest.shape, torch.inf)
     entries = half(table)
     middle = ((entries[:, 1:] + entries[:, :-1]) / 2)[0]
-    for share in torch.linspace(1.2, 0.4, SHRINKS).tolist():
+    for share in (1.2, 1.1, *SHARES):
         scale = positive(largest * share)
         for _ in range(2):
             index = torch.searchsorted(middle, (parts / scale.unsqueeze(2)).contiguous())

@@ -1,0 +1,161 @@
+"""Suppression, byte input and half precision around a detector give what the plain file gives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+import yqc
+from yqc.emit import emit
+from yqc.emit.embedding import Embedding, Suppression, embed
+from yqc.emit.roundtrip import OPTIMISED, session
+from yqc.errors import EmitError, PipelineError
+from yqc.evaluate.decode import detections
+from yqc.models.trace import trace
+
+ANCHORS, CLASSES = 96, 3
+
+
+class Decoded(nn.Module):
+    """A detector of one convolution whose boxes overlap a lot."""
+
+    def __init__(self, layout: str) -> None:
+        super().__init__()
+        self.layout, extra = layout, int(layout == "yolov5")
+        self.conv = nn.Conv2d(3, 4 + extra + CLASSES, 4, stride=4)
+        nn.init.normal_(self.conv.weight, 0, 0.6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x).flatten(2)
+        y = torch.cat([y[:, :4].sigmoid() * 20 + 4, y[:, 4:].sigmoid()], 1)
+        return y.transpose(1, 2) if self.layout == "yolov5" else y
+
+
+def plain(layout: str, *, dynamic: bool = False) -> onnx.ModelProto:
+    torch.manual_seed(3)
+    return emit(trace(Decoded(layout), torch.zeros(1, 3, 32, 48)), dynamic=dynamic)
+
+
+def bytes_of(count: int = 1) -> Any:
+    return np.random.default_rng(4).integers(0, 256, (count, 3, 32, 48), np.uint8)
+
+
+def answers(model: onnx.ModelProto, images: Any, **more: Any) -> Any:
+    running = session(model, OPTIMISED)
+    return running.run(None, {running.get_inputs()[0].name: images, **more})[0]
+
+
+@pytest.mark.parametrize("layout", ["yolov5", "yolov8"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_suppression_gives_what_our_own_does(layout: Any, count: int) -> None:
+    model, images = plain(layout, dynamic=count > 1), bytes_of(count).astype(np.float32) / 255
+    options = Suppression(iou=0.5, conf=0.3, top=20)
+    got = answers(embed(model, Embedding(nms=options), layout), images)
+    assert got.shape == (count, 20, 6)
+    raw = answers(model, images)
+    for i in range(count):
+        want = detections(raw[i], layout, conf=0.3, iou=0.5, top=20)
+        assert len(want) > 3
+        np.testing.assert_allclose(got[i, : len(want), :4], want.xyxy, atol=1e-4)
+        np.testing.assert_allclose(got[i, : len(want), 4], want.scores, atol=1e-6)
+        np.testing.assert_array_equal(got[i, : len(want), 5], want.classes)
+        assert not got[i, len(want) :].any()
+
+
+def test_no_detection_at_all_is_rows_of_zeros() -> None:
+    model = embed(plain("yolov8"), Embedding(nms=Suppression(conf=1.0, top=7)), "yolov8")
+    got = answers(model, bytes_of().astype(np.float32) / 255)
+    assert got.shape == (1, 7, 6)
+    assert not got.any()
+
+
+def test_thresholds_may_be_inputs_with_defaults() -> None:
+    model = embed(plain("yolov8"), Embedding(nms=Suppression(inputs=True)), "yolov8")
+    images = bytes_of().astype(np.float32) / 255
+    usual = (answers(model, images)[0, :, 4] > 0).sum()
+    strict = (answers(model, images, nms_conf=np.float32([0.8]))[0, :, 4] > 0).sum()
+    assert 0 < strict < usual
+
+
+def test_bytes_give_what_the_scaled_image_gives() -> None:
+    model, images = plain("yolov8"), bytes_of()
+    got = answers(embed(model, Embedding(uint8_input=True), "yolov8"), images)
+    np.testing.assert_array_equal(got, answers(model, images.astype(np.float32) / np.float32(255)))
+
+
+def quantized(scale: float) -> onnx.ModelProto:
+    """The plain file with its input quantized."""
+    model = plain("yolov8")
+    graph = model.graph
+    tensors = {"s": np.float32(scale), "z": np.uint8(0)}
+    graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in tensors.items())
+    first = next(node for node in graph.node if graph.input[0].name in node.input)
+    first.input[0] = "dq"
+    pair = [
+        onnx.helper.make_node("QuantizeLinear", [graph.input[0].name, "s", "z"], ["q"], "q"),
+        onnx.helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"], "dq"),
+    ]
+    nodes = [*pair, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+@pytest.mark.parametrize(("scale", "kept"), [(1 / 255, 0), (1 / 250, 1)])
+def test_bytes_go_straight_into_a_quantized_input(scale: float, kept: int) -> None:
+    model, images = quantized(scale), bytes_of()
+    made = embed(model, Embedding(uint8_input=True), "yolov8")
+    assert sum(node.op_type == "QuantizeLinear" for node in made.graph.node) == kept
+    want = answers(model, images.astype(np.float32) / np.float32(255))
+    np.testing.assert_allclose(answers(made, images), want, atol=1e-5)
+
+
+def test_half_precision_outside_only() -> None:
+    model, images = plain("yolov8"), (bytes_of().astype(np.float32) / 255).astype(np.float16)
+    got = answers(embed(model, Embedding(fp16_io=True), "yolov8"), images)
+    assert got.dtype == np.float16
+    want = answers(model, images.astype(np.float32))
+    np.testing.assert_array_equal(got, want.astype(np.float16))
+
+
+def test_all_at_once() -> None:
+    text = "nms{iou=0.5 conf=0.3 top=20},uint8-input,fp16-io"
+    model, images = plain("yolov8"), bytes_of()
+    made = embed(model, Embedding.parse(text), "yolov8")
+    got = answers(made, images)
+    assert (got.dtype, got.shape) == (np.float16, (1, 20, 6))
+    want = detections(
+        answers(model, images.astype(np.float32) / 255)[0], "yolov8", conf=0.3, iou=0.5
+    )
+    np.testing.assert_allclose(got[0, :20, 4], want.scores[:20], atol=1e-3)
+    assert str(Embedding.parse(text)) == text
+
+
+@pytest.mark.parametrize(("layout", "why"), [("end2end", "already"), (None, "not that of a YOLO")])
+def test_what_cannot_be_suppressed_is_refused(layout: str | None, why: str) -> None:
+    with pytest.raises(EmitError, match=why):
+        embed(plain("yolov8"), Embedding(nms=Suppression()), layout)
+
+
+@pytest.mark.parametrize("text", ["nmx", "nms{iou=2}", "nms{top=0}", "nms{x=1}"])
+def test_a_wrong_text_is_refused(text: str) -> None:
+    with pytest.raises(PipelineError):
+        Embedding.parse(text)
+
+
+def test_compile_embeds_and_the_recipe_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.onnx"
+    text = "nms{conf=0.3},uint8-input,fp16-io"
+    result = yqc.compile(checkpoint, "fold-bn", output=out, evaluate=False, embed=text)
+    made = onnx.load(out)
+    kinds = [v.type.tensor_type.elem_type for v in (made.graph.input[0], made.graph.output[0])]
+    assert kinds == [onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT16]
+    assert [d.dim_value for d in made.graph.output[0].type.tensor_type.shape.dim] == [1, 300, 6]
+    assert f'embed = "{text}"' in result.files.recipe.read_text()
+    with pytest.raises(PipelineError, match="cannot embed 'nmz'"):
+        yqc.compile(checkpoint, "fold-bn", output=out, embed="nmz")

@@ -1,0 +1,239 @@
+"""pack-int4 and cluster: what the graph becomes, what the file holds, what is refused and why."""
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+from torch import fx, nn
+
+from tests.passes.nets import X, images, traced
+from yqc import Context, Pipeline, text, trace
+from yqc.cache import FolderCache
+from yqc.emit import emit, roundtrip
+from yqc.errors import PassError, PipelineError
+from yqc.graph.compare import sqnr_db
+from yqc.graph.serial import load_graph, save_graph
+
+FOUR = {TensorProto.INT4, TensorProto.UINT4}
+
+
+def calibrated() -> Context:
+    return Context(example=X, calibration=images)
+
+
+def four_bit(model: onnx.ModelProto) -> set[str]:
+    return {t.name for t in model.graph.initializer if t.data_type in FOUR and len(t.dims) > 1}
+
+
+def quality(gm: fx.GraphModule) -> float:
+    plain = traced("fold-bn")
+    with torch.no_grad():
+        return sqnr_db([plain(x) for x in images()], [gm(x) for x in images()])
+
+
+def test_recipes_stand_for_their_steps() -> None:
+    for name, step in (("int4", "pack-int4"), ("codebook", "cluster")):
+        steps = Pipeline.parse(name).expand()
+        assert [s.name for s in steps] == ["reparam", "fold-bn", "dce", step]
+    (*_, last) = Pipeline.parse("int4{scheme=symmetric skip=a.*|b}").expand()
+    assert str(last) == "pack-int4{scheme=symmetric skip=a.*|b}"
+
+
+def test_the_graph_holds_packed_bytes() -> None:
+    gm = traced("fold-bn,pack-int4", calibrated())
+    lines = text(gm).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("%a_conv_weight_packed"))
+    assert lines[at : at + 8] == [
+        "%a_conv_weight_packed: u8[8] = attr(a.conv.weight_packed)",
+        "%a_conv_weight_scale: f16[4] = attr(a.conv.weight_scale)",
+        "%a_conv_weight_zero: u8[2] = attr(a.conv.weight_zero)",
+        "%a_conv_bias_q: i16[4] = attr(a.conv.bias_q)",
+        "%a_conv_bias_scale: f32[] = attr(a.conv.bias_scale)",
+        (
+            "%a_conv_weight: f32[4,4,1,1] = yqc.unpack_uniform(%a_conv_weight_packed, "
+            "%a_conv_weight_scale, %a_conv_weight_zero, [4, 4, 1, 1], 4, 0)"
+        ),
+        "%a_conv_bias: f32[4] = yqc.dequantize_linear(%a_conv_bias_q, %a_conv_bias_scale)",
+        (
+            "%a_conv: f32[1,4,8,8] = conv2d(%stem_act, %a_conv_weight, %a_conv_bias, "
+            "(1, 1), (0, 0), (1, 1), 1)"
+        ),
+    ]
+    held = sum(t.numel() * t.element_size() for t in gm.state_dict().values())
+    weights = 27 * 4 + 16 + 16 + 16
+    assert held <= weights / 2 + 14 * (2 + 0.5 + 2) + 4 * 4 + 2
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "pack-int4",
+        "pack-int4{scheme=symmetric}",
+        "pack-int4{granularity=tensor}",
+        "pack-int4{granularity=block block=9}",
+        "pack-int4{granularity=kernel scheme=symmetric}",
+        "pack-int4{bits=8}",
+        "pack-int4{bits=6}",
+        "pack-int4{bits=5 scheme=symmetric}",
+        "pack-int4{bits=3 granularity=block block=9}",
+        "cluster",
+        "cluster{rows=2}",
+        "cluster{bits=3 granularity=block block=9}",
+        "cluster{bits=8 granularity=kernel}",
+        "cluster{table=pwlq bits=5}",
+        "cluster{table=pot granularity=tensor}",
+    ],
+)
+def test_the_file_computes_what_the_graph_computes(step: str) -> None:
+    gm = traced(f"fold-bn,{step}", calibrated())
+    model = emit(gm)
+    trip = roundtrip(gm, model, X)
+    assert max(trip.plain.values, trip.optimised.values) < 1e-5
+    floats = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
+    assert all(len(t.dims) == 0 for t in floats), "only scales of biases and numbers"
+
+
+def test_four_bit_weights_stay_four_bit() -> None:
+    names = {f"{layer}.weight" for layer in ("stem.conv", "a.conv", "b.conv", "out")}
+    assert four_bit(emit(traced("fold-bn,pack-int4", calibrated()))) == names
+    assert four_bit(emit(traced("fold-bn,cluster", calibrated()))) == names
+
+
+def test_error_feedback_beats_rounding() -> None:
+    found = {
+        how: quality(traced(f"fold-bn,pack-int4{{bits=3 rounding={how}}}", calibrated()))
+        for how in ("nearest", "mse", "gptq")
+    }
+    assert found["gptq"] > found["mse"] > found["nearest"]
+
+
+def test_learning_lowers_the_error() -> None:
+    before = quality(traced("fold-bn,pack-int4{bits=3}", calibrated()))
+    after = quality(traced("fold-bn,pack-int4{bits=3 learn=20}", calibrated()))
+    assert after > before
+
+
+def test_without_data_the_batch_norms_tell() -> None:
+    ctx = Context(example=X)
+    gm = traced("fold-bn,pack-int4", ctx)
+    assert quality(gm) > quality(traced("fold-bn,pack-int4{rounding=nearest}", Context(example=X)))
+    assert ctx.warnings == [
+        "no data was given: weights were rounded by what the batch norms tell of inputs"
+    ]
+
+
+def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
+    ctx = calibrated()
+    gm = traced("fold-bn", ctx)
+    (auto,) = Pipeline.parse("pack-int4{granularity=auto bytes=300B}").steps
+    again = traced("fold-bn")
+    auto.run(gm, ctx)  # type: ignore[union-attr]
+    gm.recompile()
+    used = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
+    held = (t.numel() * t.element_size() for k, t in gm.state_dict().items() if k in used)
+    assert sum(held) <= 300
+    settled = ctx.settled
+    assert settled is not None
+    assert "granularity=auto" not in str(settled)
+    (replay,) = Pipeline.parse(str(settled)).steps
+    replay.run(again, calibrated())  # type: ignore[union-attr]
+    again.recompile()
+    assert torch.equal(gm(X), again(X))
+
+
+def test_a_budget_too_small_is_refused() -> None:
+    with pytest.raises(PassError, match="the budget is 100 bytes, and the smallest choice takes"):
+        traced("fold-bn,pack-int4{granularity=auto bytes=100B}", calibrated())
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("bits=7", "bits must be 2, 3, 4, 5, 6 or 8, not 7"),
+        ("granularity=auto", "granularity=auto goes with one of"),
+        ("ratio_vs_fp16=3.9", "granularity=auto goes with one of"),
+        ("damp=0", "damp must be above 0"),
+        ("plan=x", "a plan has lines such as"),
+    ],
+)
+def test_options_that_make_no_sense(options: str, why: str) -> None:
+    with pytest.raises(PipelineError, match=re.escape(why)):
+        Pipeline.parse(f"pack-int4{{{options}}}")
+
+
+class Others(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.twice = nn.Conv2d(4, 4, 1)
+        self.mirror = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.up = nn.ConvTranspose2d(4, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.up(self.mirror(self.twice(self.twice(self.conv(x)))))
+        return y
+
+
+def test_what_cannot_be_packed_stays_and_why() -> None:
+    gm, ctx = trace(Others(), X), calibrated()
+    (step,) = Pipeline.parse("pack-int4").steps
+    step.run(gm, ctx)  # type: ignore[union-attr]
+    assert ctx.skips == [
+        ("twice", "twice is called from more than one place"),
+        ("twice_1", "twice is called from more than one place"),
+        ("mirror", "it pads with reflect"),
+        ("up", "ConvTranspose2d stays in float"),
+    ]
+    assert [r.node for r in ctx.rewrites] == ["conv"]
+
+
+def test_a_skipped_layer_stays_in_float() -> None:
+    ctx = calibrated()
+    gm = traced("fold-bn,pack-int4{skip=b.*}", ctx)
+    assert ctx.skips == [("b_conv", "asked to skip it")]
+    assert isinstance(gm.get_submodule("b.conv"), nn.Conv2d)
+
+
+def test_activations_of_packed_layers_become_int8() -> None:
+    gm = traced("int4,int8", calibrated())
+    packed = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
+    assert [(p.weight_bits, p.activation_bits) for p in packed] == [(4, 8)] * 4
+    model = emit(gm)
+    made = {output: node.op_type for node in model.graph.node for output in node.output}
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert [made.get(conv.input[0]) for conv in convs[1:]] == ["DequantizeLinear"] * 3
+    assert len(four_bit(model)) == 4
+
+
+def test_a_kill_loses_no_layer(tmp_path: Path) -> None:
+    def run(*, resume: bool) -> tuple[fx.GraphModule, int]:
+        ctx = calibrated()
+        ctx.cache = FolderCache(tmp_path / "cache", {"job": 1}, resume=resume)
+        gm = traced("fold-bn,pack-int4", ctx)
+        return gm, len(list((tmp_path / "cache").iterdir()))
+
+    first, files = run(resume=False)
+    for kept in sorted((tmp_path / "cache").glob("rounded-*"))[:2]:
+        kept.unlink()
+    second, again = run(resume=True)
+    assert files == again == 5
+    assert torch.equal(first(X), second(X))
+
+
+def test_a_packed_graph_is_saved_and_read_again(tmp_path: Path) -> None:
+    gm = traced("fold-bn,cluster", calibrated())
+    save_graph(gm, tmp_path / "g.yqc")
+    again, _, _ = load_graph(tmp_path / "g.yqc")
+    assert torch.equal(gm(X), again(X))
+    assert text(gm) == text(again)
+
+
+def test_the_same_seed_gives_the_same_codes() -> None:
+    first, second = (traced("fold-bn,pack-int4{learn=1}", calibrated()) for _ in range(2))
+    for (name, a), (_, b) in zip(
+        first.state_dict().items(), second.state_dict().items(), strict=True
+    ):
+        assert torch.equal(a, b), name

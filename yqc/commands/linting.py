@@ -1,0 +1,60 @@
+"""`yqc lint`: what a runtime will make of a file."""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from yqc.arguments import Json, Target
+from yqc.commands.common import write
+from yqc.errors import EmitError
+
+if TYPE_CHECKING:
+    from yqc.lint import Finding
+
+SHOWN = 4
+
+
+def lint(
+    model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
+    *,
+    target: Annotated[Target, typer.Option(help="The runtime.")] = Target.generic,
+    all_nodes: Annotated[
+        bool, typer.Option("--all", help="A line a node, instead of a line a rule.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say what a runtime will refuse, saturate or leave unfused, node by node with the fix."""
+    from yqc import report as rp  # noqa: PLC0415
+    from yqc.lint import lint as look  # noqa: PLC0415
+
+    found = look(model, target.value)
+    if json:
+        typer.echo(
+            rp.to_json({"model": str(model), "target": target.value, "findings": found}), nl=False
+        )
+    elif not found:
+        typer.echo(f"{model}: nothing that {target.value} would mind")
+    else:
+        write(lines(found, every=all_nodes))
+    if any(finding.severity == "error" for finding in found):
+        nodes = sum(finding.severity == "error" for finding in found)
+        raise EmitError(f"{target.value} cannot run {model}: {nodes} nodes are not supported")
+
+
+def lines(found: "list[Finding]", *, every: bool) -> list[str]:
+    """Write findings as text: one a node, or one a rule with the first nodes it is about."""
+    if every:
+        return [f"{f.severity}: {f.node} ({f.op}): {f.what}; {f.fix} [{f.rule}]" for f in found]
+    written = []
+    for (severity, rule), group in itertools.groupby(found, lambda f: (f.severity, f.rule)):
+        same = list(group)
+        names = ", ".join(f.node for f in same[:SHOWN])
+        more = f" and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
+        written += [
+            f"{severity}: {len(same)} x {same[0].op}: {same[0].what} [{rule}]",
+            f"    at  {names}{more}",
+            f"    fix {same[0].fix}",
+        ]
+    return written

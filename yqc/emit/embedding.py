@@ -1,0 +1,281 @@
+"""What a device wants around a detector: suppression in the graph, half or byte input, half output.
+
+1. `nms` appends a standard NonMaxSuppression and gives `output0` the form of an end-to-end head,
+   float32 [N, top, 6]: x1 y1 x2 y2 score class, by falling score; rows that are not used are 0.
+2. `uint8-input` makes `images` uint8 0..255 of the same shape, and divides by 255 in the graph; an
+   int8 file whose first step is 1/255 with zero point 0 then reads the bytes as they are.
+3. `fp16-io` makes float inputs and outputs float16; the graph between them stays as it is.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from yqc.emit.simplify import check
+from yqc.errors import EmitError, PipelineError
+from yqc.options import Item, build, show, split
+
+OUTPUT, IMAGES = "output0", "images"
+RAW = "output0_raw"
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Options of `nms`."""
+
+    name: ClassVar[str] = "nms"
+
+    iou: float = 0.65
+    """Overlap above which the lower score goes."""
+    conf: float = 0.25
+    """Score that a box must exceed."""
+    top: int = 300
+    """Boxes an image that are given."""
+    inputs: bool = False
+    """Make `nms_iou` and `nms_conf` inputs whose defaults these are."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.iou <= 1 and 0 <= self.conf <= 1 and self.top > 0):
+            raise ValueError("iou and conf are within 0..1 and top is above 0")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What to put around a detector.
+
+    >>> str(Embedding.parse("nms{conf=0.5},fp16-io"))
+    'nms{conf=0.5},fp16-io'
+    """
+
+    nms: Suppression | None = None
+    uint8_input: bool = False
+    fp16_io: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Embedding":
+        """Read `nms{iou=0.65 conf=0.25 top=300 inputs=false},uint8-input,fp16-io`, any of them.
+
+        Raises:
+            PipelineError: a word or an option that is not among these; a caret shows where.
+        """
+        given: dict[str, Item] = {item.name: item for item in split(text)} if text else {}
+        if strange := given.keys() - {"nms", "uint8-input", "fp16-io"}:
+            raise PipelineError(
+                f"cannot embed {min(strange)!r}; there are nms, uint8-input and fp16-io"
+            )
+        nms = build(Suppression, given["nms"], text) if "nms" in given else None
+        return cls(nms, "uint8-input" in given, "fp16-io" in given)
+
+    def __str__(self) -> str:
+        words = [show("nms", self.nms)] if self.nms else []
+        words += ["uint8-input"] * self.uint8_input + ["fp16-io"] * self.fp16_io
+        return ",".join(words)
+
+
+def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> onnx.ModelProto:
+    """Return a copy of a detector with what was asked for around it.
+
+    Args:
+        model: as `emit` returns it.
+        embedding: what is asked for.
+        layout: `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]); `end2end` and None
+            cannot be suppressed.
+
+    Raises:
+        EmitError: the detector does not take it, or the result does not pass the checker.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    if embedding.nms is not None:
+        if layout not in {"yolov5", "yolov8"}:
+            raise EmitError(
+                "--nms: this detector's output is suppressed already; leave --nms out"
+                if layout == "end2end"
+                else "--nms: the model's output is not that of a YOLO detector; leave --nms out"
+            )
+        _suppress(made.graph, embedding.nms, layout)
+    if embedding.uint8_input:
+        _take_bytes(made.graph)
+    if embedding.fp16_io:
+        _go_half(made.graph)
+    check(made)
+    return made
+
+
+class _Writer:
+    """Appends nodes to a graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+
+    def constant(self, name: str, value: object, dtype: type[np.generic]) -> str:
+        self.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
+        return name
+
+    def op(self, op_type: str, inputs: list[str], output: str, **attributes: object) -> str:
+        node = helper.make_node(op_type, inputs, [output], name=output, **attributes)
+        self.graph.node.append(node)
+        return output
+
+    def ints(self, name: str, *values: int) -> str:
+        return self.constant(name, list(values), np.int64)
+
+
+def _suppress(graph: onnx.GraphProto, options: Suppression, layout: str) -> None:
+    """Turn `output0` into [N, top, 6]."""
+    rename(graph, OUTPUT, RAW)
+    w, dims = _Writer(graph), graph.output[0].type.tensor_type.shape.dim
+    boxes, scores = _parts(w, layout)
+    for name, value in (("nms_iou", options.iou), ("nms_conf", options.conf)):
+        w.constant(name, [value], np.float32)
+        if options.inputs:
+            graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]))
+    most = w.ints("nms_top", options.top)
+    chosen = w.op(
+        *("NonMaxSuppression", [boxes, scores, most, "nms_iou", "nms_conf"], "nms"),
+        center_point_box=1,
+    )  # int64 [M, 3]: image, class, box
+    columns = [w.ints(f"nms_column_{i}", i) for i in range(3)]
+    image, cls = (
+        w.op("Gather", [chosen, columns[i]], f"nms_{what}", axis=1)
+        for i, what in ((0, "image"), (1, "class"))
+    )  # [M, 1]
+    place = w.op("Gather", [chosen, w.ints("nms_place", 0, 2)], "nms_image_box", axis=1)
+    found = w.op("GatherND", [scores, chosen], "nms_score")  # [M]
+    xywh = w.op("GatherND", [boxes, place], "nms_xywh")  # [M, 4]
+    corners = _corners(w, xywh)
+    label = w.op("Cast", [cls], "nms_label", to=TensorProto.FLOAT)
+    rows = w.op("Concat", [corners, label], "nms_rows", axis=1)  # [M, 5]
+    pad = w.constant("nms_pad_rows", np.zeros((options.top, 5)), np.float32)
+    rows = w.op("Concat", [rows, pad], "nms_rows_padded", axis=0)  # [M + top, 5]
+
+    batch = w.op("Shape", [RAW], "nms_batch", start=0, end=1)
+    count = w.op("Squeeze", [batch], "nms_count")
+    zero, one = w.constant("nms_zero", 0, np.int64), w.constant("nms_one", 1, np.int64)
+    every = w.op("Range", [zero, count, one], "nms_images")  # [N]
+    every = w.op("Unsqueeze", [every, columns[1]], "nms_images_column")  # [N, 1]
+    mine = w.op("Equal", [every, w.op("Transpose", [image], "nms_image_row")], "nms_mine")  # [N, M]
+    none = w.constant("nms_none", 0.0, np.float32)
+    ranked = w.op("Where", [mine, found, none], "nms_ranked")  # [N, M]
+    size = w.op("Concat", [batch, most], "nms_pad_size", axis=0)
+    spare = w.op("Expand", [none, size], "nms_pad_scores")
+    ranked = w.op("Concat", [ranked, spare], "nms_ranked_padded", axis=1)  # [N, M + top]
+    best, at = "nms_best", "nms_at"
+    graph.node.append(helper.make_node("TopK", [ranked, most], [best, at], name="nms_topk", axis=1))
+    given = w.op("Gather", [rows, at], "nms_given", axis=0)  # [N, top, 5]
+    column = w.op("Unsqueeze", [best, columns[2]], "nms_best_column")  # [N, top, 1]
+    used = w.op("Greater", [column, none], "nms_used")
+    given = w.op("Where", [used, given, none], "nms_used_rows")
+    head = w.ints("nms_split", 4, 1)
+    graph.node.append(
+        helper.make_node("Split", [given, head], ["nms_xyxy", "nms_cls"], name="nms_parts", axis=2)
+    )
+    w.op("Concat", ["nms_xyxy", column, "nms_cls"], OUTPUT, axis=2)
+    dims[1].Clear()
+    dims[1].dim_value = options.top
+    dims[2].Clear()
+    dims[2].dim_value = 6
+
+
+def _parts(w: _Writer, layout: str) -> tuple[str, str]:
+    """Return boxes [N, A, 4] as centre and size, and scores [N, nc, A]."""
+    axis = 1 if layout == "yolov8" else 2
+    dims = w.graph.output[0].type.tensor_type.shape.dim
+    classes = dims[axis].dim_value - axis - 3  # 4 + nc, or 5 + nc
+    sizes = [4, classes] if layout == "yolov8" else [4, 1, classes]
+    names = ["nms_boxes_of", "nms_scores_of"]
+    if layout == "yolov5":
+        names.insert(1, "nms_objectness")
+    sizes_name = w.ints("nms_sizes", *sizes)
+    w.graph.node.append(
+        helper.make_node("Split", [RAW, sizes_name], names, name="nms_split_raw", axis=axis)
+    )
+    if layout == "yolov8":
+        return w.op("Transpose", [names[0]], "nms_boxes", perm=[0, 2, 1]), names[1]
+    scores = w.op("Mul", [names[1], names[2]], "nms_products")
+    return names[0], w.op("Transpose", [scores], "nms_scores", perm=[0, 2, 1])
+
+
+def _corners(w: _Writer, xywh: str) -> str:
+    """Turn [M, 4] of centre and size into left, top, right, bottom."""
+    halves = w.ints("nms_halves", 2, 2)
+    w.graph.node.append(
+        helper.make_node("Split", [xywh, halves], ["nms_xy", "nms_wh"], name="nms_box", axis=1)
+    )
+    half = w.op("Mul", ["nms_wh", w.constant("nms_half", 0.5, np.float32)], "nms_half_wh")
+    first, last = (
+        w.op("Sub", ["nms_xy", half], "nms_first"),
+        w.op("Add", ["nms_xy", half], "nms_last"),
+    )
+    return w.op("Concat", [first, last], "nms_corners", axis=1)
+
+
+def _take_bytes(graph: onnx.GraphProto) -> None:
+    """Let the input be uint8 0..255."""
+    image = graph.input[0]
+    image.type.tensor_type.elem_type = TensorProto.UINT8
+    readers = [node for node in graph.node if image.name in node.input]
+    if len(readers) == 1 and _is_byte_step(graph, readers[0], image.name):
+        stored = readers[0].output[0]
+        for node in graph.node:
+            for i, name in enumerate(node.input):
+                if name == stored:
+                    node.input[i] = image.name
+        graph.node.remove(readers[0])
+        return
+    rename(graph, image.name, f"{image.name}_scaled", outputs=False)
+    w = _Writer(graph)
+    w.op("Cast", [image.name], f"{image.name}_float", to=TensorProto.FLOAT)
+    most = w.constant(f"{image.name}_255", 255.0, np.float32)
+    w.op("Div", [f"{image.name}_float", most], f"{image.name}_scaled")
+    _to_front(graph, 2)
+
+
+def _is_byte_step(graph: onnx.GraphProto, node: onnx.NodeProto, image: str) -> bool:
+    """Tell whether a node turns k/255 into the byte k."""
+    found = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in node.input}
+    if node.op_type != "QuantizeLinear" or node.input[0] != image or len(found) != 2:  # noqa: PLR2004
+        return False
+    scale, zero = found[node.input[1]], found[node.input[2]]
+    exact = np.isclose(scale, 1 / 255, rtol=1e-6, atol=0).all()
+    return bool(exact and zero.dtype == np.uint8 and not zero.any())
+
+
+def _go_half(graph: onnx.GraphProto) -> None:
+    """Let float inputs and outputs be float16, with a cast behind or before each."""
+    w, done = _Writer(graph), 0
+    for value in graph.input:
+        kind = value.type.tensor_type
+        if kind.elem_type == TensorProto.FLOAT and not value.name.startswith("nms_"):
+            kind.elem_type = TensorProto.FLOAT16
+            rename(graph, value.name, f"{value.name}_float", outputs=False)
+            w.op("Cast", [value.name], f"{value.name}_float", to=TensorProto.FLOAT)
+            done += 1
+    _to_front(graph, done)
+    for value in graph.output:
+        kind = value.type.tensor_type
+        if kind.elem_type == TensorProto.FLOAT:
+            kind.elem_type = TensorProto.FLOAT16
+            rename(graph, value.name, f"{value.name}_float")
+            w.op("Cast", [f"{value.name}_float"], value.name, to=TensorProto.FLOAT16)
+
+
+def rename(graph: onnx.GraphProto, old: str, new: str, *, outputs: bool = True) -> None:
+    """Rename a value wherever nodes read it, and where one makes it."""
+    for node in graph.node:
+        if outputs and old in node.output and node.name == old:
+            node.name = new
+        for names in (node.input, node.output) if outputs else (node.input,):
+            for i, name in enumerate(names):
+                if name == old:
+                    names[i] = new
+
+
+def _to_front(graph: onnx.GraphProto, count: int) -> None:
+    """Move the last `count` nodes before all others."""
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes[len(nodes) - count :], *nodes[: len(nodes) - count]])

@@ -1,0 +1,19 @@
+"""One thing that a runtime will not like about one node."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+"""The runtime refuses the file; it runs slower or less exactly than it could; worth knowing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A node, what is wrong with it, and what to do."""
+
+    node: str
+    op: str
+    rule: str
+    severity: Severity
+    what: str
+    fix: str

@@ -1,0 +1,97 @@
+"""An ONNX graph as the rules look at it: who makes a tensor, who reads it, what is constant."""
+
+from collections import defaultdict
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, numpy_helper
+
+QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+
+
+class Graph:
+    """Producers, readers and constants of a model's main graph."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.outputs = {value.name for value in model.graph.output}
+        self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        self.maker: dict[str, NodeProto] = {}
+        self.readers: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            self.maker.update(dict.fromkeys(node.output, node))
+            for name in node.input:
+                self.readers[name].append(node)
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = node.attribute[0].t
+
+    def array(self, name: str) -> NDArray[np.generic] | None:
+        """Return a constant's values, or None if the tensor is computed."""
+        found = self.constants.get(name)
+        return None if found is None else numpy_helper.to_array(found)
+
+    def kind(self, name: str) -> int:
+        """Return a constant's element type, `TensorProto.UNDEFINED` if it is none."""
+        found = self.constants.get(name)
+        return TensorProto.UNDEFINED if found is None else found.data_type
+
+    def dequantizer(self, name: str) -> NodeProto | None:
+        """Return the DequantizeLinear that makes a tensor, if one does."""
+        node = self.maker.get(name)
+        return node if node is not None and node.op_type == DEQUANTIZE else None
+
+    def is_activation(self, name: str) -> bool:
+        """Tell whether a tensor is a dequantized activation, no dequantized constant."""
+        node = self.dequantizer(name)
+        return node is not None and node.input[0] not in self.constants
+
+    def is_quantized(self, name: str) -> bool:
+        """Tell whether everything that reads a tensor quantizes it first."""
+        readers = self.readers.get(name, [])
+        return (
+            name not in self.outputs
+            and bool(readers)
+            and all(node.op_type == QUANTIZE for node in readers)
+        )
+
+    def data_inputs(self, node: NodeProto) -> list[str]:
+        """Return the inputs of a node that are computed: no constants, no absent ones."""
+        return [
+            name
+            for name in node.input
+            if name
+            and name not in self.constants
+            and not (self.dequantizer(name) is not None and not self.is_activation(name))
+        ]
+
+    def weight(self, conv: NodeProto) -> NodeProto | None:
+        """Return the DequantizeLinear of a convolution's constant weight, if it has one."""
+        node = self.dequantizer(conv.input[1])
+        return node if node is not None and node.input[0] in self.constants else None
+
+    def leads_to(self, name: str, op_type: str) -> bool:
+        """Tell whether some node of a kind depends on a tensor."""
+        seen, todo = set[str](), [name]
+        while todo:
+            for node in self.readers.get(todo.pop(), []):
+                if node.op_type == op_type:
+                    return True
+                todo += [out for out in node.output if out not in seen]
+                seen.update(node.output)
+        return False
+
+
+def axis(node: NodeProto, default: int = 1) -> int:
+    """Return a node's attribute `axis`."""
+    return next((a.i for a in node.attribute if a.name == "axis"), default)
+
+
+def zero_points(graph: Graph, node: NodeProto) -> NDArray[np.generic] | None:
+    """Return the zero points of a QuantizeLinear or DequantizeLinear; None for none."""
+    return graph.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None  # noqa: PLR2004
+
+
+def scale_of(node: NodeProto) -> tuple[str, ...]:
+    """Return what names a node's scale and zero point, to compare two nodes by."""
+    return tuple(node.input[1:3])

@@ -1,0 +1,58 @@
+"""Seeded images of noise, for graphs to be corrected on where no images are given.
+
+Their spectrum falls with frequency as that of photographs does, and each has a colour of its own,
+so that the channels of a detector answer, if not as they do to pictures, then all of them.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+
+from yqc.errors import TraceError
+from yqc.graph.compare import macs
+from yqc.graph.values import TensorSpec, propagate
+
+GRAINS = 7
+"""Octaves of noise that are added up."""
+COUNT = 8
+WORK = 5e10
+"""Multiply-accumulates that one run on all images may take, about; large graphs get fewer."""
+
+
+def noise(gm: fx.GraphModule, seed: int) -> tuple[Tensor, ...]:
+    """Make images of noise in 0..1, float32 [1, C, H, W]; none for a graph that takes no image.
+
+    One only where the graph's batch size is fixed.
+    """
+    inputs = [n.meta.get("yqc.value") for n in gm.graph.nodes if n.op == "placeholder"]
+    if len(inputs) != 1 or not isinstance(inputs[0], TensorSpec) or len(inputs[0].shape) != 4:  # noqa: PLR2004
+        return ()
+    shape = inputs[0].shape
+    generator = torch.Generator().manual_seed(seed)
+    count = max(1, min(COUNT, int(WORK / max(1, macs(gm)))))
+    count = count if takes(gm, count * shape[0], shape) else 1
+    return tuple(image(shape, generator) for _ in range(count))
+
+
+def takes(gm: fx.GraphModule, count: int, shape: tuple[int, ...]) -> bool:
+    """Tell whether a graph can be run on so many images at once."""
+    try:
+        propagate(copy.deepcopy(gm), (torch.empty(count, *shape[1:]),))
+    except TraceError:
+        return False
+    return True
+
+
+def image(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Make one image of noise."""
+    sides = shape[2:]
+    total = torch.zeros(shape)
+    for octave in range(GRAINS):
+        coarse = [max(2, side >> octave) for side in sides]
+        grain = torch.randn(*shape[:2], *coarse, generator=generator)
+        loud = (0.5 + torch.rand(1, generator=generator)) * 2.0 ** (0.6 * octave)
+        total = total + F.interpolate(grain, size=sides, mode="bilinear") * loud
+    colour = 0.2 + 0.6 * torch.rand(*shape[:2], 1, 1, generator=generator)
+    return (0.25 * total / total.std() + colour).clamp(0, 1)
