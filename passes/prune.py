@@ -20,7 +20,7 @@ from torch import fx
 from yqc import Context, Pass
 from yqc.errors import PassError
 from yqc.graph.channel_sets import Block, Channels
-from yqc.graph.channels import dependencies
+from yqc.graph.channels import channel_groups, dependencies
 from yqc.options import Duration
 from yqc.pruning.job import DATA, Criterion, Job, Trial, Wishes
 from yqc.pruning.search import FIRST, FREE, Choice, most, nearly_free
@@ -106,6 +106,10 @@ class Prune(Pass):
             if block.pin:
                 ctx.skipped(maker(gm, job.channels, block), block.pin)
         return dependencies(job.channels)
+
+    def drawing(self, gm: fx.GraphModule, ctx: Context) -> object:  # noqa: ARG002
+        """Return the groups of channels as a networkx graph."""
+        return channel_groups(gm)
 
     def job(self, gm: fx.GraphModule, ctx: Context) -> Job:
         """Look at a graph's channels under the options."""

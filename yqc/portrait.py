@@ -78,7 +78,7 @@ def portray(sitter: Sitter, report: rp.Report, recipe: str) -> pg.Page:
 
 def draw(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawing:
     """Lay the graph out, without what only unpacks weights."""
-    fixed = {i.name for i in view.items if not i.inputs and i.op != "placeholder"}
+    fixed = view.constants()
     shown = [i for i in view.items if i.name not in fixed]
     at = place(view, [i.name for i in shown])
     sqnr = {one.name: one.sqnr_db for one in report.layers}
@@ -122,19 +122,20 @@ def causes(model: onnx.ModelProto) -> tuple[pg.Part, ...]:
     sizes = {s.name: s for item in view.items for s in item.stored}
     found: dict[str, int] = {}
     for name, stored in sizes.items():
-        kind = _cause(stored.type.partition("[")[0], *readers[name])
+        bias = name.rpartition(".")[2].startswith("bias")
+        kind = _cause(stored.type.partition("[")[0], *readers[name], bias=bias)
         found[kind] = found.get(kind, 0) + stored.bytes
     ordered = sorted(found.items(), key=lambda one: -one[1])
     return tuple(pg.Part(name=name, bytes=count) for name, count in ordered)
 
 
-def _cause(kind: str, reader: str, position: int) -> str:
+def _cause(kind: str, reader: str, position: int, *, bias: bool) -> str:
     if reader in {"QuantizeLinear", "DequantizeLinear"} and position:
         return "scales and zero points"
     layer = reader in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-    if reader == "DequantizeLinear" or (layer and position == 1):
+    if not bias and (reader == "DequantizeLinear" or (layer and position == 1)):
         return f"weights, {kind}"
-    return "biases" if layer else "other constants"
+    return "biases" if layer or bias else "other constants"
 
 
 def layer_bytes(model: onnx.ModelProto, report: rp.Report) -> tuple[pg.Part, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.clients.conftest import Compiled
 from yqc.data import scenes
@@ -31,8 +32,11 @@ def test_it_predicts_with_our_names(compiled: Compiled, passes: str, images: Any
 
 def test_it_validates(compiled: Compiled, data: Path, tmp_path: Path) -> None:
     model = ultralytics.YOLO(compiled("int8"), task="detect")
+    described = yaml.safe_load(data.read_text()) | {"path": str(data.parent)}
+    absolute = tmp_path / "data.yaml"  # it takes a relative path as one below its own folder
+    absolute.write_text(yaml.safe_dump(described))
     got = model.val(
-        data=str(data), imgsz=64, batch=1, device="cpu", verbose=False, plots=False,
+        data=str(absolute), imgsz=64, batch=1, device="cpu", verbose=False, plots=False,
         workers=0, project=str(tmp_path), rect=False,
     )  # fmt: skip
     assert 0 <= got.box.map <= 1

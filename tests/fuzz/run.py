@@ -5,6 +5,7 @@ goes into tests/fuzz/found/TARGET/, where test_found.py runs it forever after. N
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import atheris
@@ -17,8 +18,12 @@ HERE = Path(__file__).parent
 def main() -> None:
     name, *rest = sys.argv[1:]
     with atheris.instrument_imports(include=["yqc"]):
-        from tests.fuzz.targets import TARGETS
-    corpus = Path(rest.pop(0) if rest and not rest[0].startswith("-") else f"/tmp/yqc-{name}")
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415  # instrumented while imported
+    corpus = Path(
+        rest.pop(0)
+        if rest and not rest[0].startswith("-")
+        else Path(tempfile.gettempdir()) / f"yqc-{name}"
+    )
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS[name]):
         (corpus / f"seed-{number}").write_bytes(seed)

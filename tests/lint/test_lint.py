@@ -171,7 +171,7 @@ def test_tensorrt_refuses_zero_points_types_and_axes() -> None:
     net = Net()
     model = net.model(net.conv(net.qdq("x", zero=1, dtype=np.int8), "c"))
     assert rules(model, "tensorrt")[0][0] == "zero-point"
-    assert [f.severity for f in lint(silu(before=False, between=False), "tensorrt")][0] == "error"
+    assert lint(silu(before=False, between=False), "tensorrt")[0].severity == "error"
     net = Net()
     model = net.model(net.conv(net.qdq("x", zero=0, dtype=np.int8), "c", axis=1))
     assert rules(model, "tensorrt") == [("weight-axis", "c")]

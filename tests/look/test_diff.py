@@ -115,6 +115,16 @@ def test_explain_marks_nodes_in_a_drawing(model: Path) -> None:
     assert 'fillcolor="#ffd54a"' in found.drawing
 
 
+def test_a_pass_that_tells_and_draws_is_not_run(model: Path) -> None:
+    (found,) = explain("prune", model, draw=True)
+    assert any(" => " in line for line in found.lines)
+    assert found.rewrites == ()
+    assert found.drawing is not None
+    assert found.drawing.startswith("graph yqc {")
+    assert found.groups is not None
+    assert {"target", "side", "pinned"} <= found.groups["nodes"][0].keys()
+
+
 def test_explain_refuses_what_it_cannot(model: Path, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="unknown pass 'fold'"):
         explain("fold", model)

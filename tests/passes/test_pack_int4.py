@@ -14,7 +14,7 @@ from yqc import Context, Pipeline, text, trace
 from yqc.cache import FolderCache
 from yqc.emit import emit, roundtrip
 from yqc.errors import PassError, PipelineError
-from yqc.graph.compare import sqnr_db
+from yqc.graph.compare import parameter_count, sqnr_db
 from yqc.graph.serial import load_graph, save_graph
 
 FOUR = {TensorProto.INT4, TensorProto.UINT4}
@@ -94,6 +94,12 @@ def test_the_file_computes_what_the_graph_computes(step: str) -> None:
     assert max(trip.plain.values, trip.optimised.values) < 1e-5
     floats = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
     assert all(len(t.dims) == 0 for t in floats), "only scales of biases and numbers"
+
+
+@pytest.mark.parametrize("steps", ["int4", "codebook", "int8", "int4,int8"])
+def test_packed_values_still_count_as_parameters(steps: str) -> None:
+    gm = traced(steps, calibrated())
+    assert parameter_count(gm) == parameter_count(traced("fold-bn"))
 
 
 def test_four_bit_weights_stay_four_bit() -> None:

@@ -112,6 +112,7 @@ FULL = {
         "threads": "int",
         "seed": "int",
     },
+    "sensitivity": "NoneType",
 }
 
 

@@ -115,8 +115,10 @@ class _Writer:
         self.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
-    def op(self, op_type: str, inputs: list[str], output: str, **attributes: object) -> str:
-        node = helper.make_node(op_type, inputs, [output], name=output, **attributes)
+    def op(
+        self, op_type: str, inputs: list[str], output: str, **attributes: int | list[int]
+    ) -> str:
+        node = helper.make_node(op_type, inputs, [output], name=output, **attributes)  # type: ignore[arg-type]
         self.graph.node.append(node)
         return output
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from yqc.graph.roles import role
 from yqc.graph.text import text
-from yqc.graph.values import TensorSpec
+from yqc.graph.values import TensorSpec, attribute
 
 MATMULS = {torch.matmul, torch.bmm, operator.matmul}
 
@@ -125,8 +125,31 @@ def tensor_bytes(gm: fx.GraphModule) -> int:
 
 
 def parameter_count(gm: fx.GraphModule) -> int:
-    """Count the values of all parameters (not buffers) that the graph uses."""
-    return sum(t.numel() for t in used_tensors(gm, buffers=False))
+    """Count the values of all parameters (not buffers) that the graph uses.
+
+    A weight or bias that a function makes of packed buffers counts with the values it has.
+    """
+    held = sum(t.numel() for t in used_tensors(gm, buffers=False))
+    return held + sum(_unpacked(gm, node) for node in gm.graph.nodes)
+
+
+def _unpacked(gm: fx.GraphModule, node: fx.Node) -> int:
+    """Count the values of a convolution's weight and bias if these are computed from buffers."""
+    if node.target is not torch.nn.functional.conv2d:
+        return 0
+    count = 0
+    for operand in node.args[1:3]:
+        value = operand.meta.get("yqc.value") if isinstance(operand, fx.Node) else None
+        if not isinstance(operand, fx.Node) or operand.op != "call_function":
+            continue
+        if any(n.op != "get_attr" for n in operand.all_input_nodes):
+            continue
+        sources = [attribute(gm, str(n.target)) for n in operand.all_input_nodes]
+        if isinstance(value, TensorSpec) and not any(
+            isinstance(source, torch.nn.Parameter) for source in sources
+        ):
+            count += math.prod(value.shape)
+    return count
 
 
 def macs(gm: fx.GraphModule) -> int:

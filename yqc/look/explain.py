@@ -2,14 +2,16 @@
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import networkx as nx
 from torch import fx
 
 from yqc.errors import PipelineError
-from yqc.look.printers import as_dot
+from yqc.look.printers import as_dot, groups_dot
 from yqc.look.sources import as_view, prepared
 from yqc.look.view import View
 from yqc.passbase import Context, Pass, Recipe
@@ -44,7 +46,10 @@ class Explained:
     rewrites: tuple[Group, ...]
     skips: tuple[Group, ...]
     drawing: str | None = None
-    """The graph in Graphviz's language, what is rewritten and refused marked, if asked for."""
+    """In Graphviz's language, if asked for: what the pass itself draws (`drawing`), or the graph
+    with what is rewritten and refused marked."""
+    groups: Mapping[str, Any] | None = None
+    """What the pass itself draws, as networkx's node-link data; None if it draws nothing."""
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -89,8 +94,13 @@ def explain(
     found = []
     for action in asked_for:
         view = as_view(gm) if draw else None
+        own = _own_drawing(action, gm, ctx)
         one = _explain(action, gm, ctx, last=action is asked_for[-1], after=done)
-        found.append(one if view is None else replace(one, drawing=_draw(view, one)))
+        if own is not None:
+            one = replace(one, drawing=groups_dot(own), groups=nx.node_link_data(own))
+        elif view is not None:
+            one = replace(one, drawing=_draw(view, one))
+        found.append(one)
         done.append(action)
     return tuple(found)
 
@@ -117,6 +127,13 @@ def _explain(
         rewrites=group(((r.node, r.what) for r in recorded[0]), names),
         skips=group(recorded[1], names),
     )
+
+
+def _own_drawing(action: Pass, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str] | None":
+    """Return the graph that a pass draws of what it looks at, if it has a method `drawing`."""
+    method = getattr(action, "drawing", None)
+    found = method(copy.deepcopy(gm), ctx) if callable(method) else None
+    return found if isinstance(found, nx.Graph) else None
 
 
 def _draw(view: View, about: Explained) -> str:

@@ -1,6 +1,6 @@
 """The view of an ONNX file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     held = {tensor.name: tensor for tensor in graph.initializer}
     types = {v.name: _type(v) for v in (*graph.input, *graph.output, *graph.value_info)}
     makers = {value: _name(n, i) for i, n in enumerate(graph.node) for value in n.output if value}
+    owners = _owners(graph)
     inputs = [v.name for v in graph.input if v.name not in held]
     makers |= {name: name for name in inputs}
     readers: dict[str, list[str]] = {}
@@ -92,7 +93,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
                 type=", ".join(types.get(v, "") for v in node.output if v),
                 inputs=_unique(makers[v] for v in node.input if v in makers),
                 users=_unique(readers.get(name, ())),
-                path=_path(node),
+                path=_path(node, owners),
                 stored=stored,
                 facts={p.key: p.value for p in node.metadata_props} | _facts(node, held),
             )
@@ -122,13 +123,27 @@ def _type(value: onnx.ValueInfoProto) -> str:
     return f"{SHORT.get(tensor.elem_type, str(tensor.elem_type))}[{','.join(sides)}]"
 
 
-def _path(node: onnx.NodeProto) -> str:
-    """Tell which module a layer stems from by the names of its tensors: `model.0.conv`."""
-    for value in node.input[1:3] if node.op_type in WEIGHTED else ():
-        owner, _, name = value.rpartition(".")
-        if name in PLACES:
-            return str(owner)
-    return ""
+def _owners(graph: onnx.GraphProto) -> dict[str, str]:
+    """Tell which module each constant stems from, `model.0.conv`, by the names of initialisers."""
+    found: dict[str, str] = {}
+    for tensor in graph.initializer:
+        owner, _, name = tensor.name.rpartition(".")
+        if name.startswith(PLACES):
+            found[tensor.name] = owner
+    constant = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if all(v in constant for v in node.input if v):
+            constant |= set(node.output)
+            known = [found[v] for v in node.input if v in found]
+            found |= dict.fromkeys(node.output, known[0]) if known else {}
+    return found
+
+
+def _path(node: onnx.NodeProto, owners: Mapping[str, str]) -> str:
+    """Tell which module a layer stems from by its weight or bias."""
+    if node.op_type not in WEIGHTED:
+        return ""
+    return next((owners[v] for v in node.input[1:3] if v in owners), "")
 
 
 def _stored(tensor: TensorProto) -> Stored:

@@ -170,7 +170,7 @@ def explain_page(about: Sequence[Explained]) -> RenderableType:
             say(f"{human.plural(done, 'rewrite')}, {human.plural(refused, 'refusal')}"),
         ]
         if one.lines:
-            parts += ["", indented(*map(say, one.lines))]
+            parts += ["", Trimmed(indented(*map(say, one.lines)))]
         if one.rewrites:
             parts += ["", _groups("would do", one.rewrites, "")]
         if one.skips:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import networkx as nx
+
 from yqc.look.view import Item, View
 
 COLOURS = {
@@ -60,6 +62,17 @@ def as_dot(view: View, marked: Mapping[str, str] | None = None) -> str:
             for source in item.inputs
             if source in names
         ]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def groups_dot(groups: "nx.Graph[str]") -> str:
+    """Write what belongs together in Graphviz's language, one box a node; pinned ones in yellow."""
+    lines = ["graph yqc {", "  rankdir=LR;", "  node [shape=box, style=filled];"]
+    for name, about in groups.nodes.items():
+        pin = str(about.get("pinned") or "")
+        fill, note = ("#ffd54a", f"\\n{_escape(pin)}") if pin else ("#dbe9f6", "")
+        lines.append(f'  "{_escape(name)}" [label="{_escape(name)}{note}", fillcolor="{fill}"];')
+    lines += [f'  "{_escape(a)}" -- "{_escape(b)}";' for a, b in groups.edges]
     return "\n".join([*lines, "}"]) + "\n"
 
 

@@ -100,20 +100,27 @@ class View:
         stored = self.bytes_by_layer()
         return max(reversed(inside), key=lambda i: stored.get(i.name, 0))
 
+    def constants(self) -> set[str]:
+        """Name the nodes that read no input of the graph: what unpacks weights."""
+        found = set[str]()
+        for item in self.items:
+            if item.op not in {"placeholder", "output"} and found.issuperset(item.inputs):
+                found.add(item.name)
+        return found
+
     def bytes_by_layer(self) -> dict[str, int]:
         """Count the bytes that each node stores, those of what only unpacks its weights included.
 
         A tensor that several nodes read counts for the first.
         """
-        seen, constant = set[str](), dict[str, int]()
+        seen, fixed, pending = set[str](), self.constants(), dict[str, int]()
         found: dict[str, int] = {}
         for item in self.items:
             count = sum(s.bytes for s in item.stored if s.name not in seen)
             seen |= {s.name for s in item.stored}
-            count += sum(constant.pop(name, 0) for name in item.inputs)
-            fixed = item.op not in {"placeholder", "output"} and not item.inputs
-            if fixed and item.users:
-                constant[item.name] = count
+            count += sum(pending.pop(name, 0) for name in item.inputs)
+            if item.name in fixed and item.users:
+                pending[item.name] = count
             elif count:
                 found[item.name] = count
         return found

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-
 ATEN = torch.ops.aten
 LIKE_FIRST = {
     *(ATEN.silu.default, ATEN.silu_.default, ATEN.relu.default, ATEN.sigmoid.default),
@@ -26,7 +25,7 @@ class TooLargeError(RuntimeError):
     """What runs would compute more elements than it may."""
 
 
-class Bounded(TorchDispatchMode):
+class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass
     """While it is entered, all operations together may compute `elements` values, and no more.
 
     >>> with Bounded(1000):
@@ -40,13 +39,13 @@ class Bounded(TorchDispatchMode):
     """
 
     def __init__(self, elements: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.left = self.limit = elements
 
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
-        types: Sequence[type],  # noqa: ARG002
+        types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  # whatever the operation gives

@@ -26,6 +26,7 @@ from yqc.report.terminal import score_rows, warnings
 
 _NAMES_SHOWN = 12
 _INDENT = re.compile(r"\s+|\s*([-*]|\d+[.)]) +")
+_ITEM = re.compile(r"\s*(\d+\.|[-*])\s+")
 
 
 def passes_table(listings: Sequence[PassListing]) -> RenderableType:
@@ -164,9 +165,24 @@ def _prose(doc: str) -> Iterator[RenderableType]:
             yield ""
         lines = block.splitlines()
         if any(_INDENT.match(line) for line in lines):
-            yield from (_as_written(line) for line in lines)
+            yield from (_as_written(line) for line in _filled(lines))
         else:
             yield say(" ".join(lines))
+
+
+def _filled(lines: Sequence[str]) -> list[str]:
+    """Join the lines of each list item: those that are indented just as far as its text."""
+    joined: list[str] = []
+    hanging = ""
+    for line in lines:
+        text = line.lstrip()
+        if hanging and line.startswith(hanging) and len(line) - len(text) == len(hanging):
+            joined[-1] += f" {text}"
+            continue
+        mark = _ITEM.match(line)
+        hanging = " " * mark.end() if mark else ""
+        joined.append(line)
+    return joined
 
 
 def _as_written(line: str) -> RenderableType:

@@ -126,7 +126,7 @@ def rounded_copy(rounder: Rounder, outcomes: dict[fx.Node, Outcome]) -> fx.Graph
 
 def table(chosen: Sequence[tuple[str, Scheme, int, float]]) -> str:
     """Print a plan for people: layer, scheme, bits, granularity, bytes, damage."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             path,
             s.kind,

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from yqc.errors import PassError
 from yqc.graph import Call
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
@@ -98,6 +99,9 @@ class Keeper(Protocol):
 Work = Callable[[fx.Node, nn.Conv2d, Statistics, "Tensor | None"], "Outcome | None"]
 """Gets a convolution, its inputs' statistics and its outputs' worth; may return how to round it."""
 
+Gathered = dict[fx.Node, "tuple[Statistics, Tensor | None]"]
+"""The statistics of each layer's inputs, and what its outputs are worth."""
+
 
 @dataclass
 class Rounder:
@@ -164,11 +168,17 @@ class Rounder:
                             at, weight = evenly(shape, samples(node), generator)
                         collector.add(x, other, at, weight)
                     worth = known[node].energy if node in known else None
-                    outcome = work(node, conv, collector.result(), worth)
+                    seen = collector.result()
+                    if not (seen.covariance.isfinite().all() and seen.cross.isfinite().all()):
+                        raise PassError(
+                            f"the inputs of {node} are not finite on the calibration images; the "
+                            "checkpoint is damaged, or its training diverged"
+                        )
+                    outcome = work(node, conv, seen, worth)
                     if self.keeper and outcome:
                         self.keeper.save(node, outcome)
                 advance(1)
-                return outcome and (outcome.rounded.weight, outcome.bias)
+                return (outcome.rounded.weight, outcome.bias) if outcome else None
 
             Walk(self.gm, batches, torch.float16).run(self.convs[-1].node, visit)
 
@@ -198,6 +208,31 @@ class Rounder:
 
         self._walk(images, look, "measuring sensitivities")
         return found
+
+    def statistics(self, images: Sequence[Tensor]) -> "Gathered":
+        """Gather what every layer sees in the float graph, to round with it more than once.
+
+        Args:
+            images: float16 or float32 [1, 3, H, W] each.
+        """
+        found: Gathered = {}
+
+        def keep(
+            node: fx.Node, _: nn.Conv2d, seen: Statistics, worth: Tensor | None
+        ) -> Outcome | None:
+            found[node] = seen, worth
+            return None
+
+        self._walk(images, keep, "gathering statistics")
+        return found
+
+    def with_statistics(self, gathered: "Gathered") -> dict[fx.Node, Outcome]:
+        """Round every layer for itself, by statistics that were gathered before."""
+        with self.progress.task("rounding weights", len(self.convs)) as advance:
+            for conv in self.convs:
+                self.one(conv.node, conv.module, *gathered[conv.node])
+                advance(1)
+        return self.outcomes
 
     def without_data(self) -> dict[fx.Node, Outcome]:
         """Round with what the batch norms tell of the inputs, each layer for itself."""
@@ -248,7 +283,7 @@ def neighbours(variance: Tensor, kernel: int) -> Tensor:
     """Return a covariance [C, C] in which a channel's pixels within a kernel are alike."""
     block = torch.full((kernel, kernel), NEIGHBOURS)
     block.fill_diagonal_(1.0)
-    mixed = torch.block_diag(*[block] * (len(variance) // kernel))
+    mixed = torch.kron(torch.eye(len(variance) // kernel), block)
     root = variance.sqrt()
     return mixed * root.unsqueeze(1) * root.unsqueeze(0)
 

@@ -94,7 +94,7 @@ def planes(packed: Tensor, count: int, bits: int) -> list[Tensor]:
             f"not {packed.numel()}"
         )
     sizes = [plane_bytes(count, width) for width in PLANES[bits]]
-    return list(packed.split(sizes))
+    return list(torch.split(packed, sizes))
 
 
 def plane_nibbles(part: Tensor, count: int, width: int) -> Tensor:

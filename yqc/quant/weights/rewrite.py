@@ -67,8 +67,8 @@ def put(
         new = [*at.values(), weight]
         b = None
         if bias is not None:
-            args = (at["bias_q"], at["bias_scale"])
-            b = gm.graph.create_node("call_function", DEQUANTIZE, args, name=f"{node.name}_bias")
+            held = (at["bias_q"], at["bias_scale"])
+            b = gm.graph.create_node("call_function", DEQUANTIZE, held, name=f"{node.name}_bias")
             new.append(b)
     for each in new:
         each.meta["yqc.role"] = node.meta["yqc.role"]

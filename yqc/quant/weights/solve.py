@@ -90,9 +90,14 @@ def feedback(w: Tensor, moments: Moments, grid: Grid) -> Tensor:
 
 
 def inverse_factor(h: Tensor) -> Tensor:
-    """Return the upper Cholesky factor U of the inverse of H = (U^T U)^-1: [B, C, C]."""
+    """Return the upper Cholesky factor U of the inverse of H = (U^T U)^-1: [B, C, C].
+
+    Raises:
+        ValueError: H is not finite.
+    """
     eye = torch.eye(h.shape[1], dtype=h.dtype)
     damp = 0.0
+    upper: Tensor
     scale = h.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
     while True:
         lower, info = torch.linalg.cholesky_ex(h + damp * scale * eye)
@@ -102,6 +107,8 @@ def inverse_factor(h: Tensor) -> Tensor:
             if not info.any():
                 return upper
         damp = max(10 * damp, 1e-4)
+        if damp > 1:
+            raise ValueError("second moments that are not finite have no factor")
 
 
 def descend(w: Tensor, moments: Moments, grid: Grid, levels: Tensor, sweeps: int = 4) -> Tensor:

@@ -62,7 +62,7 @@ def stakes(
             probe = _Probe(gm, found, samples, generator)
             with torch.enable_grad():
                 outputs = probe.run(batch.float().clone().requires_grad_(True))
-                worth(outputs, generator).backward()
+                torch.autograd.backward(worth(outputs, generator))
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
@@ -83,7 +83,7 @@ class _Probe(fx.Interpreter):
     def run_node(self, n: fx.Node) -> object:
         value = super().run_node(n)
         if n in self.found and isinstance(value, Tensor):
-            value.register_hook(lambda gradient: self._note(n, gradient))
+            value.register_hook(lambda gradient: self._note(n, gradient))  # type: ignore[no-untyped-call]
         return value
 
     def _note(self, node: fx.Node, gradient: Tensor) -> None:

@@ -12,8 +12,9 @@ images agree that it is wrong.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -57,7 +58,7 @@ class Learned(nn.Module):
         self.conv, self.grid, self.shape = conv, grid, outcome.rounded.shape
         units = grid.units(levels)
         gap = torch.ones(()) if grid.table is None else grid.table.diff(dim=1).mean()
-        self.register_buffer("gap", gap)
+        self.gap = gap
         self.units = nn.Parameter(units / gap)
         self.log_scale = nn.Parameter(torch.zeros_like(grid.scale))
         self.table = None if grid.table is None else nn.Parameter(grid.table.clone())
@@ -74,9 +75,8 @@ class Learned(nn.Module):
 
     def _grid(self) -> Grid:
         scale = positive(self.grid.scale * self.log_scale.exp())
-        table = self.table
-        if table is not None:
-            table = half(table.detach().clamp(-4, 4).sort(1).values)
+        learned = self.table
+        table = None if learned is None else half(learned.detach().clamp(-4, 4).sort(1).values)
         return replace(self.grid, scale=scale, table=table)
 
     def bias(self) -> Tensor:
@@ -127,7 +127,7 @@ def tune(
     learned: dict[fx.Node, Learned] = {}
     for conv in convs:
         outcome = outcomes[conv.node]
-        module = Learned(student.get_submodule(conv.target), outcome, outcome.deviation)
+        module = Learned(copy.deepcopy(conv.module), outcome, outcome.deviation)
         student.set_submodule(conv.target, module)
         learned[conv.node] = module
     for parameter in student.parameters():
@@ -152,7 +152,7 @@ def tune(
                 got = pupil.both(batch)
                 off = loss(got[0], want[0]) + rates.whole * relative(got[1], want[1])
                 optimizer.zero_grad()
-                off.backward()
+                torch.autograd.backward(off)
                 optimizer.step()
                 schedule.step()
                 advance(1)
@@ -164,10 +164,10 @@ def tune(
     return result
 
 
-def groups(modules: "Sequence[Learned] | object", rates: Rates) -> list[dict[str, object]]:
+def groups(modules: Iterable[Learned], rates: Rates) -> list[dict[str, Any]]:
     """Make the optimiser's groups of parameters, and let these learn."""
     made: dict[str, list[nn.Parameter]] = {"level": [], "scale": [], "bias": [], "table": []}
-    for module in modules:  # type: ignore[attr-defined]  # any iterable of them
+    for module in modules:
         made["level"].append(module.units)
         made["scale"].append(module.log_scale)
         made["bias"].append(module.shift)

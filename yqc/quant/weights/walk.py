@@ -171,7 +171,7 @@ def pair(value: Any) -> tuple[int, int]:  # noqa: ANN401  # an int or a tuple of
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-Round = Callable[[fx.Node, nn.Conv2d, Values, Values], "tuple[Tensor, Tensor] | None"]
+Round = Callable[[fx.Node, nn.Conv2d, Values, Values], "tuple[Tensor, Tensor | None] | None"]
 """Gets a convolution and its inputs of every batch, float and rounded; returns weight and bias."""
 
 

@@ -1,0 +1,117 @@
+"""Weights in few bits, scheme by granularity by bits: a table of mAP and size for any checkpoint.
+
+The kind of table that "Quantizing YOLOv7: A Comprehensive Study" (arXiv 2407.04943) prints, weights
+only. Calibration images are read once, and the moments of every layer's inputs are gathered once;
+all rows share them, so each layer is rounded for itself. `yqc compile --passes int4` does better:
+it rounds in graph order, against what is rounded already, and lets all layers learn together.
+
+    python examples/yolov7_study.py best.pt --data data.yaml
+    python examples/yolov7_study.py best.pt --data data.yaml --kinds affine codebook --bits 4
+"""
+
+import argparse
+import copy
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from torch import fx
+
+import yqc
+from yqc import evaluate as ev
+from yqc.data import Data
+from yqc.emit import emit, save, weight_bytes
+from yqc.errors import DataError
+from yqc.graph import Call, calls
+from yqc.graph.compare import parameter_count
+from yqc.models.source import Source, open_model
+from yqc.prepare import find_data, make_context
+from yqc.progress import Silent
+from yqc.quant.weights.apply import WEIGHTED, packable
+from yqc.quant.weights.driver import Gathered, Rounder, Settings, affordable
+from yqc.quant.weights.rewrite import put
+from yqc.quant.weights.scheme import KINDS, Scheme
+
+GRANULARITIES = ("tensor", "channel", "block", "kernel")
+ROUNDINGS = ("nearest", "mse", "gptq")
+
+
+def main() -> None:
+    """Print the table."""
+    asked = arguments()
+    source = open_model(asked.model)
+    settings = yqc.Settings(passes="", data=str(asked.data), calib_images=asked.calib_images)
+    data = find_data(settings, source)
+    ctx = make_context(settings, source, data, Silent())
+    if data is None or ctx.calibration is None:
+        raise DataError("the study needs calibration images and labelled ones; give --data")
+    gm = copy.deepcopy(source.gm)
+    yqc.Pipeline.parse("reparam,fold-bn,dce").run(gm, ctx)
+    images = list(islice(ctx.calibration(), min(asked.calib_images, affordable(gm))))
+    convs = packable(gm, ctx)
+    gathered = Rounder(gm, convs, {}, Settings(), Silent()).statistics(images)
+    half = 2 * parameter_count(source.gm)
+    print(f"{'scheme':10} {'granularity':11} {'bits':>4} {'rounding':8} {'mAP':>6} {'vs fp16':>8}")
+    accuracy, _ = judge(source.gm, source, data)
+    print(f"{'float':10} {'':11} {32:4} {'':8} {accuracy:6.4f} {0.5:7.2f}x")
+    for bits in asked.bits:
+        for kind in asked.kinds:
+            for granularity in asked.granularities:
+                scheme = Scheme(kind, bits, granularity, asked.block)
+                small = row(gm, scheme, asked.rounding, gathered)
+                accuracy, size = judge(small, source, data)
+                print(
+                    f"{kind:10} {granularity:11} {bits:4} {asked.rounding:8} "
+                    f"{accuracy:6.4f} {half / size:7.2f}x",
+                    flush=True,
+                )
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="YOLO data YAML or COCO JSON")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument(
+        "--granularities", nargs="+", choices=GRANULARITIES, default=list(GRANULARITIES)
+    )
+    parser.add_argument("--bits", nargs="+", type=int, choices=(2, 3, 4, 5, 6, 8), default=[4, 8])
+    parser.add_argument("--block", type=int, default=64)
+    parser.add_argument("--rounding", choices=ROUNDINGS, default="gptq")
+    parser.add_argument("--calib-images", type=int, default=64)
+    return parser.parse_args()
+
+
+def row(gm: fx.GraphModule, scheme: Scheme, rounding: str, gathered: Gathered) -> fx.GraphModule:
+    """Round all layers by one scheme, and return the graph that holds them packed."""
+    small = copy.deepcopy(gm)
+    twins = dict(zip(gm.graph.nodes, small.graph.nodes, strict=True))
+    convs = [c for c in calls(gm, WEIGHTED) if c.node in gathered]
+    plan = dict.fromkeys(gathered, scheme)
+    settings = Settings(rounding=rounding)  # type: ignore[arg-type]  # argparse checked it
+    outcomes = Rounder(gm, convs, plan, settings, Silent()).with_statistics(gathered)  # type: ignore[arg-type]
+    for conv in convs:
+        module = small.get_submodule(conv.target)
+        twin = Call(twins[conv.node], conv.target, module)
+        put(small, twin, outcomes[conv.node], rounding)  # type: ignore[arg-type]
+    small.recompile()
+    yqc.Pipeline.parse("dce").run(small, yqc.Context())
+    return small
+
+
+def judge(gm: fx.GraphModule, source: Source, data: Data) -> tuple[float, int]:
+    """Emit a graph; return the file's mAP on the val split, and the bytes of its weights."""
+    model = emit(gm)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        save(model, path)
+        found = ev.detect(path, data.val, imgsz=source.imgsz, layout=source.layout)
+    truth = data.val.annotations
+    if truth is None:
+        raise DataError("the study needs labelled images; give a YAML or a JSON as --data")
+    return ev.accuracy(found, truth).map or 0.0, weight_bytes(model)
+
+
+if __name__ == "__main__":
+    main()
