@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from yqc import Recipe
 from yqc.options import show
+from yqc.quant.weights.scheme import Granularity
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,12 @@ class CodebookRecipe(Recipe):
 
     table: Literal["codebook", "pwlq", "pot"] = "codebook"
     """K-means, piecewise linear, or powers of two."""
+    granularity: Granularity = "channel"
+    """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
+    rows: int = 0
+    """Output channels that share a k-means table; 0 for one table a layer."""
+    learn: int = 2
+    """How often to look at half of the images again, to learn levels, tables and biases."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
 

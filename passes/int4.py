@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from yqc import Recipe
 from yqc.options import show
+from yqc.quant.weights.scheme import Granularity
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,18 @@ class Int4Recipe(Recipe):
 
     scheme: Literal["symmetric", "affine"] = "affine"
     """Whether zero is in the middle of the levels or anywhere among them."""
+    granularity: Granularity | Literal["auto"] = "channel"
+    """What shares a scale: tensor, output channel, block, kernel; auto: what a budget allows."""
+    block: int = 64
+    """Consecutive weights of a channel that share a scale, for granularity=block."""
+    ratio_vs_fp16: float = 0.0
+    """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
+    bytes: str = ""
+    """For granularity=auto: bytes of all weights at most, such as 950KB."""
+    max_drop: float = 0.0
+    """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
+    learn: int = 2
+    """How often to look at half of the images again, to learn levels, scales and biases."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
 

@@ -122,8 +122,12 @@ def causes(model: onnx.ModelProto) -> tuple[pg.Part, ...]:
     sizes = {s.name: s for item in view.items for s in item.stored}
     found: dict[str, int] = {}
     for name, stored in sizes.items():
+        if name.endswith("_table"):
+            found["codebooks"] = found.get("codebooks", 0) + stored.bytes
+            continue
         bias = name.rpartition(".")[2].startswith("bias")
-        kind = _cause(stored.type.partition("[")[0], *readers[name], bias=bias)
+        reader = ("DequantizeLinear", 1) if name.endswith("_scale") else readers[name]
+        kind = _cause(stored.type.partition("[")[0], *reader, bias=bias)
         found[kind] = found.get(kind, 0) + stored.bytes
     ordered = sorted(found.items(), key=lambda one: -one[1])
     return tuple(pg.Part(name=name, bytes=count) for name, count in ordered)

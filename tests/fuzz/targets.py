@@ -29,9 +29,10 @@ SPEC = {
     "head": [[[2], 1, "Detect", ["nc"]]],
 }
 VALUES = (
-    None, True, False, 0, 1, -1, 2, 3, 7, 64, 1 << 20, 1 << 40, -(1 << 40), 0.0, -1.5, 
-    float("nan"),     float("inf"), "", "same", "zeros", "\u202e", (), (0, 0), (1, 1), (3, -3), (1 << 31,) * 2,
-    [], [0], [-1, -1], [99], [-99, 0], {}, {"a": 1}, {0: "a"}, b"", Inert("torch.nn.modules.X"),
+    None, True, False, 0, 1, -1, 2, 3, 7, 64, 1 << 20, 1 << 40, -(1 << 40), 0.0, -1.5,
+    float("nan"), float("inf"), "", "same", "zeros", "\u202e", (), (0, 0), (1, 1), (3, -3),
+    (1 << 31,) * 2, [], [0], [-1, -1], [99], [-99, 0], {}, {"a": 1}, {0: "a"}, b"",
+    Inert("torch.nn.modules.X"),
 )  # fmt: skip
 """What a field of a pickled module may be turned into."""
 

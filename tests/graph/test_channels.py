@@ -20,7 +20,7 @@ class Net(nn.Module):
         self,
         middle: Callable[[nn.Module, Tensor], Tensor],
         read: int = 4,
-        **layers: nn.Module | nn.Parameter,
+        **layers: nn.Module,
     ) -> None:
         super().__init__()
         self.a, self.middle, self.z = nn.Conv2d(3, 4, 1), middle, nn.Conv2d(read, 2, 1)
@@ -28,7 +28,8 @@ class Net(nn.Module):
             setattr(self, name, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.z(self.middle(self, self.a(x)))
+        y: Tensor = self.z(self.middle(self, self.a(x)))
+        return y
 
 
 def lines(middle: Callable[..., Tensor], read: int = 4, **layers: nn.Module) -> list[str]:
@@ -91,7 +92,8 @@ def test_linear_layer_on_flattened_maps_reads_every_channel_many_times() -> None
             )
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.b(self.pool(self.a(x)).flatten(1))
+            y: Tensor = self.b(self.pool(self.a(x)).flatten(1))
+            return y
 
     got = dependencies(find_channels(trace(Flat(), X)))
     assert got[:4] == [f"a.out[0:1] => b.in[{i}:{i + 1}]" for i in range(4)]
@@ -156,7 +158,8 @@ def test_weights_that_are_read_as_tensors_stay() -> None:
             self.a, self.z = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.z(self.a(x)) + self.a.weight.sum()
+            y: Tensor = self.z(self.a(x)) + self.a.weight.sum()
+            return y
 
     pins = {b.pin for b in find_channels(trace(Tied(), X)).blocks}
     assert "a_weight reads the weights of a" in pins

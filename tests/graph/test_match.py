@@ -21,7 +21,8 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.a(x)
         z = self.c(self.b(y))
-        return z + y if self.tap else z + 1
+        out: Tensor = z + y if self.tap else z + 1
+        return out
 
 
 TWICE = module(nn.ReLU, module(nn.ReLU, var("x"), name="first"), name="second")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from tests.modules import conv
 from yqc import Context, Pipeline, YqcError, text, trace
 from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import macs, parameter_count
@@ -30,7 +31,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = self.act(self.bn1(self.cv1(x))).chunk(2, 1)
-        return self.cv2(torch.cat((left, right, right + self.act(self.bn2(self.m(right)))), 1))
+        added = right + self.act(self.bn2(self.m(right)))
+        y: Tensor = self.cv2(torch.cat((left, right, added), 1))
+        return y
 
 
 class Small(nn.Module):
@@ -41,12 +44,15 @@ class Small(nn.Module):
         self.block, self.act = Block(32), nn.SiLU()
         self.deep, self.head = nn.Conv2d(32, 48, 3, padding=1), nn.Conv2d(48, 6, 1)
         for norm in (m for m in self.modules() if isinstance(m, nn.BatchNorm2d)):
+            assert norm.running_var is not None
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.uniform_(norm.bias, -0.5, 0.5)
             nn.init.uniform_(norm.running_var, 0.05, 0.2)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.act(self.deep(self.block(self.act(self.bn(self.stem(images)))))))
+        x = self.block(self.act(self.bn(self.stem(images))))
+        y: Tensor = self.head(self.act(self.deep(x)))
+        return y
 
 
 def traced() -> fx.GraphModule:
@@ -124,13 +130,13 @@ def channels_made(gm: fx.GraphModule) -> int:
 
 def test_by_layer_every_group_loses_the_same_share() -> None:
     _, after, _ = pruned("ratio=0.5 of=channels scope=layer round_to=1 max_per_layer=1", data=False)
-    assert after.stem.out_channels == pytest.approx(16, abs=2)
-    assert after.deep.out_channels == pytest.approx(24, abs=3)
+    assert conv(after, "stem").out_channels == pytest.approx(16, abs=2)
+    assert conv(after, "deep").out_channels == pytest.approx(24, abs=3)
 
 
 def test_what_stays_is_rounded() -> None:
     _, after, _ = pruned("ratio=0.4", data=False)
-    assert after.stem.out_channels % 8 == after.deep.out_channels % 8 == 0
+    assert conv(after, "stem").out_channels % 8 == conv(after, "deep").out_channels % 8 == 0
 
 
 def test_rounding_alone_warns() -> None:
@@ -140,13 +146,13 @@ def test_rounding_alone_warns() -> None:
 
 def test_keep_and_only() -> None:
     before, after, ctx = pruned("ratio=0.2 keep=stem|block.*", data=False)
-    assert after.stem.out_channels == 32
-    assert after.block.cv2.in_channels == 48
-    assert after.deep.out_channels < 48
+    assert conv(after, "stem").out_channels == 32
+    assert conv(after, "block.cv2").in_channels == 48
+    assert conv(after, "deep").out_channels < 48
     assert ("stem", "keep=stem|block.* names it") in ctx.skips
     before, after, _ = pruned("ratio=0.05 only=stem", data=False)
-    assert after.stem.out_channels < 32
-    assert after.deep.out_channels == before.deep.out_channels
+    assert conv(after, "stem").out_channels < 32
+    assert conv(after, "deep").out_channels == conv(before, "deep").out_channels
 
 
 def test_pins_are_told_with_their_reason() -> None:
@@ -194,7 +200,7 @@ def test_works_after_folding() -> None:
     Pipeline.parse("fold-bn,prune{ratio=0.3 round_to=1}").run(gm, ctx)
     assert error(before, gm) < 0.1
     kept = next(n for n in gm.graph.nodes if n.name == "stem").meta["yqc.bn"]
-    assert len(kept.mean) == gm.stem.out_channels
+    assert len(kept.mean) == conv(gm, "stem").out_channels
 
 
 def test_a_quantized_graph_is_refused() -> None:
@@ -222,10 +228,10 @@ def test_nothing_goes_where_everything_must_stay() -> None:
 def test_without_data_only_what_is_nearly_free_goes() -> None:
     gm, ctx = traced(), context(data=False)
     with torch.no_grad():
-        gm.deep.weight[:, 3:11] *= 1e-4
+        conv(gm, "deep").weight[:, 3:11] *= 1e-4
     before = copy.deepcopy(gm)
     Pipeline.parse("prune").run(gm, ctx)
-    assert gm.block.cv2.out_channels == 32 or gone(before, gm) > 0
+    assert conv(gm, "block.cv2").out_channels == 32 or gone(before, gm) > 0
     assert error(before, gm) < 0.05
     assert "without data" in ctx.warnings[-1]
 

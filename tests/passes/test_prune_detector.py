@@ -11,7 +11,10 @@ from yqc import Context, Pipeline
 
 
 def compiled(checkpoint: Path, passes: str, out: Path, data: Path | None = None) -> yqc.Result:
-    return yqc.compile(checkpoint, passes, output=out / "m.onnx", data=data, evaluate=False)
+    settings = yqc.Settings(data=None if data is None else str(data))
+    return yqc.compile(
+        checkpoint, passes, output=out / "m.onnx", settings=settings, evaluate=False
+    )
 
 
 def test_the_plain_sentence_without_data(checkpoint: Path, tmp_path: Path) -> None:
@@ -26,6 +29,7 @@ def test_a_ratio_with_data_ends_with_a_recovery(
 ) -> None:
     result = compiled(checkpoint, "prune{ratio=0.2 recover_steps=2}", tmp_path, data)
     size = result.report.size
+    assert size.params_after is not None
     assert size.params_after / size.params_before == pytest.approx(0.8, abs=0.01)
     said = next(w for w in result.report.warnings if "of params removed by" in w)
     assert "2 steps of recovery" in said

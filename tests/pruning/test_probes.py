@@ -34,7 +34,7 @@ def curvature(kind: str) -> Tensor:
     def loss(x: Tensor) -> Tensor:
         return distance(TAPS[kind], [x], [value], 0.0)
 
-    whole = torch.autograd.functional.hessian(loss, value.clone())
+    whole: Tensor = torch.autograd.functional.hessian(loss, value.clone())  # type: ignore[no-untyped-call]  # torch
     return whole.reshape(value.numel(), -1).diagonal().reshape(value.shape)
 
 
@@ -58,7 +58,7 @@ def test_sides_where_nothing_is_seen_count_nothing(bins: int) -> None:
     cls[0, 1, 1, 0] = 2.0
     taps = [Tap("box", "box"), Tap("cls", "cls")]
     generator = torch.Generator().manual_seed(1)
-    project(taps, {"box": box, "cls": cls.requires_grad_()}, generator).backward()
+    torch.autograd.backward(project(taps, {"box": box, "cls": cls.requires_grad_()}, generator))
     assert box.grad is not None
     felt = box.grad.square().sum(1)[0]
     assert felt[1, 0] > 1e-3

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from tests.modules import conv, norm
 from yqc import trace
 from yqc.graph.channel_sets import Channels
 from yqc.graph.channels import find_channels
@@ -40,7 +41,8 @@ class Redundant(nn.Module):
             self.bn.bias.uniform_(-0.5, 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.z(self.bn(self.a(x)))
+        y: Tensor = self.z(self.bn(self.a(x)))
+        return y
 
 
 def prepared() -> tuple[fx.GraphModule, Channels]:
@@ -114,7 +116,7 @@ def test_elimination_finds_the_error_of_least_squares() -> None:
 def test_channels_that_nobody_weighs_score_nothing() -> None:
     gm, channels = prepared()
     with torch.no_grad():
-        gm.z.weight[:, 2] = 0
+        conv(gm, "z").weight[:, 2] = 0
     made = channels.slot("a", "out")
     assert made is not None
     for scores in (
@@ -131,22 +133,24 @@ def test_channels_that_nobody_weighs_score_nothing() -> None:
 
 def test_weights_are_judged_with_the_batch_norm_folded_in() -> None:
     gm, channels = prepared()
-    factor = gm.bn.weight * torch.rsqrt(gm.bn.running_var + gm.bn.eps)
-    rows = (gm.a.weight * factor.view(-1, 1, 1, 1)).flatten(1)
+    bn = norm(gm, "bn")
+    assert bn.running_var is not None
+    factor = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    rows = (conv(gm, "a").weight * factor.view(-1, 1, 1, 1)).flatten(1)
     made = channels.slot("a", "out")
     assert made is not None
     for power, norms in ((1, rows.abs().sum(1)), (2, rows.norm(dim=1))):
         got = magnitude(gm, channels, power)[made.ids]
         np.testing.assert_allclose(got, (norms / norms.mean()).detach().numpy(), rtol=1e-5)
-    np.testing.assert_allclose(bn_scale(gm, channels)[made.ids], gm.bn.weight.detach().numpy())
+    np.testing.assert_allclose(bn_scale(gm, channels)[made.ids], bn.weight.detach().numpy())
 
 
 def test_batch_norms_tell_mean_and_deviation() -> None:
     gm, channels = prepared()
     node = next(n for n in gm.graph.nodes if n.name == "bn")
-    found = spreads(gm, channels)[node]
-    torch.testing.assert_close(found.mean, gm.bn.bias.detach())
-    torch.testing.assert_close(found.deviation, gm.bn.weight.detach().abs())
+    found, bn = spreads(gm, channels)[node], norm(gm, "bn")
+    torch.testing.assert_close(found.mean, bn.bias.detach())
+    torch.testing.assert_close(found.deviation, bn.weight.detach().abs())
 
 
 def test_a_convolution_that_is_called_twice_is_not_corrected() -> None:
@@ -157,14 +161,15 @@ def test_a_convolution_that_is_called_twice_is_not_corrected() -> None:
             self.a, self.b, self.z = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.z(self.b(self.b(self.a(x))))
+            y: Tensor = self.z(self.b(self.b(self.a(x))))
+            return y
 
     gm = trace(Twice(), IMAGES[0])
     channels = find_channels(gm)
     keep = without(channels, 0, 3)
     pruned = copy.deepcopy(gm)
     remove(pruned, channels, keep)
-    weight, last = pruned.b.weight.clone(), pruned.z.weight.clone()
+    weight, last = conv(pruned, "b").weight.clone(), conv(pruned, "z").weight.clone()
     Sweep(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
-    assert torch.equal(pruned.b.weight, weight)
-    assert not torch.equal(pruned.z.weight, last)
+    assert torch.equal(conv(pruned, "b").weight, weight)
+    assert not torch.equal(conv(pruned, "z").weight, last)

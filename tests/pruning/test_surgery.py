@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from tests.modules import conv, norm
 from yqc import text, trace
 from yqc.graph.channels import find_channels
 from yqc.graph.metadata import BatchNorm
@@ -23,7 +24,8 @@ class Halves(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = self.bn(self.a(x)).chunk(2, 1)
-        return self.z(torch.cat((left, right, right + self.b(right)), 1))
+        y: Tensor = self.z(torch.cat((left, right, right + self.b(right)), 1))
+        return y
 
 
 def without(gm: fx.GraphModule, target: str, *gone: int) -> None:
@@ -40,18 +42,20 @@ def test_uneven_chunks_become_a_split_with_sizes() -> None:
     gm = trace(Halves(), X)
     without(gm, "a", 0, 5, 6)
     assert "%chunk: (f32[1,3,8,8], f32[1,2,8,8]) = split(%bn, [3, 2], 1)" in text(gm)
-    assert gm.a.weight.shape == (5, 3, 3, 3)
-    assert gm.bn.num_features == len(gm.bn.running_var) == 5
-    assert gm.b.weight.shape == (2, 2, 1, 1)
-    assert gm.z.weight.shape == (2, 7, 1, 1)
+    bn = norm(gm, "bn")
+    assert bn.running_var is not None
+    assert conv(gm, "a").weight.shape == (5, 3, 3, 3)
+    assert bn.num_features == len(bn.running_var) == 5
+    assert conv(gm, "b").weight.shape == (2, 2, 1, 1)
+    assert conv(gm, "z").weight.shape == (2, 7, 1, 1)
 
 
 def test_the_right_rows_and_columns_go() -> None:
     gm = trace(Halves(), X)
-    a, z = gm.a.weight.clone(), gm.z.weight.clone()
+    a, z = conv(gm, "a").weight.clone(), conv(gm, "z").weight.clone()
     without(gm, "a", 5)
-    assert torch.equal(gm.a.weight, a[[0, 1, 2, 3, 4, 6, 7]])
-    assert torch.equal(gm.z.weight, z[:, [0, 1, 2, 3, 4, 6, 7, 8, 10, 11]])
+    assert torch.equal(conv(gm, "a").weight, a[[0, 1, 2, 3, 4, 6, 7]])
+    assert torch.equal(conv(gm, "z").weight, z[:, [0, 1, 2, 3, 4, 6, 7, 8, 10, 11]])
 
 
 def test_sizes_in_arguments_follow() -> None:
@@ -61,7 +65,8 @@ def test_sizes_in_arguments_follow() -> None:
             self.a, self.z = nn.Conv2d(3, 6, 1), nn.Linear(6, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.z(self.a(x).view(-1, 6, 64)[:, :, 0])
+            y: Tensor = self.z(self.a(x).view(-1, 6, 64)[:, :, 0])
+            return y
 
     gm = trace(Viewed(), X)
     without(gm, "a", 1, 2)
@@ -72,7 +77,8 @@ def test_sizes_in_arguments_follow() -> None:
 def test_what_is_known_of_the_folded_norm_is_trimmed() -> None:
     gm = trace(Halves(), X)
     node = next(n for n in gm.graph.nodes if n.name == "a")
-    node.meta["yqc.bn"] = BatchNorm(*(torch.arange(8.0) for _ in range(4)), eps=0.1)
+    mean, variance, scale, shift = (torch.arange(8.0) for _ in range(4))
+    node.meta["yqc.bn"] = BatchNorm(mean, variance, scale, shift, eps=0.1)
     without(gm, "a", 0)
     assert node.meta["yqc.bn"].shift.tolist() == [1, 2, 3, 4, 5, 6, 7]
 

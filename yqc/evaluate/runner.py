@@ -146,7 +146,8 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
 
 def _detections(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     output = session.get_outputs()[0]
-    if output.type in {"tensor(float)", "tensor(float16)"} and len(output.shape) in (0, _OUTPUT_RANK):
+    floats = {"tensor(float)", "tensor(float16)"}
+    if output.type in floats and len(output.shape) in (0, _OUTPUT_RANK):
         return output
     raise CheckpointError(
         f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "
