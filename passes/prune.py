@@ -159,9 +159,9 @@ class Prune(Pass):
         ctx.settled = replace(chosen, recover_steps=done.planned, recover=RECOVERY)
         if done.problem:
             return f"; recovery: {done.problem}"
-        if ctx.agreement is None or choice.agreement is None:
+        after = None if ctx.agreement is None else ctx.agreement(gm)
+        if after is None or choice.agreement is None:
             return f", {done.steps} steps of recovery followed"
-        after = ctx.agreement(gm)
         if after < min(choice.agreement, self.agreement):
             gm.load_state_dict(before)
             return f"; {done.steps} steps of recovery brought it to {after:.3f} and were undone"

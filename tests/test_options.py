@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from yqc.errors import PipelineError
@@ -139,6 +139,7 @@ EVERY = st.builds(
 
 
 @given(EVERY)
+@example(Every(keep=('"', '"a"')))
 def test_what_is_printed_parses_back(options: Every) -> None:
     printed = show("every", options)
     assert parse(printed) == options
@@ -291,12 +292,15 @@ def test_describes_inherited_options_too() -> None:
 # Times
 
 
+PAUSE = Duration(90)
+
+
 @dataclass(frozen=True)
 class Timed:
     name: ClassVar[str] = "timed"
 
     time: Duration | None = None
-    pause: Duration = Duration(90)
+    pause: Duration = PAUSE
 
 
 @pytest.mark.parametrize(
@@ -323,7 +327,7 @@ def test_times_are_read_and_printed(text: str, seconds: float, shown: str) -> No
 
 @pytest.mark.parametrize("text", ["soon", "-5m", "5 m", "1e3", "inf", "5d", "m"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(PipelineError, match="must be a time such as 90s, 10m or 1.5h"):
+    with pytest.raises(PipelineError, match=r"must be a time such as 90s, 10m or 1\.5h"):
         build(Timed, Item("timed", 0, (Setting("pause", 0, text, 0),)), f"timed{{pause={text}}}")
 
 

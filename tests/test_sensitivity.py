@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from tests.modules import conv
 from yqc import Context, Pipeline, calls, text
 from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import head_outputs, sqnr_db
@@ -62,7 +63,7 @@ def test_detections_are_compared_where_there_is_a_detector(gm: fx.GraphModule) -
 
 def test_a_layer_made_fragile_is_the_worst(gm: fx.GraphModule) -> None:
     with torch.no_grad():
-        gm.get_submodule("p4.conv").weight[0, 0, 0, 0] = 300.0
+        conv(gm, "p4.conv").weight[0, 0, 0, 0] = 300.0
     assert worst(gm, context(), 1) == ("p4.conv",)
 
 

@@ -1,8 +1,8 @@
 """Options text: `name{key=value key=value}` to and from the fields of a frozen dataclass.
 
 Values are written by the type of their field: `true`/`false`, numbers, times (`10m`), one of a
-`Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of itself
-names only what differs from the defaults, and parses back to an equal pass.
+`Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of
+itself names only what differs from the defaults, and parses back to an equal pass.
 """
 
 import ast
@@ -200,7 +200,8 @@ def read(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a 
     if origin is Literal:
         return _choice(text, choices)
     if origin is tuple:
-        return tuple(read(part, choices[0]) for part in text.split("|")) if text else ()
+        kind, parts = choices[0], text.split("|") if text else []
+        return tuple(part if kind is str else read(part, kind) for part in parts)
     if hint is bool:
         if text.lower() in {"true", "false"}:
             return text.lower() == "true"

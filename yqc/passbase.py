@@ -60,8 +60,11 @@ class Context:
     """The float graph as it was traced; not to be changed. None when a pass is run by hand."""
     train: "tuple[Path, ...]" = ()
     """All training images that may be learned from."""
-    agreement: "Callable[[fx.GraphModule], float] | None" = None
-    """AP at IoU 0.5 of a graph against `original` on calibration images; None without data."""
+    agreement: "Callable[[fx.GraphModule], float | None] | None" = None
+    """AP at IoU 0.5 of a graph against `original` on calibration images; None without data.
+
+    It returns None where `original` finds nothing in these images.
+    """
     layout: Literal["yolov5", "yolov8", "end2end"] | None = None
     """How a detector's output is laid out; None for any other graph."""
     cache: Cache | None = None

@@ -189,8 +189,11 @@ class Agreeing:
         self._source, self._split, self._progress = source, split, progress
         self._reference: ev.Detections | None = None
 
-    def __call__(self, gm: fx.GraphModule) -> float:
-        """Return the AP at IoU 0.5 of a graph, the float graph's detections taken as the truth."""
+    def __call__(self, gm: fx.GraphModule) -> float | None:
+        """Return the AP at IoU 0.5 of a graph, the float graph's detections taken as the truth.
+
+        None where the float graph finds nothing.
+        """
         if self._reference is None:
             self._reference = self._detect(self._source.gm)
         return ev.agreement(self._reference, self._detect(gm)).ap50

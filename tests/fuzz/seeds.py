@@ -2,8 +2,8 @@
 
 import json
 
-from tests.models.hostile import forbidden
-from tests.models.hostile_programs import BROKEN, F4, array, tensor, text
+from tests.models.hostile import forbidden, text
+from tests.models.hostile_programs import BROKEN, F4, array, tensor
 
 YAMLS = (
     b"path: .\ntrain: images\nval: images\nnames: [a, b]\n\x000 .5 .5 .1 .1\n1 .1 .1 .2 .1 .3 .4\n",

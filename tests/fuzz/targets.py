@@ -22,13 +22,13 @@ from yqc.models.register import known
 from yqc.pipeline import Pipeline
 
 FOLDER = Path(tempfile.mkdtemp(prefix="yqc-fuzz-"))
-FORMS = [*FILES.values(), lambda data: data]
+FORMS: list[Callable[[bytes], bytes]] = [*FILES.values(), lambda data: data]
 SPEC = {
     "nc": 2,
     "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C2f", [8, True]], [-1, 1, "SPPF", [8, 5]]],
     "head": [[[2], 1, "Detect", ["nc"]]],
 }
-VALUES = (
+VALUES: tuple[object, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 64, 1 << 20, 1 << 40, -(1 << 40), 0.0, -1.5,
     float("nan"), float("inf"), "", "same", "zeros", "\u202e", (), (0, 0), (1, 1), (3, -3),
     (1 << 31,) * 2, [], [0], [-1, -1], [99], [-99, 0], {}, {"a": 1}, {0: "a"}, b"",

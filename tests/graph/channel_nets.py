@@ -26,7 +26,8 @@ class Net(nn.Module):
             self.last = nn.Conv2d(sum(t.shape[1] for t in pool[-4:]), 5, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.cat(self.run(x)[-4:], 1))
+        y: Tensor = self.last(torch.cat(self.run(x)[-4:], 1))
+        return y
 
     def run(self, x: Tensor) -> list[Tensor]:
         pool = [self.layer("stem", nn.Conv2d, 3, 8, 3, padding=1)(x)]
@@ -87,15 +88,20 @@ class Net(nn.Module):
         if name == "squeeze-excite":
             return [a * self.layer(key, nn.Conv2d, c, c, 1)(a.mean((2, 3), keepdim=True)).sigmoid()]
         if name == "heads":
-            y = a.flatten(2).unflatten(2, (SIZE, SIZE))
-            return [y.unflatten(1, (2, c // 2)).flatten(1, 2)] if c % 2 == 0 else [y]
+            y = unflatten(a.flatten(2), 2, (SIZE, SIZE))
+            return [unflatten(y, 1, (2, c // 2)).flatten(1, 2)] if c % 2 == 0 else [y]
         if name == "attention":
             q = a.flatten(2)
             weights = torch.softmax(q.transpose(1, 2) @ q, -1)
-            return [(q @ weights).unflatten(2, (SIZE, SIZE))]
+            return [unflatten(q @ weights, 2, (SIZE, SIZE))]
         if name == "spatial":
             return [a * b.mean(1, keepdim=True).sigmoid()]
         return [torch.softmax(a, 1)]
+
+
+def unflatten(x: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
+    y: Tensor = x.unflatten(dim, sizes)  # type: ignore[no-untyped-call]  # torch
+    return y
 
 
 def perturb(net: nn.Module, seed: int) -> nn.Module:

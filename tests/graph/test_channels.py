@@ -1,6 +1,7 @@
 """Which channels go together, told of small networks one operation at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from yqc.graph import channel_groups
 from yqc.graph.channels import dependencies, find_channels
 
 X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+Middle = Callable[[Any, Tensor], Tensor]
+"""Given the net, for its layers, and what its stem made."""
 
 
 class Net(nn.Module):
@@ -18,23 +21,23 @@ class Net(nn.Module):
 
     def __init__(
         self,
-        middle: Callable[[nn.Module, Tensor], Tensor],
+        middle: Middle,
+        layers: Mapping[str, nn.Module] | None = None,
         read: int = 4,
-        **layers: nn.Module,
     ) -> None:
         super().__init__()
         self.a, self.middle, self.z = nn.Conv2d(3, 4, 1), middle, nn.Conv2d(read, 2, 1)
-        for name, layer in layers.items():
-            setattr(self, name, layer)
+        for name, layer in (layers or {}).items():
+            self.add_module(name, layer)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.z(self.middle(self, self.a(x)))
         return y
 
 
-def lines(middle: Callable[..., Tensor], read: int = 4, **layers: nn.Module) -> list[str]:
+def lines(middle: Middle, read: int = 4, **layers: nn.Module) -> list[str]:
     """Return the dependencies without those of the last convolution's outputs."""
-    found = dependencies(find_channels(trace(Net(middle, read, **layers), X)))
+    found = dependencies(find_channels(trace(Net(middle, layers, read), X)))
     return [line for line in found if not line.startswith("z.out")]
 
 
@@ -52,7 +55,7 @@ def test_addition_ties_what_it_adds() -> None:
 
 
 def test_concatenation_and_chunk_keep_channels_apart() -> None:
-    def middle(m: nn.Module, x: Tensor) -> Tensor:
+    def middle(m: Any, x: Tensor) -> Tensor:
         left, right = x.chunk(2, 1)
         return torch.cat((right, left, m.b(right)), 1)
 
@@ -123,12 +126,12 @@ def test_one_module_called_twice_has_one_set_of_channels() -> None:
     ],
 )
 def test_what_mixes_channels_pins_them_and_says_so(
-    middle: Callable[..., Tensor], layers: dict[str, nn.Module], why: str
+    middle: Middle, layers: dict[str, nn.Module], why: str
 ) -> None:
-    channels = find_channels(trace(Net(middle, **layers), X))
+    channels = find_channels(trace(Net(middle, layers), X))
     pins = {b.pin for b in channels.blocks if channels.slots[b.places[0][0]].target == "a"}
     assert pins == {why}
-    assert any(f"(pinned: {why})" in line for line in lines(middle, **layers))
+    assert any(f"(pinned: {why})" in line for line in lines(middle, 4, **layers))
 
 
 def test_output_is_pinned() -> None:
@@ -137,7 +140,7 @@ def test_output_is_pinned() -> None:
 
 
 def test_groups_as_networkx() -> None:
-    graph = channel_groups(trace(Net(lambda m, x: x + m.b(x), b=nn.Conv2d(4, 4, 1)), X))
+    graph = channel_groups(trace(Net(lambda m, x: x + m.b(x), {"b": nn.Conv2d(4, 4, 1)}), X))
     assert sorted(graph) == ["a.out[0:4]", "b.in[0:4]", "b.out[0:4]", "z.in[0:4]", "z.out[0:2]"]
     assert graph.nodes["z.in[0:4]"] == {
         "target": "z",

@@ -39,6 +39,7 @@ def silence(gm: fx.GraphModule, channels: Channels, keep: Keep) -> None:
             if slot.side != "in":
                 continue
             module = gm.get_submodule(slot.target)
+            assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
             gone = torch.from_numpy(~keep[slot.ids])
             if isinstance(module, nn.ConvTranspose2d):
                 module.weight[gone] = 0

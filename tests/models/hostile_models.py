@@ -69,7 +69,10 @@ FIELDS: dict[str, dict[str, tuple[object, ...]]] = {
         ),
     },
 }
-ROUTES = (None, 0, 1, -2, -99, 99, 1 << 40, 0.5, "x", [], [0], [-1, -1], [99, -1], [None], [[0]])
+ROUTES: tuple[object, ...] = (
+    *(None, 0, 1, -2, -99, 99, 1 << 40, 0.5, "x"),
+    *([], [0], [-1, -1], [99, -1], [None], [[0]]),
+)
 SHAPES = (
     torch.zeros(0),
     torch.zeros(()),

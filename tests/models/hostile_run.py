@@ -4,6 +4,7 @@ Run as a script, so that memory is that of the reading alone. An audit hook note
 code: processes, shells, `exec`, `compile`, sockets, and imports that the reader does not need.
 """
 
+import functools
 import json
 import resource
 import sys
@@ -53,7 +54,7 @@ def main() -> None:
     "x".encode("cp437")  # a codec of zip archives, a module that is executed when first used
     path.write_bytes(legacy(b"\x80\2" + BROKEN["bytes of a wrong code"][1] + b"."))
     for warm in (sound, path):  # A first run may import a codec, which executes a module.
-        tried(lambda warm=warm: loading.load(warm))
+        tried(functools.partial(loading.load, warm))
     files = [(f"forbidden {name}", data) for name, _, data in forbidden()]
     for name, (_, part) in BROKEN.items():
         program = b"\x80\4" + part + b"."

@@ -217,6 +217,17 @@ def test_without_ratio_it_keeps_the_agreement() -> None:
     assert "the most that keeps the agreement at 0.95, reached 0.9" in ctx.warnings[-1]
 
 
+def test_where_the_original_finds_nothing_the_outputs_are_compared() -> None:
+    told = []
+    for agreement in (None, lambda _: None):
+        gm, ctx = traced(), context()
+        ctx.agreement = agreement
+        Pipeline.parse("prune{ratio=0.3 round_to=1}").run(gm, ctx)
+        told.append(ctx.warnings[-1])
+    assert told[0] == told[1]
+    assert "the agreement with the float model is 0." in told[0]
+
+
 def test_nothing_goes_where_everything_must_stay() -> None:
     gm, ctx = traced(), context()
     before = text(gm)

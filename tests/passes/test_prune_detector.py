@@ -12,9 +12,7 @@ from yqc import Context, Pipeline
 
 def compiled(checkpoint: Path, passes: str, out: Path, data: Path | None = None) -> yqc.Result:
     settings = yqc.Settings(data=None if data is None else str(data))
-    return yqc.compile(
-        checkpoint, passes, output=out / "m.onnx", settings=settings, evaluate=False
-    )
+    return yqc.compile(checkpoint, passes, output=out / "m.onnx", settings=settings, evaluate=False)
 
 
 def test_the_plain_sentence_without_data(checkpoint: Path, tmp_path: Path) -> None:

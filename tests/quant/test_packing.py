@@ -1,6 +1,6 @@
 """Packing keeps its promise: what was packed comes back, and is what ONNX dequantizes."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -64,7 +64,8 @@ def reference(codes: Any, dtype: int, scale: Any, zero: Any, **attributes: Any) 
     y = helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)
     graph = helper.make_graph([node], "g", [], [y], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
-    return np.asarray(ReferenceEvaluator(model).run(None, {})[0], np.float32)
+    outputs = cast("list[Any]", ReferenceEvaluator(model).run(None, {}))
+    return np.asarray(outputs[0], np.float32)
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.modules import conv
 from yqc import trace
 from yqc.quant import relevance
 from yqc.quant.relevance import Layout, boxes_and_scores, projected
@@ -26,10 +27,10 @@ def test_values_are_the_graph_s_and_relevance_is_the_squared_slope() -> None:
     first = next(n for n in gm.graph.nodes if n.name == "first")
     (found,) = relevance(gm, [first], [X], None, seed=3)
     y, weight = found[first]
-    torch.testing.assert_close(y, gm.first(X))
+    torch.testing.assert_close(y, conv(gm, "first")(X))
     leaf = y.clone().requires_grad_()
-    output = gm.last(torch.nn.functional.silu(leaf)), gm.dead(X).detach()
-    projected(output, None, torch.Generator().manual_seed(3)).backward()
+    output = conv(gm, "last")(torch.nn.functional.silu(leaf)), conv(gm, "dead")(X).detach()
+    torch.autograd.backward(projected(output, None, torch.Generator().manual_seed(3)))
     assert leaf.grad is not None
     torch.testing.assert_close(weight, leaf.grad.square())
 
@@ -67,6 +68,6 @@ def test_boxes_and_scores_of_every_layout(layout: Layout, shape: tuple[int, ...]
     width = rows[..., 2] - rows[..., 0] if layout == "end2end" else rows[..., 2]
     assert torch.equal(size[..., 0], width)
     assert torch.equal(size[..., 2], width)
-    projected(output, layout, torch.Generator().manual_seed(0)).backward()
+    torch.autograd.backward(projected(output, layout, torch.Generator().manual_seed(0)))
     assert output.grad is not None
     assert bool(output.grad.isfinite().all())

@@ -15,7 +15,8 @@ class Net(nn.Module):
         self.conv, self.act, self.leaky = nn.Conv2d(3, 4, 1), nn.SiLU(), nn.LeakyReLU(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leaky(self.act(self.conv(x)) + x.mean())
+        y: Tensor = self.leaky(self.act(self.conv(x)) + x.mean())
+        return y
 
 
 def nodes(gm: fx.GraphModule) -> dict[str, fx.Node]:

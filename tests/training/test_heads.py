@@ -29,7 +29,7 @@ class Anchors(nn.Module):
         self.a, self.b = nn.Conv2d(3, 14, 1), nn.Conv2d(3, 14, 2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = [torch.sigmoid(m).unflatten(1, (2, 7)) for m in (self.a(x), self.b(x))]
+        maps = [torch.sigmoid(m).unflatten(1, (2, 7)) for m in (self.a(x), self.b(x))]  # type: ignore[no-untyped-call]  # torch
         return torch.cat([m.permute(0, 1, 3, 4, 2).flatten(1, 3) for m in maps], 1)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 import yqc
 from yqc.quant.weights.packing import pack, unpack
 from yqc.training.fake import make_trainable
-from yqc.training.packed import nearest
+from yqc.training.packed import TableWeight, UniformWeight, nearest
 
 SHAPE = (4, 3, 2, 3)
 
@@ -70,7 +70,9 @@ def test_it_computes_the_same_before_training_and_has_gradients(gm: fx.GraphModu
     torch.testing.assert_close(student(x), gm(x), rtol=1e-3, atol=1e-3)
     student(x).square().sum().backward()
     assert all(p.grad is not None for p in student.parameters())
-    assert weight.value.grad.any()  # type: ignore[union-attr]
+    assert isinstance(weight, UniformWeight | TableWeight)
+    assert weight.value.grad is not None
+    assert weight.value.grad.any()
     tensors = {name: t.clone() for name, t in gm.state_dict().items()}
     weight.store(gm)
     for name, tensor in gm.state_dict().items():
@@ -93,11 +95,13 @@ def test_what_was_learned_is_what_the_graph_computes(gm: fx.GraphModule) -> None
 def test_gradients_pass_to_weights_that_do_not_saturate() -> None:
     gm = yqc.trace(Packed("symmetric", 4, (4,), 0), random(1, 3, 5, 5))
     (weight,) = make_trainable(student_of(gm))
-    value = weight.value  # type: ignore[union-attr]
+    assert isinstance(weight, UniformWeight)
+    value = weight.value
     with torch.no_grad():
         value.zero_()
         value[0, 0, 0, 0] = 100.0
     weight().sum().backward()
+    assert value.grad is not None
     assert float(value.grad[0, 0, 0, 0]) == 0
     assert (value.grad.flatten()[1:] == 1).all()
 

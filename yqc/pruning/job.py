@@ -205,8 +205,9 @@ class Job:
 
         Where detections cannot be compared, one minus the distance of the head's outputs.
         """
-        if self.ctx.agreement is not None:
-            return self.ctx.agreement(trial.gm)
+        found = None if self.ctx.agreement is None else self.ctx.agreement(trial.gm)
+        if found is not None:
+            return found
         if self.ctx.calibration is None or trial.error is None:
             return None
         return max(0.0, 1 - trial.error)

@@ -6,7 +6,7 @@ which copies a and b once instead of twice.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import fx
@@ -32,7 +32,7 @@ class FlattenCat(Pass):
                     ctx.skipped(inner, why)
                     continue
                 parts = [
-                    p for one in outer.args[0] for p in (inner.args[0] if one is inner else [one])
+                    p for one in joined(outer) for p in (joined(inner) if one is inner else [one])
                 ]
                 outer.args = (parts, dimension(outer))
                 outer.kwargs = {}
@@ -46,9 +46,14 @@ class FlattenCat(Pass):
             return f"{outer} joins along another dimension"
         if set(inner.users) != {outer}:
             return f"{inner} has other users"
-        if len(outer.args[0]) + len(inner.args[0]) - 1 > self.max_inputs:
+        if len(joined(outer)) + len(joined(inner)) - 1 > self.max_inputs:
             return f"{outer} would get more than {self.max_inputs} inputs"
         return None
+
+
+def joined(cat: fx.Node) -> list[fx.Node]:
+    """Return what a concat joins, in order."""
+    return list(cast("list[fx.Node]", cat.args[0]))
 
 
 def dimension(cat: fx.Node) -> int:

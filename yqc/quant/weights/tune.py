@@ -65,6 +65,7 @@ class Learned(nn.Module):
         self.deviation = deviation
         self.start = torch.zeros(len(units)) if outcome.bias is None else outcome.bias
         self.shift = nn.Parameter(torch.zeros(len(units)))
+        self.begun = {name: t.detach().clone() for name, t in self.state_dict().items()}
 
     def levels(self) -> tuple[Tensor, Grid]:
         """Return the levels and the grid as they are now."""
@@ -156,12 +157,42 @@ def tune(
                 optimizer.step()
                 schedule.step()
                 advance(1)
+    if not _better(teacher, pupil, learned.values(), images[: 2 * size], rates):
+        progress.note("learning made nothing better; what rounding found is kept")
+        return outcomes
     result = {}
     for node, module in learned.items():
         levels, grid = module.levels()
         rounded = replace(outcomes[node].rounded, levels=levels, grid=grid)
         result[node] = replace(outcomes[node], rounded=rounded, bias=module.bias().detach())
     return result
+
+
+def _better(
+    teacher: "Heads",
+    pupil: "Heads",
+    learned: Iterable[Learned],
+    images: Sequence[Tensor],
+    rates: Rates,
+) -> bool:
+    """Tell whether the trained graph is nearer to the float one than it was at the start."""
+    batch = torch.cat([image.float() for image in images])
+    modules = list(learned)
+
+    def off() -> float:
+        got = pupil.both(batch)
+        return float(loss(got[0], want[0]) + rates.whole * relative(got[1], want[1]))
+
+    with torch.no_grad():
+        want = teacher.both(batch)
+        after = off()
+        ended = [copy.deepcopy(module.state_dict()) for module in modules]
+        for module in modules:
+            module.load_state_dict(module.begun)
+        before = off()
+        for module, state in zip(modules, ended, strict=True):
+            module.load_state_dict(state)
+    return after < before
 
 
 def groups(modules: Iterable[Learned], rates: Rates) -> list[dict[str, Any]]:
