@@ -21,9 +21,11 @@ def compiled(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFact
         key = f"{passes}-{target}-{'-'.join(map(str, choices.values()))}"
         if key not in made:
             made[key] = folder / f"{len(made)}.onnx"
+            if "int8" in passes:
+                choices |= {"data": data, "calib_images": 8}
             yqc.compile(
-                *(checkpoint, passes),
-                **({"data": data, "calib_images": 8} if "int8" in passes else {}),
+                checkpoint,
+                passes,
                 output=made[key],
                 target=target,
                 evaluate=False,

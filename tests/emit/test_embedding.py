@@ -78,7 +78,7 @@ def test_thresholds_may_be_inputs_with_defaults() -> None:
     model = embed(plain("yolov8"), Embedding(nms=Suppression(inputs=True)), "yolov8")
     images = bytes_of().astype(np.float32) / 255
     usual = (answers(model, images)[0, :, 4] > 0).sum()
-    strict = (answers(model, images, nms_conf=np.float32([0.8]))[0, :, 4] > 0).sum()
+    strict = (answers(model, images, nms_conf=np.array([0.8], np.float32))[0, :, 4] > 0).sum()
     assert 0 < strict < usual
 
 

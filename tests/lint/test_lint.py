@@ -182,7 +182,7 @@ def test_tensorrt_refuses_zero_points_types_and_axes() -> None:
 
 def test_tensorrt_on_residuals_and_the_decode() -> None:
     for both in (True, False):
-        net, int8 = Net(), {"zero": 0, "dtype": np.int8}
+        net, int8 = Net(), dict[str, Any](zero=0, dtype=np.int8)
         x = net.qdq("x", **int8)
         y = net.conv(x, "c0")
         y = net.op("Add", [x, net.qdq(y, **int8) if both else y], "a")

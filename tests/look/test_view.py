@@ -91,7 +91,9 @@ def test_weights_are_what_layers_use(quantized: fx.GraphModule, tmp_path: Path) 
         == {f"{unit}_conv.{what}" for unit in ("stem", "a", "b") for what in ("weight", "bias")}
     )
     for name, array in mine.items():
-        np.testing.assert_allclose(array, theirs[name], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            array.astype(np.float64), theirs[name].astype(np.float64), rtol=1e-6, atol=1e-7
+        )
 
 
 def test_channels_tell_what_must_go_together(folded: fx.GraphModule) -> None:

@@ -155,6 +155,15 @@ def test_a_budget_too_small_is_refused() -> None:
         traced("fold-bn,pack-int4{granularity=auto bytes=100B}", calibrated())
 
 
+def test_a_drop_that_nothing_can_judge_is_refused() -> None:
+    passes, ctx = "fold-bn,pack-int4{granularity=auto max_drop=0.01}", calibrated()
+    with pytest.raises(PassError, match="max_drop is judged on calibration images"):
+        traced(passes, ctx)
+    ctx.agreement = lambda _: None
+    with pytest.raises(PassError, match="float model finds nothing in the calibration images"):
+        traced(passes, ctx)
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

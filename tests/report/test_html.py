@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,10 +31,21 @@ from yqc.report.page import (
 LIMIT = 3_000_000
 
 
-def node(name: str, x: float, y: float = 0, **more: object) -> GraphNode:
-    plain = {"op": "Conv", "type": "f32[1,4,8,8]", "role": "backbone", "bits": None}
-    plain |= {"sqnr_db": None, "bytes": 0, "passes": (), "history": ""}
-    return GraphNode(name=name, x=x, y=y, **{**plain, **more})  # type: ignore[arg-type]
+def node(name: str, x: float, y: float = 0, **more: Any) -> GraphNode:
+    plain = GraphNode(
+        name=name,
+        op="Conv",
+        type="f32[1,4,8,8]",
+        role="backbone",
+        x=x,
+        y=y,
+        bits=None,
+        sqnr_db=None,
+        bytes=0,
+        passes=(),
+        history="",
+    )
+    return replace(plain, **more)
 
 
 def picture() -> Picture:

@@ -40,7 +40,7 @@ class Surroundings(Protocol):
 
     calibration: Callable[[], Iterable[Tensor]] | None
     original: fx.GraphModule | None
-    agreement: Callable[[fx.GraphModule], float] | None
+    agreement: Callable[[fx.GraphModule], float | None] | None
     cache: Cache | None
     seed: int
     progress: Progress

@@ -58,7 +58,7 @@ def choose(
     options: Sequence[Options],
     budget: Budget,
     original: fx.GraphModule | None,
-    agreement: Callable[[fx.GraphModule], float] | None,
+    agreement: Callable[[fx.GraphModule], float | None] | None,
     images: Sequence[Tensor],
 ) -> list[Choice]:
     """Choose a scheme for each layer.
@@ -91,7 +91,7 @@ def _by_drop(
     rounder: Rounder,
     options: Sequence[Options],
     drop: float,
-    agreement: Callable[[fx.GraphModule], float] | None,
+    agreement: Callable[[fx.GraphModule], float | None] | None,
     images: Sequence[Tensor],
 ) -> list[Choice]:
     """Find the smallest budget whose graph agrees well enough, by bisection."""
@@ -105,7 +105,13 @@ def _by_drop(
         chosen = allocate(options, middle)
         rounder.plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
         outcomes = rounder.with_data(images)
-        if 1.0 - agreement(rounded_copy(rounder, outcomes)) <= drop:
+        reached = agreement(rounded_copy(rounder, outcomes))
+        if reached is None:
+            raise PassError(
+                "max_drop cannot be judged: the float model finds nothing in the calibration "
+                "images; give other images, or a ratio"
+            )
+        if 1.0 - reached <= drop:
             best, high = chosen, middle
         else:
             low = middle
