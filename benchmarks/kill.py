@@ -24,16 +24,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 NAME = "x"
-FINAL = (f"{NAME}.onnx", f"{NAME}.report.json", f"{NAME}.recipe.toml", f"{NAME}.report.html")
 TIMES = ("seconds", "latency", "environment")
 """Keys of a report that differ between equal runs."""
 
@@ -67,8 +67,8 @@ class Kill:
     by: str
     kept: str
     """What there was to go on with."""
-    new: tuple[str, ...]
-    """The files of the new output that had their names already."""
+    between: bool
+    """Whether some finished files had been moved in place, and others not."""
 
 
 class Server:
@@ -82,7 +82,7 @@ class Server:
             env=os.environ | {"PYTHONHASHSEED": str(hash_seed), "OMP_NUM_THREADS": "1"},
         )
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,7 +91,13 @@ class Server:
         self.process.wait()
 
     def run(
-        self, job: Job, folder: Path, *, resume: bool, operation: int = 0, delay: float | None = None
+        self,
+        job: Job,
+        folder: Path,
+        *,
+        resume: bool,
+        operation: int = 0,
+        delay: float | None = None,
     ) -> tuple[int, int]:
         """Compile in `folder`; returns the exit status and the operations on files there.
 
@@ -104,8 +110,8 @@ class Server:
         """
         order = {"arguments": job.arguments(resume=resume), "folder": str(folder)}
         pid = self._ask({**order, "operation": operation})["pid"]
-        out = self.process.stdout
-        if delay is not None and not select.select([out], [], [], delay)[0]:
+        assert self.process.stdout is not None  # noqa: S101
+        if delay is not None and not select.select([self.process.stdout], [], [], delay)[0]:
             os.kill(pid, signal.SIGKILL)
         found = self._answer()
         return found["status"], found["operations"]
@@ -147,7 +153,7 @@ class Trial:
     def prepare(self) -> None:
         """Make the older output, and the one that all others must equal."""
         older, want = self.folder / "older", self.folder / "want"
-        for place, job in ((older, Job(self.job.model, self.job.data, "fold-bn")), (want, self.job)):
+        for place, job in ((older, replace(self.job, passes="fold-bn")), (want, self.job)):
             place.mkdir()
             began = perf_counter()
             status, self.operations = self.servers[0].run(job, place, resume=False)
@@ -157,7 +163,7 @@ class Trial:
             (place / "log").unlink()
         self.older = {p.name: p.read_bytes() for p in older.iterdir()}
         self.want = {p.name: p.read_bytes() for p in want.iterdir()}
-        if self.older[FINAL[0]] == self.want[FINAL[0]]:
+        if self.older[f"{NAME}.onnx"] == self.want[f"{NAME}.onnx"]:
             raise DamageError("both outputs are the same; choose other passes")
 
     def round(self, most: int) -> list[Kill]:
@@ -181,7 +187,8 @@ class Trial:
                 break
             by = "file operation" if "operation" in chosen else "time"
             kept = kept_in(place / f"{NAME}.cache")
-            kills.append(Kill(resumed, by, kept, tuple(self.look(place))))
+            between = 0 < len(self.look(place)) < len(self.want)
+            kills.append(Kill(resumed, by, kept, between))
         if status:
             raise DamageError(f"after {len(kills)} kills the rerun failed: {said(place)}")
         (place / "log").unlink()
@@ -256,7 +263,7 @@ def serve() -> None:
     import yqc.training.state  # noqa: PLC0415
     from yqc.cli import main as command_line  # noqa: PLC0415
 
-    yqc.stages.LONG = yqc.training.state.PAUSE = 0.0  # type: ignore[attr-defined]
+    yqc.stages.LONG = yqc.training.state.PAUSE = 0.0
     for line in sys.stdin:
         order = json.loads(line)
         reading, writing = os.pipe()
@@ -264,8 +271,15 @@ def serve() -> None:
         if pid == 0:
             os.close(reading)
             _become(order, writing)
-            command_line()
-            os._exit(0)
+            code = 1
+            try:
+                command_line()
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            except BaseException:  # noqa: BLE001  # it is told, and ends the process
+                traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(code)  # no further: libraries would wait for threads that were not forked
         os.close(writing)
         print(json.dumps({"pid": pid}), flush=True)
         _, status = os.waitpid(pid, 0)
@@ -342,8 +356,10 @@ def main() -> int:
     print(f"{'kills':>5}  {'at a random':15} {'of a':10} cache held")
     for (by, resumed, kept), count in sorted(rows.items()):
         print(f"{count:5}  {by:15} {'rerun' if resumed else 'first run':10} {kept}")
-    between = sum(0 < len(kill.new) < len(FINAL) for kill in kills)
-    print(f"{len(kills)} kills; {between} between the moves of finished files; no damage, same bytes")
+    between = sum(kill.between for kill in kills)
+    print(
+        f"{len(kills)} kills; {between} between the moves of finished files; no damage, same bytes"
+    )
     return 0
 
 

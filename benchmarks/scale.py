@@ -2,11 +2,11 @@
 
     python benchmarks/scale.py --passes int8 --imgsz 320 --images 8
     python benchmarks/scale.py --passes int4 --imgsz 320 --images 8
-    python benchmarks/scale.py --scale n --imgsz 64 --images 5000
+    python benchmarks/scale.py --scale t --imgsz 64 --images 5000
 
-The model is a YOLOv8 from a model YAML through `arch`, by default its largest scale (x); the images
-are drawn shapes. The compile runs in a process of its own, whose peak is what the system counted.
-Resident memory is read after every calibration image, each time a pass goes through them.
+The model is a YOLOv8 from a model YAML through `arch`, by default its largest scale (x); t is a tiny
+one of our own. The images are drawn shapes. The compile runs in a process of its own, whose peak is
+what the system counted. Resident memory is read after every image that a pass has gone through.
 """
 
 import argparse
@@ -29,12 +29,12 @@ GROWTH = 64.0
 """MiB that resident memory may grow by from a tenth of the images to the last."""
 KILOBYTE = 1 if sys.platform == "darwin" else 1024
 """What getrusage counts memory in."""
-LABELS = ("calibrating", "hessians", "recovering")
+LABELS = ("calibrating", "correcting biases", "weighing what matters")
 """Tasks that go through the calibration images."""
 
 ARCHITECTURE: dict[str, Any] = {
     "nc": 6,
-    "scales": {"n": [0.33, 0.25, 1024], "x": [1.0, 1.25, 512]},
+    "scales": {"t": [0.33, 0.125, 1024], "n": [0.33, 0.25, 1024], "x": [1.0, 1.25, 512]},
     "backbone": [
         [-1, 1, "Conv", [64, 3, 2]],
         [-1, 1, "Conv", [128, 3, 2]],
@@ -110,7 +110,7 @@ class Sampler(Silent):
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:  # noqa: ARG002  # the protocol's
         """Sample a task's steps."""
-        print(f"{label}", file=sys.stderr, flush=True)
+        print(f"{label}: {resident() / 2**20:.0f} MiB", file=sys.stderr, flush=True)
         found: list[int] = []
         yield lambda _: found.append(resident()) if label in LABELS else None
         if found:
@@ -199,7 +199,7 @@ def _job(job: dict[str, Any]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scale", choices=("n", "x"), default="x", help="of YOLOv8 (x)")
+    parser.add_argument("--scale", choices=("t", "n", "x"), default="x", help="of YOLOv8 (x)")
     parser.add_argument("--passes", default="int8", help="what to compile with (int8)")
     parser.add_argument("--imgsz", type=int, default=320, help="height and width in pixels (320)")
     parser.add_argument("--images", type=int, default=8, help="calibration images (8)")

@@ -88,6 +88,15 @@ def test_a_kill_while_writing_leaves_what_was_there(
     assert not cache.folder.exists()
 
 
+def test_what_has_no_key_is_not_gone_on_with(cache: FolderCache) -> None:
+    """As a kill in the middle of `delete` leaves it; the next key could be another compile's."""
+    cache.save("one", TENSORS, {})
+    (cache.folder / KEY).unlink()
+    fresh = again(cache, seed=2)
+    fresh.save("two", {}, {})
+    assert fresh.load("one") is None
+
+
 def test_a_folder_that_is_not_its_own_is_not_removed(cache: FolderCache) -> None:
     cache.folder.mkdir()
     (cache.folder / "holiday.jpg").write_bytes(b"")

@@ -182,3 +182,16 @@ def test_a_folder_that_vanished_since(files: Outputs) -> None:
     files.onnx.parent.rmdir()
     with pytest.raises(OutputError, match=r"cannot write into .*: No such file"), files.staged():
         raise AssertionError
+
+
+def test_what_a_killed_compile_has_left_is_removed(files: Outputs, tmp_path: Path) -> None:
+    left = tmp_path / ".x.partial-0a1b2c3d"
+    other = tmp_path / ".x2.partial-0a1b2c3d"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "x.onnx").write_text("half")
+    with files.staged() as stage:
+        write(stage, "new")
+    assert not left.exists()
+    assert other.exists()
+    assert contents(tmp_path) == NEW

@@ -43,9 +43,10 @@ class FolderCache:
     def __init__(self, folder: Path, key: Mapping[str, Any], *, resume: bool) -> None:
         self.folder = folder
         self._key = json.dumps(dict(key), sort_keys=True, indent=1)
-        if not resume:
+        found = self._found() if resume else None
+        if found is None:  # without a key, files may be of any compile: one was killed in delete()
             self.delete()
-        elif (found := self._found()) is not None and found != self._key:
+        elif found != self._key:
             raise OutputError(
                 f"{folder} was left by another compile (it differs in {_difference(found, key)}); "
                 "leave --resume out to start anew"

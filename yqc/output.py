@@ -1,5 +1,13 @@
-"""Writing results: a set of files that appears whole, or not at all."""
+"""Writing results: a set of files that appears whole, or not at all.
 
+The files are written in a folder of their own beside the output and then moved, each in one step,
+the ONNX file last. So a kill at any moment leaves every file whole, and a new ONNX file never
+stands beside an older report or recipe; only a kill between two moves can leave a new report beside
+an older ONNX file, and the next compile sets that right. What a killed compile has left in its
+folder is removed by the next one of the same output.
+"""
+
+import glob
 import os
 import shutil
 import tempfile
@@ -79,13 +87,17 @@ class Outputs:
     def staged(self) -> Iterator["Outputs"]:
         """Give a place to write the files to, and move them in place when all went well.
 
-        After an error nothing is left behind, and older files are as they were.
+        After an error nothing is left behind, and older files are as they were. After a kill the
+        place is left behind; it goes the next time.
 
         Raises:
             OutputError: a file cannot be written or moved.
         """
+        prefix = f".{self.onnx.stem}.partial-"
+        for left in self.onnx.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
-            folder = Path(tempfile.mkdtemp(prefix=f".{self.onnx.stem}.", dir=self.onnx.parent))
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.onnx.parent))
         except OSError as error:
             raise OutputError(f"cannot write into {self.onnx.parent}: {error.strerror}") from error
         try:
