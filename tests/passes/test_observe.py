@@ -15,7 +15,7 @@ def observed(gm: fx.GraphModule) -> dict[str, str]:
 def test_marks_what_convolutions_read_and_groups_what_meets_in_a_concat() -> None:
     gm = traced("fold-bn,observe")
     assert text(gm).splitlines()[-8:] == [
-        "%add: f32[1,4,8,8] = add(%stem_act_observer, %b_act_observer)",
+        "%add: f32[1,4,8,8] = add(%stem_act_observer, %b_act)",
         "%add_observer: f32[1,4,8,8] = Observer(%add)",
         "%cat: f32[1,8,8,8] = cat([%a_act_observer, %add_observer], 1)",
         "%cat_observer: f32[1,8,8,8] = Observer(%cat)",
@@ -28,7 +28,6 @@ def test_marks_what_convolutions_read_and_groups_what_meets_in_a_concat() -> Non
         "images": "images",
         "stem_act": "stem_act",
         "a_act": "a_act",
-        "b_act": "b_act",
         "add": "a_act",
         "cat": "a_act",
         "pool": "a_act",
@@ -58,9 +57,8 @@ def test_leaves_a_convolution_of_few_channels_in_float_for_onnxruntime() -> None
     assert not {"images", "stem_conv"} & observed(gm).keys()
 
 
-def test_leaves_the_convolution_side_of_an_addition_to_tensorrt() -> None:
+def test_gives_tensorrt_symmetric_integers() -> None:
     gm = traced("fold-bn,observe", Context(example=X, target="tensorrt"))
-    assert "b_act" not in observed(gm)
     assert all(c.module.symmetric and c.module.dtype == "int8" for c in calls(gm, Observer))
 
 
