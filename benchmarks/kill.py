@@ -89,6 +89,8 @@ class Server:
         assert self.process.stdin is not None  # noqa: S101  # as asked for above
         self.process.stdin.close()
         self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def run(
         self,

@@ -4,9 +4,10 @@
     python benchmarks/scale.py --passes int4 --imgsz 320 --images 8
     python benchmarks/scale.py --scale t --imgsz 64 --images 5000
 
-The model is a YOLOv8 from a model YAML through `arch`, by default its largest scale (x); t is a tiny
-one of our own. The images are drawn shapes. The compile runs in a process of its own, whose peak is
-what the system counted. Resident memory is read after every image that a pass has gone through.
+The model is a YOLOv8 from a model YAML through `arch`, by default its largest scale (x); t is a
+tiny one of our own. Calibration images are coloured noise, those that are evaluated drawn shapes.
+The compile runs in a process of its own, whose peak is what the system counted. Resident memory is
+read after every image that a pass has gone through.
 """
 
 import argparse
@@ -110,9 +111,14 @@ class Sampler(Silent):
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:  # noqa: ARG002  # the protocol's
         """Sample a task's steps."""
-        print(f"{label}: {resident() / 2**20:.0f} MiB", file=sys.stderr, flush=True)
         found: list[int] = []
-        yield lambda _: found.append(resident()) if label in LABELS else None
+
+        def advance(_: int) -> None:
+            found.append(resident())
+            if len(found) % 500 == 1:
+                print(f"{label} {len(found)}: {found[-1] / 2**20:.0f} MiB", file=sys.stderr)
+
+        yield advance if label in LABELS else lambda _: None
         if found:
             self.samples.append((label, found))
 
@@ -128,11 +134,13 @@ def resident() -> int:
 
 def prepare(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write the model YAML, a state dict of random weights, and the images."""
+    import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415  # the parent of both processes must stay small
     import yaml  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
     from torch import nn  # noqa: PLC0415
 
-    from yqc.data import shapes  # noqa: PLC0415
+    from yqc.data import scenes, shapes  # noqa: PLC0415
     from yqc.models.arch import build, read_architecture  # noqa: PLC0415
 
     path = folder / f"yolov8{job['scale']}.yaml"
@@ -146,7 +154,17 @@ def prepare(job: dict[str, Any], folder: Path) -> dict[str, Any]:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.2)
     torch.save(detector.half().state_dict(), folder / "weights.pt")
-    shapes.write(folder / "shapes", train=job["images"], val=4)
+    noise = folder / "noise"
+    noise.mkdir(exist_ok=True)
+    dice = np.random.default_rng(0)
+    for i in range(job["images"]):
+        grain = dice.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        side = job["imgsz"]
+        Image.fromarray(grain).resize((side, side)).save(noise / f"{i:06d}.png", compress_level=1)
+    shapes.write(folder / "shapes", train=1, val=4)
+    names = dict(enumerate(scenes.NAMES))
+    data = {"path": ".", "train": "noise", "val": "shapes/images/val", "names": names}
+    (folder / "data.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     return {}
 
 
@@ -160,7 +178,7 @@ def compile_model(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         job["passes"],
         output=folder / "out.onnx",
         arch=folder / f"yolov8{job['scale']}.yaml",
-        data=folder / "shapes" / "shapes.yaml",
+        data=folder / "data.yaml",
         imgsz=job["imgsz"],
         calib_images=job["images"],
         evaluate=not job["no_eval"],

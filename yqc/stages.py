@@ -42,6 +42,8 @@ class Stages(Watcher):
 
     def after(self, step: Step) -> None:
         """Keep the graph after a pass that took long."""
+        if self.done:  # a graph that was read from a file no longer shares tensors between modules
+            step.weight_bytes_before = self.done[-1]["weight_bytes_after"]
         record = {name: getattr(step, name) for name in NUMBERS}
         record["skips"] = step.skips
         record["settled"] = None if step.settled is None else str(step.settled)

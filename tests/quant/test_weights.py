@@ -19,7 +19,7 @@ from yqc.quant.weights.budget import read_bytes
 from yqc.quant.weights.layer import round_layer, storage
 from yqc.quant.weights.scheme import KINDS, Scheme
 from yqc.quant.weights.search import clipped, codebook, k_means, minmax, piecewise, powers_of_two
-from yqc.quant.weights.solve import Moments, descend, feedback, refit
+from yqc.quant.weights.solve import Moments, descend, feedback, inverse_factor, refit
 
 
 def problem(rows: int = 8, columns: int = 36, groups: int = 1) -> tuple[Tensor, Moments]:
@@ -144,3 +144,10 @@ def test_blocks_fill_rows() -> None:
     assert Scheme("affine", 4, "block", 64).block_of((8, 67, 1, 1)) == 67
     assert Scheme("affine", 4, "kernel").block_of((8, 12, 3, 3)) == 9
     assert Scheme("affine", 4, "kernel").block_of((8, 12, 1, 1)) == 12
+
+
+def test_moments_of_too_few_samples_still_have_a_factor() -> None:
+    x = torch.randn(1, 24, 2, generator=torch.Generator().manual_seed(0))
+    upper = inverse_factor(x @ x.mT)
+    assert bool(upper.isfinite().all())
+    assert float((upper.mT @ upper).diagonal(dim1=1, dim2=2).min()) > 0

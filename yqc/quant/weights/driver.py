@@ -21,7 +21,7 @@ from yqc.quant.weights.solve import Moments
 from yqc.quant.weights.stakes import Stakes, evenly, stakes
 from yqc.quant.weights.walk import Collector, Statistics, Walk
 
-MEMORY = 2_000_000_000
+MEMORY = 1_200_000_000
 """Bytes that values of all images may take while they wait for their readers."""
 PER_COLUMN = 16
 """Samples of a layer's inputs for each column of its weight."""

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from yqc.quant.weights.solve import Moments
+from yqc.quant.weights.solve import Moments, inverse_factor
 
 Values = list[Any]
 """What a node computes for each batch: a tensor, or a tuple of them."""
@@ -61,8 +61,8 @@ class Statistics:
             return w
         groups, columns, _ = self.cross.shape
         wanted = w.view(groups, -1, columns) @ self.cross
-        lower = torch.linalg.cholesky(moments.h)
-        step = torch.cholesky_solve(wanted.transpose(1, 2), lower).transpose(1, 2)
+        upper = inverse_factor(moments.h)
+        step = wanted @ (upper.mT @ upper)
         return w + trust * step.reshape(w.shape)
 
     def bias(self, w: Tensor, q: Tensor, bias: Tensor | None) -> Tensor:
