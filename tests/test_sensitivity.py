@@ -69,6 +69,7 @@ def test_a_layer_made_fragile_is_the_worst(gm: fx.GraphModule) -> None:
 
 def test_observe_skips_the_worst_and_settles_on_their_names(gm: fx.GraphModule) -> None:
     ctx, expected = context(), worst(gm, context(), 2)
+    ctx.costliest = lambda gm, count: worst(gm, context(), count)
     steps = Pipeline.parse("int8{skip=worst:2}").run(gm, ctx)
     asked = [node for node, why in ctx.skips if why == "asked to skip it"]
     assert asked == [
@@ -80,6 +81,11 @@ def test_observe_skips_the_worst_and_settles_on_their_names(gm: fx.GraphModule) 
     ]
     settled = next(s.settled for s in steps if s.name == "observe")
     assert str(settled) == f"observe{{skip={'|'.join(expected)}}}"
+
+
+def test_by_hand_the_worst_must_be_named(gm: fx.GraphModule) -> None:
+    with pytest.raises(PassError, match="name paths, not skip=worst:2"):
+        Pipeline.parse("int8{skip=worst:2}").run(gm, context())
 
 
 def test_a_wrong_count_is_refused_before_any_work() -> None:

@@ -65,6 +65,8 @@ class Context:
 
     It returns None where `original` finds nothing in these images.
     """
+    costliest: "Callable[[fx.GraphModule, int], tuple[str, ...]] | None" = None
+    """Paths of the so many convolutions whose quantization alone costs most; None by hand."""
     layout: Literal["yolov5", "yolov8", "end2end"] | None = None
     """How a detector's output is laid out; None for any other graph."""
     cache: Cache | None = None

@@ -19,6 +19,7 @@ from yqc.models.source import Source
 from yqc.passbase import Context, Pass
 from yqc.progress import Progress
 from yqc.recipe import Settings
+from yqc.sensitivity import worst
 
 JUDGES = 64
 """So many calibration images, at most, tell the agreement of two graphs."""
@@ -141,6 +142,7 @@ def make_context(
         original=source.gm,
         layout=source.layout,
     )
+    ctx.costliest = lambda gm, count: worst(gm, ctx, count)
     noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
     ctx.example = noise
     if data is None:
