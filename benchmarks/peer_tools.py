@@ -10,10 +10,9 @@ tool imports counts among its seconds and its memory.
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from yqc import Result
+    from yqc.evaluate import Runtime
     from yqc.passbase import Target
 
 FLOAT_PASSES = "reparam,fold-bn,dce"
 """What `int8` does before it quantizes; so all tools quantize the same float graph."""
 SEED = 0
-WARM_UP = 3
 DECODE = "head.decode"
 Measured = dict[str, Any]
 
@@ -178,13 +177,14 @@ def measure(
                 found[name] = {"error": str(error)}
             advance(1)
         good = {name: Path(files[name]) for name in found if "error" not in found[name]}
-        speed = latency(list(good.values()), imgsz=size, threads=1, runs=runs, progress=progress)
-        for name, ms, ratio in zip(good, speed.ms, speed.ratios, strict=True):
-            found[name] |= {"onnxruntime_ms": ms, "onnxruntime_ratio": ratio}
-        advance(1)
-        if with_openvino:
-            for name, (ms, ratio) in _openvino(good, size, runs).items():
-                found[name] |= {"openvino_ms": ms, "openvino_ratio": ratio}
+        runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+        for name in runtimes[: 1 + with_openvino]:
+            speed = latency(
+                list(good.values()), imgsz=size, threads=1, runs=runs, runtime=name,
+                progress=progress,
+            )  # fmt: skip
+            for file, ms, ratio in zip(good, speed.ms, speed.ratios, strict=True):
+                found[file] |= {f"{name}_ms": ms, f"{name}_ratio": ratio}
             advance(1)
     return found
 
@@ -195,59 +195,6 @@ def _sizes(file: Path) -> Measured:
     from yqc.emit import weight_bytes
 
     return {"file_bytes": file.stat().st_size, "weight_bytes": weight_bytes(onnx.load(file))}
-
-
-def _openvino(
-    files: Mapping[str, Path], imgsz: tuple[int, int], runs: int
-) -> dict[str, tuple[float, float]]:
-    """Time files under OpenVINO's CPU plugin with one thread; see `paired`.
-
-    What is float runs as float32: where the CPU has bfloat16, OpenVINO would take that, and the
-    ratio would be another one.
-    """
-    import numpy as np
-
-    core = import_module("openvino").Core()
-    options = {
-        "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    image = np.random.default_rng(0).random((1, 3, *imgsz), dtype=np.float32)
-    requests = {}
-    for name, file in files.items():
-        request = core.compile_model(str(file), "CPU", options).create_infer_request()
-        request.set_input_tensor(import_module("openvino").Tensor(image))
-        requests[name] = request.infer
-    return paired(requests, runs)
-
-
-def paired(files: Mapping[str, Callable[[], object]], runs: int) -> dict[str, tuple[float, float]]:
-    """Time calls against each other; they take turns, and their order turns from round to round.
-
-    Returns:
-        For each name the median milliseconds, and the median over rounds of the first one's time
-        divided by its own: above 1 is faster than the first.
-    """
-    names = list(files)
-    rounds: list[dict[str, float]] = []
-    for turn in range(WARM_UP + runs):
-        first = turn % len(names)
-        seconds = {}
-        for name in names[first:] + names[:first]:
-            began = perf_counter()
-            files[name]()
-            seconds[name] = perf_counter() - began
-        rounds.append(seconds)
-    rounds = rounds[WARM_UP:]
-    return {
-        name: (
-            1000 * median(one[name] for one in rounds),
-            median(one[names[0]] / one[name] for one in rounds),
-        )
-        for name in names
-    }
 
 
 TASKS: dict[str, Callable[..., Measured]] = {

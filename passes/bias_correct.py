@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
-from yqc.quant import Int8, Observer, relevance, to_integers
+from yqc.quant import FULL, Int8, Observer, relevance, to_integers
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class BiasCorrect(Pass):
             if observer is None or not observer.module.mean.any():
                 ctx.skipped(node, "nothing is known of the mean of its input")
                 continue
-            errors[node] = mean_error(conv.module, mark.scale, observer.module.mean)
+            errors[node] = mean_error(conv.module, mark.scale, observer.module.mean, mark.most)
         return errors
 
 
@@ -171,20 +171,20 @@ class Rounded(fx.Interpreter):
     def rounded(self, n: fx.Node) -> Tensor:
         """Compute a convolution with rounded weights."""
         (x,), _ = self.fetch_args_kwargs_from_env(n)
-        conv, scale = self.fetch_attr(str(n.target)), self.chosen[n].scale
-        if scale is None:
+        conv, mark = self.fetch_attr(str(n.target)), self.chosen[n]
+        if (scale := mark.scale) is None:
             raise ValueError(f"{n} has no scale")
-        weight = to_integers(conv.weight, scale) * scale.view(-1, 1, 1, 1)
+        weight = to_integers(conv.weight, scale, mark.most) * scale.view(-1, 1, 1, 1)
         where = (conv.stride, conv.padding, conv.dilation, conv.groups)
         return F.conv2d(x, weight, conv.bias, *where)
 
 
-def mean_error(conv: nn.Conv2d, scale: Tensor, mean: Tensor) -> Tensor:
+def mean_error(conv: nn.Conv2d, scale: Tensor, mean: Tensor, most: int = FULL) -> Tensor:
     """Return the mean error of each output channel, float32 [O], for input means [I].
 
     Padding is left out of the mean.
     """
-    rounded = to_integers(conv.weight, scale) * scale.view(-1, 1, 1, 1)
+    rounded = to_integers(conv.weight, scale, most) * scale.view(-1, 1, 1, 1)
     error = (rounded - conv.weight.detach()).sum((2, 3))
     groups, per = conv.groups, conv.out_channels // conv.groups
     inputs = mean.view(groups, 1, -1).expand(-1, per, -1).reshape(error.shape)

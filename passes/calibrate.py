@@ -23,6 +23,8 @@ from yqc import Call, Context, Pass, calls, is_function
 from yqc.errors import PassError
 from yqc.quant import (
     DTYPES,
+    FULL,
+    REDUCED,
     Histogram,
     Int8,
     Method,
@@ -34,8 +36,7 @@ from yqc.quant import (
     response,
 )
 from yqc.quant.datafree import follow
-
-NOISE_IMAGES = 4
+from yqc.quant.noise import noise
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Calibrate(Pass):
     """Share of values, in percent, that the percentile method keeps."""
     weights: Literal["minmax", "mse"] = "minmax"
     """How the range of a weight is chosen; mse clips, which eight bits seldom need."""
+    reduce_range: bool = False
+    """Weights of 7 bits, -63..63: on x86 CPUs without VNNI, larger ones can saturate."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         observers = calls(gm, Observer)
@@ -65,9 +68,9 @@ class Calibrate(Pass):
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
             if "yqc.int8" in conv.node.meta:
-                exact = self.weights == "minmax"
-                scale = (channel_scale if exact else best_channel_scale)(conv.module.weight)
-                conv.node.meta["yqc.int8"] = Int8(scale)
+                choice = channel_scale if self.weights == "minmax" else best_channel_scale
+                most = REDUCED if self.reduce_range else FULL
+                conv.node.meta["yqc.int8"] = Int8(choice(conv.module.weight, most), most=most)
 
     def from_statistics(
         self, gm: fx.GraphModule, observers: list[Call[Observer]], ctx: Context
@@ -95,7 +98,7 @@ class Calibrate(Pass):
         known = follow(gm)
         unknown = [o for o in observers if o.node not in known]
         if unknown:
-            watch(gm, unknown, noise(gm, ctx), ctx)
+            watch(gm, unknown, noise(gm, ctx.seed), ctx)
             ctx.warn(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
         ctx.warn("no data was given: ranges come from the batch norms, accuracy is not measured")
         for members in grouped(observers):
@@ -164,17 +167,3 @@ def finite(observer: Call[Observer]) -> None:
             f"node {source} computes values that are not finite on the calibration images; "
             "the checkpoint is damaged, or its training diverged"
         )
-
-
-def noise(gm: fx.GraphModule, ctx: Context) -> list[Tensor]:
-    """Make seeded inputs: smooth noise from 0 to 1, of several grain sizes."""
-    value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta["yqc.value"]
-    generator = torch.Generator().manual_seed(ctx.seed)
-    images = []
-    for power in range(NOISE_IMAGES):
-        grain = [max(1, side >> (2 + power)) for side in value.shape[2:]]
-        coarse = torch.rand(1, value.shape[1], *grain, generator=generator)
-        fine = torch.rand(value.shape, generator=generator)
-        smooth = nn.functional.interpolate(coarse, size=value.shape[2:], mode="bilinear")
-        images.append((0.8 * smooth + 0.2 * fine).clamp(0, 1))
-    return images

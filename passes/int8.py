@@ -19,11 +19,13 @@ class Int8Recipe(Recipe):
 
     ranges: Method = "mse"
     """How the range of an activation is chosen: minmax, percentile, mse or entropy."""
+    reduce_range: bool = False
+    """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
     def expand(self) -> str:
         observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
-        return (
-            f"reparam,fold-bn,dce,{observe},calibrate{{ranges={self.ranges}}},bias-correct,quantize"
-        )
+        reduced = " reduce_range=true" if self.reduce_range else ""
+        calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
+        return f"reparam,fold-bn,dce,{observe},{calibrate},bias-correct,quantize"

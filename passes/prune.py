@@ -2,8 +2,9 @@
 
 1. Channels that additions, concatenations, splits and depthwise convolutions tie together go
    together (`yqc.graph.channel_groups`); those whose number is fixed stay, with a reason.
-2. A criterion scores each group over all its members. `auto` takes, with data, the one that comes
-   closest to the graph on calibration images after correction, and `l2` without.
+2. A criterion scores each group over all its members. `auto` takes `reconstruction` or `l2`,
+   whichever comes closer to the graph after correction: on calibration images, or without data on
+   seeded noise, where the first does far less damage to real pictures, too.
 3. `ratio` says how much goes. Without it, prune takes the most that keeps the agreement with the
    float model; without data, only what weights and batch norms show to be nearly free.
 4. After removal the weights that read the changed tensors are corrected by least squares on
@@ -43,7 +44,7 @@ class Prune(Pass):
     of: Literal["params", "channels", "macs"] = "params"
     """What the ratio is a share of."""
     criterion: Criterion = "auto"
-    """How channels are scored; auto measures with data, and is l2 without."""
+    """How channels are scored; auto takes reconstruction or l2, whichever measures better."""
     scope: Literal["global", "layer"] = "global"
     """Compare channels over the whole graph, or take the same share of every group."""
     agreement: float = 0.97
@@ -94,7 +95,8 @@ class Prune(Pass):
             return
         adopt(gm, choice.trial, job.channels, ctx)
         if choice.ratio is not None and choice.criterion != "variance":
-            ctx.settled = replace(self, ratio=choice.ratio, criterion=choice.criterion)
+            criterion = self.criterion if ctx.calibration is None else choice.criterion
+            ctx.settled = replace(self, ratio=choice.ratio, criterion=criterion)
         trained = self.train(gm, choice, ctx)
         removed = f"{choice.trial.removed:.1%} of {self.of} removed by {choice.criterion}"
         ctx.warn(f"prune: {removed}: {self.reason(choice, ctx)}{trained}")
@@ -140,7 +142,9 @@ class Prune(Pass):
             reached = "" if choice.agreement is None else f", reached {choice.agreement:.3f}"
             return f"the most that keeps the agreement at {self.agreement:g}{reached}"
         if choice.agreement is None:
-            return "the damage is not measured; give --data"
+            noisy = choice.trial is not None and choice.trial.error is not None
+            where = "on seeded noise" if noisy else "by batch norms"
+            return f"corrected {where}, the damage is not measured; give --data"
         said = f"the agreement with the float model is {choice.agreement:.3f} after correction"
         low = choice.agreement < self.agreement and "recover" not in ctx.upcoming
         return f"{said} (below {self.agreement:g}: add recover)" if low else said

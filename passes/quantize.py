@@ -89,7 +89,7 @@ def replace_convolution(
 ) -> None:
     """Turn a convolution's module call into a function of an integer weight, in place."""
     module, node, path = conv.module, conv.node, conv.target
-    tensors = {"weight_q": to_integers(module.weight, scale), "weight_scale": scale}
+    tensors = {"weight_q": to_integers(module.weight, scale, chosen.most), "weight_scale": scale}
     bias = module.bias
     if chosen.mean_error is not None:
         bias = -chosen.mean_error if bias is None else bias - chosen.mean_error

@@ -1,8 +1,8 @@
 """recover: train the rewritten graph to answer as the float original does, without labels.
 
-1. The training images are augmented (mosaic, mirrored, scaled, recoloured) and given to both
-   graphs; what their heads compute before the decoding is compared, and features in front of the
-   head where both graphs have them in one shape. Annotations are not read.
+1. The training images, every other one mirrored and some of them augmented (mosaic, scale, colour),
+   are given to both graphs; what their heads compute before the decoding is compared, and features
+   in front of the head where both graphs have them in one shape. Annotations are not read.
 2. Quantizers are trained through: gradients pass straight through the rounding, scales learn (Esser
    et al., Learned Step Size Quantization, 2020). Integers stay integers.
 3. A time is turned into a number of steps once the first of them have been timed; the recipe keeps

@@ -1,13 +1,16 @@
 """Fixtures that several rooms share."""
 
-import importlib.util
 import os
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
 
+from tests.command import Run, command
+from tests.models import checkpoints as helper
 from yqc.data import scenes, shapes
 
 
@@ -21,16 +24,26 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def models() -> ModuleType:
-    """The helper of `tests/models` that writes small detectors as checkpoint files."""
-    path = Path(__file__).with_name("models") / "checkpoints.py"
-    spec = importlib.util.spec_from_file_location("yqc_test_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def checkpoints() -> ModuleType:
+    """The helper that builds small detectors and writes them as checkpoint files."""
+    return helper
+
+
+@pytest.fixture(scope="session")
+def specs() -> Mapping[str, Any]:
+    """Small model YAMLs, one a family."""
+    path = Path(__file__).parent / "models" / "specs.yaml"
+    found: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `yqc` with some arguments, in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return command(monkeypatch, capsys)
 
 
 SMALL = {
@@ -51,11 +64,11 @@ SMALL = {
 
 
 @pytest.fixture(scope="session")
-def checkpoint(models: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(checkpoints: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small YOLOv8-like detector, as if trained at 64 x 64 for the classes of `data`."""
     path: Path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
-    detector = models.make(SMALL, nc=len(scenes.NAMES)).half()
-    models.save(path, detector, "ultralytics", names=list(scenes.NAMES), args={"imgsz": 64})
+    detector = checkpoints.make(SMALL, nc=len(scenes.NAMES)).half()
+    checkpoints.save(path, detector, "ultralytics", names=list(scenes.NAMES), args={"imgsz": 64})
     return path
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 import yqc
+from tests.command import beside
 from yqc import stages
 from yqc.cache import KEY, FolderCache
 from yqc.errors import OutputError, PassError
@@ -103,6 +104,38 @@ def test_a_folder_that_is_not_its_own_is_not_removed(cache: FolderCache) -> None
     with pytest.raises(OutputError, match="is in the way, and no yqc cache"):
         again(cache, resume=False)
     assert (cache.folder / "holiday.jpg").exists()
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from yqc.cache import FolderCache
+cache = FolderCache(Path("x.cache"), {"passes": "theirs"}, resume=False)
+cache.save("one", {}, {"whose": "theirs"})
+print("kept", flush=True)
+sys.stdin.read()
+cache.save("two", {}, {})
+cache.delete()
+"""
+
+
+def test_a_compile_beside_another_keeps_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
+    with beside(OTHER, tmp_path) as said:
+        said.readline()
+        folder = tmp_path / "x.cache"
+        with pytest.raises(OutputError, match="belongs to a compile that is still running"):
+            FolderCache(folder, {"passes": "theirs"}, resume=True)
+        mine = FolderCache(folder, {"passes": "mine"}, resume=False)
+        mine.save("three", TENSORS, {})
+        assert mine.load("one") is None
+        assert mine.found("one.safetensors") is None
+        with pytest.raises(OutputError, match="another compile keeps"), mine.file("stage.yqc"):
+            raise AssertionError
+        mine.delete()
+        assert sorted(p.name for p in folder.iterdir()) == [KEY, "one.safetensors"]
+    assert not folder.exists()
+    mine.save("three", TENSORS, {})
+    assert mine.load("three") is not None
 
 
 def test_a_disk_that_is_full_is_told(cache: FolderCache, monkeypatch: pytest.MonkeyPatch) -> None:

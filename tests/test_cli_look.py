@@ -1,43 +1,11 @@
 """The commands that look at graphs: inspect, diff, explain, new-pass."""
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from yqc.cli import main
-
-
-@dataclass(frozen=True)
-class Done:
-    """What one run of the command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `yqc` with some arguments, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["yqc", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return run
+from tests.command import Run
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +99,13 @@ def test_explains_a_pass(run: Run, checkpoint: Path) -> None:
     assert run("explain", "fold-bn", checkpoint, "--as", "dot", "-q").out.startswith("digraph")
 
 
-def test_makes_a_new_pass(run: Run, tmp_path: Path) -> None:
+def test_makes_a_new_pass(run: Run) -> None:
     done = run("new-pass", "my-own", "-o", "there")
     assert (done.code, done.out.splitlines()) == (0, ["there/my_own.py", "there/test_my_own.py"])
     again = run("new-pass", "my-own", "-o", "there")
     assert again.code == 1
     assert "is there already" in again.err
-    assert run("passes", "my-own", "--load", tmp_path / "there" / "my_own.py").code == 0
+    assert run("passes", "my-own", "--load", Path("there", "my_own.py")).code == 0
 
 
 @pytest.mark.parametrize(

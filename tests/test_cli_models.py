@@ -1,7 +1,6 @@
 """The command line on models of several families: heads, bare weights, any batch size."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,48 +13,38 @@ import pytest
 import torch
 import yaml
 
-from yqc.cli import main
+from tests.command import Run
 from yqc.data import scenes
 
-SPECS: Mapping[str, Any] = yaml.safe_load(
-    (Path(__file__).parent / "models" / "specs.yaml").read_text(encoding="utf-8")
-)
 CELLS = 8 * 8 + 4 * 4 + 2 * 2
 """Of an image of 64 x 64."""
 AUXILIARY = "the auxiliary heads serve training only and were left out"
 
-Run = Callable[..., str]
+Said = Callable[..., str]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `yqc` in the test's folder: its output if it exits with `code`, else its message."""
-    monkeypatch.chdir(tmp_path)
+def said(run: Run) -> Said:
+    """Runs `yqc` in an empty folder: its output if it exits with `code`, else its message."""
 
-    def run(*arguments: object, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["yqc", *map(str, arguments)])
-        got = 0
-        try:
-            main()
-        except SystemExit as stop:
-            got = int(stop.code or 0)
-        done = capsys.readouterr()
-        assert got == code, done.err
+    def said(*arguments: object, code: int = 0) -> str:
+        done = run(*arguments)
+        assert done.code == code, done.err
         return done.err if code else done.out
 
-    return run
+    return said
 
 
 @pytest.fixture
-def write(models: ModuleType) -> Callable[[str], Any]:
+def write(checkpoints: ModuleType, specs: Mapping[str, Any]) -> Callable[[str], Any]:
     """Writes the checkpoint NAME.pt of a small model and returns its detector."""
 
     def write(name: str, scale: str = "") -> Any:
-        spec = SPECS[name]
-        detector = models.make(spec, nc=len(scenes.NAMES), scale=scale)
+        spec = specs[name]
+        detector = checkpoints.make(spec, nc=len(scenes.NAMES), scale=scale)
         told = {"args": {"imgsz": 64}, "opt": {"imgsz": 64}, "names": list(scenes.NAMES)}
         top = {"opt": told.pop("opt")}
-        models.save(Path(f"{name}.pt"), detector, spec["project"], top=top, **told)
+        checkpoints.save(Path(f"{name}.pt"), detector, spec["project"], top=top, **told)
         return detector
 
     return write
@@ -84,13 +73,13 @@ def noise(batch: int, high: int = 64, wide: int = 64) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["yolov10", "yolo26"])
 def test_either_head_of_an_end_to_end_model(
-    name: str, run: Run, write: Callable[[str], Any], data: Path
+    name: str, said: Said, write: Callable[[str], Any], data: Path
 ) -> None:
     detector = write(name)
     nc, scores = len(scenes.NAMES), {}
     for head, shape in (("one2one", (1, CELLS, 6)), ("one2many", (1, 4 + nc, CELLS))):
         asked = ("--head", head, "--data", data)
-        text = run(
+        text = said(
             "compile", f"{name}.pt", "--passes", "fuse", *asked, "--json", "-q", "-o", "x.onnx"
         )
         report = json.loads(text)
@@ -105,95 +94,95 @@ def test_either_head_of_an_end_to_end_model(
         assert report["accuracy"]["images"] == 3
         # The very same evaluation of the file and of the checkpoint.
         found = [
-            json.loads(run("eval", *model, "--data", data, "--json", "-q"))["scores"]
+            json.loads(said("eval", *model, "--data", data, "--json", "-q"))["scores"]
             for model in (["x.onnx"], [f"{name}.pt", "--head", head])
         ]
         assert found[0] == pytest.approx(found[1], abs=1e-3)
         scores[head] = found[1]
-    plain = json.loads(run("eval", f"{name}.pt", "--data", data, "--json", "-q"))["scores"]
+    plain = json.loads(said("eval", f"{name}.pt", "--data", data, "--json", "-q"))["scores"]
     assert scores["one2one"] != scores["one2many"]
     assert plain == scores["one2one"], "end to end is the default"
 
 
 @pytest.mark.parametrize("name", ["yolov5", "yolov8"])
 def test_a_model_with_one_head_has_no_other(
-    name: str, run: Run, write: Callable[[str], Any]
+    name: str, said: Said, write: Callable[[str], Any]
 ) -> None:
     write(name)
     asked = ("compile", f"{name}.pt", "--passes", "fuse", "--no-eval", "-q", "-o")
-    message = run(*asked, "x.onnx", "--head", "one2one", code=1)
+    message = said(*asked, "x.onnx", "--head", "one2one", code=1)
     assert message == f"yqc: {name}.pt: the model has no one-to-one head; leave --head out\n"
     assert not Path("x.onnx").exists()
-    run(*asked, "plain.onnx")
-    run(*asked, "many.onnx", "--head", "one2many")  # Its only head is of that kind.
+    said(*asked, "plain.onnx")
+    said(*asked, "many.onnx", "--head", "one2many")  # Its only head is of that kind.
     assert Path("plain.onnx").read_bytes() == Path("many.onnx").read_bytes()
 
 
 def test_what_is_built_already_takes_neither_head_nor_architecture(
-    run: Run, write: Callable[[str], Any], data: Path
+    said: Said, write: Callable[[str], Any], data: Path
 ) -> None:
     write("yolov10")
     asked = ("--passes", "dce", "--no-eval", "-q", "-o", "x.onnx")
-    run("compile", "yolov10.pt", *asked, "--save-temps", "temps")
+    said("compile", "yolov10.pt", *asked, "--save-temps", "temps")
     graph, head = Path("temps") / "00-trace.yqc", ("--head", "one2many")
-    message = run("compile", graph, *asked, *head, code=1)
+    message = said("compile", graph, *asked, *head, code=1)
     assert message == f"yqc: {graph} is a graph that was traced already; leave --head out\n"
-    message = run("eval", "x.onnx", "--data", data, "-q", *head, code=1)
+    message = said("eval", "x.onnx", "--data", data, "-q", *head, code=1)
     assert message == "yqc: x.onnx is an ONNX file, built already; leave --head out\n"
 
 
 def test_bare_weights_with_their_yaml_are_the_whole_checkpoint(
-    run: Run, write: Callable[..., Any], data: Path
+    said: Said, write: Callable[..., Any], data: Path, specs: Mapping[str, Any]
 ) -> None:
     detector = write("yolov8", "n")
     torch.save({k: v.half() for k, v in detector.state_dict().items()}, "weights.pt")
-    spec = {**SPECS["yolov8"], "names": list(scenes.NAMES)}
+    spec = {**specs["yolov8"], "names": list(scenes.NAMES)}
     Path("yolov8.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
     arch = ("--arch", "yolov8n.yaml")  # The scale stands in the name only.
     asked = ("--passes", "fuse", "--imgsz", 64, "--no-eval", "-q", "-o")
-    message = run("compile", "weights.pt", *asked, "w.onnx", code=1)
+    message = said("compile", "weights.pt", *asked, "w.onnx", code=1)
     assert "name its model YAML with --arch" in message
-    run("compile", "weights.pt", *asked, "w.onnx", *arch)
-    run("compile", "yolov8.pt", *asked, "m.onnx")
+    said("compile", "weights.pt", *asked, "w.onnx", *arch)
+    said("compile", "yolov8.pt", *asked, "m.onnx")
     bare, whole = (onnx.load(f"{name}.onnx") for name in "wm")
     assert bare.graph.SerializeToString() == whole.graph.SerializeToString()
     about = [{p.key: p.value for p in model.metadata_props} for model in (bare, whole)]
     assert {k for k, v in about[0].items() if about[1][k] != v} == {"yqc.input_sha256"}
 
-    message = run("compile", "yolov8.pt", *asked, "m.onnx", *arch, code=1)
+    message = said("compile", "yolov8.pt", *asked, "m.onnx", *arch, code=1)
     assert "the file holds its own architecture; leave --arch out" in message
     looked = [
-        json.loads(run("inspect", *given, "--json"))
+        json.loads(said("inspect", *given, "--json"))
         for given in (["weights.pt", *arch], ["yolov8.pt"])
     ]
     same = ("family", "names", "strides", "params", "output", "blocks")
     assert [looked[0][key] for key in same] == [looked[1][key] for key in same]
     assert looked[0]["name"] == "yolov8n"
     measured = [
-        json.loads(run("eval", *given, "--data", data, "--imgsz", 64, "--json", "-q"))["scores"]
+        json.loads(said("eval", *given, "--data", data, "--imgsz", 64, "--json", "-q"))["scores"]
         for given in (["weights.pt", *arch], ["yolov8.pt"])
     ]
     assert measured[0] == measured[1]
 
 
 def test_the_report_says_that_auxiliary_heads_are_left_out(
-    run: Run, write: Callable[[str], Any]
+    said: Said, write: Callable[[str], Any]
 ) -> None:
     write("yolov7-e6e")
     asked = ("compile", "yolov7-e6e.pt", "--passes", "fuse", "--no-eval", "-o", "x.onnx")
-    shown = run(*asked)
+    shown = said(*asked)
     assert AUXILIARY in " ".join(shown.split())
     assert AUXILIARY in json.loads(Path("x.report.json").read_text(encoding="utf-8"))["warnings"]
-    assert AUXILIARY in json.loads(run("inspect", "yolov7-e6e.pt", "--json"))["warnings"]
+    assert AUXILIARY in json.loads(said("inspect", "yolov7-e6e.pt", "--json"))["warnings"]
 
 
 @pytest.mark.parametrize("name", ["yolov5", "yolov8", "yolov10"])
 def test_a_dynamic_model_runs_at_any_batch_size(
-    name: str, run: Run, write: Callable[[str], Any]
+    name: str, said: Said, write: Callable[[str], Any]
 ) -> None:
     detector = write(name)
     asked = ("--dynamic", "--imgsz", "64,96", "--no-eval", "-q", "-o", "x.onnx")
-    run("compile", f"{name}.pt", "--passes", "fuse", *asked)
+    said("compile", f"{name}.pt", "--passes", "fuse", *asked)
     for batch in (1, 3):
         with torch.no_grad():
             want = detector(noise(batch, 64, 96)).numpy()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from yqc.errors import PipelineError
-from yqc.options import Duration, Item, Option, Setting, build, describe, near, show, split
+from yqc.errors import PipelineError, near
+from yqc.grammar import Item, Setting, split
+from yqc.options import Duration, Option, build, describe, show
 
 
 @dataclass(frozen=True)

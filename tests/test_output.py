@@ -2,10 +2,13 @@
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.command import beside
+from yqc import holds
 from yqc.errors import OutputError
 from yqc.output import Outputs
 
@@ -195,3 +198,60 @@ def test_what_a_killed_compile_has_left_is_removed(files: Outputs, tmp_path: Pat
     assert not left.exists()
     assert other.exists()
     assert contents(tmp_path) == NEW
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from yqc.output import Outputs
+with Outputs(Path("x.onnx")).staged() as stage:
+    stage.onnx.write_text("theirs .onnx")
+    print(stage.onnx.parent.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_compiles_of_one_output_leave_each_other_alone(files: Outputs, tmp_path: Path) -> None:
+    """Whichever ends last has the output; both end well."""
+    with beside(OTHER, tmp_path) as said:
+        theirs = tmp_path / said.readline().strip()
+        with files.staged() as stage:
+            assert theirs.is_dir()
+            with files.staged() as second:
+                assert len({theirs, stage.onnx.parent, second.onnx.parent}) == 3
+                write(second, "second")
+            assert theirs.is_dir()
+            write(stage, "new")
+        assert contents(tmp_path) == NEW
+    assert contents(tmp_path) == {**NEW, "x.onnx": "theirs .onnx"}
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_folder_taken_away_before_it_was_held_is_made_again(
+    files: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, holding = list[Path](), holds.take
+
+    def late(folder: Path) -> object:
+        made.append(folder)
+        if len(made) == 1:
+            folder.rmdir()
+        return holding(folder)
+
+    monkeypatch.setattr("yqc.output.take", late)
+    with files.staged() as stage:
+        write(stage, "new")
+    assert len(made) == 2
+    assert contents(tmp_path) == NEW
+
+
+def test_without_locks_a_folder_is_left_alone_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "fcntl", None)
+    assert holds.in_use(tmp_path)
+    yesterday = time.time() - 2 * holds.DAY
+    os.utime(tmp_path, (yesterday, yesterday))
+    assert not holds.in_use(tmp_path)
+    assert not holds.in_use(tmp_path / "absent")
+    assert holds.take(tmp_path) is not None

@@ -23,20 +23,6 @@ def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load("peers", monkeypatch)
 
 
-def test_paired_takes_turns_and_divides_by_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    tools, order, now = load("peer_tools", monkeypatch), [], [0.0]
-
-    def file(name: str, seconds: float) -> None:
-        order.append(name)
-        now[0] += seconds
-
-    monkeypatch.setattr(tools, "perf_counter", lambda: now[0])
-    files = {"float": lambda: file("float", 2.0), "int8": lambda: file("int8", 0.5)}
-    assert tools.paired(files, runs=5) == {"float": (2000, 1), "int8": (500, 4)}
-    assert order[:4] == ["float", "int8", "int8", "float"]
-    assert len(order) == 2 * (tools.WARM_UP + 5)
-
-
 def test_a_process_that_fails_says_why(peers: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(peers.PeerError, match=r"^KeyError: 'mend'$"):
         peers.run({"task": "mend"}, tmp_path / "x.onnx", quiet=True)

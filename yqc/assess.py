@@ -157,24 +157,28 @@ def time_files(
     imgsz: tuple[int, int] | None = None,
     threads: int,
     runs: int,
+    runtime: ev.Runtime = "onnxruntime",
     progress: Progress,
 ) -> rp.Bench:
     """Time ONNX files in turn, run by run.
 
     Raises:
         CheckpointError: a file cannot be run.
+        YqcError: the runtime is not installed.
     """
     for model in models:
         require(model)
     if len(set(models)) < len(models):
         raise DataError("the same file is named twice; name each once")
-    timing = ev.latency(models, threads=threads, runs=runs, imgsz=imgsz, progress=progress)
+    timing = ev.latency(
+        models, threads=threads, runs=runs, imgsz=imgsz, runtime=runtime, progress=progress
+    )
     rows = [
         rp.BenchRow(path=str(path), bytes=path.stat().st_size, median_ms=ms)
         for path, ms in zip(models, timing.ms, strict=True)
     ]
     cpu = rp.Environment.here(threads=threads, seed=0).cpu
-    return rp.Bench.measured(threads=threads, runs=runs, cpu=cpu, rows=rows)
+    return rp.Bench.measured(runtime=runtime, threads=threads, runs=runs, cpu=cpu, rows=rows)
 
 
 def require(path: Path) -> None:

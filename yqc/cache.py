@@ -4,7 +4,8 @@ The folder belongs to one compile: `key.json` in it names the input, the setting
 the versions. Passes keep tensors and plain values there under names (`Context.cache`), each in one
 file that is written to another name, flushed, and moved in place, so a kill at any moment leaves
 it whole, or as it was. The folder appears with the first thing that is kept, and goes when the
-compile has succeeded.
+compile has succeeded. Of two compiles of one output at the same time, the one that came first has
+the folder, and the other keeps nothing.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from yqc.errors import OutputError
+from yqc.holds import Hold, take
 
 KEY = "key.json"
 PARTIAL = ".partial"
@@ -36,13 +38,21 @@ class FolderCache:
             has left is removed.
 
     Raises:
-        OutputError: there is something to go on with, but it belongs to another compile, or the
-            folder cannot be read or removed.
+        OutputError: there is something to go on with, but it belongs to another compile, or to
+            one that still runs, or the folder cannot be read or removed.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any], *, resume: bool) -> None:
         self.folder = folder
         self._key = json.dumps(dict(key), sort_keys=True, indent=1)
+        self._hold = self._taken()
+        if self.is_busy:
+            if resume:
+                raise OutputError(
+                    f"{folder} belongs to a compile that is still running; wait for it, or leave "
+                    "--resume out"
+                )
+            return
         found = self._found() if resume else None
         if found is None:  # without a key, files may be of any compile: one was killed in delete()
             self.delete()
@@ -55,7 +65,12 @@ class FolderCache:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to go on with."""
-        return self._found() is None
+        return self.is_busy or self._found() is None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether another process has the folder; nothing is kept then."""
+        return self._hold is None and self.folder.is_dir()
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return what was kept under a name, or None if there is nothing, or it is damaged."""
@@ -71,9 +86,13 @@ class FolderCache:
     def save(self, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Keep tensors and plain values under a name, in place of what was kept before.
 
+        Nothing is kept while another compile has the folder.
+
         Raises:
             OutputError: the disk is full, or the folder cannot be written.
         """
+        if not self._open():
+            return
         plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         try:
             with self.file(self._path(name).name) as path:
@@ -86,11 +105,12 @@ class FolderCache:
         """Give a path to write a file to; it gets its name when it is whole.
 
         Raises:
-            OutputError: the disk is full, or the folder cannot be written.
+            OutputError: the disk is full, the folder cannot be written, or another compile has it.
         """
         path = self.folder / name
+        if not self._open():
+            raise OutputError(f"another compile keeps its results in {self.folder}")
         try:
-            self._open()
             partial = path.with_name(path.name + PARTIAL)
             yield partial
             _move(partial, path)
@@ -104,7 +124,7 @@ class FolderCache:
 
     def delete(self) -> None:
         """Remove the folder and everything that was kept."""
-        if not self.folder.is_dir():
+        if self.is_busy or not self.folder.is_dir():
             return
         if any(self.folder.iterdir()) and not self._is_own():
             raise OutputError(
@@ -115,15 +135,27 @@ class FolderCache:
             shutil.rmtree(self.folder)
         except OSError as error:
             raise OutputError(f"cannot remove {self.folder}: {error.strerror or error}") from error
+        self._hold = None
 
-    def _open(self) -> None:
-        """Make the folder and its key, unless they are there."""
-        if (self.folder / KEY).is_file():
-            return
-        self.folder.mkdir(exist_ok=True)
-        partial = self.folder / (KEY + PARTIAL)
-        partial.write_text(self._key, encoding="utf-8")
-        _move(partial, self.folder / KEY)
+    def _open(self) -> bool:
+        """Make the folder and its key, unless they are there; tell whether they are one's own."""
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._hold = take(self.folder)
+            found = self._found()
+            if self._hold is not None and found is None:
+                partial = self.folder / (KEY + PARTIAL)
+                partial.write_text(self._key, encoding="utf-8")
+                _move(partial, self.folder / KEY)
+        except OSError as error:
+            raise OutputError(f"cannot keep anything in {self.folder}: {error}") from error
+        return self._hold is not None and found in {None, self._key}
+
+    def _taken(self) -> Hold | None:
+        try:
+            return take(self.folder)
+        except FileNotFoundError:
+            return None
 
     def _found(self) -> str | None:
         try:

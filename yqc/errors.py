@@ -1,5 +1,8 @@
 """Errors a user can meet. Each message says what failed, where, and what to do next."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class YqcError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
@@ -47,3 +50,9 @@ class DataError(YqcError):
 
 class OutputError(YqcError):
     """A result cannot be written; older results are untouched."""
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest of `names`, or nothing."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""

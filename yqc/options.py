@@ -1,4 +1,4 @@
-"""Options text: `name{key=value key=value}` to and from the fields of a frozen dataclass.
+"""Options: the `key=value` of an item of pipeline text to and from fields of a frozen dataclass.
 
 Values are written by the type of their field: `true`/`false`, numbers, times (`10m`), one of a
 `Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of
@@ -7,7 +7,6 @@ itself names only what differs from the defaults, and parses back to an equal pa
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import itertools
 import json
@@ -16,16 +15,13 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from yqc.errors import PipelineError
+from yqc.errors import near
+from yqc.grammar import BARE, Item, caret
 
 T = TypeVar("T")
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-BARE = re.compile(r'[^\s{}"=]+')
 TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(s|m|h)?")
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 REQUIRED = dataclasses.MISSING
@@ -51,25 +47,6 @@ class Duration(float):
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One `key=value` of an options text, with the positions of both."""
-
-    key: str
-    key_at: int
-    value: str
-    value_at: int
-
-
-@dataclass(frozen=True)
-class Item:
-    """One `name{...}` of a pipeline text, with its position."""
-
-    name: str
-    at: int
-    settings: tuple[Setting, ...]
-
-
-@dataclass(frozen=True)
 class Option:
     """One option of a pass, as help shows it."""
 
@@ -77,85 +54,6 @@ class Option:
     type: str
     default: str
     doc: str
-
-
-def caret(message: str, text: str, at: int, length: int = 1) -> PipelineError:
-    """Make an error that points at `length` characters of `text` from position `at`."""
-    line = re.sub(r"\s", " ", text)
-    return PipelineError(f"{message}\n  {line}\n  {' ' * at}{'^' * max(1, length)}")
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest of `names`, or nothing."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def split(text: str) -> list[Item]:
-    """Split a pipeline text into its items.
-
-    Raises:
-        PipelineError: the text does not follow the grammar; a caret shows where.
-    """
-    return _Reader(text).pipeline()
-
-
-class _Reader:
-    def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
-
-    def pipeline(self) -> list[Item]:
-        items = [self.item()]
-        while self.skip(","):
-            items.append(self.item())
-        if self.at < len(self.text):
-            raise self.error("expected ',' or the end")
-        return items
-
-    def item(self) -> Item:
-        self.space()
-        at, name = self.at, self.take(NAME)
-        if name is None:
-            raise self.error("expected the name of a pass")
-        return Item(name, at, tuple(self.settings()) if self.skip("{") else ())
-
-    def settings(self) -> Iterable[Setting]:
-        while not self.skip("}"):
-            if self.at == len(self.text):
-                raise self.error("expected '}'")
-            key_at, key = self.at, self.take(NAME)
-            if key is None:
-                raise self.error("expected an option, key=value, or '}'")
-            if not self.skip("="):
-                raise self.error(f"expected '=' and a value after {key!r}")
-            value_at = self.at
-            value = self.take(QUOTED) or self.take(BARE)
-            if value is None:
-                raise self.error(f"expected a value for {key!r}")
-            yield Setting(key, key_at, value, value_at)
-            self.space()
-
-    def take(self, pattern: re.Pattern[str]) -> str | None:
-        match = pattern.match(self.text, self.at)
-        if match is None:
-            return None
-        self.at = match.end()
-        return match.group()
-
-    def skip(self, mark: str) -> bool:
-        self.space()
-        if not self.text.startswith(mark, self.at):
-            return False
-        self.at += len(mark)
-        self.space()
-        return True
-
-    def space(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
-
-    def error(self, message: str) -> PipelineError:
-        return caret(message, self.text, self.at)
 
 
 def build(cls: type[T], item: Item, text: str) -> T:

@@ -4,7 +4,7 @@ The files are written in a folder of their own beside the output and then moved,
 the ONNX file last. So a kill at any moment leaves every file whole, and a new ONNX file never
 stands beside an older report or recipe; only a kill between two moves can leave a new report beside
 an older ONNX file, and the next compile sets that right. What a killed compile has left in its
-folder is removed by the next one of the same output.
+folder is removed by the next one of the same output; the folder of one that still runs is not.
 """
 
 import glob
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yqc.errors import OutputError
+from yqc.holds import Hold, in_use, take
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,10 @@ class Outputs:
         """
         prefix = f".{self.onnx.stem}.partial-"
         for left in self.onnx.parent.glob(f"{glob.escape(prefix)}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if not in_use(left):
+                shutil.rmtree(left, ignore_errors=True)
         try:
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.onnx.parent))
+            folder, hold = _place(prefix, self.onnx.parent)
         except OSError as error:
             raise OutputError(f"cannot write into {self.onnx.parent}: {error.strerror}") from error
         try:
@@ -110,6 +112,19 @@ class Outputs:
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            del hold
+
+
+def _place(prefix: str, parent: Path) -> tuple[Path, Hold]:
+    """Make a folder that no other process removes."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            hold = take(folder)
+        except FileNotFoundError:  # another compile took it for one that was left
+            continue
+        if hold is not None:
+            return folder, hold
 
 
 def _move(files: Sequence[Path], place: Path) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from yqc.errors import PassError, PipelineError
-from yqc.options import build, caret, split
+from yqc.grammar import caret, split
+from yqc.options import build
 from yqc.passbase import Context, Pass, Recipe
 from yqc.registry import Registry
 

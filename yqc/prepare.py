@@ -20,6 +20,7 @@ from yqc.passbase import Context, Pass
 from yqc.progress import Progress
 from yqc.recipe import Settings
 from yqc.sensitivity import worst
+from yqc.training.teacher import fold
 
 JUDGES = 64
 """So many calibration images, at most, tell the agreement of two graphs."""
@@ -203,7 +204,7 @@ class Agreeing:
     def _detect(self, gm: fx.GraphModule) -> ev.Detections:
         device = next((p.device for p in gm.parameters()), torch.device("cpu"))
         return ev.detect(
-            ev.TorchModel(gm, device),
+            ev.TorchModel(fold(gm), device),
             self._split,
             imgsz=self._source.imgsz,
             layout=self._source.layout,

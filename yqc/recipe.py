@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
-from yqc.errors import PipelineError
-from yqc.options import near
+from yqc.errors import PipelineError, near
 from yqc.passbase import Target
 
 

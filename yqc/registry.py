@@ -15,8 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TypeAlias
 
-from yqc.errors import PipelineError
-from yqc.options import near
+from yqc.errors import PipelineError, near
 from yqc.passbase import Pass, Recipe
 
 GROUP = "yqc.passes"

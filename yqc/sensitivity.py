@@ -212,8 +212,9 @@ class _Runs:
 
 
 def _rounded_weight(layer: Call[nn.Conv2d]) -> Tensor:
-    scale = layer.node.meta["yqc.int8"].scale
-    whole: Tensor = dequantize_linear(to_integers(layer.module.weight, scale), scale, None, 0)
+    mark = layer.node.meta["yqc.int8"]
+    integers = to_integers(layer.module.weight, mark.scale, mark.most)
+    whole: Tensor = dequantize_linear(integers, mark.scale, None, 0)
     return whole
 
 

@@ -13,10 +13,11 @@ from torch import fx
 
 from yqc.cache import FolderCache
 from yqc.errors import CheckpointError, OutputError
+from yqc.grammar import split
 from yqc.graph.compare import fingerprint
 from yqc.graph.edit import adopt
 from yqc.graph.serial import load_graph, save_graph
-from yqc.options import build, split
+from yqc.options import build
 from yqc.passbase import Context, Pass, Rewrite
 from yqc.pipeline import Step
 from yqc.watch import Watcher

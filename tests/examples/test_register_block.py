@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import yqc.models.register as table
-from yqc.cli import main
+from tests.command import Done, Run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "register_block.py"
 SPEC = {
@@ -22,8 +21,6 @@ SPEC = {
     "head": [[[2, 3, 4], 1, "Detect", ["nc"]]],
 }
 X = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 class Original(nn.Module):
@@ -46,35 +43,29 @@ class Original(nn.Module):
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs `yqc` as a process of its own would, with no block registered before."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def fresh(*arguments: object) -> Done:
         monkeypatch.setattr(table, "_registered", {})
-        monkeypatch.setattr(sys, "argv", ["yqc", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
+        return run(*arguments)
 
-    return run
+    return fresh
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, models: ModuleType) -> tuple[Path, Tensor]:
+def stranger(tmp_path: Path, checkpoints: ModuleType) -> tuple[Path, Tensor]:
     """A checkpoint with two blocks of another package, and what its detector gives for `X`."""
-    detector = models.make(SPEC)
+    detector = checkpoints.make(SPEC)
     for i in (1, 3):
         detector.model[i] = Original()
-    models.randomise(detector)
+    checkpoints.randomise(detector)
     detector.eval()
     with torch.no_grad():
         want = detector(X)
     path = tmp_path / "best.pt"
     named = {"yaml_file": "yolov8n.yaml", "args": {"imgsz": 64}}
-    models.save(path, detector, "ultralytics", names=["a", "b", "c"], **named)
+    checkpoints.save(path, detector, "ultralytics", names=["a", "b", "c"], **named)
     return path, want
 
 
@@ -134,10 +125,12 @@ def test_inspect_names_it_and_with_the_file_knows_it(
     assert [found[key] for key in same] == [known[key] for key in same]
 
 
-def test_evaluates_with_the_file(tmp_path: Path, run: Run, models: ModuleType, data: Path) -> None:
-    detector = models.make(SPEC, nc=6)
+def test_evaluates_with_the_file(
+    tmp_path: Path, run: Run, checkpoints: ModuleType, data: Path
+) -> None:
+    detector = checkpoints.make(SPEC, nc=6)
     detector.model[1] = Original()
-    path = models.save(tmp_path / "m.pt", detector, "ultralytics", args={"imgsz": 64})
+    path = checkpoints.save(tmp_path / "m.pt", detector, "ultralytics", args={"imgsz": 64})
     asked = ("eval", path, "--data", data, "--json", "-q")
     code, _, err = run(*asked)
     assert code == 1

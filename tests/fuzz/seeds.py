@@ -37,7 +37,7 @@ SEEDS: dict[str, list[bytes]] = {
         *(b"\0\x80\4" + program + b"." for _, program in BROKEN.values() if len(program) < 2000),
         *(b"\5" + data for _, _, data in list(forbidden())[::9]),
     ],
-    "model": [bytes([0, k, v, 3]) for k in range(0, 250, 25) for v in (3, 11, 40, 100)],
+    "model": [bytes([m, 0, k, v, 3]) for m in range(7) for k in range(0, 250, 50) for v in (3, 40)],
     "options": [line.encode() for line in TEXTS],
     "data_yaml": list(YAMLS),
     "coco_json": [json.dumps(COCO).encode()],

@@ -5,9 +5,11 @@ Each lets a YqcError pass, since that is the answer to a bad input, and lets any
 
 import contextlib
 import copy
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from PIL import Image
@@ -23,11 +25,18 @@ from yqc.pipeline import Pipeline
 
 FOLDER = Path(tempfile.mkdtemp(prefix="yqc-fuzz-"))
 FORMS: list[Callable[[bytes], bytes]] = [*FILES.values(), lambda data: data]
-SPEC = {
-    "nc": 2,
-    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C2f", [8, True]], [-1, 1, "SPPF", [8, 5]]],
-    "head": [[[2], 1, "Detect", ["nc"]]],
-}
+ANCHORS = [[10, 13, 16, 30]]
+WHOLE = [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C2f", [8, True]], [-1, 1, "SPPF", [8, 5]]]
+MODELS: tuple[tuple[str, list[Any], list[Any]], ...] = (
+    ("ultralytics", WHOLE, ["Detect", ["nc"]]),
+    ("ultralytics", [[-1, 1, "Conv", [4, 3, 2]]], ["Detect", ["nc"]]),
+    ("ultralytics", [[-1, 1, "C2f", [4, True]]], ["v10Detect", ["nc"]]),
+    ("ultralytics", [[-1, 1, "SPPF", [4, 5]]], ["Detect", ["nc"]]),
+    ("yolov5", [[-1, 1, "Conv", [4, 3, 2]], [-1, 1, "C3", [4]]], ["Detect", ["nc", "anchors"]]),
+    ("yolov7", [[-1, 1, "Conv", [4, 3, 2]], [-1, 1, "MP", []]], ["IDetect", ["nc", "anchors"]]),
+    ("yolov7", [[-1, 1, "RepConv", [4]]], ["Detect", ["nc", "anchors"]]),
+)
+"""Project, body and head of detectors so small that many a second can be loaded."""
 VALUES: tuple[object, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 64, 1 << 20, 1 << 40, -(1 << 40), 0.0, -1.5,
     float("nan"), float("inf"), "", "same", "zeros", "\u202e", (), (0, 0), (1, 1), (3, -3),
@@ -47,9 +56,12 @@ def checkpoint(data: bytes) -> None:
 
 
 def model(data: bytes) -> None:
-    """Load a sound detector some of whose fields were turned into something else."""
-    tree = copy.deepcopy(_tree())
-    for at in range(0, len(data) - 3, 4):
+    """Load a sound detector some of whose fields were turned into something else.
+
+    The first byte chooses the detector, and every four that follow a field and what it becomes.
+    """
+    tree = copy.deepcopy(_trees()[data[0] % len(MODELS) if data else 0])
+    for at in range(1, len(data) - 3, 4):
         places = list(_places(tree))
         holder, key = places[int.from_bytes(data[at : at + 2]) % len(places)]
         choice = data[at + 2]
@@ -113,15 +125,16 @@ def _images() -> None:
             Image.new("RGB", (8, 6)).save(folder / f"{name}.png")
 
 
-_TREES: list[object] = []
-
-
-def _tree() -> object:
-    """What a small detector's checkpoint holds, read once."""
-    if not _TREES:
-        path = save(FOLDER / "sound.pt", make(SPEC), "ultralytics", names={0: "a", 1: "b"})
-        _TREES.append(read(path, known))
-    return _TREES[0]
+@functools.cache
+def _trees() -> list[object]:
+    """What the checkpoints of the small detectors hold, read once."""
+    found = []
+    for project, body, head in MODELS:
+        spec: dict[str, Any] = {"backbone": body, "head": [[[len(body) - 1], 1, *head]]}
+        spec |= {"anchors": ANCHORS} if project != "ultralytics" else {}
+        path = save(FOLDER / "sound.pt", make(spec, nc=2), project, names={0: "a", 1: "b"})
+        found.append(read(path, known))
+    return found
 
 
 def _places(value: object, depth: int = 0) -> Iterator[tuple[dict[object, object], object]]:

@@ -104,7 +104,7 @@ def test_full_range_weights_can_saturate(most: int, found: bool) -> None:
     for target in ("generic", "ort"):
         assert (("saturation", "c") in rules(model, target)) == found
     if found:
-        assert "reduce_range" in lint(model)[0].fix
+        assert "int8{reduce_range=true}" in lint(model)[0].fix
 
 
 def test_few_channels_are_better_left_in_float() -> None:

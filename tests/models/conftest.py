@@ -1,37 +1,21 @@
-"""Checkpoints of small random models, in the projects' own pickled form."""
+"""What tests of checkpoints share: a small YOLOv8, and a table of blocks that none has added to."""
 
-import importlib.util
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
+
+import yqc.models.register as table
 
 
-def _load_helper() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "yqc_test_checkpoints", Path(__file__).with_name("checkpoints.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def v8(checkpoints: ModuleType, specs: Mapping[str, Any]) -> Any:
+    """A small YOLOv8 of random weights."""
+    return checkpoints.make(specs["yolov8"])
 
 
-@pytest.fixture(scope="session")
-def checkpoints() -> ModuleType:
-    """The helper that builds small detectors and writes them as checkpoint files."""
-    return _load_helper()
-
-
-@pytest.fixture(scope="session")
-def specs() -> Mapping[str, Any]:
-    """Small model YAMLs, one a family."""
-    text = Path(__file__).with_name("specs.yaml").read_text(encoding="utf-8")
-    found: Mapping[str, Any] = yaml.safe_load(text)
-    return found
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget blocks that are registered during a test."""
+    monkeypatch.setattr(table, "_registered", {})

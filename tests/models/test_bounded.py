@@ -42,10 +42,12 @@ def test_an_operation_that_fails_says_itself_why() -> None:
         F.conv2d(torch.ones(1, 3, 4, 4), torch.ones(1, 2, 1, 1))
 
 
-def test_a_checkpoint_full_of_upsamplings_is_refused(models: ModuleType, tmp_path: Path) -> None:
+def test_a_checkpoint_full_of_upsamplings_is_refused(
+    checkpoints: ModuleType, tmp_path: Path
+) -> None:
     spec = {"backbone": [[-1, 1, "Conv", [4, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]}
-    detector = models.make(spec)
+    detector = checkpoints.make(spec)
     detector.model[0].act = nn.Sequential(*(nn.Upsample(scale_factor=2.0) for _ in range(40)))
-    path = models.save(tmp_path / "x.pt", detector, "ultralytics")
+    path = checkpoints.save(tmp_path / "x.pt", detector, "ultralytics")
     with pytest.raises(CheckpointError, match="computes more than 67,108,864 values"):
         load(path)

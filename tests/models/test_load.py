@@ -16,16 +16,6 @@ from yqc.models.load import load
 Specs = Mapping[str, Any]
 
 
-@pytest.fixture
-def v8(checkpoints: ModuleType, specs: Specs) -> Any:
-    return checkpoints.make(specs["yolov8"])
-
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "_registered", {})
-
-
 def test_facts(tmp_path: Path, v8: Any, checkpoints: ModuleType) -> None:
     path = checkpoints.save(
         tmp_path / "best.pt",

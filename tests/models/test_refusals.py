@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-import yqc.models.register as table
 from yqc.errors import (
     CheckpointError,
     ForbiddenGlobalError,
@@ -20,16 +19,6 @@ from yqc.models.load import load
 from yqc.models.register import register_block
 
 Specs = Mapping[str, Any]
-
-
-@pytest.fixture
-def v8(checkpoints: ModuleType, specs: Specs) -> Any:
-    return checkpoints.make(specs["yolov8"])
-
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "_registered", {})
 
 
 def refusal(path: Path, error: type[CheckpointError] = CheckpointError, **options: Any) -> str:

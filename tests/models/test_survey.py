@@ -18,11 +18,6 @@ from yqc.models.survey import survey
 Specs = Mapping[str, Any]
 
 
-@pytest.fixture
-def v8(checkpoints: ModuleType, specs: Specs) -> Any:
-    return checkpoints.make(specs["yolov8"])
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_names_what_is_unknown_wherever_it_lives(
     zipped: bool, tmp_path: Path, v8: Any, checkpoints: ModuleType

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import yqc
+from yqc.graph.compare import sqnr_db
 
 X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -44,6 +45,23 @@ def traced(pipeline: str, ctx: yqc.Context | None = None) -> fx.GraphModule:
     gm = yqc.trace(Residual(), X)
     yqc.Pipeline.parse(pipeline).run(gm, ctx or yqc.Context(example=X))
     return gm
+
+
+def calibrated() -> yqc.Context:
+    """Return a context with the images below to calibrate on."""
+    return yqc.Context(example=X, calibration=images)
+
+
+def quality(gm: fx.GraphModule) -> float:
+    """Return the signal-to-noise ratio in dB of what a graph computes of the images below."""
+    plain = traced("fold-bn")
+    with torch.no_grad():
+        return sqnr_db([plain(x) for x in images()], [gm(x) for x in images()])
+
+
+def expanded(passes: str) -> str:
+    """Return the passes that a pipeline text stands for."""
+    return ",".join(map(str, yqc.Pipeline.parse(passes).expand()))
 
 
 def images() -> list[Tensor]:

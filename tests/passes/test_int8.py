@@ -1,13 +1,8 @@
 import pytest
 
-from tests.passes.nets import X, images, traced
-from yqc import Context, Pipeline
+from tests.passes.nets import calibrated, expanded, traced
 
 STEPS = "reparam,fold-bn,dce,observe,calibrate,bias-correct,quantize"
-
-
-def expanded(text: str) -> str:
-    return ",".join(map(str, Pipeline.parse(text).expand()))
 
 
 def test_stands_for_its_steps_and_hands_options_on() -> None:
@@ -15,6 +10,7 @@ def test_stands_for_its_steps_and_hands_options_on() -> None:
     assert expanded("int8{ranges=minmax skip=a.*|b}") == (
         "reparam,fold-bn,dce,observe{skip=a.*|b},calibrate{ranges=minmax},bias-correct,quantize"
     )
+    assert "calibrate{reduce_range=true}" in expanded("int8{reduce-range=true}")
 
 
 @pytest.mark.parametrize("before", ["fold-bn", "fuse", "fold-bn,reparam"])
@@ -25,7 +21,6 @@ def test_drops_what_is_done_already(before: str) -> None:
 
 
 def test_a_convolution_that_is_skipped_stays_in_float() -> None:
-    ctx = Context(example=X, calibration=images)
-    gm = traced("int8{skip=b.*}", ctx)
+    gm = traced("int8{skip=b.*}", calibrated())
     quantized = {n.name for n in gm.graph.nodes if "yqc.layer" in n.meta}
     assert quantized == {"stem_conv", "a_conv", "out"}

@@ -9,37 +9,19 @@ import torch
 from onnx import TensorProto
 from torch import fx, nn
 
-from tests.passes.nets import X, images, traced
+from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Context, Pipeline, text, trace
 from yqc.cache import FolderCache
 from yqc.emit import emit, roundtrip
 from yqc.errors import PassError, PipelineError
-from yqc.graph.compare import parameter_count, sqnr_db
+from yqc.graph.compare import parameter_count
 from yqc.graph.serial import load_graph, save_graph
 
 FOUR = {TensorProto.INT4, TensorProto.UINT4}
 
 
-def calibrated() -> Context:
-    return Context(example=X, calibration=images)
-
-
 def four_bit(model: onnx.ModelProto) -> set[str]:
     return {t.name for t in model.graph.initializer if t.data_type in FOUR and len(t.dims) > 1}
-
-
-def quality(gm: fx.GraphModule) -> float:
-    plain = traced("fold-bn")
-    with torch.no_grad():
-        return sqnr_db([plain(x) for x in images()], [gm(x) for x in images()])
-
-
-def test_recipes_stand_for_their_steps() -> None:
-    for name, step in (("int4", "pack-int4"), ("codebook", "cluster")):
-        steps = Pipeline.parse(name).expand()
-        assert [s.name for s in steps] == ["reparam", "fold-bn", "dce", step]
-    (*_, last) = Pipeline.parse("int4{scheme=symmetric skip=a.*|b}").expand()
-    assert str(last) == "pack-int4{scheme=symmetric skip=a.*|b}"
 
 
 def test_the_graph_holds_packed_bytes() -> None:

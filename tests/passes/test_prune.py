@@ -94,9 +94,10 @@ def test_removes_the_share_that_is_asked_without_data(criterion: str) -> None:
     asked = 0.2 if criterion == "bn-scale" else 0.4
     assert gone(before, after) == pytest.approx(asked, abs=0.01)
     assert after(X).shape == before(X).shape
-    named = "l2" if criterion == "auto" else criterion
-    assert (
-        f"of params removed by {named}: the damage is not measured; give --data" in ctx.warnings[-1]
+    named = "reconstruction" if criterion == "auto" else criterion
+    assert ctx.warnings[-1].endswith(
+        f" of params removed by {named}: corrected on seeded noise, the damage is not measured; "
+        "give --data"
     )
 
 

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -5,16 +6,14 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from tests.passes.nets import X, images, traced
+from tests.passes.nets import X, calibrated, images, traced
 from yqc import Context, Pipeline, text
 from yqc.emit import emit, weight_bytes
 from yqc.errors import PipelineError
 from yqc.graph.serial import load_graph, save_graph
+from yqc.lint import lint
 from yqc.quant import QuantizedLayer
-
-
-def calibrated() -> Context:
-    return Context(example=X, calibration=images)
+from yqc.training.fake import IntegerWeight, make_trainable
 
 
 def test_replaces_observers_and_weights() -> None:
@@ -73,6 +72,39 @@ def test_a_quantized_graph_saves_and_loads(tmp_path: Path) -> None:
     back, _, _ = load_graph(tmp_path / "q.yqc")
     assert text(back) == text(gm)
     assert torch.equal(back(X), gm(X))
+
+
+@pytest.mark.parametrize("weights", ["minmax", "mse"])
+def test_seven_bits_keep_two_products_within_sixteen(weights: str) -> None:
+    """A CPU without VNNI adds two products in 16 bits, and 2 * 255 * 63 < 32768."""
+    steps = f"calibrate{{reduce-range=true weights={weights}}},bias-correct,quantize"
+    gm = traced(f"fold-bn,observe,{steps}", calibrated())
+    integers = [p for name, p in gm.named_parameters() if name.endswith("weight_q")]
+    assert len(integers) == 4
+    assert {int(q.abs().max()) for q in integers} == {63}
+    assert all(q.dtype == torch.int8 for q in integers)
+    with torch.no_grad():
+        want, full = traced("fold-bn")(X), traced("int8", calibrated())
+        errors = [float((g(X) - want).square().sum() / want.square().sum()) for g in (gm, full)]
+    assert errors[1] < errors[0] < 2e-3
+
+
+def test_training_does_not_widen_seven_bits() -> None:
+    gm = traced("int8{reduce_range=true}", calibrated())
+    weights = [w for w in make_trainable(copy.deepcopy(gm)) if isinstance(w, IntegerWeight)]
+    assert len(weights) == 4
+    for weight in weights:
+        with torch.no_grad():
+            weight.value.mul_(1.7)
+        weight.store(gm)
+    integers = [p for name, p in gm.named_parameters() if name.endswith("weight_q")]
+    assert {int(q.abs().max()) for q in integers} == {63}
+
+
+def test_linting_a_file_of_seven_bits_finds_nothing_that_saturates() -> None:
+    for passes, count in (("int8", 4), ("int8{reduce_range=true}", 0)):
+        found = lint(emit(traced(passes, calibrated())))
+        assert [f.rule for f in found].count("saturation") == count
 
 
 def test_needs_calibration() -> None:

@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 from yqc.errors import DataError
 from yqc.report import Accuracy, Agreement, Latency, Report, Scores, Size, Verification, to_json
 
+SCORES = {
+    **dict.fromkeys(("map", "map50", "map75", "small", "medium"), "float"),
+    "large": "NoneType",
+}
 FULL = {
     "schema": "str",
     "yqc": "str",
@@ -59,22 +63,8 @@ FULL = {
     "accuracy": {
         "kind": "str",
         "images": "int",
-        "float": {
-            "map": "float",
-            "map50": "float",
-            "map75": "float",
-            "small": "float",
-            "medium": "float",
-            "large": "NoneType",
-        },
-        "compiled": {
-            "map": "float",
-            "map50": "float",
-            "map75": "float",
-            "small": "float",
-            "medium": "float",
-            "large": "NoneType",
-        },
+        "float": SCORES,
+        "compiled": SCORES,
         "drop": "float",
         "agreement": "NoneType",
     },

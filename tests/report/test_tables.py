@@ -122,7 +122,7 @@ BENCH = """\
 file      size  median ms    10 to 90 %  ratio
 a.onnx  7.5 MB       54.6  53.9 to 58.1  1.00x
 b.onnx  1.4 MB       44.2             -  1.24x
-50 runs each, in turn, 1 thread, a processor
+50 runs each, in turn, 1 thread, onnxruntime, a processor
 ratio: how many times as fast as the first file
 """
 

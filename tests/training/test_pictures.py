@@ -103,3 +103,13 @@ def test_recolouring_keeps_grey_grey() -> None:
     changed = augment.recolour(grey, np.random.default_rng(1))
     assert (changed == changed[..., :1]).all()
     assert changed[0, 0, 0] != 100
+
+
+def test_most_images_are_as_they_are_or_mirrored(pictures: list[Path]) -> None:
+    data = Pictures(pictures, (16, 16), seed=1)
+    plain = data.plain(6)
+    known = {p.tobytes() for images in (plain, plain[..., ::-1]) for p in images}
+    batch = data.batch(0, 64)
+    found = [image.tobytes() in known for image in batch]
+    assert sum(found) == pytest.approx(64 * augment.PLAIN, abs=8)
+    assert len({image.tobytes() for image in batch if image.tobytes() in known}) == 12

@@ -31,8 +31,8 @@ def test_the_rate_of_the_timed_steps_does_not_depend_on_how_many_follow() -> Non
 
 def test_the_rate_follows_the_damage() -> None:
     plan = Plan()
-    assert plan.chosen_rate(4.0) == plan.chosen_rate(400.0) == 1e-3
-    assert plan.chosen_rate(1.0) == pytest.approx(0.5e-3)
+    assert plan.chosen_rate(0.4) == plan.chosen_rate(400.0) == 1e-3
+    assert plan.chosen_rate(0.1) == pytest.approx(0.5e-3)
     assert plan.chosen_rate(0.0) == pytest.approx(0.05e-3)
     assert plan.chosen_rate(float("nan")) == 1e-3
     assert Plan(lr=0.2).chosen_rate(0.0) == 0.2

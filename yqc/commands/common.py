@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yqc.errors import PipelineError
-from yqc.options import near
+from yqc.errors import PipelineError, near
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,11 +30,6 @@ def pass_names(registry: "Registry", flag: str, text: str) -> list[str]:
             hint = near(name, registry.found) or "; `yqc passes` lists what there is"
             raise PipelineError(f"{flag}: unknown pass {name!r}{hint}")
     return names
-
-
-def plain(path: Path | None) -> str | None:
-    """Return a path as text."""
-    return None if path is None else str(path)
 
 
 def show(*things: "RenderableType") -> None:

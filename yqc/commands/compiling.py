@@ -17,8 +17,9 @@ from yqc.arguments import (
     Size,
     Target,
     parse_size,
+    plain,
 )
-from yqc.commands.common import find_passes, pass_names, plain, show
+from yqc.commands.common import find_passes, pass_names, show
 
 if TYPE_CHECKING:
     from yqc.recipe import Settings

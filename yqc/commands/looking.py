@@ -1,27 +1,12 @@
 """`yqc passes`, `inspect`, `diff`, `explain`, `new-pass`: what there is, and what may be."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from yqc.arguments import (
-    Arch,
-    Data,
-    Form,
-    Head,
-    Images,
-    Json,
-    Load,
-    OneOf,
-    Quiet,
-    Size,
-    parse_size,
-)
-from yqc.commands.common import find_passes, plain, show
-
-if TYPE_CHECKING:
-    from yqc.recipe import Settings
+from yqc.arguments import Form, Json, Load, Quiet, Reading, Running, takes
+from yqc.commands.common import find_passes, show
 
 
 def passes(
@@ -43,33 +28,32 @@ def passes(
         typer.echo(rp.to_json(about), nl=False) if json else show(rp.pass_help(about))
 
 
+@takes(Reading)
 def inspect(
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     *,
     form: Annotated[Form | None, typer.Option("--as", help="Print the whole graph.")] = None,
     node: Annotated[str | None, typer.Option(help="A node, or a module's path.")] = None,
     around: Annotated[int, typer.Option(min=0, help="With --node: so many steps.")] = 1,
-    imgsz: Size = None,
-    head: OneOf = None,
-    arch: Arch = None,
-    load: Load = None,
     json: Json = False,
+    how: Reading,
 ) -> None:
     """Summarise a model, or print its graph, or all that is known of one node."""
     from yqc.commands import views  # noqa: PLC0415
 
-    find_passes(load)
+    find_passes(how.load)
     wanted = Form.json if json and node is not None else form
     if wanted is None and node is None:
-        views.summary(model, arch, json=json)
+        views.summary(model, how.arch, json=json)
         return
-    settings = _settings(imgsz, head, arch)
+    settings = how.settings()
     if node is None and wanted is not None:
         views.whole(model, settings, wanted.value)
     else:
         views.part(model, settings, str(node), around, None if wanted is None else wanted.value)
 
 
+@takes(Running)
 def diff(
     a: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     b: Annotated[Path | None, typer.Argument(help="Another; or give --passes.")] = None,
@@ -80,17 +64,12 @@ def diff(
     params: Annotated[bool, typer.Option("--params", help="Weights and bytes too.")] = False,
     counts: Annotated[bool, typer.Option("--counts", help="Only how many ops.")] = False,
     context: Annotated[int, typer.Option("-U", "--context", min=0, help="Lines around.")] = 3,
-    data: Data = None,
-    images: Images = None,
-    imgsz: Size = None,
-    head: OneOf = None,
-    arch: Arch = None,
-    load: Load = None,
     json: Json = False,
     quiet: Quiet = False,
+    how: Running,
 ) -> None:
     """Compare two graphs, or what two pipelines make of one: ops, nodes, parameters."""
-    registry = find_passes(load)
+    registry = find_passes(how.load)
     asked = passes or []
     if b is None and not 1 <= len(asked) <= 2:  # noqa: PLR2004  # before and after
         raise typer.BadParameter("give a second file, or --passes once or twice")
@@ -99,35 +78,29 @@ def diff(
 
     from yqc.commands import views  # noqa: PLC0415
 
-    settings = _settings(imgsz, head, arch, data, images)
-    sides = views.two(a, b, asked, settings, registry, quiet=quiet)
+    sides = views.two(a, b, asked, how.settings(), registry, quiet=quiet)
     views.differ(*sides, context=context, params=params, counts=counts, json=json)
 
 
+@takes(Running)
 def explain(
     passes: Annotated[str, typer.Argument(metavar="PASS", help="A pass, with its options.")],
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file or snapshot.")],
     *,
     form: Annotated[Form | None, typer.Option("--as", help="text, dot or json.")] = None,
-    data: Data = None,
-    images: Images = None,
-    imgsz: Size = None,
-    head: OneOf = None,
-    arch: Arch = None,
-    load: Load = None,
     json: Json = False,
     quiet: Quiet = False,
+    how: Running,
 ) -> None:
     """Tell what a pass would do to a model, and what it refuses to do and why."""
-    registry = find_passes(load)
+    registry = find_passes(how.load)
     wanted = Form.json if json else form or Form.text
     if wanted not in {Form.text, Form.dot, Form.json}:
         raise typer.BadParameter("text, dot or json", param_hint="--as")
 
     from yqc.commands import views  # noqa: PLC0415
 
-    settings = _settings(imgsz, head, arch, data, images)
-    views.explained(passes, model, settings, registry, wanted.value, quiet=quiet)
+    views.explained(passes, model, how.settings(), registry, wanted.value, quiet=quiet)
 
 
 def new_pass(
@@ -142,21 +115,3 @@ def new_pass(
     written = newpass.new_pass(name, folder, package=package, registry=find_passes(None))
     for path in written:
         typer.echo(str(path))
-
-
-def _settings(
-    imgsz: str | None,
-    head: Head | None,
-    arch: Path | None,
-    data: Path | None = None,
-    images: Path | None = None,
-) -> "Settings":
-    from yqc.recipe import Settings  # noqa: PLC0415
-
-    return Settings(
-        imgsz=None if imgsz is None else parse_size(imgsz),
-        head=None if head is None else head.value,
-        arch=plain(arch),
-        data=plain(data),
-        images=plain(images),
-    )

@@ -7,40 +7,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yqc.arguments import Arch, Images, Json, Load, OneOf, Quiet, Size, Threads, parse_size
+from yqc.arguments import (
+    Images,
+    Json,
+    Load,
+    Quiet,
+    Reading,
+    Runtime,
+    Size,
+    Threads,
+    parse_size,
+    takes,
+)
 from yqc.commands.common import find_passes, show, write
 
 if TYPE_CHECKING:
-    from yqc.evaluate.profile import NodeCost
+    from yqc.evaluate.cost import NodeCost
 
 
+@takes(Reading)
 def eval_(
     model: Annotated[Path, typer.Argument(help="ONNX file or checkpoint.")],
     data: Annotated[Path, typer.Option(help="Data YAML or COCO JSON.")],
     *,
     images: Images = None,
-    imgsz: Size = None,
     threads: Threads = 2,
-    load: Load = None,
-    head: OneOf = None,
-    arch: Arch = None,
     json: Json = False,
     quiet: Quiet = False,
+    how: Reading,
 ) -> None:
     """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
     from yqc import report as rp  # noqa: PLC0415
     from yqc.assess import assess  # noqa: PLC0415
 
-    size = None if imgsz is None else parse_size(imgsz)
-    find_passes(load)
+    find_passes(how.load)
     result = assess(
         model,
         data,
         images=images,
-        imgsz=size,
+        imgsz=how.settings().imgsz,
         threads=threads,
-        head=None if head is None else head.value,
-        arch=arch,
+        head=None if how.head is None else how.head.value,
+        arch=how.arch,
         progress=rp.make_progress(quiet=quiet),
     )
     typer.echo(rp.to_json(result), nl=False) if json else show(rp.eval_table(result))
@@ -55,28 +63,37 @@ def bench(
     nodes: Annotated[
         bool, typer.Option("--nodes", help="Also what each node costs, and which run in float.")
     ] = False,
+    runtime: Annotated[Runtime, typer.Option(help="What runs them.")] = Runtime.onnxruntime,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Time ONNX files under onnxruntime: paired runs, medians."""
+    """Time ONNX files under one runtime: paired runs, medians."""
     from yqc import report as rp  # noqa: PLC0415
     from yqc.assess import time_files  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
     result = time_files(
-        models, imgsz=size, threads=threads, runs=runs, progress=rp.make_progress(quiet=quiet)
+        models,
+        imgsz=size,
+        threads=threads,
+        runs=runs,
+        runtime=runtime.value,
+        progress=rp.make_progress(quiet=quiet),
     )
-    costs = {}
+    costs: dict[str, tuple[NodeCost, ...]] = {}
     if nodes:
         from yqc.evaluate.profile import profile  # noqa: PLC0415
 
-        costs = {str(p): profile(p, imgsz=size, threads=threads, runs=runs) for p in models}
+        for path in models:
+            costs[str(path)] = profile(
+                path, imgsz=size, threads=threads, runs=runs, runtime=runtime.value
+            )
     if json:
         typer.echo(rp.to_json({"bench": result, "nodes": costs} if nodes else result), nl=False)
         return
     show(rp.bench_table(result))
-    for path, found in costs.items():
-        write(["", f"{path}, milliseconds a run by kernel:", *cost_lines(found)])
+    for name, found in costs.items():
+        write(["", f"{name}, milliseconds a run by kernel:", *cost_lines(found)])
 
 
 def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:

@@ -14,6 +14,7 @@ Scales and tables are float16; opset 21 is needed for that and for the four-bit 
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from onnx import TensorProto
@@ -29,6 +30,37 @@ BYTE, NIBBLE = 8, 4
 TYPES = {(4, True): TensorProto.INT4, (4, False): TensorProto.UINT4}
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A packed weight that is being lowered."""
+
+    codes: Tensor
+    """uint8, packed."""
+    name: str
+    """For it in the file."""
+    shape: tuple[int, ...]
+    """Of the weight."""
+    bits: int
+    block: int
+    """Consecutive weights of a row that share a scale, 0 for one a row or tensor."""
+
+    @property
+    def count(self) -> int:
+        """How many weights."""
+        return math.prod(self.shape)
+
+    @property
+    def spread(self) -> list[int]:
+        """The shape in which the weights of a block lie behind each other."""
+        return [self.shape[0], -1, self.block] if self.block else list(self.shape)
+
+    def beside(self, scale: Tensor) -> list[int]:
+        """Return the shape in which scales broadcast to `spread`."""
+        if self.block:
+            return [*scale.shape, 1]
+        return [] if scale.ndim == 0 else [-1, *[1] * (len(self.shape) - 1)]
+
+
 @lowering(torch.ops.yqc.unpack_uniform, unpack_uniform)
 def uniform(
     e: Emitter,
@@ -40,75 +72,51 @@ def uniform(
     bits: int,
     block: int,
 ) -> str:
-    e.require(OPSET, "packed weights")
-    codes, name = _held(e, packed)
+    w = _packed(e, packed, shape, bits, block)
     scales, _scale_name = _held(e, scale)
     offsets = (
         None if zero is None else unpack(_held(e, zero)[0], scales.numel(), bits).view(scales.shape)
     )
     if bits in {NIBBLE, BYTE}:
-        whole = unpack(codes, math.prod(shape), bits)
-        value = _dequantize(e, whole, name, scale, offsets, shape, bits, block)
-        return e.op("Cast", value, to=TensorProto.FLOAT)
-    return _by_planes(e, codes, name, scale, offsets, shape, bits, block)
+        return e.op("Cast", _dequantize(e, w, scale, offsets), to=TensorProto.FLOAT)
+    return _by_planes(e, w, scale, offsets)
 
 
-def _dequantize(
-    e: Emitter,
-    codes: Tensor,
-    name: str,
-    scale: fx.Node | Constant,
-    offsets: Tensor | None,
-    shape: Sequence[int],
-    bits: int,
-    block: int,
-) -> str:
+def _dequantize(e: Emitter, w: Packed, scale: fx.Node | Constant, offsets: Tensor | None) -> str:
     """Store codes as integers of their own type and dequantize them in one node."""
     plain = offsets is None
-    values = signed(codes, bits) if plain else codes
-    dims = [shape[0], -1] if block else list(shape)
-    dtype = TYPES.get((bits, plain))
-    weight = e.tensor(values.view(dims), name, dtype)
+    codes = unpack(w.codes, w.count, w.bits)
+    values = signed(codes, w.bits) if plain else codes
+    dims = [w.shape[0], -1] if w.block else list(w.shape)
+    dtype = TYPES.get((w.bits, plain))
+    weight = e.tensor(values.view(dims), w.name, dtype)
     zero = None
     if offsets is not None:
-        zero = e.tensor(offsets, f"{name}_zero", dtype)
+        zero = e.tensor(offsets, f"{w.name}_zero", dtype)
     rank = len(e.shape(scale))
-    axis = None if rank == 0 else int(bool(block))
-    made = e.op("DequantizeLinear", weight, scale, zero, axis=axis, block_size=block or None)
-    return e.op("Reshape", made, list(shape)) if block else made
+    axis = None if rank == 0 else int(bool(w.block))
+    made = e.op("DequantizeLinear", weight, scale, zero, axis=axis, block_size=w.block or None)
+    return e.op("Reshape", made, list(w.shape)) if w.block else made
 
 
-def _by_planes(
-    e: Emitter,
-    packed: Tensor,
-    name: str,
-    scale: fx.Node | Constant,
-    offsets: Tensor | None,
-    shape: Sequence[int],
-    bits: int,
-    block: int,
-) -> str:
+def _by_planes(e: Emitter, w: Packed, scale: fx.Node | Constant, offsets: Tensor | None) -> str:
     """Put codes together from planes, then take off the zero and scale."""
     if offsets is None:  # two's complement: with the highest bit turned over, zero is the middle
-        middle = 1 << (bits - 1)
-        level = e.op(
-            "Sub",
-            _codes(e, _turned(packed, math.prod(shape), bits), name, shape, bits),
-            e.scalar(float(middle)),
-        )
-        level = e.op("Reshape", level, _spread_dims(shape, block))
+        middle = 1 << (w.bits - 1)
+        level = e.op("Sub", _codes(e, _turned(w)), e.scalar(float(middle)))
+        level = e.op("Reshape", level, w.spread)
     else:
-        stored = e.tensor(offsets.to(torch.uint8), f"{name}_zero")
+        stored = e.tensor(offsets.to(torch.uint8), f"{w.name}_zero")
         zero = e.op("DequantizeLinear", stored, e.scalar(1.0))
-        wide = e.op("Reshape", zero, _scale_dims(offsets, len(shape), block))
-        codes = e.op("Reshape", _codes(e, packed, name, shape, bits), _spread_dims(shape, block))
-        level = e.op("Sub", codes, wide)
-    return _scaled(e, e.op("Cast", level, to=TensorProto.FLOAT16), scale, shape, block)
+        wide = e.op("Reshape", zero, w.beside(offsets))
+        level = e.op("Sub", e.op("Reshape", _codes(e, w), w.spread), wide)
+    return _scaled(e, w, e.op("Cast", level, to=TensorProto.FLOAT16), scale)
 
 
-def _turned(packed: Tensor, count: int, bits: int) -> Tensor:
+def _turned(w: Packed) -> Packed:
     """Turn the sign bit of packed two's complement codes over: code = value + 2^(bits-1)."""
-    return pack(unpack(packed, count, bits).to(torch.int16) ^ (1 << (bits - 1)), bits)
+    values = unpack(w.codes, w.count, w.bits).to(torch.int16)
+    return replace(w, codes=pack(values ^ (1 << (w.bits - 1)), w.bits))
 
 
 @lowering(torch.ops.yqc.unpack_table, unpack_table)
@@ -122,41 +130,40 @@ def table(
     bits: int,
     block: int,
 ) -> str:
-    e.require(OPSET, "packed weights")
-    codes, name = _held(e, packed)
+    w = _packed(e, packed, shape, bits, block)
     entries, table_name = _held(e, table)
     tables, levels = entries.shape
-    index = e.op("Cast", _codes(e, codes, name, shape, bits), to=TensorProto.INT32)
+    index = e.op("Cast", _codes(e, w), to=TensorProto.INT32)
     if tables > 1:
         first = torch.arange(tables, dtype=torch.int32).view(-1, 1) * levels
         rows = e.op("Reshape", index, [tables, -1])
         index = e.op("Add", rows, e.tensor(first))
     units = e.op("Gather", e.tensor(entries.reshape(-1), table_name), index)
-    units = e.op("Reshape", units, _spread_dims(shape, block)) if block or tables > 1 else units
-    return _scaled(e, units, scale, shape, block)
+    units = e.op("Reshape", units, w.spread) if block or tables > 1 else units
+    return _scaled(e, w, units, scale)
 
 
-def _codes(e: Emitter, packed: Tensor, name: str, shape: Sequence[int], bits: int) -> str:
+def _codes(e: Emitter, w: Packed) -> str:
     """Store the planes of codes; the result is a float tensor of `shape` with the codes' values."""
-    count, left, total = math.prod(shape), bits, ""
+    left, total = w.bits, ""
     one = e.scalar(1.0)
-    for part, width in zip(planes(packed, count, bits), PLANES[bits], strict=True):
+    for part, width in zip(planes(w.codes, w.count, w.bits), PLANES[w.bits], strict=True):
         left -= width
-        whole = bits == width and width >= NIBBLE
+        whole = w.bits == width and width >= NIBBLE
         if width == BYTE:
-            stored = e.tensor(part.view(list(shape)), name)
+            stored = e.tensor(part.view(list(w.shape)), w.name)
         else:
-            values = plane_nibbles(part, count, width)
+            values = plane_nibbles(part, w.count, width)
             stored = e.tensor(
-                values.view(list(shape)) if whole else values,
-                f"{name}.{width}" if not whole else name,
+                values.view(list(w.shape)) if whole else values,
+                f"{w.name}.{width}" if not whole else w.name,
                 TensorProto.UINT4,
             )
-        plane = _unfold(e, e.op("DequantizeLinear", stored, one), count, width)
+        plane = _unfold(e, e.op("DequantizeLinear", stored, one), w.count, width)
         if left:
             plane = e.op("Mul", plane, e.scalar(float(1 << left)))
         total = e.op("Add", total, plane) if total else plane
-    return total if whole else e.op("Reshape", total, list(shape))
+    return total if whole else e.op("Reshape", total, list(w.shape))
 
 
 def _unfold(e: Emitter, nibbles: str, count: int, width: int) -> str:
@@ -175,29 +182,24 @@ def _unfold(e: Emitter, nibbles: str, count: int, width: int) -> str:
     return e.op("Slice", joined, [0], [count], [0])
 
 
-def _scaled(
-    e: Emitter, units: str, scale: fx.Node | Constant, shape: Sequence[int], block: int
-) -> str:
+def _scaled(e: Emitter, w: Packed, units: str, scale: fx.Node | Constant) -> str:
     """Multiply units by their scales, and give them the weight's shape: a float32 value.
 
     The Cast stands right behind the product, where onnxruntime, which has no float16 kernels for
     it on most CPUs, drops the rounding in between; the graph computes it without one too.
     """
     held, name = _held(e, scale)
-    dims = _scale_dims(held, len(shape), block)
-    product = e.op("Mul", units, e.tensor(held.view(dims), name))
+    product = e.op("Mul", units, e.tensor(held.view(w.beside(held)), name))
     product = e.op("Cast", product, to=TensorProto.FLOAT)
-    return e.op("Reshape", product, list(shape)) if block else product
+    return e.op("Reshape", product, list(w.shape)) if w.block else product
 
 
-def _scale_dims(scale: Tensor, rank: int, block: int) -> list[int]:
-    if block:
-        return [*scale.shape, 1]
-    return [] if scale.ndim == 0 else [-1, *[1] * (rank - 1)]
-
-
-def _spread_dims(shape: Sequence[int], block: int) -> list[int]:
-    return [shape[0], -1, block] if block else list(shape)
+def _packed(
+    e: Emitter, operand: fx.Node | Constant, shape: Sequence[int], bits: int, block: int
+) -> Packed:
+    """Return a packed weight that the graph holds."""
+    e.require(OPSET, "packed weights")
+    return Packed(*_held(e, operand), tuple(shape), bits, block)
 
 
 def _held(e: Emitter, operand: fx.Node | Constant) -> tuple[Tensor, str]:

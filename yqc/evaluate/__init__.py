@@ -3,7 +3,7 @@
 from yqc.evaluate.accuracy import Accuracy, Agreement, accuracy, agreement, evaluate
 from yqc.evaluate.decode import Boxes, Head, Layout, detections
 from yqc.evaluate.detect import Detections, detect
-from yqc.evaluate.latency import Latency, latency
+from yqc.evaluate.latency import Latency, Runtime, latency
 from yqc.evaluate.runner import OnnxModel, Runner, TorchModel
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Layout",
     "OnnxModel",
     "Runner",
+    "Runtime",
     "TorchModel",
     "accuracy",
     "agreement",

@@ -1,19 +1,22 @@
-"""Which nodes of a file cost what under onnxruntime, and which of them compute in float."""
+"""Which nodes of a file cost what under a runtime, and which of them compute in float."""
 
 import contextlib
 import json
 import tempfile
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from yqc.data.files import reason
 from yqc.errors import CheckpointError
+from yqc.evaluate import openvino
+from yqc.evaluate.cost import NodeCost
 from yqc.evaluate.detect import input_size
+from yqc.evaluate.latency import Runtime
 from yqc.evaluate.runner import OnnxModel
 
 SUFFIX = "_kernel_time"
@@ -23,40 +26,38 @@ CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "C
 """Kernels that only convert between the two."""
 
 
-@dataclass(frozen=True)
-class NodeCost:
-    """One kernel as onnxruntime ran it, after its own optimisation."""
-
-    name: str
-    """Of the node; fused ones bear the name that onnxruntime gave them."""
-    op: str
-    kind: str
-    """`int8`, `float`, `convert` between the two, or `other`."""
-    ms: float
-    """Mean over the runs, wall time."""
-
-
 def profile(
     path: Path,
     *,
     imgsz: tuple[int, int] | None = None,
     threads: int | None = None,
     runs: int = 10,
+    runtime: Runtime = "onnxruntime",
 ) -> tuple[NodeCost, ...]:
     """Measure every node of a file on one image of seeded noise, the most expensive first.
 
     Args:
         path: the ONNX file of a detector.
         imgsz: height and width; by default what the file fixes or records, else 640.
-        threads: threads within an operator; None leaves it to onnxruntime.
+        threads: threads within an operator; None leaves it to the runtime.
         runs: how many runs to average over; two more warm up and are left out.
+        runtime: what runs it, on the CPU.
 
     Raises:
         CheckpointError: the file cannot be run.
+        YqcError: the runtime is not installed.
     """
     model = OnnxModel(path, threads=threads)
     noise = np.random.default_rng(0).random((1, 3, *input_size(model, imgsz)), dtype=np.float32)
-    images = model.prepare(noise)
+    measure = openvino.costs if runtime == "openvino" else _measured
+    found = measure(path, model.prepare(noise), threads, runs)
+    return tuple(sorted(found, key=lambda cost: -cost.ms))
+
+
+def _measured(
+    path: Path, images: NDArray[np.generic], threads: int | None, runs: int
+) -> list[NodeCost]:
+    """Let onnxruntime itself note what its kernels take."""
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -74,7 +75,7 @@ def profile(
     return _costs(json.loads(text), runs)
 
 
-def _costs(events: list[dict[str, Any]], runs: int) -> tuple[NodeCost, ...]:
+def _costs(events: list[dict[str, Any]], runs: int) -> list[NodeCost]:
     times: dict[str, list[float]] = defaultdict(list)
     about: dict[str, dict[str, Any]] = {}
     for event in events:
@@ -82,7 +83,7 @@ def _costs(events: list[dict[str, Any]], runs: int) -> tuple[NodeCost, ...]:
         if event.get("cat") == "Node" and name.endswith(SUFFIX):
             times[name].append(event["dur"] / 1000)
             about[name] = event["args"]
-    found = [
+    return [
         NodeCost(
             name=name.removesuffix(SUFFIX),
             op=str(about[name]["op_name"]),
@@ -91,7 +92,6 @@ def _costs(events: list[dict[str, Any]], runs: int) -> tuple[NodeCost, ...]:
         )
         for name, taken in times.items()
     ]
-    return tuple(sorted(found, key=lambda cost: -cost.ms))
 
 
 def _kind(args: dict[str, Any]) -> str:

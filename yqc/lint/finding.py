@@ -1,7 +1,9 @@
 """One thing that a runtime will not like about one node."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
+
+from onnx import NodeProto
 
 Severity = Literal["error", "warning", "note"]
 """The runtime refuses the file; it runs slower or less exactly than it could; worth knowing."""
@@ -17,3 +19,8 @@ class Finding:
     severity: Severity
     what: str
     fix: str
+
+    @classmethod
+    def at(cls, node: NodeProto, rule: str, severity: Severity, what: str, fix: str) -> Self:
+        """Return what a rule has found about a node."""
+        return cls(node.name, node.op_type, rule, severity, what, fix)

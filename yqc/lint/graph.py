@@ -1,6 +1,7 @@
 """An ONNX graph as the rules look at it: who makes a tensor, who reads it, what is constant."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -69,6 +70,29 @@ class Graph:
         """Return the DequantizeLinear of a convolution's constant weight, if it has one."""
         node = self.dequantizer(conv.input[1])
         return node if node is not None and node.input[0] in self.constants else None
+
+    def quantized(self, *kinds: str) -> Iterator[tuple[NodeProto, NodeProto]]:
+        """Give every node of some kinds with constant dequantized weights, and what makes them."""
+        for node in self.nodes:
+            if node.op_type in kinds and (weight := self.weight(node)) is not None:
+                yield node, weight
+
+    def quantizers(self) -> Iterator[NodeProto]:
+        """Give every QuantizeLinear of an activation."""
+        for node in self.nodes:
+            if node.op_type == QUANTIZE and node.input[0] not in self.constants:
+                yield node
+
+    def scales(self, concat: NodeProto) -> set[tuple[str, ...] | None]:
+        """Return what names the scales of a concat's inputs, with None if one has none."""
+        made = [self.dequantizer(name) for name in concat.input]
+        return {None if dq is None else scale_of(dq) for dq in made}
+
+    def before(self, op_type: str, kind: str) -> Iterator[NodeProto]:
+        """Give every node of a kind that a node of another kind depends on."""
+        for node in self.nodes:
+            if node.op_type == op_type and self.leads_to(node.output[0], kind):
+                yield node
 
     def leads_to(self, name: str, op_type: str) -> bool:
         """Tell whether some node of a kind depends on a tensor."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto
 
+from yqc.lint import shared
 from yqc.lint.finding import Finding
 from yqc.lint.graph import DEQUANTIZE, QUANTIZE, Graph, scale_of
 
@@ -35,21 +36,13 @@ FEW_CHANNELS = 4
 
 
 def convolutions(g: Graph) -> Iterator[Finding]:
-    """Find convolutions of integers that are computed in float all the same."""
-    for node in g.nodes:
-        if node.op_type != "Conv" or g.weight(node) is None:
-            continue
-        if not g.is_activation(node.input[0]):
-            yield Finding(
-                node.name, "Conv", "conv-input-float", "warning",
-                "its weights are integers and its input is not, so it runs in float",
-                "put QuantizeLinear and DequantizeLinear on its input too (the pass int8)",
-            )  # fmt: skip
-        elif not g.is_quantized(node.output[0]):
+    """Find convolutions of integers whose result is a float, so that they run in float."""
+    for node, _ in g.quantized("Conv"):
+        if g.is_activation(node.input[0]) and not g.is_quantized(node.output[0]):
             after = {r.op_type for r in g.readers.get(node.output[0], [])}
             decoded = not g.leads_to(node.output[0], "Conv")
-            yield Finding(
-                node.name, "Conv", "conv-output-float", "note" if decoded else "warning",
+            yield Finding.at(
+                node, "conv-output-float", "note" if decoded else "warning",
                 f"its output goes to {', '.join(sorted(after)) or 'the outputs'} unquantized, so"
                 " it runs in float behind DequantizeLinear",
                 "nothing, where the decoding is to stay in float" if decoded else
@@ -66,8 +59,8 @@ def elementwise(g: Graph) -> Iterator[Finding]:
         if not g.leads_to(node.output[0], "Conv"):
             continue  # the decoding
         if node.op_type in FLOAT_ONLY:
-            yield Finding(
-                node.name, node.op_type, "no-integer-kernel", "warning",
+            yield Finding.at(
+                node, "no-integer-kernel", "warning",
                 f"onnxruntime has no integer kernel for {node.op_type}: it runs in float",
                 "train with ReLU, LeakyReLU or SiLU if the time matters",
             )  # fmt: skip
@@ -87,8 +80,8 @@ def _around(g: Graph, node: NodeProto, inputs: list[str]) -> Iterator[Finding]:
         fix = "give both one scale and zero point"
     else:
         return
-    yield Finding(
-        node.name, node.op_type, "not-fused", "warning",
+    yield Finding.at(
+        node, "not-fused", "warning",
         f"{what}, so it runs in float and not as {kernel}",
         f"{fix}: compile with --target ort",
     )  # fmt: skip
@@ -113,8 +106,8 @@ def types(g: Graph) -> Iterator[Finding]:
     for node in g.nodes:
         zero = node.input[2] if len(node.input) > 2 else ""  # noqa: PLR2004
         if node.op_type == QUANTIZE and g.kind(zero) == TensorProto.INT8:
-            yield Finding(
-                node.name, QUANTIZE, "int8-activations", "warning",
+            yield Finding.at(
+                node, "int8-activations", "warning",
                 "on x86 CPUs nothing around int8 activations is fused, unless the session option"
                 " session.qdqisint8allowed is set",
                 "use uint8 activations: compile with --target ort",
@@ -122,8 +115,8 @@ def types(g: Graph) -> Iterator[Finding]:
         if node.op_type == DEQUANTIZE and g.kind(node.input[0]) == TensorProto.UINT8:
             users = g.readers.get(node.output[0], [])
             if any(user.op_type == "Conv" for user in users):
-                yield Finding(
-                    node.name, DEQUANTIZE, "uint8-weights", "warning",
+                yield Finding.at(
+                    node, "uint8-weights", "warning",
                     "convolutions with uint8 weights run on a kernel some three times slower",
                     "store the weights as int8 with zero point 0",
                 )  # fmt: skip
@@ -131,15 +124,12 @@ def types(g: Graph) -> Iterator[Finding]:
 
 def first_layer(g: Graph) -> Iterator[Finding]:
     """Find integer convolutions over so few channels that float ones are faster."""
-    for node in g.nodes:
-        weight = g.weight(node) if node.op_type == "Conv" else None
-        if weight is None or not g.is_activation(node.input[0]):
-            continue
+    for node, weight in integer_convolutions(g):
         dims = g.constants[weight.input[0]].dims
         group = next((a.i for a in node.attribute if a.name == "group"), 1)
         if dims[1] <= FEW_CHANNELS and group == 1:
-            yield Finding(
-                node.name, "Conv", "few-channels", "note",
+            yield Finding.at(
+                node, "few-channels", "note",
                 f"an integer convolution over {dims[1]} channels is slower than a float one",
                 "leave it in float: int8{skip=...}",
             )  # fmt: skip
@@ -147,22 +137,24 @@ def first_layer(g: Graph) -> Iterator[Finding]:
 
 def saturation(g: Graph) -> Iterator[Finding]:
     """Find full-range weights, which saturate on CPUs without VNNI (uint8 times int8 in int16)."""
-    for node in g.nodes:
-        weight = g.weight(node) if node.op_type == "Conv" else None
-        if weight is None or not g.is_activation(node.input[0]):
-            continue
+    for node, weight in integer_convolutions(g):
         values = g.array(weight.input[0])
         if values is None or values.dtype != np.int8 or not values.size:
             continue
         most = int(np.abs(values.astype(np.int16)).max())
         if most > SAFE:
-            yield Finding(
-                node.name, "Conv", "saturation", "note",
+            yield Finding.at(
+                node, "saturation", "note",
                 f"weights up to {most} can saturate on x86 CPUs without VNNI: two products of"
                 " uint8 and int8 are added in int16",
-                "for such a CPU, use weights in -64..64 (7 bits: reduce_range)",
+                "for such a CPU, use weights of 7 bits: int8{reduce_range=true}",
             )  # fmt: skip
 
 
+def integer_convolutions(g: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:
+    """Give the convolutions of integers by integers, with what dequantizes their weights."""
+    return ((n, weight) for n, weight in g.quantized("Conv") if g.is_activation(n.input[0]))
+
+
 SATURATION = (saturation,)
-RULES = (convolutions, elementwise, types, first_layer, saturation)
+RULES = (shared.float_input, convolutions, elementwise, types, first_layer, saturation)

@@ -8,10 +8,11 @@ Precision Transformations": quantized per tensor on the input, per output channe
 from collections.abc import Iterator
 
 import numpy as np
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto
 
+from yqc.lint import shared
 from yqc.lint.finding import Finding
-from yqc.lint.graph import DEQUANTIZE, QUANTIZE, Graph, axis, scale_of, zero_points
+from yqc.lint.graph import DEQUANTIZE, QUANTIZE, Graph, scale_of, zero_points
 
 FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4}
 
@@ -23,66 +24,43 @@ def pairs(g: Graph) -> Iterator[Finding]:
             continue
         readers = g.readers.get(node.output[0], [])
         if any(r.op_type != DEQUANTIZE or scale_of(r) != scale_of(node) for r in readers):
-            yield Finding(
-                node.name, QUANTIZE, "no-fake-quantize", "warning",
+            yield Finding.at(
+                node, "no-fake-quantize", "warning",
                 "what reads it is no DequantizeLinear of the same scale and zero point, so the two"
                 " are no FakeQuantize and stay operators of their own",
                 "put a DequantizeLinear with the same scale and zero point right behind it",
             )  # fmt: skip
-        scale = g.array(node.input[1])
-        if scale is not None and scale.size > 1 and node.input[0] not in g.constants:
-            yield Finding(
-                node.name, QUANTIZE, "per-channel-activation", "warning",
-                "an activation with a scale a channel keeps the convolution behind it in float",
-                "quantize activations with one scale",
-            )  # fmt: skip
+    what = "an activation with a scale a channel keeps the convolution behind it in float"
+    yield from shared.per_channel_activations(g, "warning", what)
 
 
 def convolutions(g: Graph) -> Iterator[Finding]:
-    """Find convolutions whose weights are integers and which run in float."""
-    for node in g.nodes:
-        weight = g.weight(node) if node.op_type == "Conv" else None
-        if weight is None:
-            continue
-        zeros = zero_points(g, weight)
+    """Find convolutions whose weights are integers, and not as its integer kernels want them."""
+    for node, weight in g.quantized("Conv"):
         if g.kind(weight.input[0]) in FOUR_BITS:
-            yield Finding(
-                node.name, "Conv", "four-bits", "note",
+            yield Finding.at(
+                node, "four-bits", "note",
                 "4-bit weights of convolutions are unpacked to float when the model is compiled:"
                 " the file is small, the speed is that of float",
                 "use int8 where speed matters",
             )  # fmt: skip
-        elif not g.is_activation(node.input[0]):
-            yield Finding(
-                node.name, "Conv", "conv-input-float", "warning",
-                "its weights are integers and its input is not, so it runs in float",
-                "quantize its input too (the pass int8)",
-            )  # fmt: skip
-        elif zeros is not None and zeros.astype(np.int64).any():
-            yield Finding(
-                node.name, "Conv", "weight-zero-point", "warning",
+        elif has_zero_points(g, weight):
+            yield Finding.at(
+                node, "weight-zero-point", "warning",
                 "its weights have zero points, which cost a correction of every sum",
                 "use symmetric weights",
             )  # fmt: skip
-        elif (scale := g.array(weight.input[1])) is not None and scale.size > 1 and axis(weight):
-            yield Finding(
-                node.name, "Conv", "weight-axis", "warning",
-                f"its weights have scales along axis {axis(weight)}; only those of the output"
-                " channels, axis 0, pass behind the convolution",
-                "quantize the weights along axis 0",
-            )  # fmt: skip
+    what = "; only those of the output channels, axis {}, pass behind the convolution"
+    yield from shared.weight_axis(g, {"Conv": 0}, "warning", what)
 
 
 def zero_point(g: Graph) -> Iterator[Finding]:
     """Find activations with a zero point that a convolution reads."""
-    for node in g.nodes:
-        if node.op_type != "Conv" or g.weight(node) is None:
-            continue
+    for node, _ in g.quantized("Conv"):
         source = g.dequantizer(node.input[0])
-        zeros = None if source is None else zero_points(g, source)
-        if zeros is not None and zeros.astype(np.int64).any():
-            yield Finding(
-                node.name, "Conv", "activation-zero-point", "note",
+        if source is not None and has_zero_points(g, source):
+            yield Finding.at(
+                node, "activation-zero-point", "note",
                 "its input has a zero point: correct, and some 15 % slower than without",
                 "use symmetric int8 activations, as --target tensorrt has them",
             )  # fmt: skip
@@ -90,15 +68,14 @@ def zero_point(g: Graph) -> Iterator[Finding]:
 
 def concats(g: Graph) -> Iterator[Finding]:
     """Find concats of differently scaled tensors: each one is requantized."""
-    for node in g.nodes:
-        found = [g.dequantizer(name) for name in node.input] if node.op_type == "Concat" else []
-        scales = {scale_of(dq) for dq in found if dq is not None}
-        if len(scales) > 1 and g.leads_to(node.output[0], "Conv"):
-            yield Finding(
-                node.name, "Concat", "concat-scales", "warning",
-                f"its inputs have {len(scales)} different scales, and all but one are converted",
-                "give all its inputs one scale (the pass int8 does)",
-            )  # fmt: skip
+    what = "its inputs have {} different scales, and all but one are converted"
+    yield from shared.concat_scales(g, what, floats=False)
 
 
-RULES = (pairs, convolutions, zero_point, concats)
+def has_zero_points(g: Graph, node: NodeProto) -> bool:
+    """Tell whether a DequantizeLinear has zero points other than zero."""
+    zeros = zero_points(g, node)
+    return zeros is not None and bool(zeros.astype(np.int64).any())
+
+
+RULES = (pairs, shared.float_input, convolutions, zero_point, concats)

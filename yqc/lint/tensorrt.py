@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import TensorProto
 
+from yqc.lint import shared
 from yqc.lint.finding import Finding
-from yqc.lint.graph import DEQUANTIZE, QUANTIZE, Graph, axis, scale_of, zero_points
+from yqc.lint.graph import DEQUANTIZE, QUANTIZE, Graph, zero_points
 
 TYPES = {
     TensorProto.INT8,
@@ -36,20 +37,20 @@ def symmetric(g: Graph) -> Iterator[Finding]:
             kinds.add(g.kind(node.input[0]))
         if bad := kinds - TYPES:
             name = TensorProto.DataType.Name(min(bad)).lower()
-            yield Finding(
-                node.name, node.op_type, "type", "error",
+            yield Finding.at(
+                node, "type", "error",
                 f"TensorRT does not quantize to {name}, only to int8, int4 and fp8",
                 "compile with --target tensorrt",
             )  # fmt: skip
         elif zeros is not None and zeros.astype(np.float32).any():
-            yield Finding(
-                node.name, node.op_type, "zero-point", "error",
+            yield Finding.at(
+                node, "zero-point", "error",
                 "it has a zero point other than 0, and TensorRT quantizes symmetrically only",
                 "compile with --target tensorrt",
             )  # fmt: skip
         elif node.input[1] not in g.constants:
-            yield Finding(
-                node.name, node.op_type, "computed-scale", "error",
+            yield Finding.at(
+                node, "computed-scale", "error",
                 "its scale is computed by the graph; TensorRT wants a constant",
                 "fold the scale into an initialiser, with onnxsim for example",
             )  # fmt: skip
@@ -57,24 +58,9 @@ def symmetric(g: Graph) -> Iterator[Finding]:
 
 def axes(g: Graph) -> Iterator[Finding]:
     """Find scales along an axis that TensorRT does not take."""
-    for node in g.nodes:
-        if node.op_type == QUANTIZE and node.input[0] not in g.constants:
-            scale = g.array(node.input[1])
-            if scale is not None and scale.size > 1:
-                yield Finding(
-                    node.name, QUANTIZE, "per-channel-activation", "error",
-                    "it quantizes an activation with a scale a channel; only weights may be",
-                    "quantize activations with one scale",
-                )  # fmt: skip
-        wanted = WEIGHT_AXIS.get(node.op_type)
-        weight = None if wanted is None else g.weight(node)
-        scale = None if weight is None else g.array(weight.input[1])
-        if weight is not None and scale is not None and scale.size > 1 and axis(weight) != wanted:
-            yield Finding(
-                node.name, node.op_type, "weight-axis", "error",
-                f"its weights have scales along axis {axis(weight)}, and TensorRT wants {wanted}",
-                f"quantize the weights along axis {wanted}",
-            )  # fmt: skip
+    what = "it quantizes an activation with a scale a channel; only weights may be"
+    yield from shared.per_channel_activations(g, "error", what)
+    yield from shared.weight_axis(g, WEIGHT_AXIS, "error", ", and TensorRT wants {}")
 
 
 def half_quantized(g: Graph) -> Iterator[Finding]:
@@ -85,8 +71,8 @@ def half_quantized(g: Graph) -> Iterator[Finding]:
         weight, image = g.weight(node), g.is_activation(node.input[0])
         if image != (weight is not None):
             missing = "weights are" if image else "input is"
-            yield Finding(
-                node.name, node.op_type, "half-quantized", "warning",
+            yield Finding.at(
+                node, "half-quantized", "warning",
                 f"its {missing} not quantized, so it runs in float",
                 "quantize both or neither (the pass int8)",
             )  # fmt: skip
@@ -94,13 +80,10 @@ def half_quantized(g: Graph) -> Iterator[Finding]:
 
 def residuals(g: Graph) -> Iterator[Finding]:
     """Find additions that no convolution can take in, since both summands are quantized."""
-    for node in g.nodes:
-        if node.op_type != "Add" or not g.leads_to(node.output[0], "Conv"):
-            continue
-        found = [g.is_activation(name) for name in node.input]
-        if all(found):
-            yield Finding(
-                node.name, "Add", "residual", "warning",
+    for node in g.before("Add", "Conv"):
+        if all(g.is_activation(name) for name in node.input):
+            yield Finding.at(
+                node, "residual", "warning",
                 "both its summands are quantized, so it stays a layer of its own",
                 "quantize only the summand that skips the convolution: --target tensorrt",
             )  # fmt: skip
@@ -108,17 +91,8 @@ def residuals(g: Graph) -> Iterator[Finding]:
 
 def concats(g: Graph) -> Iterator[Finding]:
     """Find concats of tensors that are scaled differently, or only partly quantized."""
-    for node in g.nodes:
-        if node.op_type != "Concat" or not g.leads_to(node.output[0], "Conv"):
-            continue
-        found = [g.dequantizer(name) for name in node.input]
-        scales = {scale_of(dq) for dq in found if dq is not None}
-        if scales and (len(scales) > 1 or None in found):
-            yield Finding(
-                node.name, "Concat", "concat-scales", "warning",
-                "its inputs are not all quantized with one scale, so some are copied and converted",
-                "give all its inputs one scale (the pass int8 does)",
-            )  # fmt: skip
+    what = "its inputs are not all quantized with one scale, so some are copied and converted"
+    yield from shared.concat_scales(g, what, floats=True)
 
 
 def decode(g: Graph) -> Iterator[Finding]:
@@ -127,8 +101,8 @@ def decode(g: Graph) -> Iterator[Finding]:
         if node.op_type == QUANTIZE and not any(
             g.leads_to(node.output[0], kind) for kind in (*WEIGHT_AXIS, "MatMul", "Gemm")
         ):
-            yield Finding(
-                node.name, QUANTIZE, "decode", "warning",
+            yield Finding.at(
+                node, "decode", "warning",
                 "nothing that multiplies follows: it quantizes the decoding, where boxes of up to"
                 " the image's size share a scale with scores",
                 "leave the decoding in float (the pass int8 does)",

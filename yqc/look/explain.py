@@ -25,10 +25,12 @@ REWRITTEN, REFUSED = "#7bc47f", "#ffd54a"
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rewrites or refusals that are alike."""
+    """Rewrites or refusals that are alike: what was done or why it was not, and the nodes.
+
+    Names and numbers that vary are left out of `what` (`..`).
+    """
 
     what: str
-    """What was done, or why it was not; names and numbers that vary are left out (`..`)."""
     nodes: tuple[str, ...]
 
 

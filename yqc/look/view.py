@@ -7,8 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from yqc.errors import PipelineError
-from yqc.options import near
+from yqc.errors import PipelineError, near
 
 Array: TypeAlias = "NDArray[np.generic]"
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.channel_sets import Channels
+from yqc.graph.channel_sets import Axis, Channels
 from yqc.pruning.free import add_to_bias
 from yqc.pruning.statistics import SAMPLES, correctable, factor, is_linear, rows_of
 from yqc.pruning.surgery import Keep, kept
@@ -56,6 +56,7 @@ class Sweep:
         self.heads = head_taps(whole)
         self.generator = torch.Generator().manual_seed(seed)
         self.answers: dict[str, tuple[Tensor, Tensor]] = {}
+        self.guesses: dict[fx.Node, Tensor | None] = {}  # several consumers may read one tensor
 
     def run(self, images: Tensor) -> float:
         """Correct the pruned graph on images, float32 [N,3,H,W].
@@ -74,6 +75,7 @@ class Sweep:
                 self.step(node, before, after, images)
                 for source in finished.get(node, ()):
                     del before[source], after[self.partner[source]]
+                    self.guesses.pop(source, None)
         answers = [self.answers[tap.name] for tap in self.heads]
         wanted, given = [x for x, _ in answers], [y for _, y in answers]
         return float(distance(self.heads, given, wanted, 0.0))
@@ -97,25 +99,29 @@ class Sweep:
 
     def correct(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
         """Correct the weight of one consumer, from its inputs in both graphs."""
-        axis = self.channels.axes[node.all_input_nodes[0]]
         before = self.whole.fetch_attr(str(node.target))
         after = self.pruned.fetch_attr(str(node.target))
         if isinstance(before, _ConvNd) and (before.transposed or before.groups > 1):
             return
-        stay = kept(axis.ids, self.keep)
-        change = self.guess(x, y, axis.dim, stay)
+        source = node.all_input_nodes[0]
+        axis = self.channels.axes[source]
+        if source not in self.guesses:
+            self.guesses[source] = self.guess(x, y, axis)
+        change = self.guesses[source]
         if change is None:
             return
+        stay = kept(axis.ids, self.keep)
         weight = before.weight.detach()
         weight = weight[:, stay] + torch.einsum("oi...,ij->oj...", weight, change)
         made = self.channels.slot(str(node.target), "out")
         after.weight.copy_(weight if made is None else weight[kept(made.ids, self.keep)])
 
-    def guess(self, x: Tensor, y: Tensor, dim: int, stay: Tensor) -> Tensor | None:
+    def guess(self, x: Tensor, y: Tensor, axis: Axis) -> Tensor | None:
         """Return D: how the rest of x follows from y, float32 [channels of x, of y].
 
         None where there is no rest.
         """
+        dim, stay = axis.dim, kept(axis.ids, self.keep)
         state = self.generator.get_state()
         wide = rows_of(x, dim, SAMPLES, self.generator)
         self.generator.set_state(state)  # the same positions of both

@@ -22,11 +22,11 @@ from yqc.pruning import criteria, gates
 from yqc.pruning.correct import Sweep
 from yqc.pruning.cost import Cost, Measure
 from yqc.pruning.free import absorb
-from yqc.pruning.noise import noise
 from yqc.pruning.reconstruct import reconstruction
 from yqc.pruning.solve import Limits, Scores, Slice, by_layer, reach, slices, take
 from yqc.pruning.statistics import moments, sensitivity
 from yqc.pruning.surgery import Keep, remove
+from yqc.quant.noise import noise
 
 Criterion: TypeAlias = Literal[
     "auto", "bn-scale", "l1", "l2", "taylor", "hessian", "reconstruction", "random"
@@ -38,7 +38,9 @@ IMAGES = 32
 JUDGED = 64
 """So many, the first ones, tell the agreement of two graphs."""
 PROBED = 8
-"""So many are sent back through the graph, or decide between criteria."""
+"""So many are sent back through the graph."""
+COMPARED = 4
+"""So many decide between criteria."""
 MEMORY = 2.5e9
 """Bytes of tensors that a correction may hold, about."""
 
@@ -95,10 +97,13 @@ class Job:
     @property
     def criteria(self) -> tuple[Criterion, ...]:
         """What `auto` chooses from."""
-        return ("reconstruction", "l2") if self.ctx.calibration else ("l2",)
+        return ("reconstruction", "l2") if self.images else ("l2",)
 
     def scores(self, criterion: str) -> Scores:
-        """Score all sets; the lower, the sooner a set goes."""
+        """Score all sets; the lower, the sooner a set goes.
+
+        Criteria in `DATA` look at the images, or at noise where there are none.
+        """
         if criterion not in self._scores:
             self._scores[criterion] = self._score(criterion)
         return self._scores[criterion]
@@ -111,16 +116,12 @@ class Job:
             return criteria.bn_scale(gm, channels)
         if criterion == "random":
             return criteria.at_random(channels, seed)
-        if self.ctx.calibration is None:
-            raise PassError(
-                f"criterion={criterion} needs calibration images; give some with --data"
-            )
         some = self.images[:PROBED]
         if criterion == "taylor":
             return gates.taylor(gm, channels, some) / self.price
         if criterion == "hessian":
             return gates.hessian(gm, channels, some, seed) / self.price
-        found = moments(gm, channels, self.images, seed)
+        found = moments(gm, channels, self.images[::2], seed)
         felt = sensitivity(gm, channels, some, seed)
         return reconstruction(gm, channels, found, felt) / self.price
 
@@ -197,7 +198,7 @@ class Job:
         """Return the criterion whose trial comes closest to the graph as it is."""
         if len(self.criteria) == 1:
             return self.criteria[0]
-        trials = {c: self.trial(self.nearest(c, ratio), images=PROBED) for c in self.criteria}
+        trials = {c: self.trial(self.nearest(c, ratio), images=COMPARED) for c in self.criteria}
         return min(self.criteria, key=lambda c: trials[c].error or 0.0)
 
     def agreement(self, trial: Trial) -> float | None:

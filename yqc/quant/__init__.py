@@ -5,6 +5,8 @@ from yqc.quant.observer import DTYPES, Observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
 from yqc.quant.placement import Placement, before_activations, hands_on, is_addition, place
 from yqc.quant.qparams import (
+    FULL,
+    REDUCED,
     QParams,
     best_channel_scale,
     channel_scale,
@@ -18,7 +20,9 @@ from yqc.quant.spec import Int8, QuantizedLayer
 
 __all__ = [
     "DTYPES",
+    "FULL",
     "METHODS",
+    "REDUCED",
     "Histogram",
     "Int8",
     "Layout",

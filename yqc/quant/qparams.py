@@ -15,6 +15,12 @@ from torch import Tensor
 from yqc.quant.ops import LIMITS
 
 TINY = torch.finfo(torch.float32).tiny
+FULL, REDUCED = 127, 63
+"""Largest integer of a symmetric weight of eight bits, and of seven.
+
+Two products of seven-bit weights with uint8 stay within int16 (2 * 255 * 63 < 32768), in which x86
+CPUs without VNNI add them.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,38 +63,35 @@ def _positive(scale: Tensor) -> Tensor:
     return torch.where(scale > TINY, scale, torch.ones_like(scale))
 
 
-def channel_scale(weight: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
+def channel_scale(weight: Tensor, most: int = FULL) -> Tensor:
     """Return the symmetric min-max scale of each output channel: float32 [O] of [O, ...]."""
-    _, qmax = limits(dtype, symmetric=True)
-    return _positive(weight.detach().flatten(1).abs().amax(1) / qmax)
+    return _positive(weight.detach().flatten(1).abs().amax(1) / most)
 
 
-def best_channel_scale(weight: Tensor, dtype: torch.dtype = torch.int8, steps: int = 40) -> Tensor:
+def best_channel_scale(weight: Tensor, most: int = FULL, steps: int = 40) -> Tensor:
     """Return the symmetric scale of each output channel with the least squared error.
 
     Candidates shrink the min-max scale by up to a half; the search is over all channels at once.
 
     Args:
         weight: float32 [O, ...].
-        dtype: integer type to quantize to.
+        most: the largest integer to quantize to.
         steps: how many candidates.
 
     Returns:
         float32 [O].
     """
-    _, qmax = limits(dtype, symmetric=True)
-    flat, full = weight.detach().flatten(1), channel_scale(weight, dtype)
+    flat, full = weight.detach().flatten(1), channel_scale(weight, most)
     best, least = full, torch.full_like(full, torch.inf)
     for shrink in torch.linspace(1.0, 0.5, steps).tolist():
         scale = (full * shrink).unsqueeze(1)
-        error = ((flat / scale).round().clamp(-qmax, qmax) * scale - flat).square().sum(1)
+        error = ((flat / scale).round().clamp(-most, most) * scale - flat).square().sum(1)
         best = torch.where(error < least, scale.squeeze(1), best)
         least = torch.minimum(error, least)
     return best
 
 
-def to_integers(weight: Tensor, scale: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
-    """Round a weight [O, ...] to integers with one symmetric scale [O] a channel."""
-    _, qmax = limits(dtype, symmetric=True)
+def to_integers(weight: Tensor, scale: Tensor, most: int = FULL) -> Tensor:
+    """Round a weight [O, ...] to int8 in -most..most, with one symmetric scale [O] a channel."""
     flat = weight.detach().flatten(1) / scale.unsqueeze(1)
-    return flat.round().clamp(-qmax, qmax).to(dtype).view(weight.shape)
+    return flat.round().clamp(-most, most).to(torch.int8).view(weight.shape)

@@ -8,6 +8,7 @@ from torch import Tensor
 from yqc.graph.metadata import topic
 from yqc.graph.optable import allow_function
 from yqc.quant import ops  # noqa: F401  # registers torch.ops.yqc
+from yqc.quant.qparams import FULL
 
 allow_function("yqc.quantize_linear", torch.ops.yqc.quantize_linear)
 allow_function("yqc.dequantize_linear", torch.ops.yqc.dequantize_linear)
@@ -22,6 +23,8 @@ class Int8:
     """float32 [O]; None until calibration has chosen it."""
     mean_error: Tensor | None = None
     """What rounding the weights adds to each output on average, float32 [O], if it is known."""
+    most: int = FULL
+    """Largest integer that a weight becomes: 127, or 63 where two products must fit 16 bits."""
 
 
 @topic("layer")

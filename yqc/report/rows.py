@@ -108,11 +108,20 @@ class Bench:
     runs: int
     cpu: str
     rows: tuple[BenchRow, ...]
+    runtime: str = "onnxruntime"
 
     @classmethod
-    def measured(cls, *, threads: int, runs: int, cpu: str, rows: Sequence[BenchRow]) -> "Bench":
+    def measured(
+        cls,
+        *,
+        threads: int,
+        runs: int,
+        cpu: str,
+        rows: Sequence[BenchRow],
+        runtime: str = "onnxruntime",
+    ) -> "Bench":
         """Derive each ratio from the medians."""
         compared = tuple(
             replace(row, ratio=ratio(rows[0].median_ms, row.median_ms)) for row in rows
         )
-        return cls(threads=threads, runs=runs, cpu=cpu, rows=compared)
+        return cls(threads=threads, runs=runs, cpu=cpu, rows=compared, runtime=runtime)

@@ -121,7 +121,7 @@ def bench_table(bench: Bench) -> RenderableType:
             human.times(row.ratio),
         )
     runs, threads = human.plural(bench.runs, "run"), human.plural(bench.threads, "thread")
-    how = f"{runs} each, in turn, {threads}, {bench.cpu}"
+    how = f"{runs} each, in turn, {threads}, {bench.runtime}, {bench.cpu}"
     meaning = "ratio: how many times as fast as the first file"
     return Trimmed(Group(table, say(how, QUIET), say(meaning, QUIET)))
 

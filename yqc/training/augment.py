@@ -1,4 +1,7 @@
-"""Images for training: placed at a random scale, four in a mosaic, mirrored, recoloured.
+"""Images for training: mostly as they are, the rest at a random scale, in mosaics, recoloured.
+
+A pruned graph has less room than its original, and spends it on what it is trained on: on mosaics
+alone, one that was close to its original on plain images is farther from it afterwards.
 
 Nothing here knows of labels: what is right on such an image, the teacher says. Every function is
 determined by its arguments and the generator that it is given.
@@ -10,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from yqc.data.letterbox import PAD
+from yqc.data.letterbox import PAD, letterbox
 
 Bytes = NDArray[np.uint8]
 
+PLAIN = 0.75
+"""Share of images that are letterboxed as they are; every other one is mirrored."""
 MOSAIC = 0.5
-"""Share of images that are put together from four."""
+"""Share of the rest that are put together from four."""
 HUE, SATURATION, VALUE = 0.015, 0.5, 0.3
 """Largest changes, as fractions."""
 SCALES = (0.6, 1.4)
@@ -90,14 +95,19 @@ def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
     return np.asarray(changed)
 
 
-def varied(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
-    """Make one training image of `imgsz` from one image, or from four.
+def plain(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Letterbox an image to `imgsz`, mirrored or not: uint8 [3, H, W]."""
+    return mirrored(letterbox(image, imgsz)[0].transpose(1, 2, 0), rng)
 
-    Returns:
-        uint8 [3, H, W].
-    """
+
+def varied(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Make one training image of `imgsz` from one image, or from four: uint8 [3, H, W]."""
     whole = mosaic(images, imgsz, rng) if len(images) > 1 else single(images[0], imgsz, rng)
-    whole = recolour(whole, rng)
-    if rng.random() < 0.5:  # noqa: PLR2004  # every other one is mirrored
-        whole = whole[:, ::-1]
-    return np.ascontiguousarray(whole.transpose(2, 0, 1))
+    return mirrored(recolour(whole, rng), rng)
+
+
+def mirrored(pixels: Bytes, rng: np.random.Generator) -> Bytes:
+    """Mirror every other image, uint8 [H, W, 3]; returns uint8 [3, H, W]."""
+    if rng.random() < 0.5:  # noqa: PLR2004  # every other one
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

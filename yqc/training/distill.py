@@ -108,7 +108,7 @@ class _Run:
         start = {k: v.clone() for k, v in student.state.items()}
         plain = self.pictures.plain(min(JUDGED, len(self.pictures.paths)))
         before = self._first_look(plain)
-        session.plan = plan.fitted(before)
+        session.fit(before)
         if (about := self.keeper.restore(session)) is not None:
             self.earlier = float(about["spent"])
             self.progress.note(f"{self.label}: going on after step {session.step}")

@@ -26,7 +26,7 @@ from yqc.graph.edit import drop_unread
 from yqc.graph.values import attribute
 from yqc.quant import quantize_linear as _registers_the_ops  # noqa: F401
 from yqc.quant.ops import spread
-from yqc.quant.qparams import limits
+from yqc.quant.qparams import REDUCED, limits
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -207,6 +207,8 @@ def integer_weight(gm: fx.GraphModule, node: fx.Node) -> Latent | None:
     point = None if zero is None else cast("Tensor", attribute(gm, str(zero.target)))
     factor = Scale(cast("Tensor", attribute(gm, str(scale.target))), str(scale.target))
     quantize = FakeQuantize(factor, point, tensor.dtype, axis, block, symmetric=zero is None)
+    if tensor.dtype == torch.int8 and zero is None and int(tensor.abs().max()) <= REDUCED:
+        quantize.low, quantize.high = -REDUCED, REDUCED  # seven bits stay seven bits
     value = DEQUANTIZE(tensor, cast("Tensor", factor.stored), point, axis, block)
     return IntegerWeight(str(stored.target), quantize, value.detach().clone())
 

@@ -90,6 +90,8 @@ class Pictures:
         epoch, place = divmod(number, len(self.paths))
         rng = np.random.default_rng((self.seed, 2, number))
         first = self.order(epoch)[place]
+        if rng.random() < augment.PLAIN:
+            return augment.plain(self._near(first), self.imgsz, rng)
         others = (
             rng.integers(len(self.paths), size=3).tolist() if rng.random() < augment.MOSAIC else []
         )

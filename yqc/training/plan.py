@@ -8,7 +8,7 @@ from yqc.errors import PipelineError
 
 RATE = 1e-3
 """Learning rate for a graph that is `FAR` from its original, or farther."""
-FAR = 4.0
+FAR = 0.4
 CLOSE = 2.0
 """A graph that is not this far from its original is close to it."""
 LEAST = 0.05

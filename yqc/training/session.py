@@ -1,6 +1,7 @@
 """One training under way: student, teacher, optimiser, running average, and how far they are."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ from yqc.training.plan import Plan
 from yqc.training.student import Student
 
 JUDGED_AT_ONCE = 8
+READ = 256
+"""A layer that reads so many numbers, or fewer, gets the whole learning rate."""
+ROUNDED = 0.03
+"""bfloat16 alone moves a head by about a third of this."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,19 @@ class Arithmetic:
     """Convolutions in bfloat16, where sums stay in float32."""
 
     @classmethod
-    def best(cls, device: str, *, quantized: bool) -> "Arithmetic":
+    def best(cls, device: str, far: float, *, quantized: bool) -> "Arithmetic":
         """Choose what is fast: bfloat16 on GPUs, and on CPUs that multiply it in hardware (AMX).
 
-        A graph with quantizers is trained in float32: eight bits of mantissa would hide their
-        steps.
+        A graph with quantizers is trained in float32, since eight bits of mantissa would hide their
+        steps; so is one that differs from its original hardly more than by bfloat16's rounding.
+
+        Args:
+            device: where the graph is.
+            far: its distance from the original.
+            quantized: whether it has quantizers.
         """
         amx = torch.cpu._is_amx_tile_supported()  # noqa: SLF001  # there is no public name for it
-        return cls(device, not quantized and (device != "cpu" or amx))
+        return cls(device, not quantized and far > ROUNDED and (device != "cpu" or amx))
 
     def cast(self) -> contextlib.AbstractContextManager[None]:
         """Compute in this arithmetic inside."""
@@ -58,7 +68,7 @@ class Session:
         self, student: Student, teacher: fx.GraphModule, taps: Sequence[Tap], plan: Plan
     ) -> None:
         self.student, self.taps, self.plan = student, taps, plan
-        self.arithmetic = Arithmetic.best(student.device, quantized=student.quantized)
+        self.arithmetic = Arithmetic(student.device, half=False)
         self.teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         student.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = student.parameters
@@ -66,15 +76,22 @@ class Session:
         self.average = {k: v.clone() for k, v in student.state.items()}
         self.step = 0
 
+    def fit(self, far: float) -> None:
+        """Choose arithmetic and learning rate for a graph that is so far from its original."""
+        student = self.student
+        apart = math.inf if self.plan.bn_l1 else far  # sparsity takes it away from there
+        self.arithmetic = Arithmetic.best(student.device, apart, quantized=student.quantized)
+        self.plan = self.plan.fitted(far)
+
     def take(self, batch: NDArray, steps: int | None) -> float:  # type: ignore[type-arg]
         """Take one step on uint8 [N, 3, H, W]; returns its loss, finite or not.
 
         With a loss or gradient that is not finite nothing is changed.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate(self.step, steps)
+            group["lr"] = group["share"] * self.plan.rate(self.step, steps)
         self.student.learn(freeze_bn=self.plan.frozen(self.step, steps))
-        loss = self.compare(self.arithmetic.images(batch))
+        loss = self.compare(batch, self.arithmetic)
         if self.plan.bn_l1:
             scales = [n.weight.abs().sum() for n in self.student.norms if n.affine]
             loss = loss + self.plan.bn_l1 * torch.stack(scales).sum() if scales else loss
@@ -88,9 +105,13 @@ class Session:
         self._follow()
         return float(loss.detach())
 
-    def compare(self, images: Tensor) -> Tensor:
-        """Return the loss of a batch, with gradients if the student's modules have them."""
-        with self.arithmetic.cast():
+    def compare(self, batch: NDArray, arithmetic: Arithmetic) -> Tensor:  # type: ignore[type-arg]
+        """Return the loss on uint8 [N, 3, H, W], with gradients if the student's modules have them.
+
+        The loss itself is computed in float32.
+        """
+        images = arithmetic.images(batch)
+        with arithmetic.cast():
             with torch.no_grad():
                 wanted = self.teacher(images)
             found = self.student.module(images)
@@ -98,10 +119,14 @@ class Session:
 
     @torch.no_grad()
     def judge(self, images: NDArray) -> float:  # type: ignore[type-arg]
-        """Return the loss of the student as it is, in inference, on uint8 [N, 3, H, W]."""
+        """Return the loss of the student as it is, in inference, on uint8 [N, 3, H, W].
+
+        In float32, whatever it is trained in.
+        """
         self.student.module.eval()
+        exact = Arithmetic(self.student.device, half=False)
         parts = [
-            self.compare(self.arithmetic.images(images[i : i + JUDGED_AT_ONCE]))
+            self.compare(images[i : i + JUDGED_AT_ONCE], exact)
             for i in range(0, len(images), JUDGED_AT_ONCE)
         ]
         return float(torch.stack(parts).mean())
@@ -116,12 +141,26 @@ class Session:
 
 def make_optimizer(parameters: dict[str, nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
     """Make the optimiser; only tensors of two dimensions and more decay."""
-    weights = [p for p in parameters.values() if p.ndim > 1]
-    others = [p for p in parameters.values() if p.ndim <= 1]
+    by_share: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters.values():
+        decay = plan.decay if parameter.ndim > 1 else 0.0
+        by_share.setdefault((share(parameter, plan), decay), []).append(parameter)
     groups = [
-        {"params": weights, "weight_decay": plan.decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": members, "share": part, "weight_decay": decay}
+        for (part, decay), members in by_share.items()
     ]
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.rate(0, None), momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=plan.rate(0, None))
+
+
+def share(parameter: Tensor, plan: Plan) -> float:
+    """Return which part of the learning rate a parameter gets, 0..1.
+
+    AdamW moves all values of a weight by the same amount. A layer's output sums up as many of these
+    moves as it reads numbers, so wide layers get smaller ones (Yang et al., Tensor Programs V,
+    2022).
+    """
+    if plan.optimizer == "sgd" or parameter.ndim < 2:  # noqa: PLR2004  # scales and shifts
+        return 1.0
+    return min(1.0, READ / max(1, parameter[0].numel()))

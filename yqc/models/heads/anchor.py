@@ -82,7 +82,7 @@ class AnchorHead(Head):
         col, row, side, score = torch.split(parts, [1, 1, 2, self.no - 4], 2)
         x = col * (2 * t) + centres(w, t, -0.5)
         y = row * (2 * t) + centres(h, t, -0.5)[:, None]
-        return rows(torch.cat((x, y, side * side * size, score), 2))
+        return rows(torch.cat((x, y, side**2 * size, score), 2))
 
 
 def rows(x: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class Learned(nn.Module):
         super().__init__()
         grid, levels = outcome.rounded.grid, outcome.rounded.levels
         self.conv, self.grid, self.shape = conv, grid, outcome.rounded.shape
+        self.kind = outcome.rounded.scheme.kind
         units = grid.units(levels)
         gap = torch.ones(()) if grid.table is None else grid.table.diff(dim=1).mean()
         self.gap = gap
@@ -202,7 +203,8 @@ def groups(modules: Iterable[Learned], rates: Rates) -> list[dict[str, Any]]:
         made["level"].append(module.units)
         made["scale"].append(module.log_scale)
         made["bias"].append(module.shift)
-        made["table"] += [] if module.table is None else [module.table]
+        if module.table is not None and module.kind == "codebook":  # others are what they are named
+            made["table"].append(module.table)
     for parameters in made.values():
         for parameter in parameters:
             parameter.requires_grad_(True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from yqc import trace
-from yqc.pruning.noise import COUNT, noise
+from yqc.quant.noise import COUNT, noise
 
 
 class Fixed(nn.Module):

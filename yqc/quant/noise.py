@@ -1,4 +1,4 @@
-"""Seeded images of noise, for graphs to be corrected on where no images are given.
+"""Seeded images of noise, to measure and correct graphs on where no images are given.
 
 Their spectrum falls with frequency as that of photographs does, and each has a colour of its own,
 so that the channels of a detector answer, if not as they do to pictures, then all of them.
