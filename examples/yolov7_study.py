@@ -28,12 +28,13 @@ from yqc.models.source import Source, open_model
 from yqc.prepare import find_data, make_context
 from yqc.progress import Silent
 from yqc.quant.weights.apply import WEIGHTED, packable
-from yqc.quant.weights.driver import Gathered, Rounder, Settings, affordable
+from yqc.quant.weights.driver import Rounder, Settings
+from yqc.quant.weights.gather import Gathered, Sight, affordable
 from yqc.quant.weights.rewrite import put
 from yqc.quant.weights.scheme import KINDS, Scheme
 
 GRANULARITIES = ("tensor", "channel", "block", "kernel")
-ROUNDINGS = ("nearest", "mse", "gptq")
+ROUNDINGS = ("nearest", "mse", "gptq", "adaround")
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     yqc.Pipeline.parse("reparam,fold-bn,dce").run(gm, ctx)
     images = list(islice(ctx.calibration(), min(asked.calib_images, affordable(gm))))
     convs = packable(gm, ctx)
-    gathered = Rounder(gm, convs, {}, Settings(), Silent()).statistics(images)
+    gathered = Sight(gm, convs, images, source.layout, Silent()).statistics()
     half = 2 * parameter_count(source.gm)
     print(f"{'scheme':10} {'granularity':11} {'bits':>4} {'rounding':8} {'mAP':>6} {'vs fp16':>8}")
     accuracy, _ = judge(source.gm, source, data)

@@ -8,7 +8,9 @@
    plain mean is one over background, and moves the scores of objects the wrong way.
 3. Images that disagree say little, so a correction b with variance v between images is shrunk to
    b * b^2 / (b^2 + v).
-4. Without data, from what the batch norms say of the input's means E[x] (section 4.2 there):
+4. Weights that are packed already were corrected as they were rounded; with data, what rounding
+   their inputs adds is taken out as well.
+5. Without data, from what the batch norms say of the input's means E[x] (section 4.2 there):
 
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
@@ -24,6 +26,7 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
 from yqc.quant import FULL, Int8, Observer, relevance, to_integers
+from yqc.quant.weights.rewrite import is_packed, stored_bias
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class BiasCorrect(Pass):
                 ctx.skipped(conv.node, why)
             else:
                 chosen[conv.node] = mark
+        if ctx.calibration:
+            chosen |= {node: Int8() for node in self.packed(gm, ctx)}
         if not chosen:
             return
         errors = self.measured(gm, ctx, chosen) if ctx.calibration else self.told(gm, ctx, chosen)
@@ -59,6 +64,18 @@ class BiasCorrect(Pass):
         if callers(gm, conv.target) > 1:
             return f"{conv.target} is called from more than one place"
         return None
+
+    def packed(self, gm: fx.GraphModule, ctx: Context) -> list[fx.Node]:
+        """List the convolutions of packed weights whose inputs are to be rounded."""
+        found = []
+        for node in filter(is_packed, gm.graph.nodes):
+            if call(gm, node.all_input_nodes[0], Observer) is None:
+                continue
+            if stored_bias(node) is None:
+                ctx.skipped(node, "it has no bias to correct")
+            else:
+                found.append(node)
+        return found
 
     def measured(
         self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
@@ -169,11 +186,13 @@ class Rounded(fx.Interpreter):
         return y - self.errors[n].view(1, -1, 1, 1)
 
     def rounded(self, n: fx.Node) -> Tensor:
-        """Compute a convolution with rounded weights."""
-        (x,), _ = self.fetch_args_kwargs_from_env(n)
-        conv, mark = self.fetch_attr(str(n.target)), self.chosen[n]
+        """Compute a convolution with rounded weights; packed ones are rounded already."""
+        mark = self.chosen[n]
         if (scale := mark.scale) is None:
-            raise ValueError(f"{n} has no scale")
+            packed: Tensor = super().run_node(n)
+            return packed
+        (x,), _ = self.fetch_args_kwargs_from_env(n)
+        conv = self.fetch_attr(str(n.target))
         weight = to_integers(conv.weight, scale, mark.most) * scale.view(-1, 1, 1, 1)
         where = (conv.stride, conv.padding, conv.dilation, conv.groups)
         return F.conv2d(x, weight, conv.bias, *where)

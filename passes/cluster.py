@@ -5,19 +5,24 @@
                                 %conv = conv2d(%x, %w, %b, ...)
 
 1. A layer has one table (or one for so many output channels) and a scale a channel.
-2. The table holds k-means centres, weighted by the second moments of the inputs; or it is piecewise
-   linear (a dense centre and sparse tails); or zero and powers of two.
+2. The table holds k-means centres, weighted by the second moments of the inputs and by what a
+   channel is worth to the detections, improved by turns with the scales; or it is piecewise linear
+   (a dense centre and sparse tails); or zero and powers of two.
 3. Rounding is as in pack-int4: error feedback, coordinate descent, least squares for the scales,
-   and for the entries of a k-means table too. Then all of these learn together (`learn=0`: not).
+   and for the entries of a k-means table too. With `learn`, all of these then learn together.
+4. A small share of bytes on top, `spare`, goes to the layers where it lowers the damage to the
+   detections most: more tables, or eight bits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import fx
 
 from yqc import Context, Pass
+from yqc.quant.weights.allocate import read_plan, richer_than
 from yqc.quant.weights.apply import Job, pack_layers
+from yqc.quant.weights.budget import Budget
 from yqc.quant.weights.driver import Settings
 from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
 
@@ -41,15 +46,19 @@ class Cluster(Pass):
     rows: int = 0
     """Output channels that share a k-means table; 0 for one table a layer."""
     rounding: Rounding = "gptq"
-    """Nearest, nearest by importance (mse), or with error feedback (gptq)."""
+    """Nearest, by importance (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
-    learn: int = 2
-    """How often to look at half of them again, to learn levels, scales and biases together."""
+    learn: int = 0
+    """How often to look at half of them again, to learn levels, scales and biases; seldom helps."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
+    spare: float = 0.0125
+    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
+    plan: tuple[str, ...] = ()
+    """Schemes of single layers, such as model.0.conv:codebook.4.channel.rows.8."""
 
     def __post_init__(self) -> None:
         if self.bits not in {2, 3, 4, 5, 6, 8}:
@@ -58,8 +67,21 @@ class Cluster(Pass):
             raise ValueError("block must be at least 2, images at least 1, damp above 0, at most 1")
         if self.rows < 0:
             raise ValueError("rows must not be negative")
+        if not 0 <= self.spare <= 1:
+            raise ValueError("spare must be between 0 and 1")
+        for line in self.plan:
+            read_plan(line)
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         scheme = Scheme(self.table, self.bits, self.granularity, self.block, self.rows)
-        settings = Settings(rounding=self.rounding, damp=self.damp)
-        pack_layers(gm, ctx, Job(scheme, settings, self.images, self.learn, self.skip))
+        job = Job(
+            scheme,
+            Settings(rounding=self.rounding, damp=self.damp),
+            images=self.images,
+            learn=self.learn,
+            skip=self.skip,
+            plan=self.plan,
+            budget=Budget(spare=self.spare) if self.spare else None,
+        )
+        if plan := richer_than(pack_layers(gm, ctx, job), scheme):
+            ctx.settled = replace(self, spare=0.0, plan=plan)

@@ -9,13 +9,15 @@
    (GPTQ, Frantar et al. 2022), then coordinate descent and least-squares scales by turns. Earlier
    layers' errors are made up for, and biases take up what is left of the mean error.
 2. Samples of the inputs count by how much the detections depend on that position of the output.
-3. Levels, scales and biases of all layers then learn together to compute what the float graph does,
-   straight through the rounding, without labels (`learn=0`: not).
+3. With `learn`, levels, scales and biases of all layers then learn together to compute what the
+   float graph does, straight through the rounding, without labels; what is not better is not kept.
 4. Without data, the second moments of the inputs follow from the batch norms.
 5. `granularity=auto` measures what each scheme does to each layer's part in the detections, and
    chooses scheme, granularity and bits a layer for the least damage within a budget (Lagrange). The
    recipe that is written holds the plan.
-6. Scales take two bytes, and so do biases. Activations stay in float.
+6. Otherwise a small share of bytes on top, `spare`, goes to the layers where it lowers the damage
+   most, as finer scales or eight bits.
+7. Scales take two bytes, and so do biases. Activations stay in float.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from typing import ClassVar, Literal
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant.weights.allocate import read_plan
+from yqc.quant.weights.allocate import read_plan, richer_than
 from yqc.quant.weights.apply import Job, pack_layers
 from yqc.quant.weights.budget import Budget, read_bytes
 from yqc.quant.weights.driver import Settings
@@ -48,15 +50,17 @@ class PackInt4(Pass):
     block: int = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
     rounding: Rounding = "gptq"
-    """Nearest, nearest with clipping (mse), or with error feedback (gptq)."""
+    """Nearest, with clipping (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
-    learn: int = 2
-    """How often to look at half of them again, to learn levels, scales and biases together."""
+    learn: int = 0
+    """How often to look at half of them again, to learn levels, scales and biases; seldom helps."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
+    spare: float = 0.0125
+    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
 
     ratio_vs_fp16: float = 0.0
     """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
@@ -74,6 +78,8 @@ class PackInt4(Pass):
             raise ValueError("block must be at least 2 and images at least 1")
         if not 0 < self.damp <= 1 or self.learn < 0:
             raise ValueError("damp must be above 0 and at most 1, learn not negative")
+        if not 0 <= self.spare <= 1:
+            raise ValueError("spare must be between 0 and 1")
         given = sum(map(bool, (self.ratio_vs_fp16, self.bytes, self.max_drop)))
         if given != int(self.granularity == "auto"):
             raise ValueError(
@@ -90,17 +96,25 @@ class PackInt4(Pass):
         auto = self.granularity == "auto"
         granularity = "channel" if self.granularity == "auto" else self.granularity
         size = read_bytes(self.bytes) if self.bytes else 0
+        budget = Budget(self.ratio_vs_fp16, size, self.max_drop) if auto else None
+        base = Scheme(self.scheme, self.bits, granularity, self.block)
         job = Job(
-            Scheme(self.scheme, self.bits, granularity, self.block),
+            base,
             Settings(rounding=self.rounding, damp=self.damp),
             images=self.images,
             learn=self.learn,
             skip=self.skip,
             plan=self.plan,
-            budget=Budget(self.ratio_vs_fp16, size, self.max_drop) if auto else None,
+            budget=budget or (Budget(spare=self.spare) if self.spare else None),
         )
         plan = pack_layers(gm, ctx, job)
-        if auto:
+        if auto or richer_than(plan, base):
             ctx.settled = replace(
-                self, granularity="channel", ratio_vs_fp16=0.0, bytes="", max_drop=0.0, plan=plan
+                self,
+                granularity=granularity,
+                ratio_vs_fp16=0.0,
+                bytes="",
+                max_drop=0.0,
+                spare=0.0,
+                plan=plan if auto else richer_than(plan, base),
             )

@@ -42,7 +42,7 @@ class Prune(Pass):
     ratio: float | None = None
     """Share to remove, above 0 and below 1; by default as much as keeps the agreement."""
     of: Literal["params", "channels", "macs"] = "params"
-    """What the ratio is a share of."""
+    """What the ratio is a share of; of macs, groups keep multiples of 16 channels if they can."""
     criterion: Criterion = "auto"
     """How channels are scored; auto takes reconstruction or l2, whichever measures better."""
     scope: Literal["global", "layer"] = "global"

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from yqc import Call, Context, Pass, callers, calls, is_function
 from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, to_integers
-from yqc.quant.weights.rewrite import is_packed
+from yqc.quant.weights.rewrite import is_packed, move_bias
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -55,6 +55,9 @@ class Quantize(Pass):
         for node in filter(is_packed, gm.graph.nodes):
             if is_function(node.all_input_nodes[0], DEQUANTIZE):
                 node.meta["yqc.layer"] = replace(node.meta["yqc.layer"], activation_bits=8)
+                chosen = node.meta.pop("yqc.int8", None)
+                if isinstance(chosen, Int8) and chosen.mean_error is not None:
+                    move_bias(gm, node, -chosen.mean_error)
                 ctx.rewrote(node, "input became int8; the weight stays as it is packed")
         gm.recompile()
         after = node_outputs(gm, names, ctx.example_for(gm))

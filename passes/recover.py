@@ -40,7 +40,8 @@ class Recover(Pass):
     time: Duration | None = None
     """How long to train, such as 10m; that is also the default."""
     lr: float | None = None
-    """Highest learning rate, after 20 steps and before a cosine; by default, by the damage."""
+    """Highest learning rate, after 20 steps and before a cosine; by default it is tried how large a
+    step may be. Layers that read more than 256 numbers get less of it with adamw."""
     batch: int = 16
     """Images a step."""
     imgsz: int | None = None

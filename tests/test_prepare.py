@@ -5,12 +5,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import yqc
 from yqc.cache import KEY
+from yqc.data import Split
 from yqc.errors import PipelineError
 from yqc.models.source import open_model
-from yqc.prepare import check_device, check_images, emitted_kinds, find_data, open_cache
+from yqc.prepare import (
+    FEWEST,
+    JUDGES,
+    check_device,
+    check_images,
+    emitted_kinds,
+    find_data,
+    judges,
+    open_cache,
+)
 from yqc.recipe import Settings
 
 TRAINS = yqc.Pipeline.parse("recover{steps=1}").expand()
@@ -72,3 +83,15 @@ def test_the_key_of_a_cache_knows_images_that_were_changed(
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert key() != first
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_large_graphs_are_judged_on_fewer_images_and_none_on_more_than_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = Split("train", tuple(Path(f"{i}.jpg") for i in range(99)))
+    gm = yqc.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 10, 10))  # 100 multiply-accumulates
+    counts = []
+    for work, asked in ((1e4, 128), (2e3, 128), (1e2, 128), (1e2, 3)):
+        monkeypatch.setattr("yqc.prepare.JUDGED", work)
+        counts.append(len(judges(split, Settings(calib_images=asked), gm).images))
+    assert counts == [JUDGES, 20, FEWEST, 3]

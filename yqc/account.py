@@ -36,6 +36,7 @@ def _float(layer: Call[Weighted]) -> Layer:
         rounding=None,
         weight_bytes=sum(p.numel() * p.element_size() for p in layer.module.parameters()),
         sqnr_db=None,
+        sensitivity=None,
     )
 
 
@@ -52,6 +53,7 @@ def _quantized(node: fx.Node, layer: QuantizedLayer) -> Layer:
         rounding=layer.rounding,
         weight_bytes=layer.weight_bytes,
         sqnr_db=layer.sqnr_db,
+        sensitivity=layer.sensitivity,
     )
 
 

@@ -12,7 +12,7 @@ from torch import fx, nn
 import yqc
 from yqc import report as rp
 from yqc.account import layers, rounds
-from yqc.emit import emit, roundtrip, save, weight_bytes, yolo_metadata
+from yqc.emit import emit, roundtrip, save, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding, embed
 from yqc.exported import LastFloat, save_exported
 from yqc.graph.compare import macs, parameter_count
@@ -157,6 +157,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
                 params_after=parameter_count(gm),
                 weight_bytes=weight_bytes(emitted),
                 file_bytes=stage.onnx.stat().st_size,
+                parts=rp.SizeParts(**size_parts(emitted)),
             ),
             compute=rp.Compute(macs_before=macs(original), macs_after=macs(gm)),
             accuracy=measured.accuracy,

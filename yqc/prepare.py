@@ -14,6 +14,7 @@ from yqc import evaluate as ev
 from yqc.cache import FolderCache
 from yqc.data import Data, Split, calibration_images, check_classes, load_data
 from yqc.errors import DataError, PipelineError
+from yqc.graph.compare import macs
 from yqc.measure import unreadable
 from yqc.models.source import Source
 from yqc.passbase import Context, Pass
@@ -24,6 +25,9 @@ from yqc.training.teacher import fold
 
 JUDGES = 64
 """So many calibration images, at most, tell the agreement of two graphs."""
+JUDGED = 2e11
+"""Multiply-accumulates that one such judgement may take, about; large graphs get fewer images."""
+FEWEST = 8
 
 
 KINDS = ("onnx", "pt2")
@@ -164,7 +168,7 @@ def make_context(
 
     ctx.calibration, ctx.train = stream, data.train.images
     if source.layout is not None:
-        ctx.agreement = Agreeing(source, _some(data.train, settings), progress)
+        ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), progress)
     try:
         ctx.example = next(stream())
     except DataError as error:  # an error only if a pass really calibrates
@@ -172,11 +176,12 @@ def make_context(
     return ctx
 
 
-def _some(split: Split, settings: Settings) -> Split:
-    """Choose at most `JUDGES` of the calibration images."""
+def judges(split: Split, settings: Settings, gm: fx.GraphModule) -> Split:
+    """Choose at most `JUDGES` of the calibration images, so many that judging a graph is quick."""
+    quick = max(FEWEST, min(JUDGES, int(JUDGED / max(1, macs(gm)))))
     paths = list(split.images)
     random.Random(settings.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
-    return replace(split, images=tuple(paths[: min(JUDGES, settings.calib_images)]), read=None)
+    return replace(split, images=tuple(paths[: min(quick, settings.calib_images)]), read=None)
 
 
 class Agreeing:

@@ -127,10 +127,17 @@ def test_allocation_keeps_the_budget_and_nothing_cheap_is_left(data: st.DataObje
 
 
 def test_a_plan_reads_back() -> None:
-    for scheme in (Scheme(), Scheme("codebook", 3), Scheme("affine", 4, "block", 48)):
+    for scheme in (
+        Scheme(),
+        Scheme("codebook", 3),
+        Scheme("codebook", 4, rows=8),
+        Scheme("affine", 4, "block", 48),
+    ):
         assert read_plan(write_plan("model.0.conv", scheme)) == ("model.0.conv", scheme)
     with pytest.raises(ValueError, match="a plan has lines such as"):
         read_plan("model.0.conv:nonsense.4.channel")
+    with pytest.raises(ValueError, match="a plan has lines such as"):
+        read_plan("model.0.conv:affine.4.channel.rows.8")
 
 
 def test_bytes_as_people_write_them() -> None:

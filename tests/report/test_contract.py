@@ -58,6 +58,7 @@ FULL = {
         "ratio_vs_fp32": "float",
         "ratio_vs_fp16": "float",
         "file_ratio_vs_fp32": "float",
+        "parts": "NoneType",
     },
     "compute": {"macs_before": "int", "macs_after": "int"},
     "accuracy": {
@@ -87,6 +88,7 @@ FULL = {
             "rounding": "str",
             "weight_bytes": "int",
             "sqnr_db": "float",
+            "sensitivity": "NoneType",
         }
     ],
     "warnings": ["str"],
@@ -194,6 +196,7 @@ def test_is_null_where_nothing_was_measured(sample: Report) -> None:
         "ratio_vs_fp32": None,
         "ratio_vs_fp16": None,
         "file_ratio_vs_fp32": None,
+        "parts": None,
     }
 
 

@@ -20,6 +20,7 @@ from yqc.report import (
     PipelineText,
     Report,
     RoundTripError,
+    SizeParts,
     Verification,
     WrittenFile,
     layers_table,
@@ -150,6 +151,29 @@ def test_layers_stand_under_their_part_of_the_model(sample: Report, printed: Pri
         "model.1",
         "head.box",
         "model.24.m.0",
+    ]
+
+
+def test_the_damage_of_layers_is_shown_where_it_was_measured(
+    sample: Report, printed: Print
+) -> None:
+    first, last = sample.layers
+    lines = printed(layers_table([first, dataclasses.replace(last, sensitivity=0.0725)]))
+    heads, *rows = lines.splitlines()
+    assert heads.split()[-2:] == ["dB", "damage"]
+    assert [row.split()[-1] for row in rows if row.startswith("  ")] == ["-", "0.072"]
+
+
+def test_weights_are_split_into_what_they_are_made_of(sample: Report, printed: Print) -> None:
+    parts = SizeParts(weights=935_264, scales=21_172, codebooks=0, biases=11_274, rest=1784)
+    page = dataclasses.replace(sample, size=dataclasses.replace(sample.size, parts=parts))
+    lines = printed(page).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("weights vs fp16"))
+    assert [line.split() for line in lines[at + 1 : at + 5]] == [
+        ["weights", "935", "kB"],
+        ["scales", "21.2", "kB"],
+        ["biases", "11.3", "kB"],
+        ["rest", "1.8", "kB"],
     ]
 
 

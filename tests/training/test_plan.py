@@ -3,7 +3,7 @@
 import pytest
 
 from yqc.errors import PipelineError
-from yqc.training.plan import WARMUP, Plan
+from yqc.training.plan import STEADY, WARMUP, Plan
 
 
 def test_steps_go_before_epochs_and_a_time_is_not_counted() -> None:
@@ -29,14 +29,19 @@ def test_the_rate_of_the_timed_steps_does_not_depend_on_how_many_follow() -> Non
         assert plan.rate(step, None) == plan.rate(step, 30) == plan.rate(step, 3000)
 
 
-def test_the_rate_follows_the_damage() -> None:
+def test_the_rate_follows_from_what_a_step_does() -> None:
     plan = Plan()
-    assert plan.chosen_rate(0.4) == plan.chosen_rate(400.0) == 1e-3
-    assert plan.chosen_rate(0.1) == pytest.approx(0.5e-3)
-    assert plan.chosen_rate(0.0) == pytest.approx(0.05e-3)
-    assert plan.chosen_rate(float("nan")) == 1e-3
-    assert Plan(lr=0.2).chosen_rate(0.0) == 0.2
-    assert Plan(bn_l1=0.1).chosen_rate(0.0) == 1e-3
+    assert plan.chosen_rate(0.1, 1e-5) == pytest.approx(STEADY * 1e-5)
+    assert plan.chosen_rate(0.1, 1.0) == plan.chosen_rate(float("nan")) == 1e-3
+    assert plan.chosen_rate(0.1, 0.0) == pytest.approx(5e-6)
+    assert Plan(lr=0.2).chosen_rate(0.0, 1e-5) == 0.2
+    assert Plan(bn_l1=0.1).chosen_rate(0.0, 1e-5) == 1e-3
+
+
+def test_without_a_step_the_rate_follows_the_damage() -> None:
+    plan = Plan(optimizer="sgd")
+    assert plan.chosen_rate(4.0) == plan.chosen_rate(400.0) == 1e-3
+    assert plan.chosen_rate(1.0) == pytest.approx(0.5e-3)
 
 
 def test_statistics_freeze_in_the_second_half_or_where_little_is_damaged() -> None:

@@ -17,6 +17,7 @@ from yqc.emit import (
     resize,
     shapes,
 )
+from yqc.emit.breakdown import size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.metadata import set_metadata, yolo_metadata
@@ -38,6 +39,7 @@ __all__ = [
     "lowering",
     "roundtrip",
     "save",
+    "size_parts",
     "weight_bytes",
     "write",
     "yolo_metadata",

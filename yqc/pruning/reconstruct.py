@@ -20,7 +20,7 @@ from yqc.pruning.criteria import Scores
 from yqc.pruning.statistics import Moments, consumers, factor, full_weight
 
 RIDGE = 1e-3
-BATCHES = 128
+BATCHES = 32
 """At most about so many steps a group; large groups lose several channels a step."""
 
 

@@ -12,7 +12,6 @@ from yqc.pruning.surgery import Keep
 
 Scores = NDArray[np.float64]
 SMALL = 32
-"""Groups with fewer channels are rounded less."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,12 @@ class Limits:
     """At most this share of a group goes."""
     min_channels: int = 4
     """At least so many channels of a group stay, or all of a smaller one."""
+    small: int = SMALL
+    """Groups with fewer channels are rounded less."""
 
     def step(self, count: int) -> int:
         """Return what the number of channels that stay is a multiple of, in a group of `count`."""
-        if count >= SMALL:
+        if count >= self.small:
             return max(1, self.round_to)
         fitting = [d for d in range(1, self.round_to + 1) if self.round_to % d == 0]
         return max(d for d in fitting if d <= max(1, count // 8))

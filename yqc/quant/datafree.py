@@ -12,13 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from yqc.graph import TensorSpec, call, is_function
+from yqc.graph import TensorSpec, call, is_function, role
 from yqc.graph.metadata import BatchNorm
 from yqc.quant.observer import Observer
 from yqc.quant.placement import ACTIVATIONS, is_addition
 
-REACH = 6.0
-"""Deviations from the mean that a range covers. Activations have longer tails than a normal."""
+REACH = {"backbone": 6.0, "neck": 8.0}
+"""Deviations from the mean that a range covers, by role."""
+REACH_OF_HEAD = 10.0
+"""The same in a head. The deeper a layer is, the more it is about objects; objects are rare, and a
+batch norm's statistics are mostly those of background, so the tails grow longer."""
 
 SAME = (nn.MaxPool2d, nn.Upsample, nn.Identity, nn.AvgPool2d, Observer)
 SAME_FUNCTIONS = (F.max_pool2d, F.interpolate)
@@ -26,11 +29,13 @@ SAME_FUNCTIONS = (F.max_pool2d, F.interpolate)
 
 @dataclass(frozen=True)
 class Distribution:
-    """Channels' means and reaches: float32 [C] each, low <= mean <= high."""
+    """What the channels hold: float32 [C] each."""
 
     mean: Tensor
     low: Tensor
     high: Tensor
+    """The values to be covered; low <= mean <= high."""
+    deviation: Tensor
 
 
 def follow(gm: fx.GraphModule) -> dict[fx.Node, Distribution]:
@@ -53,10 +58,12 @@ def _of_node(  # noqa: PLR0911  # one return a kind of node
     if node.op == "placeholder":
         channels = node.meta["yqc.value"].shape[1]
         half = torch.full((channels,), 0.5)
-        return Distribution(half, torch.zeros(channels), torch.ones(channels))
+        even = torch.full((channels,), 12**-0.5)
+        return Distribution(half, torch.zeros(channels), torch.ones(channels), even)
     if isinstance(bn := node.meta.get("yqc.bn"), BatchNorm):
-        spread = REACH * bn.scale.abs()
-        return Distribution(bn.shift, bn.shift - spread, bn.shift + spread)
+        deviation = bn.scale.abs()
+        spread = REACH.get(role(node), REACH_OF_HEAD) * deviation
+        return Distribution(bn.shift, bn.shift - spread, bn.shift + spread, deviation)
     sources = [known.get(n) for n in node.all_input_nodes]
     if not sources or any(s is None for s in sources):
         return None
@@ -67,14 +74,16 @@ def _of_node(  # noqa: PLR0911  # one return a kind of node
         return inputs[0]
     if is_addition(node):
         a, b = inputs
-        return Distribution(a.mean + b.mean, a.low + b.low, a.high + b.high)
+        deviation = torch.hypot(a.deviation, b.deviation)
+        return Distribution(a.mean + b.mean, a.low + b.low, a.high + b.high, deviation)
     if is_function(node, torch.cat) and _axis(node) == 1:
         joined = [known[n] for n in node.args[0]]  # type: ignore[union-attr,index]
         return _join(joined)
     if (part := part_of(node)) is not None:
         first, count = part
-        cut = [t.narrow(0, first, count) for t in (inputs[0].mean, inputs[0].low, inputs[0].high)]
-        return Distribution(*cut)
+        whole = inputs[0]
+        cut = [t.narrow(0, first, count) for t in (whole.mean, whole.low, whole.high)]
+        return Distribution(*cut, whole.deviation.narrow(0, first, count))
     return None
 
 
@@ -83,6 +92,7 @@ def _join(parts: list[Distribution]) -> Distribution:
         torch.cat([p.mean for p in parts]),
         torch.cat([p.low for p in parts]),
         torch.cat([p.high for p in parts]),
+        torch.cat([p.deviation for p in parts]),
     )
 
 
@@ -124,13 +134,16 @@ def _splits_channels(node: fx.Node) -> bool:
 def bend(function: Callable[[Tensor], Tensor], x: Distribution) -> Distribution:
     """Send a distribution through an elementwise function, numerically, a channel at a time.
 
-    Between low and high the values are taken as normal, with `REACH` deviations to either end.
+    Between low and high the values are taken as normal.
     """
     at = torch.linspace(-1, 1, 129)
-    weight = torch.exp(-0.5 * (at * REACH).square())
-    weight /= weight.sum()
     half = ((x.high - x.low) / 2).unsqueeze(1)
     middle = ((x.high + x.low) / 2).unsqueeze(1)
+    deviations = half / x.deviation.unsqueeze(1).clamp(min=torch.finfo(torch.float32).tiny)
+    weight = torch.exp(-0.5 * (at * deviations).square())
+    weight /= weight.sum(1, keepdim=True)
     with torch.no_grad():
         y = function(middle + half * at)
-    return Distribution((y * weight).sum(1), y.amin(1), y.amax(1))
+    mean = (y * weight).sum(1)
+    deviation = ((y - mean.unsqueeze(1)).square() * weight).sum(1).sqrt()
+    return Distribution(mean, y.amin(1), y.amax(1), deviation)

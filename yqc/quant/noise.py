@@ -17,7 +17,7 @@ from yqc.graph.values import TensorSpec, propagate
 GRAINS = 7
 """Octaves of noise that are added up."""
 COUNT = 8
-WORK = 5e10
+WORK = 2e10
 """Multiply-accumulates that one run on all images may take, about; large graphs get fewer."""
 
 

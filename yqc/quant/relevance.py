@@ -39,24 +39,55 @@ def boxes_and_scores(output: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Te
     return box, box[..., 2:].repeat(1, 1, 2), scores
 
 
-def projected(output: Any, layout: Layout | None, generator: torch.Generator) -> Tensor:  # noqa: ANN401  # whatever a graph returns
-    """Return one random projection r . o of a graph's outputs, a scalar to differentiate.
+def counted(output: Any, layout: Layout | None) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401  # whatever a graph returns
+    """Tell what counts in a graph's outputs, and how much a change of it does.
 
     Args:
         output: what the graph returned.
         layout: how a detector's output is laid out; None takes all outputs as they are, each in
             units of its deviation.
-        generator: draws r.
+
+    Returns:
+        Values, and what they are to be multiplied by, without gradients, in a shape that fits.
     """
     if layout is None:
-        parts = [(o, 1 / o.detach().std().clamp(min=1e-12)) for o in _floats(output)]
-    else:
-        box, size, score = boxes_and_scores(output, layout)
-        best = score.detach().amax(-1, keepdim=True)
-        parts = [(score, torch.ones(())), (box, best / size.detach().clamp(min=1))]
+        return [(o, 1 / o.detach().std().clamp(min=1e-12)) for o in _floats(output)]
+    box, size, score = boxes_and_scores(output, layout)
+    best = score.detach().amax(-1, keepdim=True)
+    return [(score, torch.ones(())), (box, best / size.detach().clamp(min=1))]
+
+
+def projected(output: Any, layout: Layout | None, generator: torch.Generator) -> Tensor:  # noqa: ANN401  # whatever a graph returns
+    """Return one random projection r . o of a graph's outputs, a scalar to differentiate.
+
+    Args:
+        output: what the graph returned.
+        layout: as `counted` takes it.
+        generator: draws r.
+    """
     total = torch.zeros(())
-    for values, weight in parts:
+    for values, weight in counted(output, layout):
         total = total + (values * weight * torch.randn(values.shape, generator=generator)).sum()
+    return total
+
+
+def discrepancy(output: Any, wanted: Any, layout: Layout | None) -> Tensor:  # noqa: ANN401  # whatever graphs return
+    """Return how far what one graph puts out is from what another does: a scalar.
+
+    It is the sum of the squared differences, each as `counted` weighs it for the wanted output, an
+    image; without a layout their mean.
+
+    Args:
+        output: of the first graph; gradients flow through it.
+        wanted: of the second, in the same structure.
+        layout: as `counted` takes it.
+    """
+    total = torch.zeros(())
+    for (got, _), (want, weight) in zip(
+        counted(output, layout), counted(wanted, layout), strict=True
+    ):
+        squared = ((got - want) * weight).square()
+        total = total + (squared.mean() if layout is None else squared.sum() / len(got))
     return total
 
 
@@ -72,28 +103,39 @@ def relevance(
     Args:
         gm: a graph that can be differentiated.
         nodes: nodes that compute one float tensor each.
-        images: float32 [1, 3, H, W].
+        images: float32 [N, 3, H, W] each.
         layout: how the graph's output is laid out, None if it is no detector's.
         seed: of the random projections.
 
     Yields:
-        For each node its values, float32 [1, C, ...], and their relevance in the same shape, not
+        For each node its values, float32 [N, C, ...], and their relevance in the same shape, not
         negative; 1 where the outputs do not depend on the node.
     """
     generator = torch.Generator().manual_seed(seed)
     order = [node for node in gm.graph.nodes if node in nodes]
+    for image in images:
+        yield _of_image(gm, order, image, layout, generator)
+
+
+def _of_image(
+    gm: fx.GraphModule,
+    order: list[fx.Node],
+    image: Tensor,
+    layout: Layout | None,
+    generator: torch.Generator,
+) -> dict[fx.Node, tuple[Tensor, Tensor]]:
+    """Do it for one batch; nothing of it stays in memory but what is returned."""
     with torch.inference_mode(mode=False), torch.enable_grad():
-        for image in images:
-            kept = _Keep(gm, order)
-            output = kept.run(image.clone().requires_grad_())
-            values = [kept.found[node] for node in order]
-            slopes = torch.autograd.grad(
-                projected(output, layout, generator), values, allow_unused=True
-            )
-            yield {
-                node: (y.detach(), torch.ones_like(y) if g is None else g.square())
-                for node, y, g in zip(order, values, slopes, strict=True)
-            }
+        kept = _Keep(gm, order)
+        output = kept.run(image.clone().requires_grad_())
+        values = [kept.found[node] for node in order]
+        slopes = torch.autograd.grad(
+            projected(output, layout, generator), values, allow_unused=True
+        )
+    return {
+        node: (y.detach(), torch.ones_like(y) if g is None else g.square())
+        for node, y, g in zip(order, values, slopes, strict=True)
+    }
 
 
 class _Keep(fx.Interpreter):

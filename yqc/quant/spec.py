@@ -46,3 +46,5 @@ class QuantizedLayer:
     """Of integers, scales and bias."""
     sqnr_db: float | None = None
     """Of its output on the example input, against the graph before; None where nothing differs."""
+    sensitivity: float | None = None
+    """What its rounding does to the detections: a mean square, as calibration images tell it."""

@@ -19,6 +19,7 @@ from yqc.report.parts import (
     Scores,
     Sensitivity,
     Size,
+    SizeParts,
     Skip,
     Verification,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Scores",
     "Sensitivity",
     "Size",
+    "SizeParts",
     "Skip",
     "Verification",
     "WrittenFile",

@@ -78,6 +78,21 @@ class PassRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SizeParts:
+    """What the bytes of the weights are made of; together they are all of them."""
+
+    weights: int
+    """Codes, integers or floats of convolutions, linear layers and matrix products."""
+    scales: int
+    """With zero points."""
+    codebooks: int
+    biases: int
+    """With their scales."""
+    rest: int
+    """Activations' scales, the decoding, shapes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Size:
     """What the weights and the file weigh, against 4 and 2 bytes a parameter of the input."""
 
@@ -90,6 +105,7 @@ class Size:
     ratio_vs_fp32: float | None
     ratio_vs_fp16: float | None
     file_ratio_vs_fp32: float | None
+    parts: SizeParts | None = None
 
     @classmethod
     def measured(
@@ -99,6 +115,7 @@ class Size:
         params_after: int | None,
         weight_bytes: int | None,
         file_bytes: int | None,
+        parts: SizeParts | None = None,
     ) -> Self:
         """Derive the float sizes and the ratios from what was counted."""
         fp32, fp16 = 4 * params_before, 2 * params_before
@@ -112,6 +129,7 @@ class Size:
             ratio_vs_fp32=ratio(fp32, weight_bytes),
             ratio_vs_fp16=ratio(fp16, weight_bytes),
             file_ratio_vs_fp32=ratio(fp32, file_bytes),
+            parts=parts,
         )
 
 
@@ -275,6 +293,8 @@ class Layer:
     rounding: str | None
     weight_bytes: int | None
     sqnr_db: float | None
+    sensitivity: float | None = None
+    """What its rounding does to the detections, a mean square; None where it was not measured."""
 
 
 def _known(value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 """The report as a page for the terminal, table by table."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -80,6 +81,8 @@ def size_table(size: Size, compute: Compute) -> RenderableType:
     fp32, fp16 = human.size(size.fp32_bytes), human.size(size.fp16_bytes)
     table.add_row("weights vs fp32", fp32, weights, human.times(size.ratio_vs_fp32))
     table.add_row("weights vs fp16", fp16, weights, human.times(size.ratio_vs_fp16))
+    for name, count in parts_of(size):
+        table.add_row(say(f"  {name}", QUIET), "", human.size(count), "")
     table.add_row("file vs fp32", fp32, file, human.times(size.file_ratio_vs_fp32))
     for name, before, after in (
         ("parameters", size.params_before, size.params_after),
@@ -88,6 +91,15 @@ def size_table(size: Size, compute: Compute) -> RenderableType:
         quotient = human.times(ratio(before, after))
         table.add_row(name, human.amount(before), human.amount(after), quotient)
     return Trimmed(table)
+
+
+def parts_of(size: Size) -> list[tuple[str, int]]:
+    """Name what the bytes of the weights are made of, where it is more than one thing."""
+    if size.parts is None:
+        return []
+    named = [(one.name, getattr(size.parts, one.name)) for one in dataclasses.fields(size.parts)]
+    found = [(name, count) for name, count in named if count]
+    return found if len(found) > 1 else []
 
 
 def accuracy_table(accuracy: Accuracy) -> RenderableType:
@@ -144,9 +156,12 @@ def warnings(messages: Sequence[str]) -> RenderableType:
 def layers_table(layers: Sequence[Layer]) -> RenderableType:
     """Show how each layer is stored, the layers of one part of the model under its name.
 
-    "w/a" is bits of the weights and of the activations, "-" for float.
+    "w/a" is bits of the weights and of the activations, "-" for float; "damage" is what rounding
+    the weights does to the detections, where that was measured.
     """
-    table = columns("layer", "how", "shape", "w/a", "bytes", "dB", words=2)
+    heads = ["layer", "how", "shape", "w/a", "bytes", "dB"]
+    judged = any(one.sensitivity is not None for one in layers)
+    table = columns(*heads, *(["damage"] if judged else []), words=2)
     for role in dict.fromkeys(one.role for one in layers):
         table.add_row(say(role or "elsewhere"))
         for one in (one for one in layers if one.role == role):
@@ -158,6 +173,7 @@ def layers_table(layers: Sequence[Layer]) -> RenderableType:
                 f"{one.weight_bits or human.MISSING}/{one.activation_bits or human.MISSING}",
                 human.size(one.weight_bytes),
                 human.decibels(one.sqnr_db),
+                *([human.error(one.sensitivity)] if judged else []),
             )
     return Trimmed(table)
 

@@ -38,6 +38,8 @@ MEASURED = 60.0
 """Seconds after which the time of a step is known well enough."""
 JUDGED = 16
 """Plain images on which before and after are compared."""
+TRIED = 8
+"""Plain images on which a step is tried before the first."""
 NOTES = 20
 """A training tells of its loss about so often."""
 
@@ -108,7 +110,7 @@ class _Run:
         start = {k: v.clone() for k, v in student.state.items()}
         plain = self.pictures.plain(min(JUDGED, len(self.pictures.paths)))
         before = self._first_look(plain)
-        session.fit(before)
+        session.fit(before, plain[:TRIED])
         if (about := self.keeper.restore(session)) is not None:
             self.earlier = float(about["spent"])
             self.progress.note(f"{self.label}: going on after step {session.step}")

@@ -7,12 +7,16 @@ from typing import Literal
 from yqc.errors import PipelineError
 
 RATE = 1e-3
-"""Learning rate for a graph that is `FAR` from its original, or farther."""
-FAR = 0.4
+"""Highest learning rate that is chosen."""
+STEADY = 12.0
+"""So many first steps of AdamW, at the chosen rate, move a graph as far as it is from its
+original."""
+FAR = 4.0
+"""With SGD, a graph that is so far from its original, or farther, gets the highest rate."""
 CLOSE = 2.0
 """A graph that is not this far from its original is close to it."""
-LEAST = 0.05
-"""A graph that is close to its original gets this part of the rate, at least."""
+LEAST = 0.005
+"""A graph that is close to its original gets this part of the highest rate, at least."""
 WARMUP = 20
 """Steps over which the learning rate rises; how long all takes is told from them, too."""
 
@@ -34,7 +38,8 @@ class Plan:
     imgsz: tuple[int, int] | None = None
     """Height and width in pixels; by default what the graph was traced for."""
     lr: float | None = None
-    """Highest learning rate; by default chosen by the damage (`chosen_rate`)."""
+    """Highest learning rate; by default chosen by the damage (`chosen_rate`). Wide layers get less
+    of it with AdamW."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     decay: float = 1e-4
     """Weight decay of weights; norms, biases and scales have none."""
@@ -96,27 +101,35 @@ class Plan:
             return bool(self.freeze_bn)
         return 2 * step >= steps
 
-    def fitted(self, before: float) -> "Plan":
+    def fitted(self, before: float, reach: float | None = None) -> "Plan":
         """Return the plan for a graph that is so far from its original.
 
         A graph that is close has statistics that are right: those of augmented images are not.
+
+        Args:
+            before: the loss before the first step.
+            reach: the learning rate at which one step of AdamW moves the graph by as much; None
+                where that was not measured.
         """
         close = not self.bn_l1 and before < CLOSE
         freeze = True if self.freeze_bn is None and close else self.freeze_bn
-        return replace(self, lr=self.chosen_rate(before), freeze_bn=freeze)
+        return replace(self, lr=self.chosen_rate(before, reach), freeze_bn=freeze)
 
-    def chosen_rate(self, before: float) -> float:
+    def chosen_rate(self, before: float, reach: float | None = None) -> float:
         """Return the learning rate for a graph that is so far from its original.
 
-        The square root of a distance tells how far weights have to go. A graph that is close
-        would be thrown back by large steps, and one that is far needs them. Sparsity by `bn_l1`
-        starts at the original itself and takes the large ones.
+        A graph that is close would be thrown back by large steps, and one that is far needs them.
+        How large is too large depends on the graph: AdamW's first steps move every weight by the
+        learning rate, and what that does to the outputs is measured (`reach`). With SGD, the square
+        root of the distance tells how far weights have to go. Sparsity by `bn_l1` starts at the
+        original itself and takes the large ones.
         """
         if self.lr is not None:
             return self.lr
         if self.bn_l1 or not math.isfinite(before):
             return RATE
-        return RATE * min(1.0, max(LEAST, math.sqrt(before / FAR)))
+        part = math.sqrt(before / FAR) if reach is None else STEADY * reach / RATE
+        return RATE * min(1.0, max(LEAST, part))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from yqc.training.heads import Tap
 from yqc.training.losses import distance
-from yqc.training.plan import Plan
+from yqc.training.plan import LEAST, RATE, STEADY, Plan
 from yqc.training.student import Student
 
 JUDGED_AT_ONCE = 8
@@ -76,12 +76,47 @@ class Session:
         self.average = {k: v.clone() for k, v in student.state.items()}
         self.step = 0
 
-    def fit(self, far: float) -> None:
-        """Choose arithmetic and learning rate for a graph that is so far from its original."""
-        student = self.student
-        apart = math.inf if self.plan.bn_l1 else far  # sparsity takes it away from there
+    def fit(self, far: float, images: NDArray) -> None:  # type: ignore[type-arg]
+        """Choose arithmetic and learning rate for a graph that is so far from its original.
+
+        Args:
+            far: its loss.
+            images: uint8 [N, 3, H, W], some to try steps on.
+        """
+        student, plan = self.student, self.plan
+        apart = math.inf if plan.bn_l1 else far  # sparsity takes it away from there
         self.arithmetic = Arithmetic.best(student.device, apart, quantized=student.quantized)
-        self.plan = self.plan.fitted(far)
+        tried = plan.lr is None and plan.optimizer == "adamw" and math.isfinite(apart) and far > 0
+        self.plan = plan.fitted(far, self.reach(far, images) if tried else None)
+
+    def reach(self, far: float, images: NDArray) -> float:  # type: ignore[type-arg]
+        """Return the learning rate at which one first step of AdamW moves the outputs by `far`.
+
+        Nearly: the largest of a row in which each is half of the one before. Nothing is changed.
+        """
+        start = {k: v.clone() for k, v in self.student.state.items()}
+        self.student.learn(freeze_bn=True)
+        exact = Arithmetic(self.student.device, half=False)
+        self.compare(images, exact).backward()  # type: ignore[no-untyped-call]
+        steps = [
+            (p, share(p, self.plan) * p.grad.sign())
+            for p in self.parameters.values()
+            if p.grad is not None
+        ]
+        self.optimizer.zero_grad()
+        self.student.module.eval()
+        pixels, rate = exact.images(images), RATE / STEADY
+        with torch.no_grad():
+            here = self.student.module(pixels)
+            while rate > LEAST * RATE / STEADY:
+                for parameter, step in steps:
+                    parameter.sub_(rate * step)
+                there = self.student.module(pixels)
+                self.student.load(start)
+                if float(distance(self.taps, there, here, self.plan.features)) <= far:
+                    break
+                rate /= 2
+        return rate
 
     def take(self, batch: NDArray, steps: int | None) -> float:  # type: ignore[type-arg]
         """Take one step on uint8 [N, 3, H, W]; returns its loss, finite or not.

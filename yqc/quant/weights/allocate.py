@@ -11,15 +11,16 @@ With a price on bytes each layer chooses for itself (Lagrange; Shoham and Gersho
 found by bisection. What is left of the budget then goes where it lowers the damage most a byte.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.graph.values import TensorSpec
+from yqc.quant.weights.driver import places
 from yqc.quant.weights.layer import round_layer, storage
-from yqc.quant.weights.scheme import Scheme
+from yqc.quant.weights.scheme import KINDS, Rounding, Scheme
 from yqc.quant.weights.solve import Moments
 
 BISECTIONS = 60
@@ -30,6 +31,15 @@ CHOICES = (
     Scheme("symmetric", 4),
 )
 """What a layer may choose from."""
+WIDE = 8
+"""Bits at which clipping is not worth a search."""
+PLAN = re.compile(
+    rf"(?P<kind>{'|'.join(KINDS)})\.(?P<bits>[234568])"
+    r"\.(?P<granularity>tensor|channel|kernel|block\.(?P<block>[1-9]\d*))"
+    r"(\.rows\.(?P<rows>[1-9]\d*))?"
+)
+ROWS = (16, 4)
+"""Channels that share a table, where one for the whole layer is not enough."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +80,31 @@ def measure(
         schemes: to try.
     """
     w, shape = conv.weight.detach().flatten(1), tuple(conv.weight.shape)
-    value = node.meta.get("yqc.value")
-    places = value.shape[2] * value.shape[3] if isinstance(value, TensorSpec) else 1
-    weight = places * (torch.ones(len(w)) if worth is None else worth)
+    weight = places(node) * (torch.ones(len(w)) if worth is None else worth)
     plain = Moments(covariance)
     found = []
     for scheme in schemes:
-        rounded = round_layer(w, moments, scheme, "mse", shape)
+        how: Rounding = "nearest" if scheme.bits == WIDE else "mse"
+        rounded = round_layer(w, moments, scheme, how, shape, worth)
         error = plain.errors(rounded.grid.values(rounded.levels) - w).clamp(min=0)
         found.append(Choice(scheme, storage(scheme, shape), float((error * weight).sum())))
     return Options(node, frontier(found))
+
+
+def richer(scheme: Scheme) -> tuple[Scheme, ...]:
+    """List what a layer may become where more bytes than the scheme takes lower the damage.
+
+    Finer scales or tables at the same number of bits, and eight bits.
+    """
+    found = [scheme]
+    if scheme.granularity == "channel" and scheme.uniform:
+        found += [replace(scheme, granularity="block", block=block) for block in (128, 64, 32)]
+    if scheme.kind == "codebook" and not scheme.rows:
+        found += [replace(scheme, rows=rows) for rows in ROWS]
+    if scheme.bits < WIDE:
+        kind = scheme.kind if scheme.uniform else "affine"
+        found.append(Scheme(kind, WIDE))
+    return tuple(found)
 
 
 def frontier(choices: Sequence[Choice]) -> tuple[Choice, ...]:
@@ -139,10 +164,19 @@ def spend(layers: Sequence[Options], chosen: list[Choice], budget: int) -> list[
 
 
 def write_plan(path: str, scheme: Scheme) -> str:
-    """Print one line of a plan: `model.0.conv:affine.4.channel`, a block's length last."""
+    """Print one line of a plan: `model.0.conv:affine.4.channel`.
+
+    A block's length stands behind `block`; `rows.8` at the end has eight channels share a table.
+    """
     parts = [scheme.kind, str(scheme.bits), scheme.granularity]
     parts += [str(scheme.block)] if scheme.granularity == "block" else []
+    parts += ["rows", str(scheme.rows)] if scheme.rows else []
     return f"{path}:{'.'.join(parts)}"
+
+
+def richer_than(plan: Sequence[str], base: Scheme) -> tuple[str, ...]:
+    """Return the lines of a plan that say something else than one scheme for all layers."""
+    return tuple(line for line in plan if read_plan(line)[1] != base)
 
 
 def read_plan(line: str) -> tuple[str, Scheme]:
@@ -152,22 +186,9 @@ def read_plan(line: str) -> tuple[str, Scheme]:
         ValueError: it is no such line.
     """
     path, _, rest = line.partition(":")
-    parts = rest.split(".")
-    for scheme in (*CHOICES, *_others()):
-        if write_plan(path, scheme) == line:
-            return path, scheme
-    if len(parts) == 4 and parts[2] == "block" and parts[3].isdecimal():  # noqa: PLR2004
-        _, scheme = read_plan(f"{path}:{parts[0]}.{parts[1]}.channel")
-        return path, Scheme(scheme.kind, scheme.bits, "block", int(parts[3]))
-    raise ValueError(f"a plan has lines such as model.0.conv:affine.4.channel, not {line}")
-
-
-def _others() -> list[Scheme]:
-    kinds = ("symmetric", "affine", "codebook", "pwlq", "pot")
-    granularities = ("tensor", "channel", "kernel")
-    return [
-        Scheme(kind, bits, granularity)  # type: ignore[arg-type]  # from the lists above
-        for kind in kinds
-        for bits in (2, 3, 4, 5, 6, 8)
-        for granularity in granularities
-    ]
+    found = PLAN.fullmatch(rest)
+    if found is None or (found["kind"] != "codebook" and found["rows"]):
+        raise ValueError(f"a plan has lines such as model.0.conv:affine.4.channel, not {line}")
+    numbers = {name: int(found[name] or default) for name, default in (("block", 64), ("rows", 0))}
+    granularity = found["granularity"].partition(".")[0]
+    return path, Scheme(found["kind"], int(found["bits"]), granularity, **numbers)  # type: ignore[arg-type]

@@ -13,9 +13,12 @@ from yqc.errors import PassError
 from yqc.graph import Call, callers, calls, role
 from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
 from yqc.progress import Progress
+from yqc.quant.relevance import Layout
 from yqc.quant.weights.allocate import read_plan, write_plan
-from yqc.quant.weights.budget import Budget, choose, table
-from yqc.quant.weights.driver import Keeper, Outcome, Rounder, Settings, affordable
+from yqc.quant.weights.budget import Budget, choose, sensitivities, table
+from yqc.quant.weights.driver import Rounder, Settings
+from yqc.quant.weights.gather import Sight, affordable
+from yqc.quant.weights.outcome import Keeper, Outcome
 from yqc.quant.weights.rewrite import put
 from yqc.quant.weights.scheme import Scheme
 from yqc.quant.weights.tune import tune
@@ -41,6 +44,7 @@ class Surroundings(Protocol):
     calibration: Callable[[], Iterable[Tensor]] | None
     original: fx.GraphModule | None
     agreement: Callable[[fx.GraphModule], float | None] | None
+    layout: Layout | None
     cache: Cache | None
     seed: int
     progress: Progress
@@ -98,49 +102,56 @@ def pack_layers(gm: fx.GraphModule, ctx: Surroundings, job: Job) -> tuple[str, .
     convs = packable(gm, ctx, job.skip)
     if not convs:
         return ()
-    settings = job.settings
     given = dict(map(read_plan, job.plan))
     plan = {c.node: given.get(c.target, job.scheme) for c in convs}
-    rounder = Rounder(gm, convs, plan, settings, ctx.progress, ctx.seed)
-    damages: dict[fx.Node, float] = {}
+    rounder = Rounder(gm, convs, plan, job.settings, ctx.progress)
     if ctx.calibration is None:
-        if job.budget:
+        if job.budget and not job.budget.spare:
             raise PassError(
                 "choosing schemes by what they cost needs calibration images; give --data"
             )
         ctx.warn("no data was given: weights were rounded by what the batch norms tell of inputs")
         outcomes = rounder.without_data()
     else:
-        count = min(job.images, affordable(gm))
-        seen = [image.half() for image in islice(ctx.calibration(), count)]
-        if job.budget:
-            options = rounder.sensitivities(seen)
-            chosen = choose(rounder, options, job.budget, ctx.original, ctx.agreement, seen)
-            plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
-            damages = {o.node: c.damage for o, c in zip(options, chosen, strict=True)}
-            paths = [str(o.node.target) for o in options]
-            rows = [(p, c.scheme, c.size, c.damage) for p, c in zip(paths, chosen, strict=True)]
-            ctx.progress.note(table(rows))
-        rounder.plan, rounder.keeper = plan, keeper(gm, plan, settings, ctx)
-        outcomes = rounder.with_data(seen)
-        if job.learn and settings.rounding == "gptq":
-            some = seen[: max(1, count // 2)]
-            outcomes = tune(gm, convs, outcomes, some, job.learn, ctx.progress, ctx.seed)
+        outcomes = _with_data(rounder, ctx, job, ctx.calibration)
     names = [conv.node.name for conv in convs]
     before = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
         done = outcomes[conv.node]
-        put(gm, conv, done, settings.rounding)
-        kind, damage = done.rounded.scheme, damages.get(conv.node)
-        cost = f"error {done.error:.2g}" if damage is None else f"damage {damage:.2g}"
-        ctx.rewrote(conv.node, f"{kind.kind}, {kind.bits} bits, {kind.granularity}; {cost}")
+        put(gm, conv, done, job.settings.rounding)
+        kind = done.rounded.scheme
+        cost = "" if done.damage is None else f", damage {done.damage:.2g}"
+        made = f"{kind.kind}, {kind.bits} bits, {kind.granularity}; error {done.error:.2g}{cost}"
+        ctx.rewrote(conv.node, made)
     gm.recompile()
     after = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
         name, layer = conv.node.name, conv.node.meta["yqc.layer"]
         ratio = sqnr_db([before[name]], [after[name]])
         conv.node.meta["yqc.layer"] = replace(layer, sqnr_db=ratio)
-    return tuple(write_plan(conv.target, plan[conv.node]) for conv in convs)
+    return tuple(write_plan(conv.target, rounder.plan[conv.node]) for conv in convs)
+
+
+def _with_data(
+    rounder: Rounder, ctx: Surroundings, job: Job, images: Callable[[], Iterable[Tensor]]
+) -> dict[fx.Node, Outcome]:
+    """Choose the plan, if there is a budget, and round by it; then let all layers learn."""
+    gm, convs = rounder.gm, rounder.convs
+    some = [image.half() for image in islice(images(), min(job.images, affordable(gm)))]
+    sight = Sight(gm, convs, some, ctx.layout, ctx.progress, ctx.seed)
+    if job.budget and not job.plan:
+        options = sensitivities(rounder, sight, job.budget)
+        chosen = choose(rounder, options, job.budget, ctx.original, ctx.agreement, sight)
+        rounder.plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
+        if not job.budget.spare:
+            for line in table(options, chosen):
+                ctx.progress.note(line)
+    rounder.keeper = keeper(gm, rounder.plan, job.settings, ctx)
+    outcomes = rounder.with_data(sight)
+    if job.learn and job.settings.rounding in {"gptq", "adaround"}:
+        half = some[: max(1, len(some) // 2)]
+        return tune(gm, convs, outcomes, half, job.learn, ctx.layout, ctx.progress, ctx.seed)
+    return outcomes
 
 
 def packable(

@@ -10,18 +10,23 @@ from torch import Tensor, fx, nn
 from yqc.errors import PassError
 from yqc.graph import Call
 from yqc.graph.compare import parameter_count, tensor_bytes
-from yqc.quant.weights.allocate import Choice, Options, allocate, size
-from yqc.quant.weights.driver import Outcome, Rounder
-from yqc.quant.weights.scheme import Scheme
+from yqc.quant.weights.allocate import CHOICES, Choice, Options, allocate, measure, richer, size
+from yqc.quant.weights.driver import Rounder
+from yqc.quant.weights.gather import New, Sight
+from yqc.quant.weights.layer import storage
+from yqc.quant.weights.outcome import Outcome
+from yqc.quant.weights.walk import Statistics
 
 TRIALS = 4
 """How many budgets are tried for `max_drop`; each rounds all layers and detects anew."""
+LOOKED_AT = 16
+"""Images that sensitivities are measured on: they rank layers, which takes fewer than rounding."""
 UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a compressed graph may cost; exactly one of the three is given, the others are 0."""
+    """What a compressed graph may cost; exactly one of these is given, the others are 0."""
 
     ratio: float = 0.0
     """Least ratio of the float16 parameters' bytes to the bytes of all weights."""
@@ -29,6 +34,8 @@ class Budget:
     """Bytes of all weights, at most."""
     drop: float = 0.0
     """Largest loss of agreement with the float graph on calibration images."""
+    spare: float = 0.0
+    """Share of what all layers take by the plan that may be spent on top of that."""
 
 
 def read_bytes(text: str) -> int:
@@ -53,13 +60,38 @@ def fixed_bytes(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> int:
     return whole
 
 
+def sensitivities(rounder: Rounder, sight: Sight, budget: Budget) -> list[Options]:
+    """Measure what every scheme does to every layer, each for itself, on the float graph.
+
+    Args:
+        rounder: knows the layers, and the plan that a spare share of bytes comes on top of.
+        sight: of a few calibration images.
+        budget: says which schemes come into question.
+    """
+    found: list[Options] = []
+
+    def look(node: fx.Node, conv: nn.Conv2d, seen: Statistics, worth: Tensor | None) -> New | None:
+        moments = seen.damped(rounder.settings.damp)
+        schemes = CHOICES
+        if budget.spare:
+            base, shape = rounder.plan[node], tuple(conv.weight.shape)
+            least = storage(base, shape)
+            schemes = tuple(s for s in richer(base) if s == base or storage(s, shape) > least)
+        found.append(measure(node, conv, seen.covariance, moments, worth, schemes))
+        return None
+
+    batches = max(1, LOOKED_AT // len(sight.batches[0]))
+    sight.walk(look, "measuring sensitivities", batches=batches)
+    return found
+
+
 def choose(
     rounder: Rounder,
     options: Sequence[Options],
     budget: Budget,
     original: fx.GraphModule | None,
     agreement: Callable[[fx.GraphModule], float | None] | None,
-    images: Sequence[Tensor],
+    sight: Sight,
 ) -> list[Choice]:
     """Choose a scheme for each layer.
 
@@ -69,15 +101,17 @@ def choose(
         budget: what all may cost.
         original: the graph whose parameters the ratio is against; None for the rounder's own.
         agreement: judges a graph against the float one.
-        images: to round with.
+        sight: to round with.
 
     Raises:
         PassError: the budget is smaller than the smallest choices, or cannot be judged.
     """
-    fixed = fixed_bytes(rounder.gm, rounder.convs)
     smallest = size([one.choices[0] for one in options])
     if budget.drop:
-        return _by_drop(rounder, options, budget.drop, agreement, images)
+        return _by_drop(rounder, options, budget.drop, agreement, sight)
+    if budget.spare:
+        return allocate(options, int(smallest * (1 + budget.spare)))
+    fixed = fixed_bytes(rounder.gm, rounder.convs)
     total = budget.size or int(2 * parameter_count(original or rounder.gm) / budget.ratio)
     if total - fixed < smallest:
         raise PassError(
@@ -92,7 +126,7 @@ def _by_drop(
     options: Sequence[Options],
     drop: float,
     agreement: Callable[[fx.GraphModule], float | None] | None,
-    images: Sequence[Tensor],
+    sight: Sight,
 ) -> list[Choice]:
     """Find the smallest budget whose graph agrees well enough, by bisection."""
     if agreement is None:
@@ -104,7 +138,7 @@ def _by_drop(
         middle = (low + high) // 2
         chosen = allocate(options, middle)
         rounder.plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
-        outcomes = rounder.with_data(images)
+        outcomes = rounder.with_data(sight)
         reached = agreement(rounded_copy(rounder, outcomes))
         if reached is None:
             raise PassError(
@@ -130,22 +164,16 @@ def rounded_copy(rounder: Rounder, outcomes: dict[fx.Node, Outcome]) -> fx.Graph
     return trial
 
 
-def table(chosen: Sequence[tuple[str, Scheme, int, float]]) -> str:
-    """Print a plan for people: layer, scheme, bits, granularity, bytes, damage."""
-    rows: list[tuple[str, ...]] = [
-        (
-            path,
-            s.kind,
-            str(s.bits),
-            s.granularity + (f" {s.block}" if s.granularity == "block" else ""),
-            str(size),
-            f"{damage:.3g}",
-        )
-        for path, s, size, damage in chosen
-    ]
-    rows = [("layer", "scheme", "bits", "granularity", "bytes", "damage"), *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
+def table(options: Sequence[Options], chosen: Sequence[Choice]) -> list[str]:
+    """Print a plan for people, a line a layer: scheme, bits, granularity, bytes, damage."""
+    rows: list[tuple[str, ...]] = [("layer", "scheme", "bits", "granularity", "bytes", "damage")]
+    for one, choice in zip(options, chosen, strict=True):
+        how = choice.scheme
+        grain = how.granularity + (f" {how.block}" if how.granularity == "block" else "")
+        cost = (str(choice.size), f"{choice.damage:.3g}")
+        rows.append((str(one.node.target), how.kind, str(how.bits), grain, *cost))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]

@@ -65,8 +65,7 @@ class Grid:
         at = column // self.block
         x = w / self.scale[:, at]
         if self.table is None:
-            zero = self._zero()[:, at]
-            return (x + zero).round_().clamp_(0, self.levels - 1)
+            return x.add_(self._zero()[:, at]).round_().clamp_(0, self.levels - 1)
         return self._search(x.unsqueeze(1)).squeeze(1)
 
     def value_in(self, level: Tensor, column: int) -> Tensor:

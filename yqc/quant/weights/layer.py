@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 from yqc.quant.weights import search
+from yqc.quant.weights.adaround import adaround
 from yqc.quant.weights.grid import Grid, groups, half
 from yqc.quant.weights.packing import pack, packed_bytes, unsigned
 from yqc.quant.weights.scheme import Rounding, Scheme
 from yqc.quant.weights.solve import Moments, descend, feedback, refit
 
-ROUNDS = 3
+ROUNDS = 2
 """How often levels and scales are improved by turns."""
+FITTED = 64
+"""Entries of the largest tables whose values are fitted; of more, k-means are near enough."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,14 @@ def storage(scheme: Scheme, shape: tuple[int, ...]) -> int:
 
 
 def choose_grid(
-    w: Tensor, moments: Moments, scheme: Scheme, rounding: Rounding, shape: tuple[int, ...]
+    w: Tensor,
+    moments: Moments,
+    scheme: Scheme,
+    rounding: Rounding,
+    shape: tuple[int, ...],
+    worth: Tensor | None = None,
 ) -> Grid:
-    """Return the grid that a weight [R, C] is rounded to."""
+    """Return the grid that a weight [R, C] is rounded to; arguments as of `round_layer`."""
     block, bits = scheme.block_of(shape), scheme.bits
     importance = moments.by_row(len(w))
     if rounding == "nearest":
@@ -86,7 +94,7 @@ def choose_grid(
     if scheme.granularity == "tensor":
         return _of_tensor(w, importance, scheme, rounding)
     if scheme.kind == "codebook":
-        return search.codebook(w, importance, bits, block, scheme.tables(len(w)))
+        return search.codebook(w, importance, bits, block, scheme.tables(len(w)), worth)
     if scheme.kind == "pwlq":
         return search.best_piecewise(w, importance, bits, block)
     if scheme.kind == "pot":
@@ -128,21 +136,26 @@ def round_layer(
         w: float32 [R, C].
         moments: of the layer's inputs, damped.
         scheme: how it is to be stored.
-        rounding: `nearest` looks at the weights only, `mse` at the moments' diagonal, `gptq` at all
-            of them.
+        rounding: `nearest` looks at the weights only, `mse` at the moments' diagonal, `gptq` and
+            `adaround` at all of them.
         shape: of the layer's weight.
-        worth: how much the output of each row counts, float32 [R]; tables are fitted with it.
+        worth: how much the output of each row counts, float32 [R]; tables are fitted with it, but
+            for `nearest`.
     """
-    grid = choose_grid(w, moments, scheme, rounding, shape)
+    if rounding == "nearest":
+        worth = None
+    grid = choose_grid(w, moments, scheme, rounding, shape, worth)
+    if rounding == "adaround":
+        return Rounded(scheme, shape, adaround(w, moments, grid), grid)
     if rounding != "gptq":
         return Rounded(scheme, shape, grid.nearest(w), grid)
     levels = feedback(w, moments, grid)
     for _ in range(ROUNDS):
-        levels = descend(w, moments, grid, levels, 2)
+        levels = descend(w, moments, grid, levels, 1)
         if scheme.kind == "codebook":
             grid = refit_table(w, moments, grid, levels, worth)
         grid = refit(w, moments, grid, levels)
-    levels = descend(w, moments, grid, levels, 2)
+    levels = descend(w, moments, grid, levels, 1)
     return Rounded(scheme, shape, levels, grid)
 
 
@@ -154,22 +167,23 @@ def refit_table(
     The error is quadratic in the entries: with P_l the scale where the level is l and 0 elsewhere,
     sum over rows of (w - sum_l t_l P_l) H (w - sum_l t_l P_l)^T.
     """
-    if grid.table is None:
+    if grid.table is None or grid.levels > FITTED:
         return grid
     tables, count = grid.table.shape
     wide = grid.spread(grid.scale, w.shape[1]).expand_as(w)
     rows = torch.ones(len(w)) if worth is None else worth
     rows = (rows / rows.mean().clamp(min=1e-30)).clamp(min=1e-3).view(-1, 1)
-    parts = [torch.where(levels == i, wide, 0.0) for i in range(count)]
-    matrix = torch.zeros(tables, count, count)
-    right = torch.zeros(tables, count)
-    goal = moments.product(w) * rows
-    for i, part in enumerate(parts):
-        pushed = moments.product(part) * rows
-        right[:, i] = (goal * part).view(tables, -1).sum(1)
-        for j in range(i, count):
-            entry = (pushed * parts[j]).view(tables, -1).sum(1)
-            matrix[:, i, j] = matrix[:, j, i] = entry
+    weight = rows * wide
+    first = torch.arange(tables).repeat_interleave(len(w) // tables).view(-1, 1) * count
+    index = (levels + first).view(-1)
+
+    def by_entry(values: Tensor) -> Tensor:
+        """Sum [R, C] over the weights of each entry: [T, entries]."""
+        return torch.zeros(tables * count).index_add_(0, index, values.reshape(-1)).view(tables, -1)
+
+    right = by_entry(moments.product(w) * weight)
+    pushed = (moments.product(torch.where(levels == i, wide, 0.0)) for i in range(count))
+    matrix = torch.stack([by_entry(each * weight) for each in pushed], 1)
     extent = matrix.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     ridge = 1e-4 * extent.view(-1, 1, 1) * torch.eye(count)
     step = torch.linalg.solve(matrix + ridge, right - (matrix @ grid.table.unsqueeze(2)).squeeze(2))

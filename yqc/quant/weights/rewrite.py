@@ -6,11 +6,13 @@ from torch import Tensor, fx, nn
 
 from yqc.graph import Call, is_function
 from yqc.quant.spec import QuantizedLayer
-from yqc.quant.weights.driver import Outcome
 from yqc.quant.weights.ops import UNPACK
+from yqc.quant.weights.outcome import Outcome
 
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
 BIAS_STEPS = 32767
+BIAS = 2
+"""Where a convolution's bias stands among its arguments."""
 
 
 def is_packed(node: object) -> bool:
@@ -22,6 +24,36 @@ def unpacking(node: fx.Node) -> fx.Node | None:
     """Return the node that unpacks the weight which a convolution reads, if there is one."""
     weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
     return weight if isinstance(weight, fx.Node) and is_function(weight, *UNPACK) else None
+
+
+def stored_bias(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+    """Return the nodes that read the two-byte bias of a packed convolution and its scale."""
+    bias = node.args[2] if len(node.args) > BIAS else node.kwargs.get("bias")
+    if not isinstance(bias, fx.Node) or not is_function(bias, DEQUANTIZE):
+        return None
+    steps, scale = bias.all_input_nodes[:2]
+    return (steps, scale) if steps.op == scale.op == "get_attr" else None
+
+
+def move_bias(gm: fx.GraphModule, node: fx.Node, by: Tensor) -> None:
+    """Add to the bias of a packed convolution, in place.
+
+    Args:
+        gm: the graph.
+        node: the convolution; `stored_bias` finds its bias.
+        by: float32 [R].
+
+    Raises:
+        ValueError: its bias is not stored in two bytes.
+    """
+    found = stored_bias(node)
+    if found is None:
+        raise ValueError(f"{node} has no bias of two bytes")
+    paths = [str(each.target) for each in found]
+    steps, scale = (gm.get_buffer(path) for path in paths)
+    for path, tensor in zip(paths, bias_in_two_bytes(steps * scale + by), strict=True):
+        owner, _, name = path.rpartition(".")
+        gm.get_submodule(owner).register_buffer(name, tensor)
 
 
 def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,4 +117,5 @@ def put(
         granularity=rounded.scheme.granularity,
         rounding=rounding,
         weight_bytes=sum(t.numel() * t.element_size() for t in stored.values()),
+        sensitivity=done.damage,
     )

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 Kind = Literal["symmetric", "affine", "codebook", "pwlq", "pot"]
 Granularity = Literal["tensor", "channel", "block", "kernel"]
-Rounding = Literal["nearest", "mse", "gptq"]
+Rounding = Literal["nearest", "mse", "gptq", "adaround"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SHORTEST = 4
 """Blocks are not shorter than what was asked for divided by this."""

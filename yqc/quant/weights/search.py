@@ -9,9 +9,14 @@ from torch import Tensor
 
 from yqc.quant.weights.grid import Grid, groups, half, positive
 
-SHARES = (*torch.linspace(1.0, 0.4, 20).tolist(), 0.32, 0.24, 0.17, 0.12)
+SHARES = (*torch.linspace(1.0, 0.4, 13).tolist(), 0.32, 0.24, 0.17, 0.12)
 """Parts of the full range that are tried."""
-REFINEMENTS = 6
+REFINEMENTS = 4
+TURNS = 6
+"""How often tables and scales are improved by turns."""
+PEAK = 3.0
+SAMPLE = 1 << 15
+"""Values of a table that its entries are found by, at most: evenly spaced ones of more."""
 
 
 def minmax(w: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
@@ -137,14 +142,6 @@ def whole(w: Tensor, importance: Tensor, bits: int, *, affine: bool, clip: bool)
     )
 
 
-def row_scale(w: Tensor, importance: Tensor, block: int) -> Tensor:
-    """Return the weighted root mean square of every block: a scale for tables, [R, G]."""
-    parts, weight = _blocks(w, block), _blocks(importance.expand_as(w), block)
-    mean = (weight * parts.square()).sum(2) / weight.sum(2).clamp(min=1e-30)
-    plain = parts.square().mean(2)
-    return positive(torch.where(mean > 0, mean, plain).sqrt())
-
-
 def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
     """Return the centres that values on a line have least squared distance from, ascending.
 
@@ -183,13 +180,47 @@ def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
     return centres
 
 
-def codebook(w: Tensor, importance: Tensor, bits: int, block: int, tables: int = 1) -> Grid:
-    """Return a grid with tables by k-means, each for R / tables rows, and a scale a block."""
-    scale = row_scale(w, importance, block)
-    wide = Grid(scale, block, 1 << bits).spread(scale, w.shape[1])
-    x = (w / wide).reshape(tables, -1)
-    mass = (importance * wide.square()).expand_as(w).reshape(tables, -1)
-    return normal(scale, k_means(x, mass, 1 << bits), block)
+def codebook(
+    w: Tensor,
+    importance: Tensor,
+    bits: int,
+    block: int,
+    tables: int = 1,
+    worth: Tensor | None = None,
+) -> Grid:
+    """Return a grid with tables by k-means, each for R / tables rows, and a scale a block.
+
+    Tables and scales are improved by turns: k-means of what the scales leave, then least squares
+    for every scale. The first scales are a third of the largest weights; the mean square does as a
+    start much worse, since rows with long tails then share no shape with the others.
+
+    Args:
+        w: float32 [R, C].
+        importance: how much a squared error counts, [R, C] or [1, C].
+        bits: of an index.
+        block: weights of a row that share a scale.
+        tables: how many.
+        worth: how much each row counts, float32 [R]; all alike if None.
+    """
+    count = importance.expand_as(w)
+    if worth is not None:
+        share = (worth / worth.mean().clamp(min=1e-30)).clamp(min=1e-3)
+        count = count * share.unsqueeze(1)
+    parts, weight = _blocks(w, block), _blocks(count, block)
+    scale = positive(parts.abs().amax(2) / PEAK)
+    grid = Grid(scale, block, 1 << bits)
+    table = torch.zeros(tables, 1 << bits)
+    for _ in range(TURNS):
+        wide = grid.spread(scale, w.shape[1])
+        mass = (count * wide.square()).reshape(tables, -1)
+        some = slice(None, None, max(1, mass.shape[1] // SAMPLE))
+        table = k_means((w / wide).reshape(tables, -1)[:, some], mass[:, some], 1 << bits)
+        grid = Grid(scale, block, 1 << bits, table=table)
+        units = _blocks(grid.units(grid.nearest(w)), block)
+        top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
+        best = top / bottom.clamp(min=1e-30)
+        scale = positive(torch.where((bottom > 0) & (best > 0), best, scale))
+    return normal(scale, table, block)
 
 
 def normal(scale: Tensor, table: Tensor, block: int) -> Grid:

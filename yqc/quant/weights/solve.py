@@ -69,24 +69,22 @@ def feedback(w: Tensor, moments: Moments, grid: Grid) -> Tensor:
     groups, columns = len(moments.h), w.shape[1]
     order = moments.diagonal.mean(0).argsort(descending=True)
     factor = inverse_factor(moments.h[:, order][:, :, order])
-    work = w[:, order].clone()
-    levels = torch.empty_like(w, dtype=torch.float32 if grid.table is None else torch.int64)
-    per = len(w) // groups
-    names = order.tolist()
+    work = w.t()[order].contiguous()
+    levels = torch.empty_like(work, dtype=torch.float32 if grid.table is None else torch.int64)
+    per, names = len(w) // groups, order.tolist()
     for first in range(0, columns, BLOCK):
         last = min(first + BLOCK, columns)
-        errors = torch.empty(len(w), last - first)
+        errors = torch.empty(last - first, len(w))
         for i in range(first, last):
-            level = grid.nearest_in(work[:, i], names[i])
-            levels[:, names[i]] = level
-            row = _rows(factor[:, i, i:last], per)
-            error = (work[:, i] - grid.value_in(level, names[i])) / row[:, 0]
-            work[:, i:last] -= error.unsqueeze(1) * row
-            errors[:, i - first] = error
+            level = grid.nearest_in(work[i], names[i])
+            levels[names[i]] = level
+            row = factor[:, i, i:last]
+            error = (work[i] - grid.value_in(level, names[i])) / _rows(row[:, :1], per)[:, 0]
+            _outer(work[i:last], row, error, -1.0)
+            errors[i - first] = error
         if last < columns:
-            step = errors.view(groups, per, -1) @ factor[:, first:last, last:]
-            work[:, last:] -= step.view(len(w), -1)
-    return levels
+            work[last:] -= _across(factor[:, first:last, last:].mT, errors)
+    return levels.t().contiguous()
 
 
 def inverse_factor(h: Tensor) -> Tensor:
@@ -124,31 +122,48 @@ def descend(w: Tensor, moments: Moments, grid: Grid, levels: Tensor, sweeps: int
     Returns:
         `levels`.
     """
-    groups, columns = len(moments.h), w.shape[1]
-    per = len(w) // groups
-    h, diagonal = moments.h, moments.diagonal
-    values = grid.values(levels)
-    slope = moments.product(values - w)
+    per, columns = len(w) // len(moments.h), w.shape[1]
+    h = moments.h
+    push = -1 / _rows(moments.diagonal, per).t()
+    held = levels.t().contiguous()
+    start = grid.values(levels)
+    values, slope = start.t().contiguous(), moments.product(start - w).t().contiguous()
     for _ in range(sweeps):
-        moved = 0
+        before = held.clone()
         for first in range(0, columns, BLOCK):
             last = min(first + BLOCK, columns)
-            steps = torch.zeros(len(w), last - first)
+            steps = torch.empty(last - first, len(w))
             for j in range(first, last):
-                now = values[:, j]
-                best = now - slope[:, j] / _rows(diagonal[:, j : j + 1], per)[:, 0]
-                level = grid.nearest_in(best, j)
+                now = values[j]
+                level = grid.nearest_in(torch.addcmul(now, slope[j], push[j]), j)
                 value = grid.value_in(level, j)
-                step = value - now
-                slope[:, first:last] += step.unsqueeze(1) * _rows(h[:, j, first:last], per)
-                levels[:, j], values[:, j], steps[:, j - first] = level, value, step
-            moved += int(steps.count_nonzero())
-            change = (steps.view(groups, per, -1) @ h[:, first:last]).view(len(w), -1)
-            change[:, first:last] = 0
-            slope += change
-        if moved <= w.numel() // 5000:
+                step = torch.sub(value, now, out=steps[j - first])
+                _outer(slope[first:last], h[:, j, first:last], step, 1.0)
+                held[j], values[j] = level, value
+            if columns > last - first:
+                change = _across(h[:, :, first:last], steps)
+                change[first:last] = 0
+                slope += change
+        if int((held != before).sum()) <= w.numel() // 5000:
             break
+    levels.copy_(held.t())
     return levels
+
+
+def _outer(to: Tensor, column: Tensor, row: Tensor, sign: float) -> None:
+    """Add an outer product in place: to [N, R], column [B, N] a group of rows, row [R]."""
+    if len(column) == 1:
+        to.addr_(column[0], row, alpha=sign)
+    else:
+        to += sign * _rows(column, len(row) // len(column)).t() * row
+
+
+def _across(matrix: Tensor, steps: Tensor) -> Tensor:
+    """Multiply by a matrix a group of rows: [B, M, N] and [N, R] to [M, R]."""
+    if len(matrix) == 1:
+        return matrix[0] @ steps
+    by_group = steps.view(len(steps), len(matrix), -1).transpose(0, 1)
+    return (matrix @ by_group).transpose(0, 1).reshape(matrix.shape[1], -1)
 
 
 def refit(w: Tensor, moments: Moments, grid: Grid, levels: Tensor) -> Grid:

@@ -1,7 +1,7 @@
 """Learning what rounding left open: levels, scales, tables and biases, all layers together.
 
 The rounded graph is trained to compute what the float graph computes, on the calibration images and
-without labels. The loss counts what is detected (`yqc.quant.weights.stakes.loss`) and, so that few
+without labels. The loss counts what is detected (`yqc.quant.relevance`) and, so that few
 images do not teach it by heart, how far the last convolutions' outputs are off as a whole.
 
 Levels learn through continuous stand-ins that begin in the middle of their level and whose rounding
@@ -21,9 +21,10 @@ from torch import Tensor, fx, nn
 
 from yqc.graph import Call, role
 from yqc.progress import Progress
-from yqc.quant.weights.driver import Outcome, batched
+from yqc.quant.relevance import Layout, discrepancy
+from yqc.quant.weights.gather import batched
 from yqc.quant.weights.grid import Grid, half, positive
-from yqc.quant.weights.stakes import loss
+from yqc.quant.weights.outcome import Outcome
 from yqc.quant.weights.walk import convolve
 
 
@@ -105,6 +106,7 @@ def tune(
     outcomes: dict[fx.Node, Outcome],
     images: Sequence[Tensor],
     epochs: int,
+    layout: Layout | None,
     progress: Progress,
     seed: int = 0,
     rates: Rates | None = None,
@@ -117,6 +119,7 @@ def tune(
         outcomes: of each of them.
         images: float32 [1, 3, H, W] each.
         epochs: how often every image is seen.
+        layout: how the graph's output is laid out, None if it is no detector's.
         progress: shown a batch at a time.
         seed: of the order of images.
         rates: of learning.
@@ -152,13 +155,13 @@ def tune(
                 with torch.no_grad():
                     want = teacher.both(batch)
                 got = pupil.both(batch)
-                off = loss(got[0], want[0]) + rates.whole * relative(got[1], want[1])
+                off = discrepancy(got[0], want[0], layout) + rates.whole * relative(got[1], want[1])
                 optimizer.zero_grad()
                 torch.autograd.backward(off)
                 optimizer.step()
                 schedule.step()
                 advance(1)
-    if not _better(teacher, pupil, learned.values(), images[: 2 * size], rates):
+    if not _better(teacher, pupil, learned.values(), images[: 2 * size], layout, rates):
         progress.note("learning made nothing better; what rounding found is kept")
         return outcomes
     result = {}
@@ -174,6 +177,7 @@ def _better(
     pupil: "Heads",
     learned: Iterable[Learned],
     images: Sequence[Tensor],
+    layout: Layout | None,
     rates: Rates,
 ) -> bool:
     """Tell whether the trained graph is nearer to the float one than it was at the start."""
@@ -182,7 +186,7 @@ def _better(
 
     def off() -> float:
         got = pupil.both(batch)
-        return float(loss(got[0], want[0]) + rates.whole * relative(got[1], want[1]))
+        return float(discrepancy(got[0], want[0], layout) + rates.whole * relative(got[1], want[1]))
 
     with torch.no_grad():
         want = teacher.both(batch)

@@ -1,0 +1,91 @@
+"""pack-int4 under a budget: plans keep it and can be replayed; what cannot be kept is refused."""
+
+import pytest
+import torch
+from torch import fx
+
+from tests.passes.nets import X, calibrated, quality, traced
+from yqc import Pipeline
+from yqc.errors import PassError
+
+
+def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
+    ctx = calibrated()
+    gm = traced("fold-bn", ctx)
+    (auto,) = Pipeline.parse("pack-int4{granularity=auto bytes=300B}").steps
+    again = traced("fold-bn")
+    auto.run(gm, ctx)  # type: ignore[union-attr]
+    gm.recompile()
+    used = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
+    held = (t.numel() * t.element_size() for k, t in gm.state_dict().items() if k in used)
+    assert sum(held) <= 300
+    settled = ctx.settled
+    assert settled is not None
+    assert "granularity=auto" not in str(settled)
+    (replay,) = Pipeline.parse(str(settled)).steps
+    replay.run(again, calibrated())  # type: ignore[union-attr]
+    again.recompile()
+    assert torch.equal(gm(X), again(X))
+
+
+def test_a_budget_too_small_is_refused() -> None:
+    with pytest.raises(PassError, match="the budget is 100 bytes, and the smallest choice takes"):
+        traced("fold-bn,pack-int4{granularity=auto bytes=100B}", calibrated())
+
+
+def test_a_drop_that_nothing_can_judge_is_refused() -> None:
+    passes, ctx = "fold-bn,pack-int4{granularity=auto max_drop=0.01}", calibrated()
+    with pytest.raises(PassError, match="max_drop is judged on calibration images"):
+        traced(passes, ctx)
+    ctx.agreement = lambda _: None
+    with pytest.raises(PassError, match="float model finds nothing in the calibration images"):
+        traced(passes, ctx)
+
+
+@pytest.mark.parametrize("most", [0.3, 0.05])
+def test_the_smallest_plan_within_a_drop_is_found_by_bisection(most: float) -> None:
+    """A judge that likes bytes: the graph that is taken is just large enough for it."""
+    ctx, tried = calibrated(), []
+
+    def agreement(gm: fx.GraphModule) -> float:
+        plain = dict(traced("fold-bn").named_parameters())
+        error = sum(
+            float((p - plain[name]).detach().square().sum() / plain[name].detach().square().sum())
+            for name, p in gm.named_parameters()
+            if name.endswith("weight")
+        )
+        tried.append(error)
+        return 1 - error
+
+    ctx.agreement = agreement
+    gm = traced("fold-bn", ctx)
+    (auto,) = Pipeline.parse(f"pack-int4{{granularity=auto max_drop={most} learn=0}}").steps
+    auto.run(gm, ctx)  # type: ignore[union-attr]
+    assert len(tried) == 4
+    kept = [error for error in tried if error <= most]
+    assert kept, "the judge is content with the larger plans"
+    assert "max_drop" not in str(ctx.settled)
+    again, replay = traced("fold-bn"), calibrated()
+    ctx.settled.run(again, replay)  # type: ignore[union-attr]
+    for graph in (gm, again):
+        graph.recompile()
+    assert torch.equal(gm(X), again(X))
+
+
+def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
+    ctx = calibrated()
+    gm = traced("fold-bn", ctx)
+    (step,) = Pipeline.parse("pack-int4{spare=0.6 learn=0}").steps
+    step.run(gm, ctx)  # type: ignore[union-attr]
+    gm.recompile()
+    layers = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
+    bits = {layer.name: layer.weight_bits for layer in layers}
+    assert set(bits.values()) == {4, 8}
+    assert "spare=0.0" in str(ctx.settled)
+    assert all(f"{name}:affine.8" in str(ctx.settled) for name, b in bits.items() if b == 8)
+    plain = traced("fold-bn,pack-int4{spare=0 learn=0}", calibrated())
+    assert quality(gm) > quality(plain)
+    again = traced("fold-bn")
+    ctx.settled.run(again, calibrated())  # type: ignore[union-attr]
+    again.recompile()
+    assert torch.equal(gm(X), again(X))
