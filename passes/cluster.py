@@ -55,7 +55,7 @@ class Cluster(Pass):
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
-    spare: float = 0.0125
+    spare: float = 0.035
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     plan: tuple[str, ...] = ()
     """Schemes of single layers, such as model.0.conv:codebook.4.channel.rows.8."""

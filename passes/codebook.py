@@ -25,7 +25,7 @@ class CodebookRecipe(Recipe):
     """Output channels that share a k-means table; 0 for one table a layer."""
     learn: int = 0
     """How often to look at half of the images again, to learn levels, tables and biases."""
-    spare: float = 0.0125
+    spare: float = 0.035
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""

@@ -183,7 +183,9 @@ class Pipeline:
                 watcher.before(step)
             ctx.watch(gm.graph)
             step.action.run(gm, ctx)
-            tidy(gm)
+            step.changed = fingerprint(gm) != fingerprint(step.before)
+            if step.changed:
+                tidy(gm)
             step.settled = ctx.settled
             step.seconds = time.perf_counter() - began
             record(step.before, gm, step.name, ctx.rewrites[done:])
@@ -191,7 +193,6 @@ class Pipeline:
             step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
             step.weight_bytes_before = tensor_bytes(step.before)
             step.weight_bytes_after = tensor_bytes(gm)
-            step.changed = fingerprint(gm) != fingerprint(step.before)
             for watcher in watchers:
                 watcher.after(step)
         except Exception as error:

@@ -9,8 +9,8 @@ from yqc.errors import PipelineError
 RATE = 1e-3
 """Highest learning rate that is chosen."""
 STEADY = 12.0
-"""So many first steps of AdamW, at the chosen rate, move a graph as far as it is from its
-original."""
+"""The chosen rate is so many times that at which AdamW's first step moves a graph as far as it is
+from its original: few steps go in one direction, and the average forgets the rest."""
 FAR = 4.0
 """With SGD, a graph that is so far from its original, or farther, gets the highest rate."""
 CLOSE = 2.0

@@ -17,6 +17,8 @@ from yqc.training.student import Student
 JUDGED_AT_ONCE = 8
 READ = 256
 """A layer that reads so many numbers, or fewer, gets the whole learning rate."""
+MOVED = 0.1
+"""However far a graph is from its original, one step is to move it by no more than this."""
 ROUNDED = 0.03
 """bfloat16 alone moves a head by about a third of this."""
 
@@ -87,7 +89,7 @@ class Session:
         apart = math.inf if plan.bn_l1 else far  # sparsity takes it away from there
         self.arithmetic = Arithmetic.best(student.device, apart, quantized=student.quantized)
         tried = plan.lr is None and plan.optimizer == "adamw" and math.isfinite(apart) and far > 0
-        self.plan = plan.fitted(far, self.reach(far, images) if tried else None)
+        self.plan = plan.fitted(far, self.reach(min(far, MOVED), images) if tried else None)
 
     def reach(self, far: float, images: NDArray) -> float:  # type: ignore[type-arg]
         """Return the learning rate at which one first step of AdamW moves the outputs by `far`.
