@@ -162,7 +162,7 @@ class Prune(Pass):
         chosen = self if not isinstance(ctx.settled, Prune) else ctx.settled
         ctx.settled = replace(chosen, recover_steps=done.planned, recover=RECOVERY)
         if done.problem:
-            return f"; recovery: {done.problem}"
+            return f"; {done.steps} steps of recovery: {done.problem}"
         after = None if ctx.agreement is None else ctx.agreement(gm)
         if after is None or choice.agreement is None:
             return f", {done.steps} steps of recovery followed"

@@ -66,7 +66,7 @@ def suppressed(
                 folder / f"{name}.pt", detector, specs[name]["project"], **told
             )
             yqc.compile(
-                source, "fuse", output=path, imgsz=64, embed=embed or None, evaluate=False,
+                source, "fuse", output=path, imgsz=64, embed=embed, evaluate=False,
                 html=False,
             )  # fmt: skip
         return path

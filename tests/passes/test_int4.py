@@ -1,5 +1,8 @@
 """int4 is what its steps are; sixteen levels a channel, equally far apart, in a file that runs."""
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -25,7 +28,7 @@ def weights(gm: fx.GraphModule) -> dict[str, Tensor]:
             args = [
                 gm.get_buffer(str(a.target)) if isinstance(a, fx.Node) else a for a in made.args
             ]
-            found[node.name] = made.target(*args).flatten(1)
+            found[node.name] = cast(Callable[..., Tensor], made.target)(*args).flatten(1)
     return found
 
 

@@ -37,6 +37,12 @@ class Distribution:
     """The values to be covered; low <= mean <= high."""
     deviation: Tensor
 
+    def narrow(self, first: int, count: int) -> "Distribution":
+        """Return that of some consecutive channels."""
+        values = (self.mean, self.low, self.high, self.deviation)
+        mean, low, high, deviation = (v.narrow(0, first, count) for v in values)
+        return Distribution(mean, low, high, deviation)
+
 
 def follow(gm: fx.GraphModule) -> dict[fx.Node, Distribution]:
     """Tell the distribution of every tensor that can be told from batch norms.
@@ -81,9 +87,7 @@ def _of_node(  # noqa: PLR0911  # one return a kind of node
         return _join(joined)
     if (part := part_of(node)) is not None:
         first, count = part
-        whole = inputs[0]
-        cut = [t.narrow(0, first, count) for t in (whole.mean, whole.low, whole.high)]
-        return Distribution(*cut, whole.deviation.narrow(0, first, count))
+        return inputs[0].narrow(first, count)
     return None
 
 
