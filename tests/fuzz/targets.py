@@ -63,6 +63,8 @@ def model(data: bytes) -> None:
     tree = copy.deepcopy(_trees()[data[0] % len(MODELS) if data else 0])
     for at in range(1, len(data) - 3, 4):
         places = list(_places(tree))
+        if not places:
+            break
         holder, key = places[int.from_bytes(data[at : at + 2]) % len(places)]
         choice = data[at + 2]
         if choice < len(VALUES):
@@ -137,10 +139,14 @@ def _trees() -> list[object]:
     return found
 
 
-def _places(value: object, depth: int = 0) -> Iterator[tuple[dict[object, object], object]]:
-    """Every key of every dict in a tree, the attributes of inert objects included."""
+def _places(
+    value: object, seen: set[int] | None = None
+) -> Iterator[tuple[dict[object, object], object]]:
+    """Every key of every dict in a tree, once; the attributes of inert objects included."""
+    seen = set() if seen is None else seen
     held = value.state if isinstance(value, Inert) else value
-    if isinstance(held, dict) and depth < 40:
+    if isinstance(held, dict) and id(held) not in seen:
+        seen.add(id(held))
         for key, inner in held.items():
             yield held, key
-            yield from _places(inner, depth + 1)
+            yield from _places(inner, seen)

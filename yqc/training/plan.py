@@ -8,7 +8,7 @@ from yqc.errors import PipelineError
 
 RATE = 1e-3
 """Highest learning rate that is chosen."""
-STEADY = 12.0
+STEADY = 4.0
 """The chosen rate is so many times that at which AdamW's first step moves a graph as far as it is
 from its original: few steps go in one direction, and the average forgets the rest."""
 FAR = 4.0
