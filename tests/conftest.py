@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from tests.command import Run, command
 from tests.models import checkpoints as helper
 from yqc.data import scenes, shapes
+
+settings.register_profile("yqc", deadline=None)  # no test is timed
+settings.load_profile("yqc")
 
 
 @pytest.fixture(scope="session")

@@ -183,9 +183,7 @@ class Pipeline:
                 watcher.before(step)
             ctx.watch(gm.graph)
             step.action.run(gm, ctx)
-            step.changed = fingerprint(gm) != fingerprint(step.before)
-            if step.changed:
-                tidy(gm)
+            tidy(gm)
             step.settled = ctx.settled
             step.seconds = time.perf_counter() - began
             record(step.before, gm, step.name, ctx.rewrites[done:])
@@ -193,6 +191,7 @@ class Pipeline:
             step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
             step.weight_bytes_before = tensor_bytes(step.before)
             step.weight_bytes_after = tensor_bytes(gm)
+            step.changed = fingerprint(gm) != fingerprint(step.before)
             for watcher in watchers:
                 watcher.after(step)
         except Exception as error:
