@@ -129,7 +129,10 @@ class ImplicitHead(AnchorHead):
             return
         check_outputs(self.child("m"), self.nl, self.na * self.no, "m")
         for conv, ia, im in zip(self.m, self.ia, self.im, strict=True):
-            fold_implicit(conv, next(ia.parameters()).data, next(im.parameters()).data)
+            added, factor = (next(part.parameters(), None) for part in (ia, im))
+            if added is None or factor is None:
+                raise CheckpointError("the head's implicit knowledge has lost its numbers")
+            fold_implicit(conv, added.data, factor.data)
         del self.ia, self.im
 
     def level(self, i: int, x: Tensor) -> Tensor:
