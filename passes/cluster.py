@@ -9,7 +9,7 @@
    channel is worth to the detections, improved by turns with the scales; or it is piecewise linear
    (a dense centre and sparse tails); or zero and powers of two.
 3. Rounding is as in pack-int4: error feedback, coordinate descent, least squares for the scales,
-   and for the entries of a k-means table too. With `learn`, all of these then learn together.
+   and for the entries of a k-means table too.
 4. A small share of bytes on top, `spare`, goes to the layers where it lowers the damage to the
    detections most: more tables, or eight bits.
 """
@@ -49,8 +49,6 @@ class Cluster(Pass):
     """Nearest, by importance (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
-    learn: int = 0
-    """How often to look at half of them again, to learn levels, scales and biases; seldom helps."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
@@ -63,7 +61,7 @@ class Cluster(Pass):
     def __post_init__(self) -> None:
         if self.bits not in {2, 3, 4, 5, 6, 8}:
             raise ValueError(f"bits must be 2, 3, 4, 5, 6 or 8, not {self.bits}")
-        if self.block < 2 or self.images < 1 or not 0 < self.damp <= 1 or self.learn < 0:  # noqa: PLR2004  # a block of one is no block
+        if self.block < 2 or self.images < 1 or not 0 < self.damp <= 1:  # noqa: PLR2004  # a block of one is no block
             raise ValueError("block must be at least 2, images at least 1, damp above 0, at most 1")
         if self.rows < 0:
             raise ValueError("rows must not be negative")
@@ -78,7 +76,6 @@ class Cluster(Pass):
             scheme,
             Settings(rounding=self.rounding, damp=self.damp),
             images=self.images,
-            learn=self.learn,
             skip=self.skip,
             plan=self.plan,
             budget=Budget(spare=self.spare) if self.spare else None,

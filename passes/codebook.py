@@ -23,8 +23,6 @@ class CodebookRecipe(Recipe):
     """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
     rows: int = 0
     """Output channels that share a k-means table; 0 for one table a layer."""
-    learn: int = 0
-    """How often to look at half of the images again, to learn levels, tables and biases."""
     spare: float = 0.035
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()

@@ -29,8 +29,6 @@ class Int4Recipe(Recipe):
     """For granularity=auto: bytes of all weights at most, such as 950KB."""
     max_drop: float = 0.0
     """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
-    learn: int = 0
-    """How often to look at half of the images again, to learn levels, scales and biases."""
     spare: float = 0.0125
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()

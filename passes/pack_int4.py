@@ -9,15 +9,13 @@
    (GPTQ, Frantar et al. 2022), then coordinate descent and least-squares scales by turns. Earlier
    layers' errors are made up for, and biases take up what is left of the mean error.
 2. Samples of the inputs count by how much the detections depend on that position of the output.
-3. With `learn`, levels, scales and biases of all layers then learn together to compute what the
-   float graph does, straight through the rounding, without labels; what is not better is not kept.
-4. Without data, the second moments of the inputs follow from the batch norms.
-5. `granularity=auto` measures what each scheme does to each layer's part in the detections, and
+3. Without data, the second moments of the inputs follow from the batch norms.
+4. `granularity=auto` measures what each scheme does to each layer's part in the detections, and
    chooses scheme, granularity and bits a layer for the least damage within a budget (Lagrange). The
    recipe that is written holds the plan.
-6. Otherwise a small share of bytes on top, `spare`, goes to the layers where it lowers the damage
+5. Otherwise a small share of bytes on top, `spare`, goes to the layers where it lowers the damage
    most, as finer scales or eight bits.
-7. Scales take two bytes, and so do biases. Activations stay in float.
+6. Scales take two bytes, and so do biases. Activations stay in float.
 """
 
 from dataclasses import dataclass, replace
@@ -53,8 +51,6 @@ class PackInt4(Pass):
     """Nearest, with clipping (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
     """How many calibration images to look at; fewer if memory does not allow that."""
-    learn: int = 0
-    """How often to look at half of them again, to learn levels, scales and biases; seldom helps."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
@@ -76,8 +72,8 @@ class PackInt4(Pass):
             raise ValueError(f"bits must be 2, 3, 4, 5, 6 or 8, not {self.bits}")
         if self.block < 2 or self.images < 1:  # noqa: PLR2004  # a block of one is no block
             raise ValueError("block must be at least 2 and images at least 1")
-        if not 0 < self.damp <= 1 or self.learn < 0:
-            raise ValueError("damp must be above 0 and at most 1, learn not negative")
+        if not 0 < self.damp <= 1:
+            raise ValueError("damp must be above 0 and at most 1")
         if not 0 <= self.spare <= 1:
             raise ValueError("spare must be between 0 and 1")
         given = sum(map(bool, (self.ratio_vs_fp16, self.bytes, self.max_drop)))
@@ -102,7 +98,6 @@ class PackInt4(Pass):
             base,
             Settings(rounding=self.rounding, damp=self.damp),
             images=self.images,
-            learn=self.learn,
             skip=self.skip,
             plan=self.plan,
             budget=budget or (Budget(spare=self.spare) if self.spare else None),

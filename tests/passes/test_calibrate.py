@@ -72,3 +72,11 @@ def test_weights_get_a_scale_a_channel() -> None:
         4,
         2,
     ]
+
+
+def test_noise_stands_for_images_only() -> None:
+    wide = torch.rand(1, 3, 8)
+    net = torch.nn.Sequential(torch.nn.Unflatten(1, (3, 1)), torch.nn.Conv2d(3, 4, 1))
+    gm = trace(net, wide)
+    with pytest.raises(PassError, match="this one does not; give --data"):
+        Pipeline.parse("fold-bn,observe,calibrate").run(gm, Context(example=wide))

@@ -11,7 +11,7 @@ from yqc import Context, Pipeline, text, trace
 from yqc.errors import PipelineError
 from yqc.quant.weights.packing import unpack
 
-ROUND = "fold-bn,cluster{rounding=nearest learn=0"
+ROUND = "fold-bn,cluster{rounding=nearest"
 
 
 def parts(gm: fx.GraphModule, path: str, bits: int = 4) -> tuple[Tensor, Tensor, Tensor]:

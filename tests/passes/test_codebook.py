@@ -24,8 +24,8 @@ def tables(options: str = "") -> dict[str, Tensor]:
 
 def test_stands_for_its_steps_and_hands_options_on() -> None:
     assert expanded("codebook") == STEPS
-    assert expanded("codebook{table=pwlq granularity=kernel learn=3 skip=a.*|b}") == (
-        "reparam,fold-bn,dce,cluster{table=pwlq granularity=kernel learn=3 skip=a.*|b}"
+    assert expanded("codebook{table=pwlq granularity=kernel skip=a.*|b}") == (
+        "reparam,fold-bn,dce,cluster{table=pwlq granularity=kernel skip=a.*|b}"
     )
     assert expanded("codebook{rows=2}") == "reparam,fold-bn,dce,cluster{rows=2}"
 

@@ -34,9 +34,8 @@ def weights(gm: fx.GraphModule) -> dict[str, Tensor]:
 
 def test_stands_for_its_steps_and_hands_options_on() -> None:
     assert expanded("int4") == STEPS
-    assert expanded("int4{scheme=symmetric granularity=block block=32 learn=3 skip=a.*|b}") == (
-        "reparam,fold-bn,dce,"
-        "pack-int4{scheme=symmetric granularity=block block=32 learn=3 skip=a.*|b}"
+    assert expanded("int4{scheme=symmetric granularity=block block=32 skip=a.*|b}") == (
+        "reparam,fold-bn,dce,pack-int4{scheme=symmetric granularity=block block=32 skip=a.*|b}"
     )
     assert expanded("int4{granularity=auto ratio_vs_fp16=3.9}") == (
         "reparam,fold-bn,dce,pack-int4{granularity=auto ratio_vs_fp16=3.9}"

@@ -59,7 +59,7 @@ def test_the_smallest_plan_within_a_drop_is_found_by_bisection(most: float) -> N
 
     ctx.agreement = agreement
     gm = traced("fold-bn", ctx)
-    (auto,) = Pipeline.parse(f"pack-int4{{granularity=auto max_drop={most} learn=0}}").steps
+    (auto,) = Pipeline.parse(f"pack-int4{{granularity=auto max_drop={most}}}").steps
     auto.run(gm, ctx)  # type: ignore[union-attr]
     assert len(tried) == 4
     kept = [error for error in tried if error <= most]
@@ -75,7 +75,7 @@ def test_the_smallest_plan_within_a_drop_is_found_by_bisection(most: float) -> N
 def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
     ctx = calibrated()
     gm = traced("fold-bn", ctx)
-    (step,) = Pipeline.parse("pack-int4{spare=0.6 learn=0}").steps
+    (step,) = Pipeline.parse("pack-int4{spare=0.6}").steps
     step.run(gm, ctx)  # type: ignore[union-attr]
     gm.recompile()
     layers = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
@@ -83,7 +83,7 @@ def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
     assert set(bits.values()) == {4, 8}
     assert "spare=0.0" in str(ctx.settled)
     assert all(f"{name}:affine.8" in str(ctx.settled) for name, b in bits.items() if b == 8)
-    plain = traced("fold-bn,pack-int4{spare=0 learn=0}", calibrated())
+    plain = traced("fold-bn,pack-int4{spare=0}", calibrated())
     assert quality(gm) > quality(plain)
     again = traced("fold-bn")
     ctx.settled.run(again, calibrated())  # type: ignore[union-attr]

@@ -1,9 +1,11 @@
 """Images of noise: seeded, in 0..1, as many as the graph takes at once."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from yqc import trace
+from yqc.errors import PassError
 from yqc.quant.noise import COUNT, noise
 
 
@@ -28,5 +30,6 @@ def test_a_fixed_batch_gets_one_image() -> None:
     assert len(noise(trace(Fixed(), torch.rand(1, 3, 8, 8)), 0)) == 1
 
 
-def test_what_takes_no_image_gets_none() -> None:
-    assert noise(trace(nn.Sequential(nn.Linear(4, 2)), torch.rand(1, 4)), 0) == ()
+def test_what_takes_no_image_is_refused() -> None:
+    with pytest.raises(PassError, match=r"takes one tensor \[N, C, H, W\], .* give --data"):
+        noise(trace(nn.Sequential(nn.Linear(4, 2)), torch.rand(1, 4)), 0)

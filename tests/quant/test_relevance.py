@@ -5,7 +5,7 @@ from torch import nn
 from tests.modules import conv
 from yqc import trace
 from yqc.quant import relevance
-from yqc.quant.relevance import Layout, boxes_and_scores, discrepancy, projected
+from yqc.quant.relevance import Layout, boxes_and_scores, projected
 
 X = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -71,20 +71,3 @@ def test_boxes_and_scores_of_every_layout(layout: Layout, shape: tuple[int, ...]
     torch.autograd.backward(projected(output, layout, torch.Generator().manual_seed(0)))
     assert output.grad is not None
     assert bool(output.grad.isfinite().all())
-
-
-def test_a_discrepancy_counts_scores_and_the_boxes_of_what_is_found() -> None:
-    want = torch.tensor([[[5.0, 5.0, 2.0, 4.0, 0.5], [1.0, 1.0, 2.0, 2.0, 0.0]]]).mT
-    score, box, nothing = want.clone(), want.clone(), want.clone()
-    score[0, 4, 0] += 0.1
-    box[0, 0, 0] += 1.0  # half of its width, and it counts half
-    nothing[0, :4, 1] += 9.0
-    found = [float(discrepancy(y, want, "yolov8")) for y in (score, box, nothing)]
-    assert found == pytest.approx([0.01, 0.25**2, 0.0])
-    twice = torch.cat([want, score])
-    assert float(discrepancy(twice, torch.cat([want, want]), "yolov8")) == pytest.approx(0.005)
-
-
-def test_without_a_layout_a_discrepancy_is_in_deviations() -> None:
-    want = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    assert float(discrepancy(want + 0.5 * want.std(), want, None)) == pytest.approx(0.25)

@@ -26,17 +26,17 @@ from yqc.pruning.reconstruct import reconstruction
 from yqc.pruning.solve import Limits, Scores, Slice, by_layer, reach, slices, take
 from yqc.pruning.statistics import moments, sensitivity
 from yqc.pruning.surgery import Keep, remove
-from yqc.quant.noise import noise
+from yqc.quant.noise import image_shape, noise
 
 Criterion: TypeAlias = Literal[
     "auto", "bn-scale", "l1", "l2", "taylor", "hessian", "reconstruction", "random"
 ]
 DATA = ("taylor", "hessian", "reconstruction")
-"""Criteria that need calibration images."""
+"""Criteria that look at images; `auto` gives them seeded noise where there are none."""
 IMAGES = 32
 """So many images, at most, are corrected on."""
 JUDGED = 64
-"""So many, the first ones, tell the agreement of two graphs."""
+"""At most so many, the first ones, tell the agreement of two graphs."""
 PROBED = 8
 """So many are sent back through the graph."""
 COMPARED = 4
@@ -91,10 +91,11 @@ class Job:
     def images(self) -> tuple[Tensor, ...]:
         """Calibration images: as many as fit into memory, at most `IMAGES`.
 
-        The first ones are left to judge by, where there are more. Without data, seeded noise.
+        The first ones are left to judge by, where there are more. Without data, seeded noise; none
+        for a graph that takes no images.
         """
         if self.ctx.calibration is None:
-            return noise(self.gm, self.ctx.seed)
+            return noise(self.gm, self.ctx.seed) if image_shape(self.gm) else ()
         count = max(4, min(IMAGES, int(MEMORY / footprint(self.gm))))
         return tuple(deque(islice(self.ctx.calibration(), JUDGED + count), maxlen=count))
 
@@ -106,7 +107,7 @@ class Job:
     def scores(self, criterion: str) -> Scores:
         """Score all sets; the lower, the sooner a set goes.
 
-        Criteria in `DATA` look at the images, or at noise where there are none.
+        Criteria in `DATA` look at the images.
         """
         if criterion not in self._scores:
             self._scores[criterion] = self._score(criterion)

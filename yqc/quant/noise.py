@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-from yqc.errors import TraceError
+from yqc.errors import PassError, TraceError
 from yqc.graph.compare import macs
 from yqc.graph.values import TensorSpec, propagate
 
@@ -22,18 +22,29 @@ WORK = 2e10
 
 
 def noise(gm: fx.GraphModule, seed: int) -> tuple[Tensor, ...]:
-    """Make images of noise in 0..1, float32 [1, C, H, W]; none for a graph that takes no image.
+    """Make images of noise in 0..1, float32 [1, C, H, W]; one where the batch size is fixed.
 
-    One only where the graph's batch size is fixed.
+    Raises:
+        PassError: the graph does not take one batch of images.
     """
-    inputs = [n.meta.get("yqc.value") for n in gm.graph.nodes if n.op == "placeholder"]
-    if len(inputs) != 1 or not isinstance(inputs[0], TensorSpec) or len(inputs[0].shape) != 4:  # noqa: PLR2004
-        return ()
-    shape = inputs[0].shape
+    shape = image_shape(gm)
+    if shape is None:
+        raise PassError(
+            "noise stands for images only where a graph takes one tensor [N, C, H, W], and this "
+            "one does not; give --data"
+        )
     generator = torch.Generator().manual_seed(seed)
     count = max(1, min(COUNT, int(WORK / max(1, macs(gm)))))
     count = count if takes(gm, count * shape[0], shape) else 1
     return tuple(image(shape, generator) for _ in range(count))
+
+
+def image_shape(gm: fx.GraphModule) -> tuple[int, ...] | None:
+    """Return the shape [N, C, H, W] of a graph's only input; None if it takes anything else."""
+    inputs = [n.meta.get("yqc.value") for n in gm.graph.nodes if n.op == "placeholder"]
+    if len(inputs) != 1 or not isinstance(inputs[0], TensorSpec) or len(inputs[0].shape) != 4:  # noqa: PLR2004
+        return None
+    return inputs[0].shape
 
 
 def takes(gm: fx.GraphModule, count: int, shape: tuple[int, ...]) -> bool:

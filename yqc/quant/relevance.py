@@ -71,26 +71,6 @@ def projected(output: Any, layout: Layout | None, generator: torch.Generator) ->
     return total
 
 
-def discrepancy(output: Any, wanted: Any, layout: Layout | None) -> Tensor:  # noqa: ANN401  # whatever graphs return
-    """Return how far what one graph puts out is from what another does: a scalar.
-
-    It is the sum of the squared differences, each as `counted` weighs it for the wanted output, an
-    image; without a layout their mean.
-
-    Args:
-        output: of the first graph; gradients flow through it.
-        wanted: of the second, in the same structure.
-        layout: as `counted` takes it.
-    """
-    total = torch.zeros(())
-    for (got, _), (want, weight) in zip(
-        counted(output, layout), counted(wanted, layout), strict=True
-    ):
-        squared = ((got - want) * weight).square()
-        total = total + (squared.mean() if layout is None else squared.sum() / len(got))
-    return total
-
-
 def relevance(
     gm: fx.GraphModule,
     nodes: Collection[fx.Node],

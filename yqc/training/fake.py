@@ -14,6 +14,7 @@ write itself back. A pass that introduces a new form registers it with `@latent(
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -144,20 +145,20 @@ class FakeQuantize(nn.Module):
         return ((x / factor).round() + zero).clamp(self.low, self.high).to(self.dtype)
 
 
-class Latent(nn.Module):
+class Latent(nn.Module, ABC):
     """A weight that the graph stores in some packed form, while it is trained.
 
     `forward()` gives the weight as the packed form will hold it, with gradients to the latent
     parameters; `store(gm)` packs them and writes the graph's tensors.
     """
 
+    @abstractmethod
     def forward(self) -> Tensor:
         """Return the weight, float32, as the graph would unpack it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def store(self, gm: fx.GraphModule) -> None:
         """Write what was learned into the tensors of `gm`, in their form."""
-        raise NotImplementedError
 
 
 Maker = Callable[[fx.GraphModule, fx.Node], Latent | None]

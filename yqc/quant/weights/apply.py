@@ -21,7 +21,6 @@ from yqc.quant.weights.gather import Sight, affordable
 from yqc.quant.weights.outcome import Keeper, Outcome
 from yqc.quant.weights.rewrite import put
 from yqc.quant.weights.scheme import Scheme
-from yqc.quant.weights.tune import tune
 
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -75,8 +74,6 @@ class Job:
     settings: Settings
     images: int
     """How many calibration images to look at, at most."""
-    learn: int = 0
-    """How often to look at half of them again, to learn what rounding left open; gptq only."""
     skip: tuple[str, ...] = ()
     """Module paths to leave alone, with * as a wildcard."""
     plan: tuple[str, ...] = ()
@@ -135,7 +132,7 @@ def pack_layers(gm: fx.GraphModule, ctx: Surroundings, job: Job) -> tuple[str, .
 def _with_data(
     rounder: Rounder, ctx: Surroundings, job: Job, images: Callable[[], Iterable[Tensor]]
 ) -> dict[fx.Node, Outcome]:
-    """Choose the plan, if there is a budget, and round by it; then let all layers learn."""
+    """Choose the plan, if there is a budget, and round by it."""
     gm, convs = rounder.gm, rounder.convs
     some = [image.half() for image in islice(images(), min(job.images, affordable(gm)))]
     sight = Sight(gm, convs, some, ctx.layout, ctx.progress, ctx.seed)
@@ -147,11 +144,7 @@ def _with_data(
             for line in table(options, chosen):
                 ctx.progress.note(line)
     rounder.keeper = keeper(gm, rounder.plan, job.settings, ctx)
-    outcomes = rounder.with_data(sight)
-    if job.learn and job.settings.rounding in {"gptq", "adaround"}:
-        half = some[: max(1, len(some) // 2)]
-        return tune(gm, convs, outcomes, half, job.learn, ctx.layout, ctx.progress, ctx.seed)
-    return outcomes
+    return rounder.with_data(sight)
 
 
 def packable(
