@@ -188,3 +188,10 @@ def test_full_size_models_have_as_many_parameters_as_published(name: str, shared
         with torch.device("meta"):
             detector = build(architecture({**whole, "scale": scale}), 80)
         assert sum(p.numel() for p in detector.parameters()) == count
+
+
+def test_a_head_that_is_given_several_maps_at_once_is_refused(specs: Specs) -> None:
+    head = [[[6, 12, 13], 1, "Detect", ["nc"]]]
+    detector = build(architecture({**specs["yolov9e"], "head": head}), 2)
+    with pytest.raises(CheckpointError, match="layer 6, a CBLinear, does not make one map"):
+        detector.measure_strides()

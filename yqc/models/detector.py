@@ -112,7 +112,7 @@ class Detector(nn.Module):
         """Run a small grey image and return the input pixels a cell of each map the head uses.
 
         Raises:
-            CheckpointError: a layer cannot work on what it is given.
+            CheckpointError: a layer cannot work on what it is given, or makes no map for the head.
         """
         reached: list[int] = []
         watches = [
@@ -129,4 +129,8 @@ class Detector(nn.Module):
         finally:
             for watch in watches:
                 watch.remove()
+        for i, found in zip(self.taps(), maps, strict=True):
+            if not isinstance(found, Tensor) or found.ndim != 4:  # noqa: PLR2004  # [N, C, H, W]
+                kind = type(self.model[i]).__name__
+                raise CheckpointError(f"layer {i}, a {kind}, does not make one map for the head")
         return tuple(PROBE / x.shape[-1] for x in maps)
