@@ -1,6 +1,7 @@
 """Model YAMLs: state dicts get their architecture, and mistakes are named."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -191,7 +192,8 @@ def test_full_size_models_have_as_many_parameters_as_published(name: str, shared
 
 
 def test_a_head_that_is_given_several_maps_at_once_is_refused(specs: Specs) -> None:
-    head = [[[6, 12, 13], 1, "Detect", ["nc"]]]
-    detector = build(architecture({**specs["yolov9e"], "head": head}), 2)
+    detector = build(architecture(specs["yolov9e"]), 2)
+    *others, last = detector.routes
+    detector.routes = (*others, replace(last, sources=(6, 12, 13)))
     with pytest.raises(CheckpointError, match="layer 6, a CBLinear, does not make one map"):
         detector.measure_strides()
