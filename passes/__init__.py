@@ -16,6 +16,7 @@ PASSES = {
     "prune": "yqc_passes.prune:Prune",
     "quantize": "yqc_passes.quantize:Quantize",
     "recover": "yqc_passes.recover:Recover",
+    "relax": "yqc_passes.relax:Relax",
     "reparam": "yqc_passes.reparam:Reparameterize",
     "slim": "yqc_passes.slim:Slim",
 }

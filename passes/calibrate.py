@@ -3,7 +3,9 @@
 1. With data, the calibration images go through the graph once; every observer keeps extremes and a
    histogram of fixed length. Memory does not grow with the images.
 2. Observers of one group get one range, chosen from their histograms together. The method `mse`
-   quantizes the histogram; where all that reads a tensor is an activation, behind that.
+   quantizes the histogram; where all that reads a tensor is an activation, behind that. The method
+   `relevance` does so with each value counted as much as values like it matter to the detections
+   (`yqc.quant.worth`), so that what only objects make is not clipped for the sake of background.
 3. Without data, ranges follow from the batch norms that were folded (`yqc.quant.datafree`); what
    cannot be told so is measured on seeded noise.
 4. The graph's input is in 0..1 by contract, and a sigmoid by its nature; their range is that, and
@@ -12,8 +14,9 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar, Literal
 
 import torch
@@ -29,10 +32,14 @@ from yqc.quant import (
     Int8,
     Method,
     Observer,
+    Response,
+    Worth,
     best_channel_scale,
     channel_scale,
     choose,
+    error,
     from_range,
+    relevance,
     response,
 )
 from yqc.quant.datafree import follow
@@ -48,8 +55,10 @@ class Calibrate(Pass):
     provides: ClassVar[frozenset[str]] = frozenset({"calibrated"})
     keeps_numbers: ClassVar[bool] = True
 
-    ranges: Method = "mse"
+    ranges: Method | Literal["relevance"] = "relevance"
     """How the range of an activation is chosen from its statistics."""
+    images: int = 8
+    """How many images tell what values matter."""
     percentile: float = 99.99
     """Share of values, in percent, that the percentile method keeps."""
     weights: Literal["minmax", "mse"] = "minmax"
@@ -62,8 +71,9 @@ class Calibrate(Pass):
         if ctx.calibration is None:
             self.without_data(gm, ctx, observers)
         else:
+            worth = weigh(gm, observers, list(islice(ctx.calibration(), self.images)), ctx)
             watch(gm, observers, ctx.calibration(), ctx)
-            self.from_statistics(gm, observers, ctx)
+            self.from_statistics(gm, observers, worth, ctx)
         for each in observers:
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
@@ -73,23 +83,35 @@ class Calibrate(Pass):
                 conv.node.meta["yqc.int8"] = Int8(choice(conv.module.weight, most), most=most)
 
     def from_statistics(
-        self, gm: fx.GraphModule, observers: list[Call[Observer]], ctx: Context
+        self,
+        gm: fx.GraphModule,
+        observers: list[Call[Observer]],
+        worth: Mapping[fx.Node, Worth],
+        ctx: Context,
     ) -> None:
         """Choose one range a group from what its observers recorded."""
         for members in grouped(observers):
-            parts = [
-                m.module.histogram
+            found = {
+                m.node: m.module.histogram
                 for m in members
                 if m.module.records and m.module.histogram is not None
-            ]
+            }
+            plain = Histogram.merged(list(found.values()))
+            weighed = Histogram.merged([worth[node].weigh(h) for node, h in found.items()])
+            symmetric = members[0].module.symmetric
+            behind = activation(gm, members)
+            shape = None if behind is None else behind.function
             low, high = choose(
-                Histogram.merged(parts),
-                self.ranges,
-                symmetric=members[0].module.symmetric,
+                weighed if self.ranges == "relevance" else plain,
+                "mse" if self.ranges == "relevance" else self.ranges,
+                symmetric=symmetric,
                 percentile=self.percentile,
-                response=response(gm, members[0].node) if len(members) == 1 else None,
+                response=shape,
             )
-            settle(members, low, high, ctx)
+            low, high = settle(members, low, high, ctx)
+            harm = error(weighed, low, high, symmetric=symmetric, response=shape)
+            for member in members:
+                member.module.harm.fill_(harm)
 
     def without_data(
         self, gm: fx.GraphModule, ctx: Context, observers: list[Call[Observer]]
@@ -121,8 +143,15 @@ def grouped(observers: Iterable[Call[Observer]]) -> list[list[Call[Observer]]]:
     return list(groups.values())
 
 
-def settle(members: list[Call[Observer]], low: float, high: float, ctx: Context) -> None:
-    """Give the observers of one group the scale and zero point of a range."""
+def activation(gm: fx.GraphModule, members: list[Call[Observer]]) -> Response | None:
+    """Return the activation that alone reads what a group of one observer marks, if there is."""
+    return response(gm, members[0].node) if len(members) == 1 else None
+
+
+def settle(
+    members: list[Call[Observer]], low: float, high: float, ctx: Context
+) -> tuple[float, float]:
+    """Give the observers of one group the scale and zero point of a range; return the range."""
     if any(is_bounded(m.node.all_input_nodes[0]) for m in members):
         low, high = 0.0, 1.0
     module = members[0].module
@@ -132,6 +161,7 @@ def settle(members: list[Call[Observer]], low: float, high: float, ctx: Context)
     for member in members:
         member.module.scale, member.module.zero_point = chosen.scale, chosen.zero_point
         ctx.rewrote(member.node, f"range {low:.4g} to {high:.4g}")
+    return low, high
 
 
 def is_bounded(node: fx.Node) -> bool:
@@ -156,6 +186,25 @@ def watch(
             for each in observers:
                 finite(each)
             advance(1)
+
+
+def weigh(
+    gm: fx.GraphModule, observers: list[Call[Observer]], images: Sequence[Tensor], ctx: Context
+) -> dict[fx.Node, Worth]:
+    """Measure how much the values of each tensor that counts for a range matter."""
+    behind = {m[0].node: activation(gm, m) for m in grouped(observers)}
+    read = {
+        o.node: o.node if (made := behind.get(o.node)) is None else made.node
+        for o in observers
+        if o.module.records
+    }
+    found = {node: Worth() for node in read}
+    with ctx.progress.task("weighing values", len(images)) as advance:
+        for one in relevance(gm, {*read, *read.values()}, images, ctx.layout, ctx.seed):
+            for node, counts in read.items():
+                found[node].add(one[node][0], one[counts][1])
+            advance(1)
+    return found
 
 
 def finite(observer: Call[Observer]) -> None:

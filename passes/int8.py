@@ -1,10 +1,11 @@
 """int8: quantize weights and activations to eight bits, and leave the decoding in float.
 
-Stands for `reparam,fold-bn,dce,observe,calibrate,bias-correct,quantize`; options are handed on.
+Stands for `reparam,fold-bn,dce,observe,calibrate,relax,bias-correct,quantize`; options are handed
+on.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from yqc import Recipe
 from yqc.options import write
@@ -17,15 +18,18 @@ class Int8Recipe(Recipe):
 
     name: ClassVar[str] = "int8"
 
-    ranges: Method = "mse"
-    """How the range of an activation is chosen: minmax, percentile, mse or entropy."""
+    ranges: Method | Literal["relevance"] = "relevance"
+    """How the range of an activation is chosen: minmax, percentile, mse, entropy, or relevance."""
     reduce_range: bool = False
     """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
+    float_inputs: float = 0.1
+    """At most this share of convolutions read float, where that helps most; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
     def expand(self) -> str:
         observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
+        relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""
         calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
-        return f"reparam,fold-bn,dce,{observe},{calibrate},bias-correct,quantize"
+        return f"reparam,fold-bn,dce,{observe},{calibrate},{relax}bias-correct,quantize"

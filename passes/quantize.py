@@ -117,7 +117,7 @@ def replace_convolution(
         op="Conv2d",
         shape=tuple(module.weight.shape),
         weight_bits=8,
-        activation_bits=8,
+        activation_bits=8 if is_function(inputs[0], DEQUANTIZE) else 32,
         scheme="symmetric",
         granularity="channel",
         rounding="nearest",

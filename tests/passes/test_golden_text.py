@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "observe": (nets.csp, "fold-bn,observe"),
     "calibrate": (nets.csp, "fold-bn,observe,calibrate"),
     "bias-correct": (nets.csp, "fold-bn,observe,calibrate,bias-correct"),
+    "relax": (nets.csp, "fold-bn,observe,calibrate,relax{share=0.5}"),
     "quantize": (nets.csp, "fold-bn,observe,calibrate,quantize"),
     "int8": (nets.csp, "int8"),
     "int4": (nets.csp, "int4"),

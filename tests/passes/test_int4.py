@@ -49,7 +49,7 @@ def test_stands_for_its_steps_and_hands_options_on() -> None:
         ("fold-bn,pack-int4{bits=8},int4", "fold-bn,pack-int4{bits=8},reparam,dce"),
         ("codebook,int4", "reparam,fold-bn,dce,cluster,dce"),
         ("int4,int4", f"{STEPS},dce"),
-        ("int4,int8", f"{STEPS},dce,observe,calibrate,bias-correct,quantize"),
+        ("int4,int8", f"{STEPS},dce,observe,calibrate,relax,bias-correct,quantize"),
     ],
 )
 def test_drops_what_is_done_already(passes: str, steps: str) -> None:

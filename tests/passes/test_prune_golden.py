@@ -37,6 +37,9 @@ def test_every_family_loses_the_share_and_its_file_equals_the_graph(
     scores = slice(4, None)
     if want.shape[1] < want.shape[2]:  # rows of numbers, else columns
         got, want = got.transpose(0, 2, 1), want.transpose(0, 2, 1)
+    if want.shape[-1] == 6:  # end to end: equal scores may be in either order
+        apart = np.abs(got[:, :, None] - want[:, None]).max(-1)
+        got = np.take_along_axis(got, apart.argmin(1)[..., None], 1)
     boxes = np.abs(got[..., :4] - want[..., :4]).max() / np.abs(want[..., :4]).max()
     assert boxes <= 1e-3
     assert np.abs(got[..., scores] - want[..., scores]).max() <= 1e-3

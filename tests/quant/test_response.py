@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import text, trace
-from yqc.quant import response, take_apart
+from yqc.quant import Response, response, take_apart
 
 X = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -41,11 +41,12 @@ def test_the_response_is_the_activation_in_either_form_and_nothing_else() -> Non
     gm = trace(Net().eval(), X)
     found = response(gm, nodes(gm)["conv"])
     assert found is not None
-    torch.testing.assert_close(found(X), F.silu(X))
+    torch.testing.assert_close(found.function(X), F.silu(X))
     take_apart(gm, nodes(gm)["act"])
-    assert response(gm, nodes(gm)["conv"]) is F.silu
+    product = nodes(gm)["act"]
+    assert response(gm, nodes(gm)["conv"]) == Response(F.silu, product)
     leaky = response(gm, nodes(gm)["add"])
     assert leaky is not None
-    torch.testing.assert_close(leaky(X), F.leaky_relu(X, 0.1))
+    torch.testing.assert_close(leaky.function(X), F.leaky_relu(X, 0.1))
     assert response(gm, nodes(gm)["x"]) is None
     assert response(gm, nodes(gm)["act"]) is None

@@ -13,10 +13,11 @@ from yqc.quant.qparams import (
     from_range,
     to_integers,
 )
-from yqc.quant.ranges import METHODS, Method, choose
+from yqc.quant.ranges import METHODS, Method, choose, error
 from yqc.quant.relevance import Layout, relevance
-from yqc.quant.response import response, take_apart
+from yqc.quant.response import Response, response, take_apart
 from yqc.quant.spec import Int8, QuantizedLayer
+from yqc.quant.worth import Worth
 
 __all__ = [
     "DTYPES",
@@ -31,11 +32,14 @@ __all__ = [
     "Placement",
     "QParams",
     "QuantizedLayer",
+    "Response",
+    "Worth",
     "before_activations",
     "best_channel_scale",
     "channel_scale",
     "choose",
     "dequantize_linear",
+    "error",
     "from_range",
     "hands_on",
     "is_addition",

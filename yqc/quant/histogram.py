@@ -22,12 +22,14 @@ class Histogram:
         self.bound = 0.0
         self.smallest, self.largest = math.inf, -math.inf
 
-    def add(self, values: Tensor) -> None:
+    def add(self, values: Tensor, weights: Tensor | None = None, *, sample: int = SAMPLE) -> None:
         """Count a tensor: all of it for the extremes, an even sample of it for the counts.
 
         Args:
             values: float32 of any shape. If one is not finite, the extremes become NaN and nothing
                 is counted.
+            weights: what each value counts, float32 of the same shape; 1 by default.
+            sample: about how many values are counted.
         """
         low, high = (float(v) for v in values.detach().aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -36,9 +38,13 @@ class Histogram:
         self.smallest, self.largest = min(self.smallest, low), max(self.largest, high)
         self.widen(max(abs(low), abs(high)))
         flat = values.detach().reshape(-1)
-        step = max(1, len(flat) // SAMPLE) | 1  # odd: no lockstep with widths, which are even
+        step = max(1, len(flat) // sample) | 1  # odd: no lockstep with widths, which are even
         taken = flat[::step].float()
-        found = torch.histc(taken, BINS, -self.bound, self.bound)
+        if weights is None:
+            found = torch.histc(taken, BINS, -self.bound, self.bound)
+        else:
+            place = ((taken + self.bound) * (BINS / (2 * self.bound))).long().clamp_(0, BINS - 1)
+            found = torch.bincount(place, weights.detach().reshape(-1)[::step].double(), BINS)
         self.counts += found * (len(flat) / len(taken))
 
     @property
@@ -57,6 +63,14 @@ class Histogram:
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = inner
             self.bound *= 2
 
+    def widened(self, reach: float) -> "Histogram":
+        """Return a copy whose range holds values up to `reach` in size."""
+        copy = Histogram()
+        copy.counts, copy.bound = self.counts.clone(), self.bound
+        copy.smallest, copy.largest = self.smallest, self.largest
+        copy.widen(reach)
+        return copy
+
     @property
     def centres(self) -> Tensor:
         """Middle of every bin, float32 [BINS]; 0 for the two next to 0, which many values are."""
@@ -68,13 +82,9 @@ class Histogram:
     def merged(parts: "list[Histogram]") -> "Histogram":
         """Add up histograms, each counting as much as it holds values."""
         result = Histogram()
+        result.widen(max((one.bound for one in parts), default=0.0))
         for one in parts:
-            part = Histogram()
-            part.counts, part.bound = one.counts.clone(), one.bound
-            reach = max(result.bound, one.bound)
-            result.widen(reach)
-            part.widen(reach)
-            result.counts += part.counts
+            result.counts += one.widened(result.bound).counts
             result.smallest = min(result.smallest, one.smallest)
             result.largest = max(result.largest, one.largest)
         return result

@@ -23,6 +23,8 @@ class Observer(nn.Module):
 
     scale: Tensor
     zero_point: Tensor
+    harm: Tensor
+    """What rounding its group does to the detections, float32; 0 where nobody has measured it."""
     mean: Tensor
     """Mean of every channel, float32 [channels], where the batch norms tell it; else 0."""
 
@@ -34,6 +36,7 @@ class Observer(nn.Module):
         self.records, self.channels = records, channels
         self.register_buffer("scale", zeros(()))
         self.register_buffer("zero_point", zeros((), dtype=DTYPES[dtype]))
+        self.register_buffer("harm", zeros(()))
         self.register_buffer("mean", zeros(channels))
         self.histogram: Histogram | None = None
         self.rounding = False
@@ -56,11 +59,13 @@ class Observer(nn.Module):
         """Return x, float32 [N, channels, ...]; while started, keep statistics; see `rounding`."""
         if self.histogram is not None and self.records:
             self.histogram.add(x)
-        if self.rounding:
-            q: Tensor = quantize_linear(x, self.scale, self.zero_point)
-            y: Tensor = dequantize_linear(q, self.scale, self.zero_point)
-            return y
-        return x
+        return self.rounded(x) if self.rounding else x
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Return x, float32 [N, channels, ...], quantized and dequantized."""
+        q: Tensor = quantize_linear(x, self.scale, self.zero_point)
+        y: Tensor = dequantize_linear(q, self.scale, self.zero_point)
+        return y
 
     def extra_repr(self) -> str:
         """Say what it stands for."""

@@ -47,6 +47,30 @@ def choose(
     return _least_divergence(histogram, low, high)
 
 
+def error(
+    histogram: Histogram,
+    low: float,
+    high: float,
+    *,
+    symmetric: bool = False,
+    response: Callable[[Tensor], Tensor] | None = None,
+) -> float:
+    """Return what rounding to 256 levels of a range does: the sum of the squared errors.
+
+    Args:
+        histogram: statistics of the tensor; each value counts as much as is counted there.
+        low: at most 0.
+        high: at least 0.
+        symmetric: as `choose` takes it.
+        response: as `choose` takes it.
+    """
+    if low == high:
+        return 0.0
+    ends = torch.tensor([low]), torch.tensor([high])
+    mean = _errors(histogram, *ends, symmetric=symmetric, response=response)
+    return float(mean) * float(histogram.counts.sum())
+
+
 def _percentile(h: Histogram, percentile: float, low: float, high: float) -> tuple[float, float]:
     share = h.counts.cumsum(0) / h.counts.sum()
     rest = (1 - percentile / 100) / 2

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -14,7 +15,17 @@ from yqc.quant.placement import ACTIVATIONS
 Function: TypeAlias = Callable[[Tensor], Tensor]
 
 
-def response(gm: fx.GraphModule, node: fx.Node) -> Function | None:
+@dataclass(frozen=True)
+class Response:
+    """What is made of a tensor."""
+
+    function: Function
+    """Elementwise."""
+    node: fx.Node
+    """Computes it."""
+
+
+def response(gm: fx.GraphModule, node: fx.Node) -> Response | None:
     """Return the elementwise function of a tensor that all its readers compute, or None.
 
     An error in the tensor matters as far as it is left behind that function: where SiLU is flat,
@@ -22,10 +33,10 @@ def response(gm: fx.GraphModule, node: fx.Node) -> Function | None:
     """
     users = list(node.users)
     if len(users) == 1 and (found := call(gm, users[0], ACTIVATIONS)) is not None:
-        return found.module
+        return Response(found.module, users[0])
     product = next((u for u in users if is_product(u, node)), None)
     if product is not None and all(u is product or is_function(u, torch.sigmoid) for u in users):
-        return F.silu
+        return Response(F.silu, product)
     return None
 
 

@@ -1,0 +1,84 @@
+"""relax: leave the inputs of a few convolutions in float, where rounding them costs most.
+
+1. What rounding a tensor does to the detections was measured as its range was chosen: its squared
+   error, each value counted as much as values like it matter (`yqc.quant.worth`).
+2. Tensors that share a scale are left in float together. Among these groups those are taken that
+   do most harm while at most `share` of all convolution inputs stay in float (a 0/1 knapsack).
+3. Their observers go; weights become int8 all the same. Without data nothing was measured, and for
+   onnxruntime, where one float tensor breaks the integers on both sides, nothing is done.
+
+Mixed precision by second-order sensitivity is that of HAWQ-V3 (Yao et al., ICML 2021).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import fx, nn
+
+from yqc import Context, Pass, call, calls
+from yqc.graph.edit import drop_unread
+from yqc.quant import Observer
+from yqc.quant.weights.rewrite import is_packed
+
+
+@dataclass(frozen=True)
+class Relax(Pass):
+    """Leave the inputs of a few convolutions in float, where rounding them costs most."""
+
+    name: ClassVar[str] = "relax"
+    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    keeps_numbers: ClassVar[bool] = True
+
+    share: float = 0.1
+    """At most this share of convolutions read float."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share must be between 0 and 1, not {self.share:g}")
+
+    def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        if ctx.target == "ort":
+            return
+        readers = inputs(gm)
+        harm = {o.module.group: float(o.module.harm) for o in calls(gm, Observer)}
+        total = sum(harm.values())
+        room = int(self.share * sum(readers.values()))
+        chosen = worst({g: harm[g] for g in readers if harm[g] > 0}, readers, room)
+        for each in calls(gm, Observer):
+            if (group := each.module.group) in chosen:
+                source = each.node.all_input_nodes[0]
+                each.node.replace_all_uses_with(source)
+                gm.graph.erase_node(each.node)
+                ctx.rewrote(source, f"stays in float; {harm[group] / total:.1%} of the harm")
+        drop_unread(gm)
+        gm.recompile()
+
+
+def inputs(gm: fx.GraphModule) -> Counter[str]:
+    """Count the convolutions that read a tensor of each group of observers."""
+    found: Counter[str] = Counter()
+    for node in gm.graph.nodes:
+        if call(gm, node, nn.Conv2d) is not None or is_packed(node):
+            observer = call(gm, node.all_input_nodes[0], Observer)
+            if observer is not None:
+                found[observer.module.group] += 1
+    return found
+
+
+def worst(harm: Mapping[str, float], price: Mapping[str, int], room: int) -> frozenset[str]:
+    """Choose what does most harm together among what the room allows; ties go to the first.
+
+    Args:
+        harm: of each, positive.
+        price: how much room each takes, at least 1.
+        room: how much there is.
+    """
+    best: list[tuple[float, frozenset[str]]] = [(0.0, frozenset())] * (room + 1)
+    for name, amount in harm.items():
+        for left in range(room, price[name] - 1, -1):
+            before, taken = best[left - price[name]]
+            if before + amount > best[left][0]:
+                best[left] = (before + amount, taken | {name})
+    return best[room][1]

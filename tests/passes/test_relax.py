@@ -1,0 +1,81 @@
+"""relax: the inputs that cost most stay in float, no more than their share."""
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.passes.nets import X, calibrated, quality, traced
+from yqc import Context, calls
+from yqc.errors import PipelineError
+from yqc.quant import Observer
+from yqc_passes.relax import inputs, worst
+
+OBSERVED = "fold-bn,observe,calibrate{ranges=minmax}"
+
+
+def read_float(passes: str, ctx: Context | None = None) -> set[str]:
+    gm = traced(passes, ctx or calibrated())
+    layers = {n.name: n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta}
+    assert {layer.weight_bits for layer in layers.values()} == {8}
+    return {name for name, layer in layers.items() if layer.activation_bits == 32}
+
+
+def test_at_most_a_share_of_the_inputs_stays_in_float() -> None:
+    assert read_float("int8{float_inputs=0.2}") == set()  # of four, less than one
+    assert len(read_float("int8{float_inputs=0.25}")) == 1
+    assert len(read_float("int8{float_inputs=1}")) == 4
+
+
+def test_what_is_chosen_helps_more_than_the_others() -> None:
+    gm = traced(OBSERVED, calibrated())
+    groups = list(inputs(gm))
+    alone = {}
+    for group in groups:
+        for each in calls(gm, Observer):
+            each.module.rounding = each.module.group != group
+        alone[group] = quality(gm)
+    (chosen,) = set(groups) - set(inputs(traced(f"{OBSERVED},relax{{share=0.5}}", calibrated())))
+    price = inputs(gm)
+    assert alone[chosen] == max(alone[g] for g in groups if price[g] <= 2)
+
+
+def test_a_group_stays_in_float_as_a_whole() -> None:
+    before = {c.module.group for c in calls(traced(OBSERVED, calibrated()), Observer)}
+    gm = traced(f"{OBSERVED},relax{{share=0.5}}", calibrated())
+    left = {c.module.group for c in calls(gm, Observer)}
+    assert left < before
+    assert torch.isfinite(gm(X)).all()
+
+
+@pytest.mark.parametrize(
+    "ctx",
+    [Context(example=X), Context(example=X, calibration=calibrated().calibration, target="ort")],
+    ids=["no data", "onnxruntime"],
+)
+def test_nothing_is_done_without_data_or_for_onnxruntime(ctx: Context) -> None:
+    with_it, without = (read_float(f"int8{{float_inputs={s}}}", ctx) for s in (1, 0))
+    assert with_it == without
+
+
+@pytest.mark.parametrize("option", ["share=1.5", "share=-0.1"])
+def test_refuses(option: str) -> None:
+    with pytest.raises(PipelineError, match="share must be between 0 and 1"):
+        traced(f"{OBSERVED},relax{{{option}}}", calibrated())
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.floats(0.01, 9), min_size=1),
+    st.integers(0, 8),
+    st.data(),
+)
+def test_the_worst_is_chosen(harm: Mapping[str, float], room: int, data: st.DataObject) -> None:
+    price = {name: data.draw(st.integers(1, 4)) for name in harm}
+    every = [set(c) for n in range(len(harm) + 1) for c in combinations(harm, n)]
+    fits = [c for c in every if sum(price[n] for n in c) <= room]
+    chosen = worst(harm, price, room)
+    assert chosen in fits
+    assert sum(harm[n] for n in chosen) == pytest.approx(max(sum(harm[n] for n in c) for c in fits))
