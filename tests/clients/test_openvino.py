@@ -38,7 +38,7 @@ def test_it_detects_the_same(
 @pytest.mark.parametrize("target", ["generic", "openvino", "tensorrt"])
 def test_integer_convolutions_run_on_integers(compiled: Compiled, target: str) -> None:
     kinds: dict[str, str] = {}
-    for node in opened(compiled("int8", target)).get_runtime_model().get_ops():
+    for node in opened(compiled("int8{float_inputs=0}", target)).get_runtime_model().get_ops():
         info = node.get_rt_info()
         if info["layerType"].astype(str) == "Convolution":
             kinds[node.get_friendly_name()] = info["runtimePrecision"].astype(str)

@@ -136,8 +136,9 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
     sure = [_objects(reference.boxes[i].above(conf)) for i in images]
     nc = 1 + max((thing.cls for things in sure for thing in things), default=0)
     truth = annotate([str(i) for i in images], sure, [str(c) for c in range(nc)])
-    ap, ap50, *_ = _six(_judge(truth, {n: other.boxes[i] for n, i in enumerate(images, 1)}))
-    return Agreement(ap50, ap, len(images))
+    judge = _judge(truth, {n: other.boxes[i] for n, i in enumerate(images, 1)}, sizes=False)
+    precision = np.ma.masked_less(np.asarray(judge.eval["precision"]), 0)  # IoU first
+    return Agreement(_mean(precision[0]), _mean(precision), len(images))
 
 
 def _check_classes(found: Detections, nc: int) -> None:
@@ -159,8 +160,11 @@ def _objects(boxes: Boxes) -> list[Object]:
     ]
 
 
-def _judge(truth: Annotations, found: Mapping[int, Boxes]) -> COCOeval:
-    """Let pycocotools compare what was found in images, by their ids, with the truth."""
+def _judge(truth: Annotations, found: Mapping[int, Boxes], *, sizes: bool = True) -> COCOeval:
+    """Let pycocotools compare what was found in images, by their ids, with the truth.
+
+    Without `sizes`, which take most of the time, there is no summary: `eval` holds all there is.
+    """
     results = annotate([""] * len(found), [_objects(boxes) for boxes in found.values()], [])
     predicted: dict[str, Any] = {**truth, "annotations": results["annotations"]}
     ids = list(found)
@@ -170,9 +174,13 @@ def _judge(truth: Annotations, found: Mapping[int, Boxes]) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does.
         judge = COCOeval(_coco(truth), _coco(predicted), "bbox")
         judge.params.imgIds = ids
+        if not sizes:
+            judge.params.areaRng, judge.params.areaRngLbl = judge.params.areaRng[:1], ["all"]
+            judge.params.maxDets = judge.params.maxDets[-1:]
         judge.evaluate()
         judge.accumulate()
-        judge.summarize()
+        if sizes:
+            judge.summarize()
     return judge
 
 
@@ -184,6 +192,11 @@ def _six(
         None if value < 0 else float(value) for value in judge.stats[:6]
     )
     return ap, ap50, ap75, small, medium, large
+
+
+def _mean(precision: "np.ma.MaskedArray[Any, Any]") -> float | None:
+    """Return the mean of what was measured, None if nothing was."""
+    return float(precision.mean()) if precision.count() else None
 
 
 def _details(judge: COCOeval) -> tuple[tuple[float, ...], tuple[float | None, ...]]:
