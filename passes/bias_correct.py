@@ -15,7 +15,7 @@
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
+from yqc.graph.memory import as_weights, channels_last
 from yqc.quant import FULL, Int8, Observer, relevance, to_integers
 from yqc.quant.weights.rewrite import is_packed, stored_bias
 
@@ -83,7 +84,18 @@ class BiasCorrect(Pass):
         """Measure the mean errors on calibration images: float32 [O] for each convolution."""
         if ctx.calibration is None:
             return {}
-        images = list(islice(ctx.calibration(), self.images))
+        with channels_last(gm):
+            images = [as_weights(i, gm) for i in islice(ctx.calibration(), self.images)]
+            return self.corrected(gm, ctx, chosen, images)
+
+    def corrected(
+        self,
+        gm: fx.GraphModule,
+        ctx: Context,
+        chosen: dict[fx.Node, Int8],
+        images: Sequence[Tensor],
+    ) -> dict[fx.Node, Tensor]:
+        """Do it on some images."""
         wanted = {node: Wanted([], []) for node in chosen}
         with ctx.progress.task("correcting biases", len(images) + 1) as advance:
             for found in relevance(gm, chosen, images, ctx.layout, ctx.seed):
@@ -92,7 +104,7 @@ class BiasCorrect(Pass):
                 advance(1)
             with rounding(calls(gm, Observer)), torch.no_grad():
                 rounded = Rounded(gm, chosen, wanted)
-                rounded.run(torch.cat(images))
+                rounded.run(torch.cat(list(images)))
             advance(1)
         return rounded.errors
 

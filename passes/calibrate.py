@@ -24,6 +24,7 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, calls, is_function
 from yqc.errors import PassError
+from yqc.graph.memory import as_weights, channels_last
 from yqc.quant import (
     DTYPES,
     FULL,
@@ -71,8 +72,9 @@ class Calibrate(Pass):
         if ctx.calibration is None:
             self.without_data(gm, ctx, observers)
         else:
-            worth = weigh(gm, observers, list(islice(ctx.calibration(), self.images)), ctx)
-            watch(gm, observers, ctx.calibration(), ctx)
+            with channels_last(gm):
+                worth = weigh(gm, observers, list(islice(ctx.calibration(), self.images)), ctx)
+                watch(gm, observers, ctx.calibration(), ctx)
             self.from_statistics(gm, observers, worth, ctx)
         for each in observers:
             each.module.stop()
@@ -182,7 +184,7 @@ def watch(
     count = len(images) if isinstance(images, Sized) else 0
     with torch.inference_mode(), ctx.progress.task("calibrating", count) as advance:
         for image in images:
-            gm(image)
+            gm(as_weights(image, gm))
             for each in observers:
                 finite(each)
             advance(1)
@@ -200,7 +202,8 @@ def weigh(
     }
     found = {node: Worth() for node in read}
     with ctx.progress.task("weighing values", len(images)) as advance:
-        for one in relevance(gm, {*read, *read.values()}, images, ctx.layout, ctx.seed):
+        laid = (as_weights(image, gm) for image in images)
+        for one in relevance(gm, {*read, *read.values()}, laid, ctx.layout, ctx.seed):
             for node, counts in read.items():
                 found[node].add(one[node][0], one[counts][1])
             advance(1)

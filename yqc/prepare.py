@@ -23,7 +23,7 @@ from yqc.recipe import Settings
 from yqc.sensitivity import worst
 from yqc.training.teacher import fold
 
-JUDGES = 64
+JUDGES = 32
 """So many calibration images, at most, tell the agreement of two graphs."""
 JUDGED = 2e11
 """Multiply-accumulates that one such judgement may take, about; large graphs get fewer images."""
@@ -209,7 +209,7 @@ class Agreeing:
     def _detect(self, gm: fx.GraphModule) -> ev.Detections:
         device = next((p.device for p in gm.parameters()), torch.device("cpu"))
         return ev.detect(
-            ev.TorchModel(fold(gm), device),
+            ev.TorchModel(fold(gm).to(memory_format=torch.channels_last), device),  # type: ignore[call-overload]
             self._split,
             imgsz=self._source.imgsz,
             layout=self._source.layout,

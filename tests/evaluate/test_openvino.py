@@ -22,8 +22,8 @@ needs_openvino = pytest.mark.skipif(
 def file(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("openvino") / "x.onnx"
     yqc.compile(
-        checkpoint, "int8{float_inputs=0}", data=data, calib_images=4, target="openvino", output=path,
-        evaluate=False, html=False,
+        checkpoint, "int8{float_inputs=0}", data=data, calib_images=4, target="openvino",
+        output=path, evaluate=False, html=False,
     )  # fmt: skip
     return path
 

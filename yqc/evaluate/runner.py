@@ -13,6 +13,7 @@ from torch import nn
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
 from yqc.evaluate.nms import Floats
+from yqc.graph.memory import as_weights
 
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -44,7 +45,8 @@ class TorchModel:
     def run(self, images: Floats, /) -> NDArray[np.floating]:
         """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
         with torch.inference_mode():
-            output = self.module(torch.from_numpy(images).to(self.device))
+            laid = as_weights(torch.from_numpy(images), self.module)
+            output = self.module(laid.to(self.device))
         return np.asarray(output.cpu())
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from yqc.errors import PassError
 from yqc.graph.channel_sets import Block, Channels
 from yqc.graph.channels import find_channels
+from yqc.graph.memory import as_weights, channels_last
 from yqc.graph.values import TensorSpec, tensors
 from yqc.passbase import Context
 from yqc.pruning import criteria, gates
@@ -33,9 +34,9 @@ Criterion: TypeAlias = Literal[
 ]
 DATA = ("taylor", "hessian", "reconstruction")
 """Criteria that look at images; `auto` gives them seeded noise where there are none."""
-IMAGES = 32
+IMAGES = 16
 """So many images, at most, are corrected on."""
-JUDGED = 64
+JUDGED = 32
 """At most so many, the first ones, tell the agreement of two graphs."""
 PROBED = 8
 """So many are sent back through the graph."""
@@ -110,7 +111,8 @@ class Job:
         Criteria in `DATA` look at the images.
         """
         if criterion not in self._scores:
-            self._scores[criterion] = self._score(criterion)
+            with channels_last(self.gm):
+                self._scores[criterion] = self._score(criterion)
         return self._scores[criterion]
 
     def _score(self, criterion: str) -> Scores:
@@ -121,12 +123,13 @@ class Job:
             return criteria.bn_scale(gm, channels)
         if criterion == "random":
             return criteria.at_random(channels, seed)
-        some = self.images[:PROBED]
+        images = [as_weights(image, gm) for image in self.images]
+        some = images[:PROBED]
         if criterion == "taylor":
             return gates.taylor(gm, channels, some) / self.price
         if criterion == "hessian":
             return gates.hessian(gm, channels, some, seed) / self.price
-        found = moments(gm, channels, self.images, seed)
+        found = moments(gm, channels, images, seed)
         felt = sensitivity(gm, channels, some, seed)
         return reconstruction(gm, channels, found, felt) / self.price
 
@@ -202,7 +205,8 @@ class Job:
         error = None
         if self.images and not keep.all():
             sweep = Sweep(self.gm, pruned, self.channels, keep, self.ctx.seed)
-            error = sweep.run(torch.cat(self.images[:images]))
+            with channels_last(self.gm, pruned):
+                error = sweep.run(as_weights(torch.cat(self.images[:images]), self.gm))
         elif not keep.all():
             absorb(self.gm, pruned, self.channels, keep)
         return Trial(pruned, keep, self.cost.removed(keep), error)

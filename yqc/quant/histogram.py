@@ -9,8 +9,10 @@ import math
 import torch
 from torch import Tensor
 
+from yqc.graph.memory import flat
+
 BINS = 4096
-SAMPLE = 1 << 15
+SAMPLE = 1 << 14
 """About so many values of a tensor are counted."""
 
 
@@ -31,21 +33,22 @@ class Histogram:
             weights: what each value counts, float32 of the same shape; 1 by default.
             sample: about how many values are counted.
         """
-        low, high = (float(v) for v in values.detach().aminmax())
+        vectors = flat(values.detach(), *(() if weights is None else (weights.detach(),)))
+        low, high = (float(v) for v in vectors[0].aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
             self.smallest, self.largest = math.nan, math.nan
             return
         self.smallest, self.largest = min(self.smallest, low), max(self.largest, high)
         self.widen(max(abs(low), abs(high)))
-        flat = values.detach().reshape(-1)
-        step = max(1, len(flat) // sample) | 1  # odd: no lockstep with widths, which are even
-        taken = flat[::step].float()
-        if weights is None:
+        count = values.numel()
+        step = max(1, count // sample) | 1  # odd: no lockstep with widths, which are even
+        taken, *shares = (vector[::step].float() for vector in vectors)
+        if not shares:
             found = torch.histc(taken, BINS, -self.bound, self.bound)
         else:
             place = ((taken + self.bound) * (BINS / (2 * self.bound))).long().clamp_(0, BINS - 1)
-            found = torch.bincount(place, weights.detach().reshape(-1)[::step].double(), BINS)
-        self.counts += found * (len(flat) / len(taken))
+            found = torch.bincount(place, shares[0].double(), BINS)
+        self.counts += found * (count / len(taken))
 
     @property
     def finite(self) -> bool:

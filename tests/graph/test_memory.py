@@ -1,0 +1,43 @@
+"""Channels last for a while: the same numbers, and weights as they were."""
+
+import pytest
+import torch
+from torch import nn
+
+from yqc.graph.memory import as_weights, channels_last, flat
+
+X = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 4, 1)).eval()
+
+
+def test_weights_are_as_they_were_and_numbers_too() -> None:
+    module = net()
+    want, strides = module(X), [p.stride() for p in module.parameters()]
+    with channels_last(module):
+        laid = as_weights(X, module)
+        assert laid.is_contiguous(memory_format=torch.channels_last)
+        assert module(laid).is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(module(laid), want)
+    assert [p.stride() for p in module.parameters()] == strides
+    assert as_weights(X, module).is_contiguous()
+    assert as_weights(X, nn.Conv2d(3, 4, 1)).is_contiguous()  # a kernel of one is both
+
+
+def test_weights_are_laid_back_after_an_error() -> None:
+    module = net()
+    with pytest.raises(ZeroDivisionError), channels_last(module):
+        raise ZeroDivisionError
+    assert all(p.is_contiguous() for p in module.parameters())
+
+
+def test_vectors_are_in_one_order() -> None:
+    last = X.contiguous(memory_format=torch.channels_last)
+    values, others = flat(last, X * 2)
+    assert torch.equal(values * 2, others)
+    assert values.data_ptr() == last.data_ptr()  # nothing was copied
+    assert flat(X)[0].data_ptr() == X.data_ptr()
+    assert torch.equal(flat(X[0, 0])[0], X[0, 0].reshape(-1))
