@@ -7,6 +7,8 @@ from torch import fx
 from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Pipeline
 from yqc.errors import PassError
+from yqc.quant.weights.allocate import richer, write_plan
+from yqc.quant.weights.scheme import Scheme
 
 
 def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
@@ -89,3 +91,30 @@ def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
     ctx.settled.run(again, calibrated())  # type: ignore[union-attr]
     again.recompile()
     assert torch.equal(gm(X), again(X))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "others"),
+    [
+        (
+            Scheme("affine", 4),
+            {"affine.4.block.128", "affine.4.block.64", "affine.4.block.32", "affine.8.channel"},
+        ),
+        (
+            Scheme("codebook", 4),
+            {
+                *(f"codebook.4.block.{block}" for block in (128, 64, 32)),
+                *(f"codebook.4.channel.rows.{rows}" for rows in (16, 4)),
+                "affine.8.channel",
+            },
+        ),
+        (Scheme("pwlq", 4, "block", 64), {"affine.8.channel"}),
+        (Scheme("affine", 8, "block", 64), set()),
+    ],
+)
+def test_a_layer_may_get_finer_scales_or_tables_or_eight_bits(
+    scheme: Scheme, others: set[str]
+) -> None:
+    first, *found = richer(scheme)
+    assert first == scheme
+    assert {write_plan("x", one) for one in found} == {f"x:{other}" for other in others}

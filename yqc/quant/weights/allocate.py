@@ -97,7 +97,7 @@ def richer(scheme: Scheme) -> tuple[Scheme, ...]:
     Finer scales or tables at the same number of bits, and eight bits.
     """
     found = [scheme]
-    if scheme.granularity == "channel" and scheme.uniform:
+    if scheme.granularity == "channel":
         found += [replace(scheme, granularity="block", block=block) for block in (128, 64, 32)]
     if scheme.kind == "codebook" and not scheme.rows:
         found += [replace(scheme, rows=rows) for rows in ROWS]
