@@ -3,7 +3,7 @@
 The kind of table that "Quantizing YOLOv7: A Comprehensive Study" (arXiv 2407.04943) prints, weights
 only. Calibration images are read once, and the moments of every layer's inputs are gathered once;
 all rows share them, so each layer is rounded for itself. `yqc compile --passes int4` does better:
-it rounds in graph order, against what is rounded already, and lets all layers learn together.
+it rounds in graph order, against what is rounded already, with spare bytes where they help most.
 
     python examples/yolov7_study.py best.pt --data data.yaml
     python examples/yolov7_study.py best.pt --data data.yaml --kinds affine codebook --bits 4
