@@ -6,7 +6,7 @@ all rows share them, so each layer is rounded for itself. `yqc compile --passes 
 it rounds in graph order, against what is rounded already, with spare bytes where they help most.
 
     python examples/yolov7_study.py best.pt --data data.yaml
-    python examples/yolov7_study.py best.pt --data data.yaml --kinds affine codebook --bits 4
+    python examples/yolov7_study.py best.pt --data data.yaml --kinds affine codebook --imgsz 320
 """
 
 import argparse
@@ -40,7 +40,7 @@ ROUNDINGS = ("nearest", "mse", "gptq", "adaround")
 def main() -> None:
     """Print the table."""
     asked = arguments()
-    source = open_model(asked.model)
+    source = open_model(asked.model, imgsz=asked.imgsz and (asked.imgsz, asked.imgsz))
     settings = yqc.Settings(passes="", data=str(asked.data), calib_images=asked.calib_images)
     data = find_data(settings, source)
     ctx = make_context(settings, source, data, Silent())
@@ -80,6 +80,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bits", nargs="+", type=int, choices=(2, 3, 4, 5, 6, 8), default=[4, 8])
     parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--rounding", choices=ROUNDINGS, default="gptq")
+    parser.add_argument("--imgsz", type=int, help="pixels of a side; the model's own by default")
     parser.add_argument("--calib-images", type=int, default=64)
     return parser.parse_args()
 

@@ -157,19 +157,23 @@ class Pipeline:
         watchers = (*watchers, stages) if stages else watchers
         for watcher in watchers:
             watcher.start(gm, ctx)
+        printed: str | None = None
         with ctx.progress.task("passes", len(passes)) as advance:
             if steps:
                 advance(len(steps))
             for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
                 ctx.upcoming = tuple(later.name for later in passes[index:])
                 step = Step(index, action, gm, ctx, before=copy.deepcopy(gm))
-                self._run_one(step, watchers, len(passes))
+                printed = self._run_one(step, watchers, len(passes), printed)
                 step.before = gm
                 steps.append(step)
                 advance(1)
         return steps
 
-    def _run_one(self, step: Step, watchers: Sequence["Watcher"], count: int) -> None:
+    def _run_one(
+        self, step: Step, watchers: Sequence["Watcher"], count: int, printed: str | None
+    ) -> str:
+        """Run one pass; `printed` is the fingerprint before it, if known. Returns that after it."""
         from yqc.graph.compare import fingerprint, tensor_bytes  # noqa: PLC0415  # imports torch
         from yqc.graph.edit import tidy  # noqa: PLC0415
         from yqc.graph.history import record  # noqa: PLC0415
@@ -191,7 +195,8 @@ class Pipeline:
             step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
             step.weight_bytes_before = tensor_bytes(step.before)
             step.weight_bytes_after = tensor_bytes(gm)
-            step.changed = fingerprint(gm) != fingerprint(step.before)
+            after = fingerprint(gm)
+            step.changed = after != (printed or fingerprint(step.before))
             for watcher in watchers:
                 watcher.after(step)
         except Exception as error:
@@ -202,6 +207,7 @@ class Pipeline:
             raise PassError(f"{where}: {reason}") from error
         finally:
             ctx.running = ""
+        return after
 
 
 def reproducible(pipeline: Pipeline, steps: Sequence[Step]) -> str:
