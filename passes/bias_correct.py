@@ -15,7 +15,7 @@
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -93,9 +93,9 @@ class BiasCorrect(Pass):
         gm: fx.GraphModule,
         ctx: Context,
         chosen: dict[fx.Node, Int8],
-        images: Sequence[Tensor],
+        images: list[Tensor],
     ) -> dict[fx.Node, Tensor]:
-        """Do it on some images."""
+        """Measure on images that are laid out as the weights are."""
         wanted = {node: Wanted([], []) for node in chosen}
         with ctx.progress.task("correcting biases", len(images) + 1) as advance:
             for found in relevance(gm, chosen, images, ctx.layout, ctx.seed):
@@ -104,7 +104,7 @@ class BiasCorrect(Pass):
                 advance(1)
             with rounding(calls(gm, Observer)), torch.no_grad():
                 rounded = Rounded(gm, chosen, wanted)
-                rounded.run(torch.cat(list(images)))
+                rounded.run(torch.cat(images))
             advance(1)
         return rounded.errors
 

@@ -1,7 +1,8 @@
 """calibrate: choose a scale and a zero point for every observed tensor, and scales for weights.
 
 1. With data, the calibration images go through the graph once; every observer keeps extremes and a
-   histogram of fixed length. Memory does not grow with the images.
+   histogram of fixed length. Memory does not grow with the images. A few of them go through with
+   gradients before that.
 2. Observers of one group get one range, chosen from their histograms together. The method `mse`
    quantizes the histogram; where all that reads a tensor is an activation, behind that. The method
    `relevance` does so with each value counted as much as values like it matter to the detections
@@ -66,6 +67,10 @@ class Calibrate(Pass):
     """How the range of a weight is chosen; mse clips, which eight bits seldom need."""
     reduce_range: bool = False
     """Weights of 7 bits, -63..63: on x86 CPUs without VNNI, larger ones can saturate."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"images must be 1 or above, not {self.images}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         observers = calls(gm, Observer)

@@ -11,7 +11,7 @@
 3. Rounding is as in pack-int4: error feedback, coordinate descent, least squares for the scales,
    and for the entries of a k-means table too.
 4. A small share of bytes on top, `spare`, goes to the layers where it lowers the damage to the
-   detections most: more tables, or eight bits.
+   detections most: more tables, scales of blocks, or eight bits.
 """
 
 from dataclasses import dataclass, replace

@@ -80,3 +80,8 @@ def test_noise_stands_for_images_only() -> None:
     gm = trace(net, wide)
     with pytest.raises(PassError, match="this one does not; give --data"):
         Pipeline.parse("fold-bn,observe,calibrate").run(gm, Context(example=wide))
+
+
+def test_needs_an_image_to_tell_what_matters() -> None:
+    with pytest.raises(PipelineError, match="images must be 1 or above, not 0"):
+        traced("fold-bn,observe,calibrate{images=0}", Context(example=X, calibration=images))
