@@ -26,7 +26,8 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
 from yqc.graph.memory import as_weights, channels_last
-from yqc.quant import FULL, Int8, Observer, relevance, to_integers
+from yqc.quant import FULL, Int8, Observer, outputs, to_integers
+from yqc.quant.outputs import Outputs
 from yqc.quant.weights.rewrite import is_packed, stored_bias
 
 
@@ -69,9 +70,7 @@ class BiasCorrect(Pass):
     def packed(self, gm: fx.GraphModule, ctx: Context) -> list[fx.Node]:
         """List the convolutions of packed weights whose inputs are to be rounded."""
         found = []
-        for node in filter(is_packed, gm.graph.nodes):
-            if call(gm, node.all_input_nodes[0], Observer) is None:
-                continue
+        for node in filter(is_packed, outputs.convolutions(gm)):
             if stored_bias(node) is None:
                 ctx.skipped(node, "it has no bias to correct")
             else:
@@ -96,12 +95,11 @@ class BiasCorrect(Pass):
         images: list[Tensor],
     ) -> dict[fx.Node, Tensor]:
         """Measure on images that are laid out as the weights are."""
-        wanted = {node: Wanted([], []) for node in chosen}
+        wanted = outputs.take(gm, chosen, len(images), ctx)
         with ctx.progress.task("correcting biases", len(images) + 1) as advance:
-            for found in relevance(gm, chosen, images, ctx.layout, ctx.seed):
-                for node, (y, weight) in found.items():
-                    wanted[node].add(y, weight)
-                advance(1)
+            if wanted is None:
+                wanted = outputs.measure(gm, chosen, images, ctx)
+            advance(len(images))
             with rounding(calls(gm, Observer)), torch.no_grad():
                 rounded = Rounded(gm, chosen, wanted)
                 rounded.run(torch.cat(images))
@@ -140,51 +138,11 @@ class rounding:  # noqa: N801  # reads as a statement: `with rounding(observers)
             module.rounding = False
 
 
-@dataclass
-class Wanted:
-    """What a convolution of the float graph computes, as far as its bias is concerned."""
-
-    weights: list[Tensor]
-    """For each image the relevance of its outputs, bfloat16 [1, O, h, w]."""
-    sums: list[Tensor]
-    """For each image its outputs summed with these weights, float32 [1, O]."""
-
-    def add(self, y: Tensor, weight: Tensor) -> None:
-        """Add an image: outputs and their relevance, float32 [1, O, h, w] each."""
-        self.weights.append(weight.bfloat16())
-        self.sums.append((self.weights[-1] * y).sum((2, 3)))
-
-    def error(self, y: Tensor) -> Tensor:
-        """Return the mean error of each channel, float32 [O], of outputs [N, O, h, w]."""
-        weight = torch.cat(self.weights)
-        total = weight.sum((2, 3), dtype=torch.float32)
-        surplus = (weight * y).sum((2, 3)) - torch.cat(self.sums)
-        return shrunk(surplus, total)
-
-
-def shrunk(surplus: Tensor, total: Tensor) -> Tensor:
-    """Return the weighted mean of what several images say, shrunk as far as they disagree.
-
-    Args:
-        surplus: weighted sum of the errors in each image, float32 [N, O].
-        total: sum of the weights in each image, float32 [N, O].
-
-    Returns:
-        float32 [O]; b * b^2 / (b^2 + v) for a mean b with the variance v between the images.
-    """
-    tiny = torch.finfo(torch.float32).tiny
-    all_images = total.sum(0).clamp(min=tiny)
-    mean = surplus.sum(0) / all_images
-    share = total / all_images
-    variance = (share * (surplus / total.clamp(min=tiny) - mean)).square().sum(0)
-    return mean * mean.square() / (mean.square() + variance).clamp(min=tiny)
-
-
 class Rounded(fx.Interpreter):
     """Runs a graph with rounded weights, and takes the errors out of what it computes."""
 
     def __init__(
-        self, gm: fx.GraphModule, chosen: dict[fx.Node, Int8], wanted: dict[fx.Node, Wanted]
+        self, gm: fx.GraphModule, chosen: dict[fx.Node, Int8], wanted: dict[fx.Node, Outputs]
     ) -> None:
         super().__init__(gm)
         self.chosen, self.wanted = chosen, wanted

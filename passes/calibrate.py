@@ -1,8 +1,8 @@
 """calibrate: choose a scale and a zero point for every observed tensor, and scales for weights.
 
 1. With data, the calibration images go through the graph once; every observer keeps extremes and a
-   histogram of fixed length. Memory does not grow with the images. A few of them go through with
-   gradients before that.
+   histogram of fixed length. Memory does not grow with the images. The first few go through with
+   gradients.
 2. Observers of one group get one range, chosen from their histograms together. The method `mse`
    quantizes the histogram; where all that reads a tensor is an activation, behind that. The method
    `relevance` does so with each value counted as much as values like it matter to the detections
@@ -15,17 +15,14 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, calls, is_function
-from yqc.errors import PassError
-from yqc.graph.memory import as_weights, channels_last
 from yqc.quant import (
     DTYPES,
     FULL,
@@ -41,11 +38,13 @@ from yqc.quant import (
     choose,
     error,
     from_range,
-    relevance,
+    outputs,
     response,
 )
 from yqc.quant.datafree import follow
+from yqc.quant.gather import gather
 from yqc.quant.noise import noise
+from yqc.quant.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,7 @@ class Calibrate(Pass):
         if ctx.calibration is None:
             self.without_data(gm, ctx, observers)
         else:
-            with channels_last(gm):
-                worth = weigh(gm, observers, list(islice(ctx.calibration(), self.images)), ctx)
-                watch(gm, observers, ctx.calibration(), ctx)
-            self.from_statistics(gm, observers, worth, ctx)
+            self.with_data(gm, ctx, observers, ctx.calibration())
         for each in observers:
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
@@ -88,6 +84,27 @@ class Calibrate(Pass):
                 choice = channel_scale if self.weights == "minmax" else best_channel_scale
                 most = REDUCED if self.reduce_range else FULL
                 conv.node.meta["yqc.int8"] = Int8(choice(conv.module.weight, most), most=most)
+
+    def with_data(
+        self,
+        gm: fx.GraphModule,
+        ctx: Context,
+        observers: list[Call[Observer]],
+        images: Iterable[Tensor],
+    ) -> None:
+        """Choose ranges from what images tell; leave to `bias-correct` what it wants of them."""
+        worth = {o.node: (Worth(), o.node) for o in observers if o.module.records}
+        for members in grouped(observers):
+            made = activation(gm, members)
+            if made is not None and members[0].node in worth:
+                worth[members[0].node] = (Worth(), made.node)
+        wanted = outputs.convolutions(gm) if "bias-correct" in ctx.upcoming else ()
+        kept = {node: Outputs() for node in wanted}
+        many = self.images
+        gather(gm, observers, images, ctx, with_gradients=many, worth=worth, outputs=kept)
+        if kept:
+            outputs.leave(gm, kept, many, ctx)
+        self.from_statistics(gm, observers, {n: w for n, (w, _) in worth.items()}, ctx)
 
     def from_statistics(
         self,
@@ -127,7 +144,7 @@ class Calibrate(Pass):
         known = follow(gm)
         unknown = [o for o in observers if o.node not in known]
         if unknown:
-            watch(gm, unknown, noise(gm, ctx.seed), ctx)
+            gather(gm, unknown, noise(gm, ctx.seed), ctx)
             ctx.warn(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
         ctx.warn("no data was given: ranges come from the batch norms, accuracy is not measured")
         for members in grouped(observers):
@@ -174,53 +191,3 @@ def settle(
 def is_bounded(node: fx.Node) -> bool:
     """Tell whether a tensor is in 0..1 whatever the image is."""
     return node.op == "placeholder" or is_function(node, torch.sigmoid)
-
-
-def watch(
-    gm: fx.GraphModule, observers: list[Call[Observer]], images: Iterable[Tensor], ctx: Context
-) -> None:
-    """Send images through the graph while the observers keep statistics.
-
-    Raises:
-        PassError: a tensor holds values that are not finite; the message names its node.
-    """
-    for each in observers:
-        each.module.start()
-    count = len(images) if isinstance(images, Sized) else 0
-    with torch.inference_mode(), ctx.progress.task("calibrating", count) as advance:
-        for image in images:
-            gm(as_weights(image, gm))
-            for each in observers:
-                finite(each)
-            advance(1)
-
-
-def weigh(
-    gm: fx.GraphModule, observers: list[Call[Observer]], images: Sequence[Tensor], ctx: Context
-) -> dict[fx.Node, Worth]:
-    """Measure how much the values of each tensor that counts for a range matter."""
-    behind = {m[0].node: activation(gm, m) for m in grouped(observers)}
-    read = {
-        o.node: o.node if (made := behind.get(o.node)) is None else made.node
-        for o in observers
-        if o.module.records
-    }
-    found = {node: Worth() for node in read}
-    with ctx.progress.task("weighing values", len(images)) as advance:
-        laid = (as_weights(image, gm) for image in images)
-        for one in relevance(gm, {*read, *read.values()}, laid, ctx.layout, ctx.seed):
-            for node, counts in read.items():
-                found[node].add(one[node][0], one[counts][1])
-            advance(1)
-    return found
-
-
-def finite(observer: Call[Observer]) -> None:
-    """Raise if an observer has met values that are not finite."""
-    histogram = observer.module.histogram
-    if histogram is not None and not histogram.finite:
-        source = observer.node.all_input_nodes[0]
-        raise PassError(
-            f"node {source} computes values that are not finite on the calibration images; "
-            "the checkpoint is damaged, or its training diverged"
-        )

@@ -12,9 +12,9 @@ from yqc.cache import KEY
 from yqc.data import Split
 from yqc.errors import PipelineError
 from yqc.models.source import open_model
+from yqc.passbase import JUDGES
 from yqc.prepare import (
     FEWEST,
-    JUDGES,
     check_device,
     check_images,
     emitted_kinds,

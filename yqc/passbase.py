@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
 
 Target = Literal["generic", "ort", "openvino", "tensorrt"]
 TARGETS: tuple[Target, ...] = get_args(Target)
+JUDGES = 32
+"""So many of the calibration images, the first, at most tell the agreement of two graphs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Context:
     skips: list[tuple[str, str]] = field(default_factory=list)
     """Near-matches that were refused: name of the node at fault, and why."""
     warnings: list[str] = field(default_factory=list)
+    left: dict[str, Any] = field(default_factory=dict)
+    """What a pass has measured and a later one wants, too; it measures it again where it is not."""
     running: str = ""
     """Name of the pass that is running."""
     upcoming: tuple[str, ...] = ()

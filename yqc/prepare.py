@@ -4,6 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,14 +18,12 @@ from yqc.errors import DataError, PipelineError
 from yqc.graph.compare import macs
 from yqc.measure import unreadable
 from yqc.models.source import Source
-from yqc.passbase import Context, Pass
+from yqc.passbase import JUDGES, Context, Pass
 from yqc.progress import Progress
 from yqc.recipe import Settings
 from yqc.sensitivity import worst
 from yqc.training.teacher import fold
 
-JUDGES = 32
-"""So many calibration images, at most, tell the agreement of two graphs."""
 JUDGED = 2e11
 """Multiply-accumulates that one such judgement may take, about; large graphs get fewer images."""
 FEWEST = 8
@@ -159,21 +158,40 @@ def make_context(
         ctx.warn(f"there are no calibration images ({data.train.absent or 'none given'})")
         return ctx
 
-    def stream() -> Iterator[Tensor]:
-        found = calibration_images(data.train, source.imgsz, settings.calib_images, settings.seed)
-        for image in found:
-            yield torch.from_numpy(image)
-        for sentence in unreadable("calibration", found.skipped):
-            ctx.warn(sentence)
-
+    stream = partial(CalibrationStream, data.train, source.imgsz, settings, ctx)
     ctx.calibration, ctx.train = stream, data.train.images
     if source.layout is not None:
         ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), progress)
     try:
-        ctx.example = next(stream())
+        ctx.example = next(iter(stream()))
     except DataError as error:  # an error only if a pass really calibrates
         ctx.warn(f"outputs are compared on noise, not on an image: {error}")
     return ctx
+
+
+class CalibrationStream:
+    """The calibration images, read anew each time; says in the end which could not be read.
+
+    Raises:
+        DataError: there are fewer than calibration needs.
+    """
+
+    def __init__(
+        self, split: Split, imgsz: tuple[int, int], settings: Settings, ctx: Context
+    ) -> None:
+        self._images = calibration_images(split, imgsz, settings.calib_images, settings.seed)
+        self._warn = ctx.warn
+
+    def __len__(self) -> int:
+        """How many there are if all can be read."""
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield each as float32 [1, 3, H, W] in 0..1."""
+        for image in self._images:
+            yield torch.from_numpy(image)
+        for sentence in unreadable("calibration", self._images.skipped):
+            self._warn(sentence)
 
 
 def judges(split: Split, settings: Settings, gm: fx.GraphModule) -> Split:

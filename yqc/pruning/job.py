@@ -18,7 +18,7 @@ from yqc.graph.channel_sets import Block, Channels
 from yqc.graph.channels import find_channels
 from yqc.graph.memory import as_weights, channels_last
 from yqc.graph.values import TensorSpec, tensors
-from yqc.passbase import Context
+from yqc.passbase import JUDGES, Context
 from yqc.pruning import criteria, gates
 from yqc.pruning.correct import Sweep
 from yqc.pruning.cost import Cost, Measure
@@ -36,8 +36,6 @@ DATA = ("taylor", "hessian", "reconstruction")
 """Criteria that look at images; `auto` gives them seeded noise where there are none."""
 IMAGES = 16
 """So many images, at most, are corrected on."""
-JUDGED = 32
-"""At most so many, the first ones, tell the agreement of two graphs."""
 PROBED = 8
 """So many are sent back through the graph."""
 COMPARED = 4
@@ -98,7 +96,7 @@ class Job:
         if self.ctx.calibration is None:
             return noise(self.gm, self.ctx.seed) if image_shape(self.gm) else ()
         count = max(4, min(IMAGES, int(MEMORY / footprint(self.gm))))
-        return tuple(deque(islice(self.ctx.calibration(), JUDGED + count), maxlen=count))
+        return tuple(deque(islice(self.ctx.calibration(), JUDGES + count), maxlen=count))
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:

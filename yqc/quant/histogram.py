@@ -17,10 +17,14 @@ SAMPLE = 1 << 14
 
 
 class Histogram:
-    """Counts of values between `-bound` and `bound`, and the exact extremes."""
+    """Counts of values between `-bound` and `bound`, and the exact extremes.
 
-    def __init__(self) -> None:
-        self.counts = torch.zeros(BINS, dtype=torch.float64)
+    Args:
+        weighed: whether every value comes with a weight, which are added up as well.
+    """
+
+    def __init__(self, *, weighed: bool = False) -> None:
+        self._table = torch.zeros(1 + weighed, BINS, dtype=torch.float64)
         self.bound = 0.0
         self.smallest, self.largest = math.inf, -math.inf
 
@@ -30,7 +34,7 @@ class Histogram:
         Args:
             values: float32 of any shape. If one is not finite, the extremes become NaN and nothing
                 is counted.
-            weights: what each value counts, float32 of the same shape; 1 by default.
+            weights: of the values, float32 of the same shape, where they are weighed.
             sample: about how many values are counted.
         """
         vectors = flat(values.detach(), *(() if weights is None else (weights.detach(),)))
@@ -42,13 +46,22 @@ class Histogram:
         self.widen(max(abs(low), abs(high)))
         count = values.numel()
         step = max(1, count // sample) | 1  # odd: no lockstep with widths, which are even
-        taken, *shares = (vector[::step].float() for vector in vectors)
-        if not shares:
-            found = torch.histc(taken, BINS, -self.bound, self.bound)
-        else:
-            place = ((taken + self.bound) * (BINS / (2 * self.bound))).long().clamp_(0, BINS - 1)
-            found = torch.bincount(place, shares[0].double(), BINS)
-        self.counts += found * (count / len(taken))
+        taken, *shares = (vector[::step].float().contiguous() for vector in vectors)
+        place = (taken + self.bound).mul_(BINS / (2 * self.bound)).int().clamp_(0, BINS - 1)
+        times = count / len(taken)
+        self.counts.add_(torch.bincount(place, minlength=BINS), alpha=times)
+        if shares:
+            self.sums.add_(torch.bincount(place, shares[0].double(), BINS), alpha=times)
+
+    @property
+    def counts(self) -> Tensor:
+        """How many values are in each bin, float64 [BINS]."""
+        return self._table[0]
+
+    @property
+    def sums(self) -> Tensor:
+        """Sum of the weights in each bin, float64 [BINS]; only where values are weighed."""
+        return self._table[1]
 
     @property
     def finite(self) -> bool:
@@ -61,15 +74,15 @@ class Histogram:
         if self.bound == 0.0:
             self.bound = needed
         while self.bound < needed:
-            inner = self.counts.view(-1, 2).sum(1)
-            self.counts = torch.zeros_like(self.counts)
-            self.counts[BINS // 4 : BINS // 4 + BINS // 2] = inner
+            inner = self._table.view(len(self._table), -1, 2).sum(2)
+            self._table = torch.zeros_like(self._table)
+            self._table[:, BINS // 4 : BINS // 4 + BINS // 2] = inner
             self.bound *= 2
 
     def widened(self, reach: float) -> "Histogram":
         """Return a copy whose range holds values up to `reach` in size."""
         copy = Histogram()
-        copy.counts, copy.bound = self.counts.clone(), self.bound
+        copy._table, copy.bound = self._table.clone(), self.bound
         copy.smallest, copy.largest = self.smallest, self.largest
         copy.widen(reach)
         return copy
@@ -87,7 +100,7 @@ class Histogram:
         result = Histogram()
         result.widen(max((one.bound for one in parts), default=0.0))
         for one in parts:
-            result.counts += one.widened(result.bound).counts
+            result.counts.add_(one.widened(result.bound).counts)
             result.smallest = min(result.smallest, one.smallest)
             result.largest = max(result.largest, one.largest)
         return result

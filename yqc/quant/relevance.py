@@ -93,12 +93,13 @@ def relevance(
     """
     generator = torch.Generator().manual_seed(seed)
     order = [node for node in gm.graph.nodes if node in nodes]
+    runner = _Keep(gm, order)
     for image in images:
-        yield _of_image(gm, order, image, layout, generator)
+        yield _of_image(runner, order, image, layout, generator)
 
 
 def _of_image(
-    gm: fx.GraphModule,
+    runner: "_Keep",
     order: list[fx.Node],
     image: Tensor,
     layout: Layout | None,
@@ -106,9 +107,8 @@ def _of_image(
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """Do it for one batch; nothing of it stays in memory but what is returned."""
     with torch.inference_mode(mode=False), torch.enable_grad():
-        kept = _Keep(gm, order)
-        output = kept.run(image.clone().requires_grad_())
-        values = [kept.found[node] for node in order]
+        output, found = runner.results(image)
+        values = [found[node] for node in order]
         slopes = torch.autograd.grad(
             projected(output, layout, generator), values, allow_unused=True
         )
@@ -119,17 +119,36 @@ def _of_image(
 
 
 class _Keep(fx.Interpreter):
-    """Runs a graph and keeps what some nodes compute, safe from work in place."""
+    """Runs a graph and keeps what some nodes compute."""
 
     def __init__(self, gm: fx.GraphModule, nodes: Iterable[fx.Node]) -> None:
         super().__init__(gm)
         self.wanted, self.found = set(nodes), dict[fx.Node, Tensor]()
+        self.versions: dict[fx.Node, int] = {}
+        self.copying = False
+        """Whether what is read is a copy of what is kept, since something writes into it."""
+
+    def results(self, image: Tensor) -> tuple[Any, dict[fx.Node, Tensor]]:
+        """Return what the graph returns, and what the nodes compute before anything overwrites it.
+
+        Args:
+            image: float32 [N, 3, H, W]; only its values are used.
+        """
+        output = self.run(image.clone().requires_grad_())
+        if any(self.found[n]._version != version for n, version in self.versions.items()):  # noqa: SLF001  # it has no other name
+            self.copying = True
+            output = self.run(image.clone().requires_grad_())
+        found, self.found, self.versions = self.found, {}, {}
+        return output, found
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
         y = super().run_node(n)
-        if n in self.wanted:
-            self.found[n] = y
+        if n not in self.wanted:
+            return y
+        self.found[n] = y
+        if self.copying:
             return y.clone()
+        self.versions[n] = y._version  # noqa: SLF001
         return y
 
 

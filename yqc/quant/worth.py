@@ -20,7 +20,7 @@ class Worth:
     """Mean relevance of a tensor's values, by their size."""
 
     def __init__(self) -> None:
-        self.seen, self.sums = Histogram(), Histogram()
+        self.seen = Histogram(weighed=True)
 
     def add(self, values: Tensor, relevance: Tensor) -> None:
         """Look at a tensor.
@@ -29,8 +29,7 @@ class Worth:
             values: float32 of any shape, finite.
             relevance: of each, float32 in the same shape, not negative.
         """
-        self.seen.add(values, sample=SAMPLE)
-        self.sums.add(values, relevance, sample=SAMPLE)
+        self.seen.add(values, relevance, sample=SAMPLE)
 
     def weigh(self, histogram: Histogram) -> Histogram:
         """Count every value of a histogram with the mean relevance of values like it.
@@ -39,8 +38,8 @@ class Worth:
         little of what is seldom, and nothing of what is beyond all they hold.
         """
         bound = max(histogram.bound, self.seen.bound)
-        result, seen, sums = (h.widened(bound) for h in (histogram, self.seen, self.sums))
-        count, total = (h.counts.view(-1, POOL).sum(1) for h in (seen, sums))
+        result, seen = histogram.widened(bound), self.seen.widened(bound)
+        count, total = (one.view(-1, POOL).sum(1) for one in (seen.counts, seen.sums))
         if not float(total.sum()) > 0:
             return result
         known = count > 0
@@ -48,5 +47,5 @@ class Worth:
         mean = torch.where(known, mean, mean[known].min())
         below, above = mean.chunk(2)
         rising = torch.cat([below.flip(0).cummax(0).values.flip(0), above.cummax(0).values])
-        result.counts *= rising.repeat_interleave(POOL)
+        result.counts.mul_(rising.repeat_interleave(POOL))
         return result

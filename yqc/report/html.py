@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from importlib.resources import files
 
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined, Template
@@ -47,6 +48,10 @@ def to_html(page: Page) -> str:
     figures = charts(page)
     if page.drawing.edges:
         figures["graph"] = draw(page.drawing, names)
+    document = Document()
+    with document.models.freeze():  # else every figure walks through those before it
+        for figure in figures.values():
+            document.add_root(figure)
     script, divs = _numbered(*components(figures, wrap_script=False))
     text: str = _template().render(
         page=page,
