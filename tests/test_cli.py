@@ -1,6 +1,7 @@
 """The command line: results on stdout, one message on stderr, and the exit status."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -243,3 +244,15 @@ def test_runs_as_a_program(checkpoint: Path, tmp_path: Path) -> None:
     assert debug.returncode == 1
     assert "Traceback" in debug.stderr
     assert debug.stderr.splitlines()[-1].startswith("yqc.errors.PipelineError: unknown pass 'fold'")
+
+
+def test_says_nothing_of_a_reader_who_has_left() -> None:
+    """As in `yqc passes | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        done = subprocess.run(  # noqa: S603  # this interpreter
+            [sys.executable, "-m", "yqc", "passes"],
+            stdout=nobody, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.stderr == ""

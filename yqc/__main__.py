@@ -1,5 +1,5 @@
 """`python -m yqc` is the command line."""
 
-from yqc.cli import main
+from yqc.cli import run
 
-main()
+run()

@@ -1,6 +1,9 @@
 """What several commands do: find passes, read their names, print."""
 
-from collections.abc import Iterable
+import atexit
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,21 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from yqc.registry import Registry
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import what a command needs, and look for garbage neither meanwhile nor in it afterwards.
+
+    What torch, onnx and the rest bring are a million objects that stay.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)  # extensions complain of what is alive at the very end
 
 
 def find_passes(load: list[Path] | None) -> "Registry":

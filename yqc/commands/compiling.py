@@ -19,7 +19,7 @@ from yqc.arguments import (
     parse_size,
     plain,
 )
-from yqc.commands.common import find_passes, pass_names, show
+from yqc.commands.common import find_passes, importing, pass_names, show
 
 if TYPE_CHECKING:
     from yqc.recipe import Settings
@@ -96,9 +96,10 @@ def compile_(
         for flag, text in (("--print-after", print_after), ("--print-before", print_before))
     )
 
-    from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
-    from yqc.compiler import compile as run  # noqa: PLC0415
-    from yqc.watch import PrintGraph  # noqa: PLC0415
+    with importing():
+        from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
+        from yqc.compiler import compile as run  # noqa: PLC0415
+        from yqc.watch import PrintGraph  # noqa: PLC0415
 
     printer = PrintGraph(after, before, typer.echo)
     result = run(
