@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yqc import Result
     from yqc.evaluate import Runtime
-    from yqc.passbase import Target
 
 FLOAT_PASSES = "reparam,fold-bn,dce"
 """What `int8` does before it quantizes; so all tools quantize the same float graph."""
@@ -36,7 +34,7 @@ def export(*, model: str, imgsz: int | None, output: str) -> Measured:
 
     Returns:
         `imgsz`: height and width; `decode`: names of the ONNX nodes behind the last convolutions;
-        `seconds`: of the passes, all together, and `passes`: of each.
+        `seconds`: of the passes, all together.
     """
     import onnx
 
@@ -49,33 +47,8 @@ def export(*, model: str, imgsz: int | None, output: str) -> Measured:
     return {
         "imgsz": list(result.report.input.imgsz or ()),
         "decode": [name for name in names if name.partition(".")[0] in behind],
-        **_passes(result),
+        "seconds": sum(step.seconds for step in result.report.passes),
     }
-
-
-def int8(
-    *, model: str, data: str, imgsz: list[int], images: int, target: "Target", output: str
-) -> Measured:
-    """Compile with yqc's `int8`, from checkpoint to verified file; `seconds` as for `export`."""
-    import yqc
-
-    result = yqc.compile(
-        model,
-        "int8",
-        output=output,
-        evaluate=False,
-        data=data,
-        imgsz=(imgsz[0], imgsz[1]),
-        calib_images=images,
-        seed=SEED,
-        target=target,
-    )
-    return _passes(result)
-
-
-def _passes(result: "Result") -> Measured:
-    each = {step.name: step.seconds for step in result.report.passes}
-    return {"seconds": sum(each.values()), "passes": each}
 
 
 def ort_static(
@@ -198,7 +171,7 @@ def _sizes(file: Path) -> Measured:
 
 
 TASKS: dict[str, Callable[..., Measured]] = {
-    task.__name__: task for task in (export, int8, ort_static, nncf_default, measure)
+    task.__name__: task for task in (export, ort_static, nncf_default, measure)
 }
 
 

@@ -3,8 +3,9 @@
     python benchmarks/peers.py yolov8n.pt --data data.yaml --imgsz 320 --images 64
 
 All quantize one float graph with the same calibration images, each in a process of its own. yqc's
-process starts at the checkpoint and ends with a verified file; the peers' start at the float ONNX
-file, which the row `float` makes. Peers that are not installed are named and skipped:
+is the command `yqc compile --no-eval`, which starts at the checkpoint and ends with a verified file
+and its report; the peers' start at the float ONNX file, which the row `float` makes. Peers that are
+not installed are named and skipped:
 
     pip install nncf openvino
 """
@@ -33,6 +34,8 @@ from yqc.report.layout import Trimmed, listing, say
 
 TOOLS = Path(__file__).with_name("peer_tools.py")
 PACKAGES = ("yqc", "torch", "onnx", "onnxruntime", "nncf", "openvino")
+COMPILE = "compile"
+"""The one task that is not of `peer_tools.py`."""
 KILOBYTE = 1 if sys.platform == "darwin" else 1024
 """What getrusage counts memory in."""
 HEADS = ("", "mAP", "file\nMB", "wts\nMB", "ORT\nx", "OV\nx", "all\ns", "CPU\ns", "step\ns", "MB")
@@ -129,7 +132,7 @@ def make_files(
     }
     peer = {"source": plain.file, **common}
     jobs: dict[str, dict[str, Any]] = {
-        f"yqc {target}": {"task": "int8", "target": target, **model, **common}
+        f"yqc {target}": {"task": COMPILE, "target": target, **model, **common}
         for target in ("generic", "ort", "openvino")
     }
     jobs["ort"] = {"task": "ort_static", "exclude": [], **peer}
@@ -151,8 +154,9 @@ def make_files(
 def _make(row: Row, job: dict[str, Any]) -> dict[str, Any]:
     """Make a row's file in a process of its own, and write into the row what that cost."""
     began = perf_counter()
+    do = compiled if job["task"] == COMPILE else run
     try:
-        result, usage = run({**job, "output": row.file}, Path(row.file), quiet=True)
+        result, usage = do({**job, "output": row.file}, Path(row.file), quiet=True)
     except PeerError as error:
         row.error = str(error)
         return {}
@@ -184,8 +188,6 @@ def _measure(
 def run(job: dict[str, Any], base: Path, *, quiet: bool) -> tuple[dict[str, Any], struct_rusage]:
     """Do a job of `peer_tools.py` in a process of its own.
 
-    This process stays small on purpose: Linux lets a child's peak memory begin at its parent's.
-
     Args:
         job: `task` and its arguments.
         base: what the job's own files are called, but for their suffixes.
@@ -197,19 +199,49 @@ def run(job: dict[str, Any], base: Path, *, quiet: bool) -> tuple[dict[str, Any]
     Raises:
         PeerError: it failed; if `quiet`, the message is the last line that it printed.
     """
-    order, log, result = (base.with_suffix(end) for end in (".job", ".log", ".result"))
+    order, result = base.with_suffix(".job"), base.with_suffix(".result")
     order.write_text(json.dumps({**job, "result": str(result)}), encoding="utf-8")
+    usage = _finish(job["task"], [str(TOOLS), str(order)], base, quiet=quiet)
+    return json.loads(result.read_text(encoding="utf-8")), usage
+
+
+def compiled(
+    job: dict[str, Any], base: Path, *, quiet: bool
+) -> tuple[dict[str, Any], struct_rusage]:
+    """Run `yqc compile --no-eval`; arguments, results and errors are those of `run`."""
+    flags = {
+        "passes": "int8",
+        "output": job["output"],
+        "data": job["data"],
+        "imgsz": ",".join(map(str, job["imgsz"])),
+        "calib-images": job["images"],
+        "target": job["target"],
+    }
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    command = ["-m", "yqc", "compile", job["model"], *words, "--no-eval"]
+    usage = _finish(job["task"], command, base, quiet=quiet)
+    report = json.loads(base.with_suffix(".report.json").read_text(encoding="utf-8"))
+    each = {step["name"]: step["seconds"] for step in report["passes"]}
+    return {"seconds": sum(each.values()), "passes": each}, usage
+
+
+def _finish(name: str, arguments: list[str], base: Path, *, quiet: bool) -> struct_rusage:
+    """Run a Python process to its end.
+
+    This process stays small on purpose: Linux lets a child's peak memory begin at its parent's.
+    """
+    log = base.with_suffix(".log")
     silent = {**os.environ, "NNCF_CI": "1"}  # NNCF sends no telemetry then, whose wait would count
     with log.open("wb") if quiet else nullcontext(sys.stderr) as printed:
-        process = subprocess.Popen(  # noqa: S603  # this Python, a file of this folder
-            [sys.executable, str(TOOLS), str(order)], stdout=printed, stderr=printed, env=silent
+        process = subprocess.Popen(  # noqa: S603  # this Python, a file of this folder or yqc
+            [sys.executable, *arguments], stdout=printed, stderr=printed, env=silent
         )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         said = log.read_text(errors="replace").strip().splitlines() if quiet else []
-        raise PeerError(said[-1] if said else f"{job['task']} failed: {process.returncode}")
-    return json.loads(result.read_text(encoding="utf-8")), usage
+        raise PeerError(said[-1] if said else f"{name} failed: {process.returncode}")
+    return usage
 
 
 def show(found: Comparison) -> None:
