@@ -251,7 +251,7 @@ def test_says_nothing_of_a_reader_who_has_left() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as nobody:
-        done = subprocess.run(  # noqa: S603  # this interpreter
+        done = subprocess.run(  # this interpreter
             [sys.executable, "-m", "yqc", "passes"],
             stdout=nobody, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
