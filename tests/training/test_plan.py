@@ -3,7 +3,7 @@
 import pytest
 
 from yqc.errors import PipelineError
-from yqc.training.plan import STEADY, WARMUP, Plan
+from yqc.training.plan import MOVED, STEADY, WARMUP, Plan
 
 
 def test_steps_go_before_epochs_and_a_time_is_not_counted() -> None:
@@ -31,7 +31,9 @@ def test_the_rate_of_the_timed_steps_does_not_depend_on_how_many_follow() -> Non
 
 def test_the_rate_follows_from_what_a_step_does() -> None:
     plan = Plan()
-    assert plan.chosen_rate(0.1, 1e-5) == pytest.approx(STEADY * 1e-5)
+    assert plan.chosen_rate(MOVED, 1e-5) == pytest.approx(STEADY * 1e-5)
+    assert plan.chosen_rate(0.01, 1e-5) == pytest.approx(STEADY * 1e-5)
+    assert plan.chosen_rate(9 * MOVED, 1e-5) == pytest.approx(3 * STEADY * 1e-5)
     assert plan.chosen_rate(0.1, 1.0) == plan.chosen_rate(float("nan")) == 1e-3
     assert plan.chosen_rate(0.1, 0.0) == pytest.approx(5e-6)
     assert Plan(lr=0.2).chosen_rate(0.0, 1e-5) == 0.2

@@ -11,6 +11,9 @@ RATE = 1e-3
 STEADY = 4.0
 """The chosen rate is so many times that at which AdamW's first step moves a graph as far as it is
 from its original: few steps go in one direction, and the average forgets the rest."""
+MOVED = 0.1
+"""However far a graph is from its original, one step is to move it by no more than this. One that
+is farther has the longer way to go: its rate grows with the root of that."""
 FAR = 4.0
 """With SGD, a graph that is so far from its original, or farther, gets the highest rate."""
 CLOSE = 2.0
@@ -128,7 +131,10 @@ class Plan:
             return self.lr
         if self.bn_l1 or not math.isfinite(before):
             return RATE
-        part = math.sqrt(before / FAR) if reach is None else STEADY * reach / RATE
+        if reach is None:
+            part = math.sqrt(before / FAR)
+        else:
+            part = STEADY * reach / RATE * max(1.0, math.sqrt(before / MOVED))
         return RATE * min(1.0, max(LEAST, part))
 
 

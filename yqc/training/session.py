@@ -11,14 +11,12 @@ from torch import Tensor, fx, nn
 
 from yqc.training.heads import Tap
 from yqc.training.losses import distance
-from yqc.training.plan import LEAST, RATE, STEADY, Plan
+from yqc.training.plan import LEAST, MOVED, RATE, STEADY, Plan
 from yqc.training.student import Student
 
 JUDGED_AT_ONCE = 8
 READ = 256
 """A layer that reads so many numbers, or fewer, gets the whole learning rate."""
-MOVED = 0.1
-"""However far a graph is from its original, one step is to move it by no more than this."""
 ROUNDED = 0.03
 """bfloat16 alone moves a head by about a third of this."""
 
