@@ -1,9 +1,10 @@
 """bias-correct: work out the mean error of each convolution, to be taken out of its bias.
 
-1. With data, a few calibration images go through the graph twice: once as it is, once with rounded
-   weights and activations. At each convolution, in graph order, the mean error of every output
-   channel is noted and taken out at once, so that what follows sees corrected inputs (empirical
-   bias correction, Nagel et al., Data-Free Quantization, ICCV 2019, appendix D).
+1. With data, a few calibration images go through the graph twice: once as it is, which `calibrate`
+   has seen to where it could, and once with rounded weights and activations. At each convolution,
+   in graph order, the mean error of every output channel is noted and taken out at once, so that
+   what follows sees corrected inputs (empirical bias correction, Nagel et al., Data-Free
+   Quantization, ICCV 2019, appendix D).
 2. The mean counts every position by its relevance to the detections (`yqc.quant.relevance`): the
    plain mean is one over background, and moves the scores of objects the wrong way.
 3. Images that disagree say little, so a correction b with variance v between images is shrunk to
