@@ -100,10 +100,9 @@ class Calibrate(Pass):
                 worth[members[0].node] = (Worth(), made.node)
         wanted = outputs.convolutions(gm) if "bias-correct" in ctx.upcoming else ()
         kept = {node: Outputs() for node in wanted}
-        many = self.images
-        gather(gm, observers, images, ctx, with_gradients=many, worth=worth, outputs=kept)
+        gather(gm, observers, images, ctx, with_gradients=self.images, worth=worth, outputs=kept)
         if kept:
-            outputs.leave(gm, kept, many, ctx)
+            outputs.leave(gm, kept, ctx)
         self.from_statistics(gm, observers, {n: w for n, (w, _) in worth.items()}, ctx)
 
     def from_statistics(

@@ -23,7 +23,7 @@ from yqc.training import Outcome, Plan, distill
 
 USUAL = Duration(600)
 """How long it takes where nothing is said."""
-BATCH = {"cpu": 4, "cuda": 16}
+ON_CPU, ON_GPU = 4, 16
 """Images a step where nothing is said: on a CPU many small steps learn more in the same time, and a
 GPU would idle."""
 
@@ -78,7 +78,7 @@ class Recover(Pass):
             steps=self.steps,
             epochs=self.epochs,
             seconds=(USUAL if self.time is None else self.time) if alone else None,
-            batch=self.batch or BATCH[device.partition(":")[0]],
+            batch=self.batch or (ON_CPU if device == "cpu" else ON_GPU),
             imgsz=None if self.imgsz is None else (self.imgsz, self.imgsz),
             lr=self.lr,
             optimizer=self.optimizer,

@@ -113,13 +113,13 @@ def test_its_usual_time_is_ten_minutes() -> None:
     assert Recover().plan(3, "cpu").seconds == 600
     assert Recover().plan(3, "cpu").seed == 3
     assert Recover(seed=4, time=Duration(90)).plan(3, "cpu").seed == 4
+    assert str(Recover(time=Duration(90))) == "recover{time=90s}"
+    assert str(Recover(time=Duration(900))) == "recover{time=15m}"
 
 
 def test_a_gpu_gets_larger_batches_unless_told_otherwise() -> None:
     assert [Recover().plan(0, device).batch for device in ("cpu", "cuda", "cuda:1")] == [4, 16, 16]
     assert Recover(batch=7).plan(0, "cuda").batch == 7
-    assert str(Recover(time=Duration(90))) == "recover{time=90s}"
-    assert str(Recover(time=Duration(900))) == "recover{time=15m}"
 
 
 def test_slim_hands_its_options_on() -> None:

@@ -11,7 +11,7 @@ from yqc import Context
 from yqc.quant import Int8, outputs
 from yqc.quant.outputs import Outputs, shrunk
 
-PASSES = "fold-bn,observe,calibrate,relax{share=0.4},bias-correct{images=%d}"
+PASSES = "fold-bn,observe,calibrate,relax{share=0.4},bias-correct"
 
 
 def test_a_correction_is_the_weighted_mean_where_the_images_agree() -> None:
@@ -38,8 +38,8 @@ def test_the_error_of_outputs_is_the_one_that_relevant_places_have() -> None:
     torch.testing.assert_close(wanted.error(wrong), torch.full((3,), 0.5))
 
 
-def corrections(ctx: Context, count: int = 8) -> dict[str, Tensor | None]:
-    marks = {n.name: n.meta.get("yqc.int8") for n in traced(PASSES % count, ctx).graph.nodes}
+def corrections(ctx: Context) -> dict[str, Tensor | None]:
+    marks = {n.name: n.meta.get("yqc.int8") for n in traced(PASSES, ctx).graph.nodes}
     return {name: mark.mean_error for name, mark in marks.items() if isinstance(mark, Int8)}
 
 
@@ -62,11 +62,12 @@ def test_what_was_left_of_other_images_or_another_graph_is_not_taken() -> None:
     gm = traced("fold-bn,observe", ctx)
     nodes = outputs.convolutions(gm)
     kept = outputs.measure(gm, nodes, images(), ctx)
-    outputs.leave(gm, kept, 8, ctx)
-    assert outputs.take(gm, nodes, 4, ctx) is None
-    outputs.leave(gm, kept, 8, ctx)
-    assert outputs.take(gm, nodes, 8, ctx) == kept
-    assert outputs.take(gm, nodes, 8, ctx) is None
-    outputs.leave(gm, kept, 8, ctx)
+    count = len(list(images()))
+    outputs.leave(gm, kept, ctx)
+    assert outputs.take(gm, nodes, count - 1, ctx) is None
+    outputs.leave(gm, kept, ctx)
+    assert outputs.take(gm, nodes, count, ctx) == kept
+    assert outputs.take(gm, nodes, count, ctx) is None
+    outputs.leave(gm, kept, ctx)
     gm.get_parameter("a.conv.weight").data[0] += 1
-    assert outputs.take(gm, nodes, 8, ctx) is None
+    assert outputs.take(gm, nodes, count, ctx) is None

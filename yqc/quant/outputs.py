@@ -82,25 +82,21 @@ def measure(
     return kept
 
 
-def leave(
-    gm: fx.GraphModule, outputs: Mapping[fx.Node, Outputs], images: int, ctx: Context
-) -> None:
-    """Leave what was measured on so many images to a later pass."""
+def leave(gm: fx.GraphModule, outputs: Mapping[fx.Node, Outputs], ctx: Context) -> None:
+    """Leave what was measured to a later pass."""
     by_name = {node.name: output for node, output in outputs.items()}
-    ctx.left[LEFT] = (_unrounded(gm), images, by_name)
+    ctx.left[LEFT] = (_unrounded(gm), by_name)
 
 
 def take(
     gm: fx.GraphModule, nodes: Iterable[fx.Node], images: int, ctx: Context
 ) -> dict[fx.Node, Outputs] | None:
     """Take what was left: None unless it is of this very graph, these nodes and as many images."""
-    graph, count, by_name = ctx.left.pop(LEFT, ("", 0, {}))
-    nodes = list(nodes)
-    if count != images or any(node.name not in by_name for node in nodes):
+    graph, by_name = ctx.left.pop(LEFT, ("", {}))
+    found = {node: by_name.get(node.name, Outputs()) for node in nodes}
+    if any(len(output.sums) != images for output in found.values()) or graph != _unrounded(gm):
         return None
-    if graph != _unrounded(gm):
-        return None
-    return {node: by_name[node.name] for node in nodes}
+    return found
 
 
 def _unrounded(gm: fx.GraphModule) -> str:
