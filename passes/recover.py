@@ -2,7 +2,9 @@
 
 1. The training images, every other one mirrored and some of them augmented (mosaic, scale, colour),
    are given to both graphs; what their heads compute before the decoding is compared, and features
-   in front of the head where both graphs have them in one shape. Annotations are not read.
+   in front of the head where both graphs have them; of a pruned one, the channels that are left.
+   Annotations are not read. Layers that still compute just what the original does, from the images
+   on, do not learn, and are computed once for both graphs.
 2. Quantizers are trained through: gradients pass straight through the rounding, scales learn (Esser
    et al., Learned Step Size Quantization, 2020). Integers stay integers.
 3. A time is turned into a number of steps once the first of them have been timed; the recipe keeps

@@ -83,6 +83,16 @@ def test_what_is_known_of_the_folded_norm_is_trimmed() -> None:
     assert node.meta["yqc.bn"].shift.tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_nodes_know_which_of_the_original_channels_they_have() -> None:
+    gm = trace(Halves(), X)
+    nodes = {n.name: n for n in gm.graph.nodes}
+    without(gm, "a", 0, 5)
+    assert nodes["bn"].meta["yqc.kept"].channels.tolist() == [1, 2, 3, 4, 6, 7]
+    without(gm, "a", 1)
+    assert nodes["bn"].meta["yqc.kept"].channels.tolist() == [1, 3, 4, 6, 7]
+    assert "yqc.kept" not in nodes["z"].meta
+
+
 def test_a_pinned_channel_is_not_removed() -> None:
     gm = trace(Halves(), X)
     with pytest.raises(ValueError, match=r"a pinned channel .*: it is the graph's output"):

@@ -25,7 +25,7 @@ def test_equal_answers_have_no_distance() -> None:
 def test_any_difference_costs(seed: int) -> None:
     s, t = random(2, 21, 3, 3, seed=seed), random(2, 21, 3, 3, seed=seed + 9)
     assert float(bernoulli(s, t).min()) >= 0
-    assert float(anchor_loss(s, t, 7)) > 0
+    assert float(anchor_loss(s, t, 7)[0]) > 0
     assert float(feature_loss(s, t)) > 0
     assert float(box_loss(s[:, :16], t[:, :16], torch.ones(2, 3, 3))) > 0
 
@@ -72,3 +72,29 @@ def test_features_are_weighed() -> None:
     t, s = [random(2, 4, 3, 3)], [random(2, 4, 3, 3, seed=1)]
     once, half = (float(distance(SPLIT[2:], s, t, weight)) for weight in (1.0, 0.5))
     assert half == pytest.approx(once / 2)
+
+
+def test_of_a_pruned_map_what_is_left_is_compared() -> None:
+    whole = random(1, 4, 3, 3)
+    taps = [Tap("f", "feature", kept=torch.tensor([0, 2]))]
+    assert float(distance(taps, [whole[:, [0, 2]]], [whole], 1.0)) == 0
+    assert float(distance(taps, [whole[:, [0, 1]]], [whole], 1.0)) > 0
+
+
+def test_where_the_teacher_sees_no_object_boxes_and_classes_are_free() -> None:
+    t, s = random(1, 7, 1, 2), random(1, 7, 1, 2, seed=1)
+    t[:, 4] = s[:, 4] = torch.tensor([[[2.0, -20.0]]])
+    both, left = anchor_loss(s, t, 7), anchor_loss(s[..., :1], t[..., :1], 7)
+    torch.testing.assert_close(both, left)
+    s[0, 4, 0, 1] = 3.0
+    assert anchor_loss(s, t, 7)[0] > both[0]
+
+
+def test_one_distance_of_levels_is_the_loss_over_the_confidence_of_all() -> None:
+    shapes = [(2, 21, 4, 4), (2, 21, 2, 2)]
+    t = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
+    s = [random(*shape, seed=9 + i) for i, shape in enumerate(shapes)]
+    parts = [anchor_loss(*pair, 7) for pair in zip(s, t, strict=True)]
+    want = (parts[0][0] + parts[1][0]) / (parts[0][1] + parts[1][1])
+    found = distance([Tap("a", "anchor", 7), Tap("b", "anchor", 7)], s, t, 1.0)
+    torch.testing.assert_close(found, want)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import fx, nn
 
-from yqc.training.heads import head_taps, tapped
+from yqc.training.heads import head_taps
 from yqc.training.plan import RATE, STEADY, Plan
 from yqc.training.session import ROUNDED, Arithmetic, Session, make_optimizer, share
 from yqc.training.student import Student
-from yqc.training.teacher import fold
+from yqc.training.teacher import Teacher
 
 Graph = Callable[..., fx.GraphModule]
 
@@ -38,7 +38,7 @@ def test_bfloat16_where_it_is_fast_and_its_rounding_small(
 def session(graph: Graph, **options: Any) -> Session:
     taps = head_taps(graph())
     student = Student(graph(0.1), taps, "cpu")
-    return Session(student, fold(tapped(graph(), taps)), taps, Plan(**options))
+    return Session(student, Teacher.of(graph(), taps, ["images"], "cpu"), taps, Plan(**options))
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16), np.uint8)

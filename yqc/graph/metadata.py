@@ -62,6 +62,18 @@ class BatchNorm:
         return cls(mean, var, scale, shift, bn.eps)
 
 
+@topic("kept")
+@dataclass(frozen=True)
+class Kept:
+    """Which channels of the original's node of the same name a pruned node still has.
+
+    Without it, a node that computes the same shape has all of them.
+    """
+
+    channels: Tensor
+    """int64 [C], rising."""
+
+
 def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Describe what is known of a node; tensors go to `tensors` under `meta:` names."""
     found: dict[str, Any] = {"role": node.meta.get(ROLE, "backbone")}

@@ -9,9 +9,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.channel_sets import Channels, Cut, Ids, Slot
+from yqc.graph.channel_sets import Axis, Channels, Cut, Ids, Slot
 from yqc.graph.channel_walk import is_transposed
-from yqc.graph.metadata import BatchNorm
+from yqc.graph.metadata import BatchNorm, Kept
 from yqc.graph.values import attribute, propagate
 
 Keep = NDArray[np.bool_]
@@ -38,8 +38,10 @@ def remove(gm: fx.GraphModule, channels: Channels, keep: Keep) -> None:
             _trim(gm, slot, keep)
     for cut in channels.cuts:
         _resize(gm, cut, keep)
+    axes = {node.name: axis for node, axis in channels.axes.items()}
     for node in gm.graph.nodes:
-        _trim_meta(node, channels, keep)
+        if node.name in axes:
+            _trim_meta(node, axes[node.name], keep)
     gm.recompile()
     propagate(gm)
 
@@ -159,19 +161,20 @@ def _resized(
     return tuple(args), kwargs
 
 
-def _trim_meta(node: fx.Node, channels: Channels, keep: Keep) -> None:
-    """Trim what is known of the distribution of a convolution's output."""
-    known = node.meta.get("yqc.bn")
-    if not isinstance(known, BatchNorm):
-        return
-    axis = next((a for n, a in channels.axes.items() if n.name == node.name), None)
-    if axis is None or keep[axis.ids].all() or len(axis.ids) != len(known.mean):
+def _trim_meta(node: fx.Node, axis: Axis, keep: Keep) -> None:
+    """Note which channels of a node stay, and trim what is known of their distribution."""
+    if keep[axis.ids].all():
         return
     stay = kept(axis.ids, keep)
-    node.meta["yqc.bn"] = replace(
-        known,
-        mean=known.mean[stay],
-        variance=known.variance[stay],
-        scale=known.scale[stay],
-        shift=known.shift[stay],
-    )
+    if axis.dim == 1:
+        before = node.meta.get("yqc.kept")
+        node.meta["yqc.kept"] = Kept(before.channels[stay] if isinstance(before, Kept) else stay)
+    known = node.meta.get("yqc.bn")
+    if isinstance(known, BatchNorm) and len(axis.ids) == len(known.mean):
+        node.meta["yqc.bn"] = replace(
+            known,
+            mean=known.mean[stay],
+            variance=known.variance[stay],
+            scale=known.scale[stay],
+            shift=known.shift[stay],
+        )

@@ -1,7 +1,8 @@
 """Label-free distillation: a rewritten graph learns to answer as the float original does.
 
 1. Both graphs see the same augmented images; what they answer is compared before the decoding
-   (`heads`, `losses`). No annotation is read.
+   (`heads`, `losses`). No annotation is read. What they still have in common is computed once and
+   left alone (`shared`).
 2. The graph is left with a running average of its weights over the steps.
 3. A loss or gradient that is not finite ends the training; the best state that was kept is
    restored, and the outcome says so. So is the state before the first step, if the graph has not
@@ -26,13 +27,14 @@ from yqc.errors import PassError
 from yqc.graph.values import TensorSpec
 from yqc.passbase import Context
 from yqc.progress import Progress
-from yqc.training.heads import Tap, feature_taps, head_taps, tapped
+from yqc.training.heads import Tap, feature_taps, head_taps
 from yqc.training.pictures import Pictures
 from yqc.training.plan import WARMUP, Outcome, Plan
 from yqc.training.session import Session
+from yqc.training.shared import sources, untouched
 from yqc.training.state import Keeper
 from yqc.training.student import Student
-from yqc.training.teacher import fold
+from yqc.training.teacher import Teacher
 
 MEASURED = 60.0
 """Seconds after which the time of a step is known well enough."""
@@ -76,11 +78,16 @@ def distill(
     progress = progress or ctx.progress
     workers = 1 if ctx.device == "cpu" else min(16, os.cpu_count() or 1)
     pictures = Pictures(tuple(images), plan.imgsz or _size(gm), plan.seed, workers=workers)
+    same = set() if plan.bn_l1 else untouched(gm, original)
     taps = _taps(gm, original, plan)
+    if all(tap.name in same for tap in taps):
+        same = set()  # nothing was changed: all there is learns, as asked
+    taps = [tap for tap in taps if tap.kind != "feature" or tap.name not in same]
     keeper = Keeper.of(ctx.cache, gm, plan, images)
-    student = Student(gm, taps, ctx.device)
+    begin = sources(gm, same, [tap.name for tap in taps])
+    student = Student(gm, taps, ctx.device, begin)
     try:
-        teacher = fold(tapped(original, taps)).to(ctx.device)
+        teacher = Teacher.of(original, taps, begin, ctx.device)
         run = _Run(Session(student, teacher, taps, plan), pictures, keeper, progress, label)
         outcome = run.all()
     finally:

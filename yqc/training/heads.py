@@ -8,14 +8,15 @@ decoded output has; anything else is compared number by number (`plain`).
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import fx
+from torch import Tensor, fx
 
 from yqc.errors import TraceError
 from yqc.graph import TensorSpec, has_effect, role
 from yqc.graph.compare import head_nodes
+from yqc.graph.metadata import Kept
 
 Kind = Literal["split", "anchor", "plain"]
 
@@ -29,6 +30,8 @@ class Tap:
     kind: Literal["box", "cls", "anchor", "plain", "feature"]
     numbers: int = 0
     """For an anchor head: how many numbers an anchor has."""
+    kept: Tensor | None = field(default=None, compare=False)
+    """For a feature: which channels of the teacher's it has, int64; all by default."""
 
 
 def head_taps(gm: fx.GraphModule) -> list[Tap]:
@@ -76,33 +79,73 @@ def _numbers(gm: fx.GraphModule, nodes: Sequence[fx.Node]) -> int:
 
 
 def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
-    """List the maps that the head's branches read, where both graphs have them in one shape."""
+    """List the maps that the head's branches read, where both graphs have them.
+
+    Of a pruned map, the channels that are left are compared with what they were.
+    """
     theirs = {n.name: _shape(n) for n in original.graph.nodes}
     found: dict[str, Tap] = {}
     for node in gm.graph.nodes:
         if not role(node).startswith("head."):
             continue
         for source in node.all_input_nodes:
-            if role(source).startswith("head.") or len(_shape(source) or ()) != 4:  # noqa: PLR2004
+            mine = _shape(source) or ()
+            if role(source).startswith("head.") or len(mine) != 4:  # noqa: PLR2004
                 continue
-            if theirs.get(source.name) == _shape(source):
-                found[source.name] = Tap(source.name, "feature")
+            kept = source.meta.get("yqc.kept")
+            stay = kept.channels if isinstance(kept, Kept) else None
+            shape = theirs.get(source.name) or ()
+            wide = mine if stay is None else (mine[0], *shape[1:2], *mine[2:])
+            if shape == wide:
+                found[source.name] = Tap(source.name, "feature", kept=stay)
     return list(found.values())
 
 
-def tapped(gm: fx.GraphModule, taps: Sequence[Tap]) -> fx.GraphModule:
+def tapped(gm: fx.GraphModule, taps: Sequence[Tap], sources: Sequence[str] = ()) -> fx.GraphModule:
     """Make a graph that returns the tapped tensors; it shares modules and tensors with `gm`.
+
+    Args:
+        gm: the graph.
+        taps: what is returned, as a tuple.
+        sources: names of the nodes whose values the graph is given, in this order; the
+            placeholders by default.
 
     Raises:
         TraceError: `gm` has no node of a tap's name.
     """
+    return cut(gm, [tap.name for tap in taps], sources)
+
+
+def cut(gm: fx.GraphModule, ends: Sequence[str], sources: Sequence[str] = ()) -> fx.GraphModule:
+    """Make a graph of what is computed between nodes; see `tapped`."""
     graph = copy.deepcopy(gm.graph)
     nodes = {node.name: node for node in graph.nodes}
-    if missing := [tap.name for tap in taps if tap.name not in nodes]:
+    if missing := [name for name in ends if name not in nodes]:
         raise TraceError(f"the graph has no node {missing[0]}, by which it is to be compared")
-    graph.output_node().args = (tuple(nodes[tap.name] for tap in taps),)
-    cut = fx.GraphModule(gm, graph, type(gm).__name__)
-    cut.graph.eliminate_dead_code(has_effect)
-    cut.delete_all_unused_submodules()
-    cut.recompile()
-    return cut
+    given: list[fx.Node] = []
+    with graph.inserting_before(next(iter(graph.nodes))):
+        for name in sources:
+            given.append(graph.placeholder(f"given_{name}"))
+            given[-1].meta = dict(nodes[name].meta)
+    for name, node in zip(sources, given, strict=True):
+        nodes[name].replace_all_uses_with(node)
+        nodes[name] = node
+    graph.output_node().args = (tuple(nodes[name] for name in ends),)
+    if sources:
+        _drop_what_came_before(graph, given)
+    made = fx.GraphModule(gm, graph, type(gm).__name__)
+    made.graph.eliminate_dead_code(has_effect)
+    made.delete_all_unused_submodules()
+    made.recompile()
+    return made
+
+
+def _drop_what_came_before(graph: fx.Graph, given: Sequence[fx.Node]) -> None:
+    """Erase placeholders other than the given ones, and what is computed from them."""
+    before: dict[fx.Node, None] = {}
+    for node in graph.nodes:
+        old = node.op == "placeholder" and node not in given
+        if old or any(source in before for source in node.all_input_nodes):
+            before[node] = None
+    for node in reversed(before):
+        graph.erase_node(node)

@@ -6,8 +6,8 @@ there, so the sum over all positions is divided by the sum of confidences: the l
     scores    KL of Bernoulli distributions, sum over positions and classes
     boxes     KL of the distributions of each side's distance (LD, Zheng et al. 2022), or the
               distance's absolute error, weighted by confidence
-    anchors   the same for objectness, for classes weighted by objectness, and for the four numbers
-              of a box by absolute error of their sigmoids
+    anchors   the same for objectness; where an object can be, for classes weighted by objectness,
+              and for the four numbers of a box by absolute error of their sigmoids
     features  squared error over the teacher's variance, channel by channel
 """
 
@@ -22,6 +22,9 @@ from yqc.training.heads import Tap
 SIDES = 4
 BOX = 8.0
 """Weight of an anchor's box beside its scores."""
+SURE = 1e-3
+"""An anchor whose objectness the teacher puts below this has no box and no class: mAP is measured
+on detections from this confidence on. They are nearly all of the anchors."""
 EPS = 1e-6
 
 
@@ -36,39 +39,35 @@ def distance(
         teacher: the same, without gradients.
         features: weight of the features.
     """
+    objects = plain = torch.zeros((), device=student[0].device)
+    mass = torch.zeros_like(objects)
+    sure = objects  # confidences of the class map before, which is of the same level
     pairs = list(zip(taps, student, teacher, strict=True))
-    pairs = [(tap, s.float(), t.float()) for tap, s, t in pairs]
-    sure = sum(_confidence(tap, t).sum() for tap, _, t in pairs if tap.kind in {"cls", "anchor"})
-    mass = torch.as_tensor(sure, device=pairs[0][1].device).clamp(min=1.0)
-    total = pairs[0][1].new_zeros(())
-    for i, (tap, s, t) in enumerate(pairs):
-        if tap.kind == "box":
-            total = total + box_loss(s, t, _confidence(*pairs[i + 1][::2])) / mass
-        elif tap.kind == "cls":
-            total = total + bernoulli(s, t).sum() / mass
+    for tap, s, t in reversed(pairs):  # a box map stands before its class map
+        if tap.kind == "cls":
+            sure = t.float().sigmoid().amax(1)
+            mass = mass + sure.sum()
+            objects = objects + bernoulli(s.float(), t.float()).sum()
+        elif tap.kind == "box":
+            objects = objects + box_loss(s.float(), t.float(), sure)
         elif tap.kind == "anchor":
-            total = total + anchor_loss(s, t, tap.numbers) / mass
+            loss, count = anchor_loss(s, t, tap.numbers)
+            objects, mass = objects + loss, mass + count
         else:
+            left = t if tap.kept is None else t.index_select(1, tap.kept.to(t.device))
             weight = features if tap.kind == "feature" else 1.0
-            total = total + weight * feature_loss(s, t)
-    return total
-
-
-def _confidence(tap: Tap, teacher: Tensor) -> Tensor:
-    """Return the teacher's confidence at each position of a map: [N, h, w] or [N, na, h, w]."""
-    if tap.kind == "cls":
-        return teacher.sigmoid().amax(1)
-    parts = torch.unflatten(teacher, 1, (-1, tap.numbers)).sigmoid()
-    sure: Tensor = parts[:, :, 4] * parts[:, :, 5:].amax(2)
-    return sure
+            plain = plain + weight * feature_loss(s.float(), left.float())
+    return objects / mass.clamp(min=1.0) + plain
 
 
 def bernoulli(student: Tensor, teacher: Tensor) -> Tensor:
     """KL of the teacher's Bernoulli distributions to the student's, both given as logits."""
     p = teacher.sigmoid()
-    return p * (F.logsigmoid(teacher) - F.logsigmoid(student)) + (1 - p) * (
-        F.logsigmoid(-teacher) - F.logsigmoid(-student)
+    cross, own = (
+        F.binary_cross_entropy_with_logits(logits, p, reduction="none")
+        for logits in (student, teacher)
     )
+    return cross - own
 
 
 def box_loss(student: Tensor, teacher: Tensor, sure: Tensor) -> Tensor:
@@ -86,16 +85,21 @@ def box_loss(student: Tensor, teacher: Tensor, sure: Tensor) -> Tensor:
     return total
 
 
-def anchor_loss(student: Tensor, teacher: Tensor, numbers: int) -> Tensor:
-    """Compare boxes, objectness and classes of an anchor head, [N, na * numbers, h, w]."""
-    s, t = (torch.unflatten(x, 1, (-1, numbers)) for x in (student, teacher))
-    object_ = t[:, :, 4].sigmoid()
-    sure = object_ * t[:, :, 5:].sigmoid().amax(2)
-    box = (s[:, :, :4].sigmoid() - t[:, :, :4].sigmoid()).abs().mean(2)
-    classes = bernoulli(s[:, :, 5:], t[:, :, 5:]).sum(2)
-    objects = bernoulli(s[:, :, 4], t[:, :, 4])
-    total: Tensor = (objects + object_ * classes + BOX * sure * box).sum()
-    return total
+def anchor_loss(student: Tensor, teacher: Tensor, numbers: int) -> tuple[Tensor, Tensor]:
+    """Compare boxes, objectness and classes of an anchor head, [N, na * numbers, h, w].
+
+    Returns:
+        The loss, and the sum of the teacher's confidences.
+    """
+    s, t = (torch.unflatten(x, 1, (-1, numbers)).movedim(2, -1) for x in (student, teacher))
+    objects = bernoulli(s[..., 4].float(), t[..., 4].float()).sum()
+    here = t[..., 4].float().sigmoid() >= SURE
+    s, t = s[here].float(), t[here].float()
+    object_ = t[:, 4].sigmoid()
+    sure = object_ * t[:, 5:].sigmoid().amax(1)
+    box = (s[:, :4].sigmoid() - t[:, :4].sigmoid()).abs().mean(1)
+    classes = bernoulli(s[:, 5:], t[:, 5:]).sum(1)
+    return objects + (object_ * classes + BOX * sure * box).sum(), sure.sum()
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:

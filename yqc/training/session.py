@@ -3,16 +3,17 @@
 import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from yqc.training.heads import Tap
 from yqc.training.losses import distance
 from yqc.training.plan import LEAST, MOVED, RATE, STEADY, Plan
 from yqc.training.student import Student
+from yqc.training.teacher import Teacher
 
 JUDGED_AT_ONCE = 8
 READ = 256
@@ -59,17 +60,14 @@ class Session:
 
     Args:
         student: the graph in training.
-        teacher: what it is to be like; returns the same taps.
+        teacher: what it is to be like.
         taps: what is compared.
         plan: how to train.
     """
 
-    def __init__(
-        self, student: Student, teacher: fx.GraphModule, taps: Sequence[Tap], plan: Plan
-    ) -> None:
-        self.student, self.taps, self.plan = student, taps, plan
+    def __init__(self, student: Student, teacher: Teacher, taps: Sequence[Tap], plan: Plan) -> None:
+        self.student, self.teacher, self.taps, self.plan = student, teacher, taps, plan
         self.arithmetic = Arithmetic(student.device, half=False)
-        self.teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         student.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = student.parameters
         self.optimizer = make_optimizer(self.parameters, plan)
@@ -105,15 +103,16 @@ class Session:
         ]
         self.optimizer.zero_grad()
         self.student.module.eval()
-        pixels, rate = exact.images(images), RATE / STEADY
+        own = [replace(tap, kept=None) for tap in self.taps]
+        given, rate = self.teacher.shared(exact.images(images)), RATE / STEADY
         with torch.no_grad():
-            here = self.student.module(pixels)
+            here = self.student.module(*given)
             while rate > LEAST * RATE / STEADY:
                 for parameter, step in steps:
                     parameter.sub_(rate * step)
-                there = self.student.module(pixels)
+                there = self.student.module(*given)
                 self.student.load(start)
-                if float(distance(self.taps, there, here, self.plan.features)) <= far:
+                if float(distance(own, there, here, self.plan.features)) <= far:
                     break
                 rate /= 2
         return rate
@@ -147,9 +146,9 @@ class Session:
         """
         images = arithmetic.images(batch)
         with arithmetic.cast():
-            with torch.no_grad():
-                wanted = self.teacher(images)
-            found = self.student.module(images)
+            given = self.teacher.shared(images)
+            wanted = self.teacher.wanted(given)
+            found = self.student.module(*given)
         return distance(self.taps, found, wanted, self.plan.features)
 
     @torch.no_grad()

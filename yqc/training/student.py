@@ -20,14 +20,18 @@ class Student:
         gm: the graph; its own nodes are not touched, its modules are shared.
         taps: what it computes.
         device: where it is moved; `close` moves it back.
+        sources: names of the nodes whose values it is given; nothing before them learns. The
+            placeholders by default.
 
     Raises:
         PassError: a quantizer stands where gradients cannot be passed around it.
     """
 
-    def __init__(self, gm: fx.GraphModule, taps: Sequence[Tap], device: str) -> None:
+    def __init__(
+        self, gm: fx.GraphModule, taps: Sequence[Tap], device: str, sources: Sequence[str] = ()
+    ) -> None:
         self.gm, self.device = gm, device
-        self.module = tapped(gm, taps)
+        self.module = tapped(gm, taps, sources)
         self.latents = make_trainable(self.module)
         self.quantized = bool(self.latents)
         self.norms = [m for m in self.module.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -1,0 +1,110 @@
+"""What a rewritten graph still computes exactly as its original does, from the images on.
+
+Training could only take it away from what is right, and it need not be computed twice: it is left
+alone, computed once, and both graphs go on from there. Of a detector that was pruned behind its
+backbone, that is the backbone, where most of a step's time would go.
+"""
+
+from collections.abc import Collection, Iterable
+
+import torch
+from torch import Tensor, fx, nn
+
+from yqc.graph import has_effect
+from yqc.graph.values import attribute
+
+
+def sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> list[str]:
+    """Name the nodes from which a graph goes on by itself to what it is to compute.
+
+    Args:
+        gm: the graph.
+        same: names of its nodes that are shared.
+        ends: names of the nodes that are to be computed, shared or not.
+
+    Returns:
+        Names in the order of the graph; the placeholders if nothing is shared.
+    """
+    found: set[str] = set()
+    left = [node for node in gm.graph.nodes if node.name in set(ends)]
+    seen = set(left)
+    while left:
+        node = left.pop()
+        if node.name in same or node.op == "placeholder":
+            found.add(node.name)
+            continue
+        new = set(node.all_input_nodes) - seen
+        seen |= new
+        left.extend(new)
+    return [node.name for node in gm.graph.nodes if node.name in found]
+
+
+def untouched(gm: fx.GraphModule, original: fx.GraphModule) -> set[str]:
+    """Name the nodes that compute what the node of that name in the original does.
+
+    Their modules belong to them alone, and nobody else writes into what they compute.
+    """
+    theirs = {node.name: node for node in original.graph.nodes}
+    same: dict[fx.Node, bool] = {}
+    for node in gm.graph.nodes:
+        twin = theirs.get(node.name)
+        same[node] = twin is not None and _alike(gm, node, original, twin)
+        same[node] = same[node] and all(same[n] for n in node.all_input_nodes)
+    while wrong := _entangled(gm, same):
+        for node in wrong:
+            same[node] = False
+        for node in gm.graph.nodes:
+            same[node] = same[node] and all(same[n] for n in node.all_input_nodes)
+    return {node.name for node, equal in same.items() if equal}
+
+
+def _alike(gm: fx.GraphModule, node: fx.Node, original: fx.GraphModule, twin: fx.Node) -> bool:
+    """Tell whether two nodes do the same to inputs of the same names."""
+    said = [(n.op, n.target, str((n.args, n.kwargs))) for n in (node, twin)]
+    if node.op == "output" or said[0] != said[1]:
+        return False
+    if node.op not in {"call_module", "get_attr"}:
+        return True
+    one, other = (attribute(g, str(node.target)) for g in (gm, original))
+    if isinstance(one, nn.Module) and repr(one) != repr(other):
+        return False
+    mine, theirs = _values(one), _values(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
+
+
+def _values(held: object) -> dict[str, Tensor]:
+    """Return what is computed with: how many batches a norm has seen is no part of it."""
+    if isinstance(held, nn.Module):
+        return {k: v for k, v in held.state_dict().items() if v.is_floating_point()}
+    return {"": held} if isinstance(held, Tensor) else {}
+
+
+def _entangled(gm: fx.GraphModule, same: dict[fx.Node, bool]) -> list[fx.Node]:
+    """List nodes taken for untouched whose tensors or result a touched one trains or changes."""
+    trained = {i for node, equal in same.items() if not equal for i in _held(gm, node)}
+    return [
+        node
+        for node, equal in same.items()
+        if equal
+        and (
+            not trained.isdisjoint(_held(gm, node))
+            or any(not same[user] and _writes(gm, user) for user in node.users)
+        )
+    ]
+
+
+def _held(gm: fx.GraphModule, node: fx.Node) -> set[int]:
+    """Return the identities of the parameters and buffers that a node reads."""
+    if node.op not in {"call_module", "get_attr"}:
+        return set()
+    held = attribute(gm, str(node.target))
+    if isinstance(held, nn.Module):
+        return {id(t) for t in (*held.parameters(), *held.buffers())}
+    return {id(held)}
+
+
+def _writes(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a node changes a tensor that it reads."""
+    module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+    in_place = node.kwargs.get("inplace", False) or getattr(module, "inplace", False)
+    return bool(in_place) or (node.op != "output" and has_effect(node))
