@@ -1,6 +1,8 @@
 """relax: the inputs that cost most stay in float, no more than their share."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Context, calls
 from yqc.errors import PipelineError
+from yqc.passbase import Target
 from yqc.quant import Observer
 from yqc_passes.relax import inputs, worst
 
@@ -51,14 +54,30 @@ def test_a_group_stays_in_float_as_a_whole() -> None:
     assert torch.isfinite(gm(X)).all()
 
 
-@pytest.mark.parametrize(
-    "ctx",
-    [Context(example=X), Context(example=X, calibration=calibrated().calibration, target="ort")],
-    ids=["no data", "onnxruntime"],
-)
-def test_nothing_is_done_without_data_or_for_onnxruntime(ctx: Context) -> None:
-    with_it, without = (read_float(f"int8{{float_inputs={s}}}", ctx) for s in (1, 0))
+def test_nothing_is_done_without_data() -> None:
+    with_it, without = (read_float(f"int8{{float_inputs={s}}}", Context(example=X)) for s in (1, 0))
     assert with_it == without
+
+
+@pytest.mark.parametrize(("target", "share"), [("generic", 0.1), ("openvino", 0.1), ("ort", 0.02)])
+def test_the_share_is_smaller_for_onnxruntime(
+    target: Target, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def spy(harm: Mapping[str, float], price: Mapping[str, int], room: int) -> frozenset[str]:
+        asked.append((room, sum(price.values())))
+        return worst(harm, price, room)
+
+    monkeypatch.setattr("yqc_passes.relax.worst", spy)
+    monkeypatch.setattr(
+        "yqc_passes.relax.inputs", lambda gm: Counter(dict.fromkeys(inputs(gm), 50))
+    )
+    gm = traced(OBSERVED, calibrated())
+    ctx = replace(calibrated(), target=target)
+    traced(f"{OBSERVED},relax", ctx)
+    readers = len(inputs(gm)) * 50
+    assert asked == [int(share * readers)]
 
 
 @pytest.mark.parametrize("option", ["share=1.5", "share=-0.1"])
