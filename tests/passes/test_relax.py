@@ -73,11 +73,9 @@ def test_the_share_is_smaller_for_onnxruntime(
     monkeypatch.setattr(
         "yqc_passes.relax.inputs", lambda gm: Counter(dict.fromkeys(inputs(gm), 50))
     )
-    gm = traced(OBSERVED, calibrated())
-    ctx = replace(calibrated(), target=target)
-    traced(f"{OBSERVED},relax", ctx)
-    readers = len(inputs(gm)) * 50
-    assert asked == [int(share * readers)]
+    traced(f"{OBSERVED},relax", replace(calibrated(), target=target))
+    ((room, readers),) = asked
+    assert room == int(share * readers) > 0
 
 
 @pytest.mark.parametrize("option", ["share=1.5", "share=-0.1"])
