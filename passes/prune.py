@@ -30,6 +30,9 @@ from yqc.pruning.surgery import remove
 from yqc.training import Plan, distill
 
 RECOVERY = Duration(300)
+BATCH = 4
+"""Images a step of that training: many small steps learn more in the time on a CPU, and the same
+on every device makes `recover_steps` say all."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Prune(Pass):
             return ""
         before = copy.deepcopy(gm.state_dict())
         seconds = None if self.recover_steps else float(self.recover)
-        plan = Plan(steps=self.recover_steps, seconds=seconds, seed=ctx.seed)
+        plan = Plan(steps=self.recover_steps, seconds=seconds, batch=BATCH, seed=ctx.seed)
         done = distill(gm, ctx.original, ctx.train, plan, ctx)
         chosen = self if not isinstance(ctx.settled, Prune) else ctx.settled
         ctx.settled = replace(chosen, recover_steps=done.planned, recover=RECOVERY)

@@ -13,6 +13,8 @@ from torch import Tensor, fx, nn
 from yqc.graph import has_effect
 from yqc.graph.values import attribute
 
+COUNT = "num_batches_tracked"
+
 
 def sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> list[str]:
     """Name the nodes from which a graph goes on by itself to what it is to compute.
@@ -25,8 +27,8 @@ def sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> l
     Returns:
         Names in the order of the graph; the placeholders if nothing is shared.
     """
-    found: set[str] = set()
-    left = [node for node in gm.graph.nodes if node.name in set(ends)]
+    found, wanted = set[str](), set(ends)
+    left = [node for node in gm.graph.nodes if node.name in wanted]
     seen = set(left)
     while left:
         node = left.pop()
@@ -75,7 +77,7 @@ def _alike(gm: fx.GraphModule, node: fx.Node, original: fx.GraphModule, twin: fx
 def _values(held: object) -> dict[str, Tensor]:
     """Return what is computed with: how many batches a norm has seen is no part of it."""
     if isinstance(held, nn.Module):
-        return {k: v for k, v in held.state_dict().items() if v.is_floating_point()}
+        return {k: v for k, v in held.state_dict().items() if not k.endswith(COUNT)}
     return {"": held} if isinstance(held, Tensor) else {}
 
 
