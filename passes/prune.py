@@ -30,9 +30,6 @@ from yqc.pruning.surgery import remove
 from yqc.training import Plan, distill
 
 RECOVERY = Duration(300)
-BATCH = 4
-"""Images a step of that training: many small steps learn more in the time on a CPU, and the same
-on every device makes `recover_steps` say all."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Prune(Pass):
     recover: Duration = RECOVERY
     """How long to train afterwards, where data is given and no recover follows; 0 for not."""
     recover_steps: int | None = None
-    """Batches of that training instead of a time; the same on every machine."""
+    """Batches of 4 of that training instead of a time; the same on every machine."""
 
     def __post_init__(self) -> None:
         if self.ratio is not None and not 0 < self.ratio < 1:
@@ -160,7 +157,7 @@ class Prune(Pass):
             return ""
         before = copy.deepcopy(gm.state_dict())
         seconds = None if self.recover_steps else float(self.recover)
-        plan = Plan(steps=self.recover_steps, seconds=seconds, batch=BATCH, seed=ctx.seed)
+        plan = Plan(steps=self.recover_steps, seconds=seconds, seed=ctx.seed)
         done = distill(gm, ctx.original, ctx.train, plan, ctx)
         chosen = self if not isinstance(ctx.settled, Prune) else ctx.settled
         ctx.settled = replace(chosen, recover_steps=done.planned, recover=RECOVERY)

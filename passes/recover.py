@@ -25,9 +25,8 @@ from yqc.training import Outcome, Plan, distill
 
 USUAL = Duration(600)
 """How long it takes where nothing is said."""
-ON_CPU, ON_GPU = 4, 16
-"""Images a step where nothing is said: on a CPU many small steps learn more in the same time, and a
-GPU would idle."""
+ON_GPU = 16
+"""Images a step on a GPU where nothing is said: with those of a CPU it would idle."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Recover(Pass):
             steps=self.steps,
             epochs=self.epochs,
             seconds=(USUAL if self.time is None else self.time) if alone else None,
-            batch=self.batch or (ON_CPU if device == "cpu" else ON_GPU),
+            batch=self.batch or (Plan.batch if device == "cpu" else ON_GPU),
             imgsz=None if self.imgsz is None else (self.imgsz, self.imgsz),
             lr=self.lr,
             optimizer=self.optimizer,

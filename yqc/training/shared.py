@@ -51,13 +51,13 @@ def untouched(gm: fx.GraphModule, original: fx.GraphModule) -> set[str]:
     for node in gm.graph.nodes:
         twin = theirs.get(node.name)
         same[node] = twin is not None and _alike(gm, node, original, twin)
-        same[node] = same[node] and all(same[n] for n in node.all_input_nodes)
-    while wrong := _entangled(gm, same):
-        for node in wrong:
-            same[node] = False
+    while True:
         for node in gm.graph.nodes:
             same[node] = same[node] and all(same[n] for n in node.all_input_nodes)
-    return {node.name for node, equal in same.items() if equal}
+        wrong = _entangled(gm, same)
+        if not wrong:
+            return {node.name for node, equal in same.items() if equal}
+        same |= dict.fromkeys(wrong, False)
 
 
 def _alike(gm: fx.GraphModule, node: fx.Node, original: fx.GraphModule, twin: fx.Node) -> bool:
