@@ -27,7 +27,8 @@ from yqc.training.teacher import fold
 JUDGED = 2e11
 """Multiply-accumulates that one such judgement may take, about; large graphs get fewer images."""
 FEWEST = 8
-
+TOGETHER = 4
+"""It takes so many of them at a time."""
 
 KINDS = ("onnx", "pt2")
 """What can be emitted."""
@@ -222,7 +223,7 @@ class Agreeing:
         """
         if self._reference is None:
             self._reference = self._detect(self._source.gm)
-        return ev.agreement(self._reference, self._detect(gm)).ap50
+        return ev.agreement50(self._reference, self._detect(gm))
 
     def _detect(self, gm: fx.GraphModule) -> ev.Detections:
         device = next((p.device for p in gm.parameters()), torch.device("cpu"))
@@ -231,5 +232,6 @@ class Agreeing:
             self._split,
             imgsz=self._source.imgsz,
             layout=self._source.layout,
+            batch=TOGETHER,
             progress=self._progress,
         )

@@ -186,7 +186,7 @@ class _Runs:
             ev.Detections(dict(enumerate(boxes)), head, (), 0.0, 0.0)
             for boxes in (self.reference, self.found[node])
         )
-        return ev.agreement(*sides).ap50
+        return ev.agreement50(*sides)
 
     def _detections(self, output: object) -> ev.Boxes:
         array = _first(output)[0].float().numpy()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from yqc.data import Annotations, Object, Placed, Split, read_images, to_float
 from yqc.data.sets import BoxEntry
 from yqc.errors import DataError
-from yqc.evaluate import Boxes, Detections, Head, accuracy, agreement, evaluate
+from yqc.evaluate import Boxes, Detections, Head, accuracy, agreement, agreement50, evaluate
 
 Floats = NDArray[np.float32]
 MakeSplit = Callable[..., Split]
@@ -137,6 +137,13 @@ def test_agreement_counts_what_the_reference_is_sure_of() -> None:
     loose = agreement(reference, found([(0, SMALL, 0.9), (1, (60, 5, 120, 60), 0.9)], nc=9))
     assert loose.ap50 == pytest.approx(1)
     assert loose.map == pytest.approx((1 + 0.1) / 2)
+
+
+def test_agreement_at_one_iou_is_the_same_alone() -> None:
+    reference = found([(0, SMALL, 0.9), (1, LARGE, 0.3)], [(2, MEDIUM, 0.7)], nc=9)
+    other = found([(0, SMALL, 0.4), (1, (60, 5, 120, 60), 0.9)], [(1, MEDIUM, 0.9)], nc=9)
+    assert agreement50(reference, other) == agreement(reference, other).ap50
+    assert agreement50(found([(0, SMALL, 0.1)]), other) is None
 
 
 def test_agreement_of_other_images_or_with_nothing_is_none() -> None:

@@ -57,6 +57,26 @@ def test_the_size_comes_from_the_caller_the_file_or_its_metadata(
     assert detect(free, one).boxes[0].xyxy[0, 0] == pytest.approx(5)
 
 
+def test_runs_several_images_at_a_time_and_tells_them_apart(split: MakeSplit) -> None:
+    class Brightness(Constant):
+        def run(self, images: Floats, /) -> Floats:
+            self.shapes.append(images.shape)
+            rows = np.repeat(ROW, len(images), axis=0)
+            rows[:, 0, 4] = images.mean((1, 2, 3))
+            return rows
+
+    images = split((64, 64, []), None, (64, 32, []), (32, 64, []), (16, 64, []))
+    runner = Brightness()
+    found = detect(runner, images, imgsz=(64, 64), batch=3)
+    assert runner.shapes == [(3, 3, 64, 64), (1, 3, 64, 64)]
+    assert list(found.boxes) == [0, 2, 3, 4]
+    assert [one.index for one in found.skipped] == [1]
+    alone = detect(Brightness(), images, imgsz=(64, 64))
+    for index, boxes in alone.boxes.items():
+        np.testing.assert_array_equal(found.boxes[index].scores, boxes.scores)
+        np.testing.assert_array_equal(found.boxes[index].xyxy, boxes.xyxy)
+
+
 def test_skips_and_names_broken_images(split: MakeSplit) -> None:
     found = detect(Constant(), split(None, (64, 64, []), None), imgsz=(64, 64))
     assert list(found.boxes) == [1]

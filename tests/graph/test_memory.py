@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from yqc.graph.memory import as_weights, channels_last, flat
+import yqc
+from yqc.graph.memory import as_weights, batched, channels_last, flat
 
 X = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
 
@@ -41,3 +42,12 @@ def test_vectors_are_in_one_order() -> None:
     assert values.data_ptr() == last.data_ptr()  # nothing was copied
     assert flat(X)[0].data_ptr() == X.data_ptr()
     assert torch.equal(flat(X[0, 0])[0], X[0, 0].reshape(-1))
+
+
+def test_images_are_joined_as_memory_allows() -> None:
+    gm = yqc.trace(nn.Conv2d(3, 8, 3), X[:1])
+    images = [X[:1] + i for i in range(5)]
+    one = 4 * (3 * 8 * 6 + 8 * 6 * 4)  # the image, and what the convolution makes of it
+    assert [len(b) for b in batched(gm, images, 2 * one)] == [2, 2, 1]
+    assert [len(b) for b in batched(gm, images, one - 1)] == [1] * 5
+    assert torch.equal(torch.cat(batched(gm, images)), torch.cat(images))

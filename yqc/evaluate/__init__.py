@@ -1,6 +1,6 @@
 """Accuracy, agreement and latency of detectors as their files run."""
 
-from yqc.evaluate.accuracy import Accuracy, Agreement, accuracy, agreement, evaluate
+from yqc.evaluate.accuracy import Accuracy, Agreement, accuracy, agreement, agreement50, evaluate
 from yqc.evaluate.decode import Boxes, Head, Layout, detections
 from yqc.evaluate.detect import Detections, detect
 from yqc.evaluate.latency import Latency, Runtime, latency
@@ -20,6 +20,7 @@ __all__ = [
     "TorchModel",
     "accuracy",
     "agreement",
+    "agreement50",
     "detect",
     "detections",
     "evaluate",

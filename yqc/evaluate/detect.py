@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
@@ -40,6 +41,7 @@ def detect(
     layout: Layout | None = None,
     nc: int | None = None,
     threads: int | None = None,
+    batch: int = 1,
     progress: Progress | None = None,
 ) -> Detections:
     """Find objects in the images of a split: score > 0.001, NMS at IoU 0.65, at most 300 an image.
@@ -51,6 +53,7 @@ def detect(
         layout: how the output is laid out; by default told from its shape.
         nc: how many classes the model must score, if that is known; checked at the first image.
         threads: for an ONNX file, threads within an operator.
+        batch: run so many images at a time; for a `Runner` that takes them.
         progress: shown an image at a time.
 
     Raises:
@@ -58,7 +61,7 @@ def detect(
         DataError: there is no readable image, or the model scores another number of classes.
     """
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
-    job = _Job(runner, split, input_size(runner, imgsz), layout, nc)
+    job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
         boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=1))
@@ -78,29 +81,38 @@ class _Job:
     imgsz: tuple[int, int]
     layout: Layout | None
     nc: int | None
+    batch: int
     head: Head | None = None
     skipped: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
 
     def outputs(self, advance: Advance) -> Iterator[tuple[Placed, Head, Floats]]:
-        """Each readable image with the model's output [1, ...] for it."""
+        """Each readable image with the model's output for it, without its batch dimension."""
+        images = self.readable(advance)
+        while some := list(islice(images, self.batch)):
+            pixels = np.concatenate([to_float(image.pixels) for image in some])
+            start = perf_counter()
+            output = self.runner.run(pixels)
+            self.seconds += perf_counter() - start
+            output = output.astype(np.float32, copy=False)
+            self.head = self.head or self._head(output)
+            for image, own in zip(some, output, strict=True):
+                yield image, self.head, own
+                advance(1)
+
+    def readable(self, advance: Advance) -> Iterator[Placed]:
+        """Read the images, and note those that cannot be read."""
         for image in read_images(self.split.images, self.imgsz):
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
+                advance(1)
             else:
-                images = to_float(image.pixels)
-                start = perf_counter()
-                output = self.runner.run(images)
-                self.seconds += perf_counter() - start
-                output = output.astype(np.float32, copy=False)
-                self.head = self.head or self._head(output)
-                yield image, self.head, output
-            advance(1)
+                yield image
 
     def finish(self, item: tuple[Placed, Head, Floats]) -> tuple[int, Boxes]:
         """The position of the image and its boxes, in pixels of the image file."""
         image, head, output = item
-        found = detections(output[0], head.layout)
+        found = detections(output, head.layout)
         return image.index, unplace(found, image.placement, image.size)
 
     def _head(self, output: Floats) -> Head:

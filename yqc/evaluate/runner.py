@@ -24,10 +24,10 @@ _IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, 3, 3
 
 
 class Runner(Protocol):
-    """A detector that can be run on one image."""
+    """A detector that can be run on images."""
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        """float32 [N, 3, H, W] in 0..1 to the decoded output, [N, ...]; N is 1 unless said."""
         ...
 
 

@@ -1,12 +1,17 @@
 """How a graph's tensors lie in memory while it runs."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+from yqc.graph.values import TensorSpec
 
 LAST = torch.channels_last
+AT_ONCE = 250_000_000
+"""Bytes that the values of one batch of images may take; gradients come on top."""
 
 
 @contextmanager
@@ -22,6 +27,23 @@ def channels_last(*modules: nn.Module) -> Iterator[None]:
     finally:
         for module in modules:
             module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def batched(gm: fx.GraphModule, images: Sequence[Tensor], memory: int = AT_ONCE) -> list[Tensor]:
+    """Join images to batches whose values, kept for a backward pass, fit into some memory.
+
+    Args:
+        gm: a graph whose nodes know their shapes.
+        images: float32 [1, 3, H, W] each.
+        memory: bytes; a batch has at least one image, and at most 8.
+    """
+    one = sum(
+        4 * math.prod(spec.shape)
+        for node in gm.graph.nodes
+        if isinstance(spec := node.meta.get("yqc.value"), TensorSpec) and node.op != "get_attr"
+    )
+    size = max(1, min(8, memory // max(one, 1)))
+    return [torch.cat(list(images[i : i + size])) for i in range(0, len(images), size)]
 
 
 def as_weights(images: Tensor, module: nn.Module) -> Tensor:

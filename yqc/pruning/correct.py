@@ -138,10 +138,9 @@ class Sweep:
         """Put what is left of the mean into the bias or the norm behind; return the output."""
         whole, pruned = self.whole.module, self.pruned.module
         dim = y.ndim - 1 if is_linear(whole, node) else 1  # type: ignore[arg-type]
-        made = self.channels.axes.get(node)
-        if made is not None:
-            x = x.index_select(dim, kept(made.ids, self.keep))
-        error = (x - y).mean([d for d in range(y.ndim) if d != dim])
+        others = [d for d in range(y.ndim) if d != dim]
+        wanted, made = x.mean(others), self.channels.axes.get(node)
+        error = (wanted if made is None else wanted[kept(made.ids, self.keep)]) - y.mean(others)
         if not add_to_bias(pruned, self.partner[node], error):  # type: ignore[arg-type]
             return y
         sizes = [1] * y.ndim

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from yqc.errors import PassError
 from yqc.graph.channel_sets import Block, Channels
 from yqc.graph.channels import find_channels
-from yqc.graph.memory import as_weights, channels_last
+from yqc.graph.memory import as_weights, batched, channels_last
 from yqc.graph.values import TensorSpec, tensors
 from yqc.passbase import JUDGES, Context
 from yqc.pruning import criteria, gates
@@ -127,7 +127,7 @@ class Job:
             return gates.taylor(gm, channels, some) / self.price
         if criterion == "hessian":
             return gates.hessian(gm, channels, some, seed) / self.price
-        found = moments(gm, channels, images, seed)
+        found = moments(gm, channels, batched(gm, images), seed)
         felt = sensitivity(gm, channels, some, seed)
         return reconstruction(gm, channels, found, felt) / self.price
 

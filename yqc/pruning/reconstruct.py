@@ -80,7 +80,7 @@ def eliminate(parts: list[tuple[Tensor, Tensor, int]], count: int) -> Scores:
 
     Args:
         parts: for each tensor that holds the group: P and G of its channels, [count * times] a
-            side, channel by channel, and how many times each channel occurs.
+            side, channel by channel, and how many times each channel occurs; both are overwritten.
         count: how many channels.
 
     Returns:
@@ -91,38 +91,38 @@ def eliminate(parts: list[tuple[Tensor, Tensor, int]], count: int) -> Scores:
     size = max(1, count // BATCHES)
     worst = 0.0
     while len(left):
-        cost = sum((errors(p, g, times) for p, g, times in parts), torch.zeros(len(left)).double())
-        gone = torch.argsort(cost, stable=True)[: min(size, len(left))]
+        cost = torch.zeros(len(left)).double()
+        for part in parts:
+            cost += errors(*part, left)
+        order = torch.argsort(cost, stable=True)
+        gone, stay = order[:size], order[size:].sort().values
         for each in gone.tolist():
             worst = max(worst, float(cost[each]))
             scores[left[each]] = worst
-        stay = torch.ones(len(left), dtype=torch.bool)
-        stay[gone] = False
-        parts = [without(p, g, times, gone, stay) for p, g, times in parts]
+        if len(stay):
+            for part in parts:
+                make_up(*part, left[gone])
         left = left[stay]
     return scores
 
 
-def errors(p: Tensor, g: Tensor, times: int) -> Tensor:
-    """Return the error of removing each channel alone: float64 [n]."""
+def errors(p: Tensor, g: Tensor, times: int, left: Tensor) -> Tensor:
+    """Return the error of removing each channel that is left alone: float64 [len(left)]."""
     if times == 1:
-        return g.diagonal() / p.diagonal()
-    n = len(p) // times
-    at = torch.arange(n)
-    inner_p = p.view(n, times, n, times)[at, :, at]
-    inner_g = g.view(n, times, n, times)[at, :, at]
-    left: Tensor = torch.linalg.solve(inner_p, inner_g)
-    return left.diagonal(dim1=1, dim2=2).sum(1)
+        return g.diagonal()[left] / p.diagonal()[left]
+    count = len(p) // times
+    inner_p = p.view(count, times, count, times)[left, :, left]
+    inner_g = g.view(count, times, count, times)[left, :, left]
+    answer: Tensor = torch.linalg.solve(inner_p, inner_g)
+    return answer.diagonal(dim1=1, dim2=2).sum(1)
 
 
-def without(
-    p: Tensor, g: Tensor, times: int, gone: Tensor, stay: Tensor
-) -> tuple[Tensor, Tensor, int]:
-    """Return P and G of the channels that stay, after those that go were made up for."""
+def make_up(p: Tensor, g: Tensor, times: int, gone: Tensor) -> None:
+    """Let the channels that stay make up for those that go, in P and G; what went is zero there."""
     r = (gone.unsqueeze(1) * times + torch.arange(times)).flatten()
-    k = torch.nonzero(stay.repeat_interleave(times)).flatten()
-    p_rk = p[r][:, k]
-    guess = -torch.linalg.solve(p[r][:, r], p_rk)  # x_r from x_k
-    g_kr = g[k][:, r] @ guess
-    new_g = g[k][:, k] + g_kr + g_kr.T + guess.T @ g[r][:, r] @ guess
-    return p[k][:, k] + p_rk.T @ guess, new_g, times
+    rows = p[r]
+    within = rows[:, r]
+    guess = -torch.linalg.solve(within, rows)  # x_r from x_k, and minus itself
+    p.addmm_(rows.T, guess)
+    half = g[:, r].addmm_(guess.T, g[r][:, r], alpha=0.5) @ guess
+    g.add_(half).add_(half.T)

@@ -45,11 +45,11 @@ def rows_of(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> Tens
         limit: how many positions at most.
         generator: chooses them.
     """
-    x = x.unsqueeze(-1).movedim(dim, 1).flatten(2)
+    x = x.unsqueeze(-1).movedim(dim, -1).flatten(1, -2)
     each = max(1, limit // len(x))
-    if x.shape[2] > each:
-        x = x.index_select(2, torch.randperm(x.shape[2], generator=generator)[:each])
-    return x.transpose(1, 2).reshape(-1, x.shape[1])
+    if x.shape[1] > each:
+        x = x.index_select(1, torch.randperm(x.shape[1], generator=generator)[:each])
+    return x.flatten(0, 1)
 
 
 def factor(matrix: Tensor, ridge: float) -> Tensor:
@@ -113,7 +113,7 @@ def moments(
     Args:
         gm: the graph.
         channels: its channels.
-        images: float32 [1,3,H,W] each.
+        images: float32 [N,3,H,W] each, of the same N but the last.
         seed: chooses positions.
     """
     watcher = Watcher(gm, channels, seed)
@@ -154,7 +154,10 @@ class Recorder(fx.Interpreter):
 def gradients(
     gm: fx.GraphModule, taps: Sequence[fx.Node], images: Sequence[Tensor], seed: int
 ) -> Iterator[Recorder]:
-    """Yield, for each image, the graph's recorded run after one backward pass from a probe."""
+    """Yield, for each image, the graph's recorded run after one backward pass from a probe.
+
+    Gradients reach the taps; without taps, the weights.
+    """
     generator = torch.Generator().manual_seed(seed)
     heads = head_taps(gm)
     for image in images:
@@ -162,7 +165,8 @@ def gradients(
         run = Recorder(gm, heads, taps)
         with torch.enable_grad():
             run.run(image.clone().requires_grad_())
-            torch.autograd.backward(project(heads, run.head, generator))
+            probe = project(heads, run.head, generator)
+            torch.autograd.backward(probe, inputs=list(run.tapped.values()) or None)
         yield run
     gm.zero_grad(set_to_none=True)
 

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.graph import Call
+from yqc.graph.memory import batched
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
 from yqc.quant.datafree import follow
@@ -22,8 +23,6 @@ from yqc.quant.weights.walk import Collector, Statistics, Walk
 
 MEMORY = 1_200_000_000
 """Bytes that values of all images may take while they wait for their readers."""
-AT_ONCE = 250_000_000
-"""Bytes that the values of one batch of images may take; gradients come on top."""
 PER_COLUMN = 16
 """Samples of a layer's inputs for each column of its weight."""
 FEWEST, MOST = 8192, 32768
@@ -165,17 +164,6 @@ def neighbours(variance: Tensor, kernel: int) -> Tensor:
     mixed = torch.kron(torch.eye(len(variance) // kernel), block)
     root = variance.sqrt()
     return mixed * root.unsqueeze(1) * root.unsqueeze(0)
-
-
-def batched(gm: fx.GraphModule, images: Sequence[Tensor], memory: int = AT_ONCE) -> list[Tensor]:
-    """Join images to batches whose values, kept for a backward pass, fit into some memory."""
-    one = sum(
-        4 * math.prod(spec.shape)
-        for node in gm.graph.nodes
-        if isinstance(spec := node.meta.get("yqc.value"), TensorSpec) and node.op != "get_attr"
-    )
-    size = max(1, min(8, memory // max(one, 1)))
-    return [torch.cat(list(images[i : i + size])) for i in range(0, len(images), size)]
 
 
 def affordable(gm: fx.GraphModule, memory: int = MEMORY) -> int:
