@@ -113,6 +113,18 @@ def test_elimination_finds_the_error_of_least_squares() -> None:
     assert sorted(scores) == sorted(np.maximum.accumulate(np.sort(scores)))
 
 
+def test_a_batch_of_images_tells_what_they_tell_one_by_one() -> None:
+    gm, channels = prepared()
+    together = [torch.cat(IMAGES)]
+    felt = sensitivity(gm, channels, together, 0)
+    for node, alone in sensitivity(gm, channels, IMAGES, 0).items():
+        torch.testing.assert_close(felt[node], alone)
+    met = moments(gm, channels, together, 0)
+    for node, one in moments(gm, channels, IMAGES, 0).items():
+        torch.testing.assert_close(met[node].mean, one.mean, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(met[node].covariance, one.covariance, rtol=1e-4, atol=1e-6)
+
+
 def test_channels_that_nobody_weighs_score_nothing() -> None:
     gm, channels = prepared()
     with torch.no_grad():

@@ -64,7 +64,7 @@ def detect(
     job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
-        boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=1))
+        boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=batch))
         total = perf_counter() - begin
     if job.head is None:
         bad = f"; the first: {job.skipped[0]}" if job.skipped else ""

@@ -126,13 +126,12 @@ class Sweep:
         wide = rows_of(x, dim, SAMPLES, self.generator)
         self.generator.set_state(state)  # the same positions of both
         narrow = rows_of(y, dim, SAMPLES, self.generator)
-        rest = wide.clone()
-        rest[:, stay] -= narrow
-        if not rest.any():
+        if torch.equal(wide, narrow):
             return None
-        rest, narrow = rest - rest.mean(0), narrow - narrow.mean(0)
-        second = (narrow.T @ narrow).double()
-        return torch.cholesky_solve((narrow.T @ rest).double(), factor(second, RIDGE)).T.float()
+        wide, narrow = wide - wide.mean(0), narrow - narrow.mean(0)
+        second, mixed = (narrow.T @ narrow).double(), (narrow.T @ wide).double()
+        mixed[:, stay] -= second  # what y itself says of x
+        return torch.cholesky_solve(mixed, factor(second, RIDGE)).T.float()
 
     def shift(self, node: fx.Node, x: Tensor, y: Tensor) -> Tensor:
         """Put what is left of the mean into the bias or the norm behind; return the output."""

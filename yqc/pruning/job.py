@@ -61,7 +61,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Trial:
-    """A pruned copy of a graph."""
+    """A pruned copy of a graph; its nodes do not know their new shapes."""
 
     gm: fx.GraphModule
     keep: Keep
@@ -128,7 +128,7 @@ class Job:
         if criterion == "hessian":
             return gates.hessian(gm, channels, some, seed) / self.price
         found = moments(gm, channels, batched(gm, images), seed)
-        felt = sensitivity(gm, channels, some, seed)
+        felt = sensitivity(gm, channels, batched(gm, some), seed)
         return reconstruction(gm, channels, found, felt) / self.price
 
     @cached_property
@@ -199,7 +199,7 @@ class Job:
     def trial(self, keep: Keep, *, images: int | None = None) -> Trial:
         """Prune a copy of the graph, and correct it."""
         pruned = copy.deepcopy(self.gm)
-        remove(pruned, self.channels, keep)
+        remove(pruned, self.channels, keep, shapes=False)
         error = None
         if self.images and not keep.all():
             sweep = Sweep(self.gm, pruned, self.channels, keep, self.ctx.seed)

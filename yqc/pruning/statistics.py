@@ -154,21 +154,28 @@ class Recorder(fx.Interpreter):
 def gradients(
     gm: fx.GraphModule, taps: Sequence[fx.Node], images: Sequence[Tensor], seed: int
 ) -> Iterator[Recorder]:
-    """Yield, for each image, the graph's recorded run after one backward pass from a probe.
+    """Yield, for each batch, the graph's recorded run after one backward pass from probes.
 
-    Gradients reach the taps; without taps, the weights.
+    Each image has a probe of its own. Gradients reach the taps; without taps, the weights.
     """
     generator = torch.Generator().manual_seed(seed)
     heads = head_taps(gm)
-    for image in images:
+    for batch in images:
         gm.zero_grad(set_to_none=True)
         run = Recorder(gm, heads, taps)
         with torch.enable_grad():
-            run.run(image.clone().requires_grad_())
-            probe = project(heads, run.head, generator)
-            torch.autograd.backward(probe, inputs=list(run.tapped.values()) or None)
+            run.run(batch.clone().requires_grad_())
+            probes = [project(heads, head, generator) for head in alone(run.head, len(batch))]
+            torch.autograd.backward(probes, inputs=list(run.tapped.values()) or None)
         yield run
     gm.zero_grad(set_to_none=True)
+
+
+def alone(head: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """Take the head's outputs for a batch of so many images apart, an image each."""
+    if count == 1:
+        return [head]
+    return [{name: value[i : i + 1] for name, value in head.items()} for i in range(count)]
 
 
 def sensitivity(
@@ -178,15 +185,21 @@ def sensitivity(
 
     It is the sum over positions of the squared gradient of a random projection of the head,
     averaged over images: the Gauss-Newton curvature of the distillation loss, its diagonal.
+
+    Args:
+        gm: the graph.
+        channels: its channels.
+        images: float32 [N,3,H,W] each.
+        seed: chooses the projections.
     """
-    taps = consumers(gm, channels)
+    taps, count = consumers(gm, channels), sum(map(len, images))
     found: dict[fx.Node, Tensor] = {}
     for run in gradients(gm, taps, images, seed):
         for node, value in run.tapped.items():
             if value.grad is not None:
                 dim = value.ndim - 1 if is_linear(gm, node) else 1
                 felt = value.grad.double().square().movedim(dim, -1).flatten(0, -2).sum(0)
-                found[node] = found.get(node, 0) + felt / len(images)
+                found[node] = found.get(node, 0) + felt / count
     return found
 
 

@@ -18,17 +18,18 @@ Keep = NDArray[np.bool_]
 """For each set of channels, whether it stays."""
 
 
-def remove(gm: fx.GraphModule, channels: Channels, keep: Keep) -> None:
+def remove(gm: fx.GraphModule, channels: Channels, keep: Keep, *, shapes: bool = True) -> None:
     """Take sets of channels out of a graph, in place.
 
     Args:
         gm: the graph that `channels` describes; modules are edited, not replaced.
         channels: what is known of its channels.
         keep: for each set, whether it stays; bool [channels.count].
+        shapes: whether the nodes learn their new shapes, too; a trial has no need of them.
 
     Raises:
         ValueError: a set that is pinned is to go.
-        TraceError: the graph does not fit together afterwards.
+        TraceError: the graph does not fit together afterwards, where `shapes` are asked for.
     """
     pinned = [why for why, stays in zip(channels.pins, keep.tolist(), strict=True) if why]
     if any(why and not stays for why, stays in zip(channels.pins, keep.tolist(), strict=True)):
@@ -43,7 +44,8 @@ def remove(gm: fx.GraphModule, channels: Channels, keep: Keep) -> None:
         if node.name in axes:
             _trim_meta(node, axes[node.name], keep)
     gm.recompile()
-    propagate(gm)
+    if shapes:
+        propagate(gm)
 
 
 def kept(ids: Ids, keep: Keep) -> Tensor:
