@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
@@ -10,7 +9,7 @@ from yqc import TensorSpec, shape, text, trace
 from yqc.errors import TraceError
 from yqc.graph import propagate, spec
 from yqc.graph.edit import tidy
-from yqc.graph.values import foreseen, show
+from yqc.graph.values import show
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -119,41 +118,3 @@ def test_tidy_refuses_an_illegal_graph() -> None:
 
 SIDE = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3), st.integers(1, 2))
 """Kernel, stride, padding and dilation of one side."""
-
-
-@given(
-    channels=st.sampled_from([(3, 4, 1), (4, 6, 2), (4, 4, 4)]),
-    numbers=st.lists(
-        st.tuples(*[st.integers(1, 4)] * 2, st.integers(0, 3), st.integers(1, 2)),
-        min_size=2,
-        max_size=2,
-    ),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    given_channels=st.sampled_from([3, 4]),
-)
-def test_a_convolution_is_foreseen_where_it_fits(
-    channels: tuple[int, int, int],
-    numbers: tuple[tuple[int, int, int, int], ...],
-    size: tuple[int, int],
-    given_channels: int,
-) -> None:
-    kernel, stride, padding, dilation = zip(*numbers, strict=True)
-    conv = nn.Conv2d(*channels[:2], kernel, stride, padding, dilation, channels[2])
-    x = torch.zeros(2, given_channels, *size)
-    try:
-        made = tuple(conv(x).shape)
-    except RuntimeError:
-        made = None
-    assert foreseen(conv, x) == made
-
-
-def test_what_is_not_common_or_does_not_fit_is_tried() -> None:
-    class Mine(nn.SiLU):
-        pass
-
-    half, whole = X.half(), X.int()
-    conv = nn.Conv2d(3, 4, 1)
-    assert foreseen(Mine(), X) is foreseen(nn.SiLU(), whole) is foreseen(conv, half) is None
-    assert foreseen(conv, X[0]) is foreseen(nn.Conv2d(3, 4, 1, padding="same"), X) is None
-    assert foreseen(nn.BatchNorm2d(4), X) is None
-    assert foreseen(nn.BatchNorm2d(3), X) == foreseen(nn.SiLU(), X) == (1, 3, 8, 8)

@@ -61,7 +61,7 @@ class Packed:
         return [] if scale.ndim == 0 else [-1, *[1] * (len(self.shape) - 1)]
 
 
-@lowering(torch.ops.yqc.unpack_uniform, unpack_uniform)
+@lowering(unpack_uniform)
 def uniform(
     e: Emitter,
     _: fx.Node,
@@ -119,7 +119,7 @@ def _turned(w: Packed) -> Packed:
     return replace(w, codes=pack(values ^ (1 << (w.bits - 1)), w.bits))
 
 
-@lowering(torch.ops.yqc.unpack_table, unpack_table)
+@lowering(unpack_table)
 def table(
     e: Emitter,
     _: fx.Node,

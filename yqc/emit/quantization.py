@@ -2,7 +2,6 @@
 
 # ruff: noqa: D103  # the decorator says what is lowered, the arguments are the op's
 
-import torch
 from torch import fx
 
 from yqc.emit.emitter import Constant, Emitter
@@ -13,7 +12,7 @@ BLOCKED = 21
 """The first opset in which several values along an axis share a scale."""
 
 
-@lowering(torch.ops.yqc.quantize_linear, quantize_linear)
+@lowering(quantize_linear)
 def quantize(
     e: Emitter,
     _: fx.Node,
@@ -26,7 +25,7 @@ def quantize(
     return _linear(e, "QuantizeLinear", x, scale, zero_point, axis, block_size)
 
 
-@lowering(torch.ops.yqc.dequantize_linear, dequantize_linear)
+@lowering(dequantize_linear)
 def dequantize(
     e: Emitter,
     _: fx.Node,

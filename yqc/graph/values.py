@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-import torch.fx.experimental.symbolic_shapes  # what fake tensors import when first used
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_map
 
 from yqc.errors import TraceError
+from yqc.graph.weightless import Weightless, weightless
 
 KEY = "yqc.value"
 
@@ -26,8 +26,6 @@ SHORT = {
     torch.int64: "i64",
     torch.bool: "bool",
 }
-
-ELEMENTWISE = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Sigmoid, nn.Hardswish, nn.Mish, nn.GELU)
 
 
 @dataclass(frozen=True)
@@ -73,20 +71,12 @@ def show(value: Value) -> str:
 
 
 class Evaluator:
-    """Runs single nodes on fake tensors: shapes and dtypes come out, nothing is computed."""
+    """Runs single nodes on meta tensors: shapes and dtypes come out, nothing is computed."""
 
     def __init__(self, root: nn.Module) -> None:
         self.root = root
-        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.mode = Weightless()
         self.values: dict[fx.Node, Any] = {}
-
-    def fake(self, value: object) -> object:
-        """Turn the tensors of `value` into fake ones."""
-        if isinstance(value, Tensor):
-            return self.mode.from_tensor(value, static_shapes=True)
-        if isinstance(value, (tuple, list)):
-            return type(value)(self.fake(v) for v in value)
-        return value
 
     def run(self, node: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
         """Evaluate one node whose inputs were evaluated before, and write its meta."""
@@ -94,20 +84,25 @@ class Evaluator:
         kwargs = map_arg(node.kwargs, self.values.__getitem__)
         with torch.no_grad():
             if node.op == "get_attr":
-                value = self.fake(attribute(self.root, str(node.target)))
+                value = weightless(attribute(self.root, str(node.target)))
             else:
-                with self.mode:
-                    value = self._call(node, args, kwargs)
+                value = self._tried(node, args, kwargs)
         self.values[node] = value
         node.meta[KEY] = spec(value)
         return value
 
+    def _tried(self, node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Evaluate a node; what does not fit is refused in the words that torch has for tensors."""
+        try:
+            with self.mode:
+                return self._call(node, args, kwargs)
+        except Exception:
+            self._call(node, *tree_map(_zeros, (args, kwargs)))
+            raise
+
     def _call(self, node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
         if node.op == "call_module":
-            module = self.root.get_submodule(str(node.target))
-            plain = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-            made = foreseen(module, args[0]) if plain else None
-            return module(*args, **kwargs) if made is None else args[0].new_empty(made)
+            return self.root.get_submodule(str(node.target))(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.op == "call_function" and callable(node.target):
@@ -115,39 +110,9 @@ class Evaluator:
         return args[0]  # output
 
 
-def foreseen(module: nn.Module, x: Tensor) -> tuple[int, ...] | None:
-    """Return the shape that a common module makes of a tensor; None if it is to be tried.
-
-    That is for any other module, and for a tensor that does not fit. Most of the modules of a
-    detector are of these kinds, and trying them takes up to 10 ms each even without contents.
-    """
-    shape = tuple(int(n) for n in x.shape)
-    if not x.is_floating_point():
-        return None
-    if type(module) in ELEMENTWISE:
-        return shape
-    if isinstance(module, nn.BatchNorm2d) and len(shape) == 4:  # noqa: PLR2004  # [N, C, H, W]
-        return shape if shape[1] == module.num_features else None
-    if isinstance(module, nn.Conv2d) and type(module) is nn.Conv2d:
-        return _convolved(module, shape, x.dtype)
-    return None
-
-
-def _convolved(
-    conv: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype
-) -> tuple[int, ...] | None:
-    """Return the shape that a convolution makes of another, or None; source: torch.nn.Conv2d."""
-    weight, bias, padding = conv.weight, conv.bias, conv.padding
-    if isinstance(padding, str) or conv.padding_mode != "zeros" or dtype != weight.dtype:
-        return None
-    made, read = int(weight.shape[0]), int(weight.shape[1]) * conv.groups
-    fits = len(shape) == 4 and shape[1] == read and made % conv.groups == 0  # noqa: PLR2004
-    if not fits or (bias is not None and tuple(bias.shape) != (made,)):
-        return None
-    kernels = (gap * (k - 1) + 1 for gap, k in zip(conv.dilation, weight.shape[2:], strict=True))
-    numbers = zip(shape[2:], kernels, conv.stride, padding, strict=True)
-    size = [(n + 2 * pad - kernel) // step + 1 for n, kernel, step, pad in numbers]
-    return (shape[0], made, *size) if min(size) > 0 else None
+def _zeros(value: object) -> object:
+    """Return zeros in the place of a meta tensor."""
+    return torch.zeros_like(value, device="cpu") if isinstance(value, Tensor) else value
 
 
 def attribute(root: nn.Module, target: str) -> object:
@@ -173,7 +138,7 @@ def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> N
     for node in gm.graph.nodes:
         if node.op == "placeholder":
             value = next(given, None) if inputs else empty(node)
-            evaluator.values[node] = evaluator.fake(value)
+            evaluator.values[node] = weightless(value)
             node.meta[KEY] = spec(value)
             continue
         try:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
+
+from yqc.graph.weightless import Quick, ahead
 
 ATEN = torch.ops.aten
 LIKE_FIRST = {
@@ -25,7 +26,7 @@ class TooLargeError(RuntimeError):
     """What runs would compute more elements than it may."""
 
 
-class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass
+class Bounded(Quick):  # type: ignore[no-untyped-call]  # torch's own metaclass
     """While it is entered, all operations together may compute `elements` values, and no more.
 
     >>> with Bounded(1000):
@@ -64,19 +65,10 @@ class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> list[Tensor]:
         """Return what the operation gives, as meta tensors; nothing where it cannot tell so."""
-        moved = tree_map(_meta, (list(args), dict(kwargs)))
-        if "device" in moved[1]:
-            moved[1]["device"] = torch.device("meta")
         try:
-            found = func(*moved[0], **moved[1])
+            found = ahead(func, args, kwargs)
         except (RuntimeError, IndexError, TypeError, ValueError):
             # Any of these is how a meta kernel says that arguments do not fit, or that there is
             # none: `func` then runs as it is, and says better what is wrong.
             return []
         return [t for t in tree_leaves(found) if isinstance(t, Tensor)]
-
-
-def _meta(value: object) -> object:
-    if not isinstance(value, Tensor):
-        return value
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")

@@ -1,7 +1,7 @@
 """Tracing: from an `nn.Module` to a plain `fx.GraphModule` whose nodes know their shapes.
 
 `torch.fx.symbolic_trace` knows nothing of shapes, so it stops at the first `h, w = x.shape` or the
-first loop over `x.chunk(2, 1)`. The tracer here runs every recorded node on fake tensors at once
+first loop over `x.chunk(2, 1)`. The tracer here runs every recorded node on meta tensors at once
 (no arithmetic is done), and its proxies answer questions about shape, length and dtype with plain
 Python values. Control flow that depends on the *contents* of a tensor is still an error.
 """
@@ -17,17 +17,18 @@ from yqc.errors import TraceError, YqcError
 from yqc.graph.edit import drop_unread, has_effect
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
+from yqc.graph.weightless import weightless
 
-FAKE = "yqc.fake"
-"""Where a node's fake tensor stands while tracing."""
+META = "yqc.meta"
+"""Where a node's meta tensor stands while tracing."""
 
 
 class ShapeProxy(fx.Proxy):
     """A proxy that answers for the shape of the tensor it stands for."""
 
     @property
-    def _value(self) -> Any:  # noqa: ANN401  # a fake tensor, or a tuple of them
-        return self.node.meta[FAKE]
+    def _value(self) -> Any:  # noqa: ANN401  # a meta tensor, or a tuple of them
+        return self.node.meta[META]
 
     @property
     def shape(self) -> torch.Size:
@@ -123,7 +124,7 @@ class ShapeTracer(fx.Tracer):
             value = next(self.examples, None)
             if not isinstance(value, Tensor):
                 raise TraceError(f"input {node.name} needs an example tensor")
-            self.evaluator.values[node] = self.evaluator.fake(value)
+            self.evaluator.values[node] = weightless(value)
             node.meta[KEY] = spec(value)
         elif kind == "output":
             node.meta[KEY] = None
@@ -131,7 +132,7 @@ class ShapeTracer(fx.Tracer):
             self.evaluating = True
             self.evaluator.run(node)
             self.evaluating = False
-        node.meta[FAKE] = self.evaluator.values.get(node)
+        node.meta[META] = self.evaluator.values.get(node)
         return node
 
 
@@ -162,7 +163,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
         raise TraceError(_explain(tracer, module, error)) from error
     gm = fx.GraphModule(tracer.root, graph, type(module).__name__)
     for node in gm.graph.nodes:
-        del node.meta[FAKE]
+        del node.meta[META]
     gm.graph.eliminate_dead_code(has_effect)
     drop_unread(gm)
     gm.recompile()

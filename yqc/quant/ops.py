@@ -13,6 +13,8 @@ Source: ONNX operator specification, QuantizeLinear-21 and DequantizeLinear-21.
 import torch
 from torch import Tensor
 
+from yqc.graph.operators import operator
+
 LIMITS = {
     torch.uint8: (0, 255),
     torch.int8: (-128, 127),
@@ -45,7 +47,17 @@ def _quantize(  # the operator's own signature
     return steps.to(zero_point.dtype)
 
 
-@torch.library.custom_op("yqc::quantize_linear", mutates_args=())
+def _quantized(
+    x: Tensor,
+    scale: Tensor,  # noqa: ARG001
+    zero_point: Tensor,
+    axis: int = 1,  # noqa: ARG001
+    block_size: int = 0,  # noqa: ARG001
+) -> Tensor:
+    return torch.empty_like(x, dtype=zero_point.dtype)
+
+
+@operator("yqc::quantize_linear", _quantized)
 def quantize_linear(
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 1, block_size: int = 0
 ) -> Tensor:
@@ -64,18 +76,17 @@ def quantize_linear(
     return _quantize(x, scale, zero_point, axis, block_size)
 
 
-@quantize_linear.register_fake
-def _(
+def _dequantized(
     x: Tensor,
-    scale: Tensor,  # noqa: ARG001
-    zero_point: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None = None,  # noqa: ARG001
     axis: int = 1,  # noqa: ARG001
     block_size: int = 0,  # noqa: ARG001
 ) -> Tensor:
-    return torch.empty_like(x, dtype=zero_point.dtype)
+    return torch.empty_like(x, dtype=scale.dtype)
 
 
-@torch.library.custom_op("yqc::dequantize_linear", mutates_args=())
+@operator("yqc::dequantize_linear", _dequantized)
 def dequantize_linear(
     x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1, block_size: int = 0
 ) -> Tensor:
@@ -95,14 +106,3 @@ def dequantize_linear(
     if zero_point is not None:
         value = value - spread(zero_point, x, axis, block_size).to(scale.dtype)
     return value * spread(scale, x, axis, block_size)
-
-
-@dequantize_linear.register_fake
-def _(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None = None,  # noqa: ARG001
-    axis: int = 1,  # noqa: ARG001
-    block_size: int = 0,  # noqa: ARG001
-) -> Tensor:
-    return torch.empty_like(x, dtype=scale.dtype)

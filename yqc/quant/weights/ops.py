@@ -13,12 +13,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from yqc.graph.operators import operator
 from yqc.graph.optable import allow_function
 from yqc.quant.weights.grid import ONE_NODE, groups
 from yqc.quant.weights.packing import signed, unpack
 
 
-@torch.library.custom_op("yqc::unpack_uniform", mutates_args=())
+def _uniform(
+    packed: Tensor,
+    scale: Tensor,  # noqa: ARG001
+    zero: Tensor | None,  # noqa: ARG001
+    shape: Sequence[int],
+    bits: int,  # noqa: ARG001
+    block: int,  # noqa: ARG001
+) -> Tensor:
+    return packed.new_empty(list(shape), dtype=torch.float32)
+
+
+@operator("yqc::unpack_uniform", _uniform)
 def unpack_uniform(
     packed: Tensor, scale: Tensor, zero: Tensor | None, shape: Sequence[int], bits: int, block: int
 ) -> Tensor:
@@ -47,11 +59,10 @@ def unpack_uniform(
     return value.view(list(shape))
 
 
-@unpack_uniform.register_fake
-def _(
+def _table(
     packed: Tensor,
+    table: Tensor,  # noqa: ARG001
     scale: Tensor,  # noqa: ARG001
-    zero: Tensor | None,  # noqa: ARG001
     shape: Sequence[int],
     bits: int,  # noqa: ARG001
     block: int,  # noqa: ARG001
@@ -59,7 +70,7 @@ def _(
     return packed.new_empty(list(shape), dtype=torch.float32)
 
 
-@torch.library.custom_op("yqc::unpack_table", mutates_args=())
+@operator("yqc::unpack_table", _table)
 def unpack_table(
     packed: Tensor, table: Tensor, scale: Tensor, shape: Sequence[int], bits: int, block: int
 ) -> Tensor:
@@ -80,18 +91,6 @@ def unpack_table(
     units = table.float().gather(1, codes).view(shape[0], -1)
     value = units * spread(scale.float(), units.shape[1], block)
     return value.view(list(shape))
-
-
-@unpack_table.register_fake
-def _(
-    packed: Tensor,
-    table: Tensor,  # noqa: ARG001
-    scale: Tensor,  # noqa: ARG001
-    shape: Sequence[int],
-    bits: int,  # noqa: ARG001
-    block: int,  # noqa: ARG001
-) -> Tensor:
-    return packed.new_empty(list(shape), dtype=torch.float32)
 
 
 def spread(value: Tensor, columns: int, block: int) -> Tensor:
