@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import onnx
-import onnxsim
 from onnx import TensorProto
 
 from yqc.emit.build import BATCH
@@ -21,6 +20,8 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     quantized weights back into floats. Then the model is simplified without folding, and if that
     is not harmless either, or onnxsim cannot work on it, left as it was lowered.
     """
+    import onnxsim  # noqa: PLC0415  # with sympy behind it, it takes half a second
+
     tidy(model)
     for folding in (True, False):
         try:

@@ -6,10 +6,10 @@ its place in the page is found.
 
 from collections.abc import Sequence
 
-from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
+from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
 
-from yqc.report.page import ClassScore, Curve, Page, Part, Spread
+from yqc.report.page import ClassScore, Curve, Page, Part
 from yqc.report.parts import Layer, Sensitivity
 
 FLOAT, COMPILED = "#3b7dd8", "#e07b28"
@@ -21,7 +21,6 @@ ROLES = {
     "head.decode": "#9a8fb5",
     "": "#8a8f98",
 }
-RANGE = "#d9594c"
 
 
 def _figure(
@@ -64,7 +63,6 @@ def charts(page: Page) -> dict[str, figure]:
         found["classes"] = class_bars(page.classes)
     if page.report.accuracy.float_ is not None:
         found["sizes"] = size_bars(page)
-    found |= {f"spread_{i}": histogram(one, i) for i, one in enumerate(page.spreads)}
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
@@ -212,27 +210,6 @@ def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None
     made.xaxis.axis_label = "AP, IoU 0.50 to 0.95"
     made.add_layout(made.legend[0], "above")
     return _legend(made, None)
-
-
-def histogram(spread: Spread, index: int) -> figure:
-    """A distribution, and the ends of the range that was chosen for it."""
-    edges = spread.edges
-    data = ColumnDataSource(
-        {
-            "left": edges[:-1],
-            "right": edges[1:],
-            "count": [c + 1 for c in spread.counts],
-            "shown": spread.counts,
-        }
-    )
-    tips = [("from", "@left{0.000}"), ("to", "@right{0.000}"), ("values", "@shown{0,0}")]
-    made = _figure(f"spread_{index}", 170, tips, y_axis_type="log")
-    color = FLOAT if spread.what == "weights" else COMPILED
-    made.quad(left="left", right="right", top="count", bottom=1, source=data, color=color)
-    for end in (spread.low, spread.high):
-        made.add_layout(Span(location=end, dimension="height", line_color=RANGE, line_width=2))
-    made.yaxis.axis_label = "values + 1"
-    return made
 
 
 def _legend(made: figure, place: str | None) -> figure:

@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from yqc.report import human
 from yqc.report.charts import charts
 from yqc.report.drawing import draw
+from yqc.report.histogram import HEIGHT, WIDTH, histogram
 from yqc.report.page import Page, Picture
 from yqc.report.parts import PassRecord, difference
 from yqc.report.terminal import score_rows
@@ -61,7 +62,8 @@ def to_html(page: Page) -> str:
         ledger=[(one, _reasons(one)) for one in report.passes],
         scores=_scores(page),
         pictures=[(one, base64.b64encode(one.jpeg).decode("ascii")) for one in page.pictures],
-        spreads=list(enumerate(page.spreads)),
+        spreads=[histogram(one) for one in page.spreads],
+        box=(WIDTH, HEIGHT),
         pass_names=names,
         divs=divs,
         script=script,

@@ -1,0 +1,98 @@
+"""Small pictures of distributions, laid out for the page's template, which draws them as SVG."""
+
+import math
+from dataclasses import dataclass
+
+from yqc.report.page import Spread
+
+WIDTH, HEIGHT = 320.0, 130.0
+"""Of a picture, in its own units; the page scales it."""
+LEFT, RIGHT, TOP, BOTTOM = 34.0, 318.0, 6.0, 18.0
+"""Ends of the plane of the bars, and margins above it and below."""
+CLEAR = 50.0
+"""How far the mark of zero stays from those of the ends."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin: a rectangle, and what it says when pointed at."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tip: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A number beside an axis, and where it belongs."""
+
+    at: float
+    text: str
+    anchor: str = "end"
+    """Which part of the number is there: `start`, `mid` or `end`."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A distribution, and the ends of the range that was chosen for it."""
+
+    title: str
+    left: float
+    floor: float
+    """Where the axes are."""
+    what: str
+    """`weights` or `input`."""
+    bars: tuple[Bar, ...]
+    range: tuple[float, float]
+    """Where the ends of the chosen range are."""
+    counts: tuple[Mark, ...]
+    """Beside the axis of counts, which is logarithmic: powers of ten."""
+    values: tuple[Mark, ...]
+    """Beside the axis of values."""
+
+
+def histogram(spread: Spread) -> Histogram:
+    """Lay out a distribution; bars are as high as the logarithm of how many values they hold."""
+    edges = spread.edges
+    first, last = min(edges[0], spread.low), max(edges[-1], spread.high)
+    most = math.log10(max(spread.counts, default=0) + 1) or 1.0
+    floor, plane = HEIGHT - BOTTOM, HEIGHT - BOTTOM - TOP
+
+    def along(value: float) -> float:
+        return round(LEFT + (value - first) / (last - first or 1.0) * (RIGHT - LEFT), 2)
+
+    def up(count: int) -> float:
+        return round(floor - math.log10(count + 1) / most * plane, 2)
+
+    bars = (
+        Bar(along(a), up(n), round(along(b) - along(a), 2), round(floor - up(n), 2), tip(a, b, n))
+        for a, b, n in zip(edges, edges[1:], spread.counts, strict=False)
+        if n
+    )
+    powers = [10**i for i in range(math.floor(most) + 1) if 10**i <= max(spread.counts)]
+    zero = [Mark(along(0), "0", "mid")] if CLEAR < along(0) - LEFT < RIGHT - LEFT - CLEAR else []
+    return Histogram(
+        title=f"{spread.layer}, {spread.what}, {spread.bits} bits",
+        left=LEFT,
+        floor=floor,
+        what=spread.what,
+        bars=tuple(bars),
+        range=(along(spread.low), along(spread.high)),
+        counts=tuple(Mark(up(n), short(n)) for n in powers),
+        values=(Mark(LEFT, f"{first:.3g}", "start"), *zero, Mark(RIGHT, f"{last:.3g}")),
+    )
+
+
+def short(power: int) -> str:
+    """Print a power of ten in at most four characters, up to 100 millions."""
+    for unit, name in ((10**6, "M"), (10**3, "k")):
+        if power >= unit:
+            return f"{power // unit}{name}"
+    return str(power)
+
+
+def tip(low: float, high: float, count: int) -> str:
+    """Say what a bin holds."""
+    return f"{low:.3g} to {high:.3g}: {count:,} values"
