@@ -54,7 +54,7 @@ def _quantized(
     axis: int = 1,  # noqa: ARG001
     block_size: int = 0,  # noqa: ARG001
 ) -> Tensor:
-    return torch.empty_like(x, dtype=zero_point.dtype)
+    return torch.empty(x.shape, dtype=zero_point.dtype, device=x.device)
 
 
 @operator("yqc::quantize_linear", _quantized)
@@ -83,7 +83,7 @@ def _dequantized(
     axis: int = 1,  # noqa: ARG001
     block_size: int = 0,  # noqa: ARG001
 ) -> Tensor:
-    return torch.empty_like(x, dtype=scale.dtype)
+    return torch.empty(x.shape, dtype=scale.dtype, device=x.device)
 
 
 @operator("yqc::dequantize_linear", _dequantized)

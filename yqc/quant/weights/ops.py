@@ -27,7 +27,7 @@ def _uniform(
     bits: int,  # noqa: ARG001
     block: int,  # noqa: ARG001
 ) -> Tensor:
-    return packed.new_empty(list(shape), dtype=torch.float32)
+    return torch.empty(list(shape), dtype=torch.float32, device=packed.device)
 
 
 @operator("yqc::unpack_uniform", _uniform)
@@ -67,7 +67,7 @@ def _table(
     bits: int,  # noqa: ARG001
     block: int,  # noqa: ARG001
 ) -> Tensor:
-    return packed.new_empty(list(shape), dtype=torch.float32)
+    return torch.empty(list(shape), dtype=torch.float32, device=packed.device)
 
 
 @operator("yqc::unpack_table", _table)
