@@ -30,8 +30,8 @@ def alike(x: Tensor, *_settings: object) -> Told:
 
 
 def into(x: Tensor, *_settings: object) -> Told:
-    """Tell what writes into its first argument."""
-    return x if x.is_meta and x.is_floating_point() else None
+    """Tell what writes into its first argument, element by element."""
+    return x if x.is_meta and x.is_floating_point() else alike(x)
 
 
 def softmax(x: Tensor, dim: int, widened: bool) -> Told:
@@ -63,11 +63,10 @@ def paired(x: Tensor, y: object, *_settings: object) -> Told:
 
 
 def whole(x: Tensor, y: object) -> Told:
-    """Tell what works on an integer tensor and a whole number."""
-    if isinstance(y, Tensor) and y.ndim == 0 and y.dtype == torch.int64:
-        y = 0  # whatever it is
-    fits = not x.is_floating_point() and x.dtype != torch.bool and type(y) is int
-    return new(x, x.shape) if fits else None
+    """Tell what works on an integer tensor and a whole number, as it is or as a tensor."""
+    number = type(y) is int or (isinstance(y, Tensor) and y.ndim == 0 and y.dtype == torch.int64)
+    integers = not x.is_floating_point() and x.dtype != torch.bool
+    return new(x, x.shape) if integers and number else None
 
 
 def joined(parts: Sequence[Tensor], dim: int = 0) -> Told:

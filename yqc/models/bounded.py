@@ -7,19 +7,10 @@ again. Each operation is tried on meta tensors first, which have shapes and no m
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from yqc.graph.weightless import Quick, ahead
-
-ATEN = torch.ops.aten
-LIKE_FIRST = {
-    *(ATEN.silu.default, ATEN.silu_.default, ATEN.relu.default, ATEN.sigmoid.default),
-    *(ATEN.leaky_relu.default, ATEN.hardswish.default, ATEN.mish.default, ATEN.gelu.default),
-    *(ATEN.native_batch_norm.default, ATEN._native_batch_norm_legit_no_training.default),  # noqa: SLF001
-}
-"""Operations whose result is as large as their first argument: most of what a detector does."""
 
 
 class TooLargeError(RuntimeError):
@@ -52,9 +43,7 @@ class Bounded(Quick):  # type: ignore[no-untyped-call]  # torch's own metaclass
     ) -> Any:  # noqa: ANN401  # whatever the operation gives
         """Count what an operation will compute, then run it."""
         given = dict(kwargs or {})
-        if func in LIKE_FIRST:
-            self.left -= args[0].numel()
-        elif not getattr(func, "is_view", False):
+        if not getattr(func, "is_view", False):
             self.left -= sum(t.numel() for t in self._ahead(func, args, given))
         if self.left < 0:
             raise TooLargeError(f"it computes more than {self.limit:,} values of a small image")
