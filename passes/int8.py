@@ -22,16 +22,14 @@ class Int8Recipe(Recipe):
     """How the range of an activation is chosen: minmax, percentile, mse, entropy, or relevance."""
     reduce_range: bool = False
     """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
-    float_inputs: float | None = None
-    """At most this share of convolutions read float, where that helps most; needs data. By default
-    0.1, and 0.02 for onnxruntime."""
+    float_inputs: float = 0.1
+    """At most this share of convolutions read float, where that helps most; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
     def expand(self) -> str:
         observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
-        share = "" if self.float_inputs is None else f"{{share={self.float_inputs:g}}}"
-        relax = "" if self.float_inputs == 0 else f"relax{share},"
+        relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""
         calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
         return f"reparam,fold-bn,dce,{observe},{calibrate},{relax}bias-correct,quantize"

@@ -5,8 +5,7 @@
 2. Tensors that share a scale are left in float together. Among these groups those are taken that
    do most harm while at most `share` of all convolution inputs stay in float (a 0/1 knapsack).
 3. Their observers go; weights become int8 all the same. Without data nothing was measured, and
-   nothing is done. For onnxruntime, where a float tensor breaks the integers on both sides and
-   costs time on each, the share is smaller.
+   nothing is done.
 
 Mixed precision by second-order sensitivity is that of HAWQ-V3 (Yao et al., ICML 2021).
 """
@@ -23,9 +22,6 @@ from yqc.graph.edit import drop_unread
 from yqc.quant import Observer
 from yqc.quant.weights.rewrite import is_packed
 
-SHARE, SHARE_ORT = 0.1, 0.02
-"""Largest share of convolutions that read float where nothing is said."""
-
 
 @dataclass(frozen=True)
 class Relax(Pass):
@@ -35,21 +31,18 @@ class Relax(Pass):
     requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
     keeps_numbers: ClassVar[bool] = True
 
-    share: float | None = None
-    """At most this share of convolutions read float; by default 0.1, for onnxruntime 0.02."""
+    share: float = 0.1
+    """At most this share of convolutions read float."""
 
     def __post_init__(self) -> None:
-        if self.share is not None and not 0 <= self.share <= 1:
+        if not 0 <= self.share <= 1:
             raise ValueError(f"share must be between 0 and 1, not {self.share:g}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        share = self.share
-        if share is None:
-            share = SHARE_ORT if ctx.target == "ort" else SHARE
         readers = inputs(gm)
         harm = {o.module.group: float(o.module.harm) for o in calls(gm, Observer)}
         total = sum(harm.values())
-        room = int(share * sum(readers.values()))
+        room = int(self.share * sum(readers.values()))
         chosen = worst({g: harm[g] for g in readers if harm[g] > 0}, readers, room)
         for each in calls(gm, Observer):
             if (group := each.module.group) in chosen:

@@ -126,7 +126,13 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     steps = pipeline.run(gm, ctx, looking, stages=stages)
 
     metadata = _metadata(source, pipeline)
-    emitted = emit(gm, metadata=metadata, opset=settings.opset, dynamic=settings.dynamic)
+    emitted = emit(
+        gm,
+        metadata=metadata,
+        opset=settings.opset,
+        dynamic=settings.dynamic,
+        target=settings.target,
+    )
     with files.staged() as stage:
         save(emitted, stage.onnx)
         trip = roundtrip(gm, stage.onnx, ctx.example_for(gm), source.layout)

@@ -137,7 +137,7 @@ def _cause(kind: str, reader: str, position: int, *, bias: bool) -> str:
     if reader in {"QuantizeLinear", "DequantizeLinear"} and position:
         return "scales and zero points"
     layer = reader in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-    if not bias and (reader == "DequantizeLinear" or (layer and position == 1)):
+    if not bias and (reader in {"DequantizeLinear", "Cast"} or (layer and position == 1)):
         return f"weights, {kind}"
     return "biases" if layer or bias else "other constants"
 

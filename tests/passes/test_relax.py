@@ -1,8 +1,6 @@
 """relax: the inputs that cost most stay in float, no more than their share."""
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Context, calls
 from yqc.errors import PipelineError
-from yqc.passbase import Target
 from yqc.quant import Observer
 from yqc_passes.relax import inputs, worst
 
@@ -57,25 +54,6 @@ def test_a_group_stays_in_float_as_a_whole() -> None:
 def test_nothing_is_done_without_data() -> None:
     with_it, without = (read_float(f"int8{{float_inputs={s}}}", Context(example=X)) for s in (1, 0))
     assert with_it == without
-
-
-@pytest.mark.parametrize(("target", "share"), [("generic", 0.1), ("openvino", 0.1), ("ort", 0.02)])
-def test_the_share_is_smaller_for_onnxruntime(
-    target: Target, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, int]] = []
-
-    def spy(harm: Mapping[str, float], price: Mapping[str, int], room: int) -> frozenset[str]:
-        asked.append((room, sum(price.values())))
-        return worst(harm, price, room)
-
-    monkeypatch.setattr("yqc_passes.relax.worst", spy)
-    monkeypatch.setattr(
-        "yqc_passes.relax.inputs", lambda gm: Counter(dict.fromkeys(inputs(gm), 50))
-    )
-    traced(f"{OBSERVED},relax", replace(calibrated(), target=target))
-    ((room, readers),) = asked
-    assert room == int(share * readers) > 0
 
 
 @pytest.mark.parametrize("option", ["share=1.5", "share=-0.1"])

@@ -20,6 +20,7 @@ from yqc.emit import (
 from yqc.emit.breakdown import size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
 from yqc.emit.emitter import Constant, Emitter
+from yqc.emit.foldable import write_foldable
 from yqc.emit.metadata import set_metadata, yolo_metadata
 from yqc.emit.roundtrip import Deviation, RoundTrip, roundtrip
 from yqc.emit.save import save, write
@@ -66,6 +67,7 @@ def emit(
     metadata: Mapping[str, str] | None = None,
     opset: int | None = None,
     dynamic: bool = False,
+    target: str = "generic",
 ) -> onnx.ModelProto:
     """Turn a graph into a checked ONNX model; the same graph always gives the same bytes.
 
@@ -78,12 +80,15 @@ def emit(
         metadata: becomes `metadata_props`; see `yolo_metadata`.
         opset: 17 to 23; by default 17, or 21 where weights of four bits need it.
         dynamic: let the first dimension of inputs and outputs vary, under the name `batch`.
+        target: for `ort`, int8 weights of float convolutions take a form that it folds to floats.
 
     Raises:
         LoweringError: a node has no ONNX form; the message shows how to add one.
         EmitError: the opset is unknown or too low, or the model does not pass a check.
     """
     model = simplify(build(gm, opset=opset, dynamic=dynamic))
+    if target == "ort":
+        write_foldable(model)
     check(model)
     set_metadata(model, metadata or {})
     return model
