@@ -8,7 +8,6 @@ makes floats, the same integers stand behind Cast and Mul instead: the file is a
 
 from collections import defaultdict
 
-import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -35,7 +34,7 @@ def write_foldable(model: onnx.ModelProto) -> None:
         weight, users = source.output[0], len(readers[source.input[1]])
         if all(reader.output[0] in outputs for reader in readers[weight]):
             written[weight] = _unfolded(source, graph, held, users)
-    nodes = [n for node in graph.node for n in written.get(next(iter(node.output), ""), [node])]
+    nodes = [n for node in graph.node for n in written.get(node.output[0], [node])]
     del graph.node[:]
     graph.node.extend(nodes)
 
@@ -75,9 +74,9 @@ def _unfolded(
         wide = scale.reshape([-1] + [1] * (len(held[values].dims) - 1))
         if users > 1:
             name = f"{result}_own_scale"
-            graph.initializer.append(numpy_helper.from_array(np.array(wide), name))
+            graph.initializer.append(numpy_helper.from_array(wide, name))
         else:
-            held[name].CopyFrom(numpy_helper.from_array(np.array(wide), name))
+            held[name].CopyFrom(numpy_helper.from_array(wide, name))
     cast = helper.make_node(
         "Cast", [values], [f"{result}_float"], name=f"{result}_float", to=TensorProto.FLOAT
     )
