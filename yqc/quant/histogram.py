@@ -14,6 +14,8 @@ from yqc.graph.memory import flat
 BINS = 4096
 SAMPLE = 1 << 14
 """About so many values of a tensor are counted."""
+AT_ONCE = 1 << 17
+"""Samples are kept until there are so many values, and then counted together."""
 
 
 class Histogram:
@@ -25,6 +27,8 @@ class Histogram:
 
     def __init__(self, *, weighed: bool = False) -> None:
         self._table = torch.zeros(1 + weighed, BINS, dtype=torch.float64)
+        self._kept: list[tuple[Tensor, ...]] = []
+        self._times = 0.0
         self.bound = 0.0
         self.smallest, self.largest = math.inf, -math.inf
 
@@ -46,21 +50,37 @@ class Histogram:
         self.widen(max(abs(low), abs(high)))
         count = values.numel()
         step = max(1, count // sample) | 1  # odd: no lockstep with widths, which are even
-        taken, *shares = (vector[::step].float().contiguous() for vector in vectors)
-        place = (taken + self.bound).mul_(BINS / (2 * self.bound)).int().clamp_(0, BINS - 1)
-        times = count / len(taken)
-        self.counts.add_(torch.bincount(place, minlength=BINS), alpha=times)
-        if shares:
-            self.sums.add_(torch.bincount(place, shares[0].double(), BINS), alpha=times)
+        taken = tuple(vector[::step].float().clone() for vector in vectors)
+        times = count / len(taken[0])
+        if times != self._times:
+            self._count_kept()
+            self._times = times
+        self._kept.append(taken)
+        if sum(len(values) for values, *_ in self._kept) >= AT_ONCE:
+            self._count_kept()
+
+    @torch.inference_mode()
+    def _count_kept(self) -> None:
+        """Count the samples that were kept so far, each value `_times` times."""
+        if not self._kept:
+            return
+        values, *weights = (torch.cat(vectors) for vectors in zip(*self._kept, strict=True))
+        self._kept = []
+        place = values.add_(self.bound).mul_(BINS / (2 * self.bound)).int().clamp_(0, BINS - 1)
+        self._table[0].add_(torch.bincount(place, minlength=BINS), alpha=self._times)
+        for one in weights:
+            self._table[1].add_(torch.bincount(place, one.double(), BINS), alpha=self._times)
 
     @property
     def counts(self) -> Tensor:
         """How many values are in each bin, float64 [BINS]."""
+        self._count_kept()
         return self._table[0]
 
     @property
     def sums(self) -> Tensor:
         """Sum of the weights in each bin, float64 [BINS]; only where values are weighed."""
+        self._count_kept()
         return self._table[1]
 
     @property
@@ -81,6 +101,7 @@ class Histogram:
 
     def widened(self, reach: float) -> "Histogram":
         """Return a copy whose range holds values up to `reach` in size."""
+        self._count_kept()
         copy = Histogram()
         copy._table, copy.bound = self._table.clone(), self.bound
         copy.smallest, copy.largest = self.smallest, self.largest

@@ -1,10 +1,11 @@
 """Observers: visible nodes that let a tensor pass and, while calibrating, keep its statistics."""
 
+import torch
 from torch import Tensor, nn, zeros
 
 from yqc.graph.optable import allow_module
 from yqc.quant.histogram import Histogram
-from yqc.quant.ops import LIMITS, dequantize_linear, quantize_linear
+from yqc.quant.ops import LIMITS
 
 DTYPES = {str(d).removeprefix("torch."): d for d in LIMITS}
 
@@ -62,10 +63,14 @@ class Observer(nn.Module):
         return self.rounded(x) if self.rounding else x
 
     def rounded(self, x: Tensor) -> Tensor:
-        """Return x, float32 [N, channels, ...], quantized and dequantized."""
-        q: Tensor = quantize_linear(x, self.scale, self.zero_point)
-        y: Tensor = dequantize_linear(q, self.scale, self.zero_point)
-        return y
+        """Return x, float32 [N, channels, ...], quantized and dequantized, without gradients.
+
+        It is what the two operators compute, number for number, without integers in between.
+        """
+        low, high = LIMITS[DTYPES[self.dtype]]
+        offset = int(self.zero_point)
+        steps = torch.div(x, self.scale).round_().clamp_(low - offset, high - offset)
+        return steps.mul_(self.scale)
 
     def extra_repr(self) -> str:
         """Say what it stands for."""

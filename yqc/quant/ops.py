@@ -102,7 +102,7 @@ def dequantize_linear(
     Returns:
         A float32 tensor of x's shape.
     """
-    value = x.to(scale.dtype)
+    value = x.to(scale.dtype, copy=True)
     if zero_point is not None:
-        value = value - spread(zero_point, x, axis, block_size).to(scale.dtype)
-    return value * spread(scale, x, axis, block_size)
+        value.sub_(spread(zero_point, x, axis, block_size).to(scale.dtype))
+    return value.mul_(spread(scale, x, axis, block_size))
