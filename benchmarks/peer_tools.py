@@ -116,12 +116,14 @@ class _Reader:
 
 
 def _images(data: str, imgsz: list[int], count: int) -> "Iterator[dict[str, NDArray[np.float32]]]":
-    """Yield the images that yqc calibrates on, in its order, as inputs of the float file."""
+    """Yield the images that yqc calibrates on, in its order, as contiguous float-file inputs."""
+    import numpy as np
+
     from yqc.data import calibration_images, load_data
 
     split = load_data(Path(data)).train
     for image in calibration_images(split, (imgsz[0], imgsz[1]), count, SEED):
-        yield {"images": image}
+        yield {"images": np.ascontiguousarray(image)}
 
 
 def measure(

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, fx
 
+from yqc import aside
 from yqc import evaluate as ev
 from yqc import report as rp
 from yqc.graph import history, is_function
@@ -45,9 +46,8 @@ class Sitter:
 
 def to_page(sitter: Sitter, report: rp.Report, recipe: str) -> str:
     """Return the report as an HTML page."""
-    from yqc.report.html import to_html  # noqa: PLC0415  # bokeh takes a second to import
-
-    return to_html(portray(sitter, report, recipe))
+    html: str = aside.call("yqc.report.html:to_html", portray(sitter, report, recipe))
+    return html
 
 
 def portray(sitter: Sitter, report: rp.Report, recipe: str) -> pg.Page:

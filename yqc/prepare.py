@@ -164,7 +164,7 @@ def make_context(
     if source.layout is not None:
         ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), progress)
     try:
-        ctx.example = next(iter(stream()))
+        ctx.example = next(iter(stream())).contiguous()
     except DataError as error:  # an error only if a pass really calibrates
         ctx.warn(f"outputs are compared on noise, not on an image: {error}")
     return ctx
@@ -188,7 +188,7 @@ class CalibrationStream:
         return len(self._images)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield each as float32 [1, 3, H, W] in 0..1."""
+        """Yield each as float32 [1, 3, H, W] in 0..1, channels last in memory."""
         for image in self._images:
             yield torch.from_numpy(image)
         for sentence in unreadable("calibration", self._images.skipped):

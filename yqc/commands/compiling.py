@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yqc import aside
 from yqc.arguments import (
     Arch,
     Data,
@@ -96,26 +97,27 @@ def compile_(
         for flag, text in (("--print-after", print_after), ("--print-before", print_before))
     )
 
-    with importing():
-        from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
-        from yqc.compiler import compile as run  # noqa: PLC0415
-        from yqc.watch import PrintGraph  # noqa: PLC0415
+    with aside.beside("onnxsim", *([] if no_html else ["yqc.report.html"]), without="torch"):
+        with importing():
+            from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
+            from yqc.compiler import compile as run  # noqa: PLC0415
+            from yqc.watch import PrintGraph  # noqa: PLC0415
 
-    printer = PrintGraph(after, before, typer.echo)
-    result = run(
-        model,
-        output=output,
-        settings=settings,
-        registry=registry,
-        evaluate=not no_eval,
-        verify=not no_verify,
-        save_temps=save_temps,
-        sensitivity=sensitivity,
-        html=not no_html,
-        resume=resume,
-        watchers=[printer],
-        progress=rp.make_progress(quiet=quiet),
-    )
+        printer = PrintGraph(after, before, typer.echo)
+        result = run(
+            model,
+            output=output,
+            settings=settings,
+            registry=registry,
+            evaluate=not no_eval,
+            verify=not no_verify,
+            save_temps=save_temps,
+            sensitivity=sensitivity,
+            html=not no_html,
+            resume=resume,
+            watchers=[printer],
+            progress=rp.make_progress(quiet=quiet),
+        )
     if json:
         typer.echo(result.report.to_json(), nl=False)
     elif not quiet:

@@ -52,7 +52,7 @@ class Unreadable:
 
 
 def read_images(
-    paths: Sequence[Path], imgsz: tuple[int, int], *, ahead: int = 4
+    paths: Sequence[Path], imgsz: tuple[int, int], *, ahead: int = 4, channels_last: bool = False
 ) -> Iterator[Placed | Unreadable]:
     """Read, letterbox and yield images in the order of `paths`; at most `ahead` lie in memory.
 
@@ -60,8 +60,10 @@ def read_images(
         paths: image files.
         imgsz: height and width of the model's input in pixels.
         ahead: how many images a thread of its own may read in advance.
+        channels_last: how the pixels lie in memory, as `letterbox` takes it.
     """
-    return prefetch(partial(_read, imgsz=imgsz), enumerate(paths), ahead=ahead)
+    work = partial(_read, imgsz=imgsz, channels_last=channels_last)
+    return prefetch(work, enumerate(paths), ahead=ahead)
 
 
 def prefetch(work: Callable[[_T], _R], items: Iterable[_T], *, ahead: int) -> Iterator[_R]:
@@ -80,12 +82,15 @@ def prefetch(work: Callable[[_T], _R], items: Iterable[_T], *, ahead: int) -> It
                 future.cancel()
 
 
-def _read(item: tuple[int, Path], imgsz: tuple[int, int]) -> Placed | Unreadable:
+def _read(
+    item: tuple[int, Path], imgsz: tuple[int, int], *, channels_last: bool
+) -> Placed | Unreadable:
     index, path = item
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-        return Placed(index, path, *letterbox(image, imgsz), image.size)
+        pixels, placement = letterbox(image, imgsz, channels_last=channels_last)
+        return Placed(index, path, pixels, placement, image.size)
     except Exception as e:  # noqa: BLE001  # PIL's decoders raise anything on a broken file
         return Unreadable(index, path, reason(e))
 
@@ -94,8 +99,9 @@ def _read(item: tuple[int, Path], imgsz: tuple[int, int]) -> Placed | Unreadable
 class CalibrationImages:
     """Images of a split for calibration: iterate as often as needed, each time they are read anew.
 
-    Yields float32 [1, 3, H, W] in 0..1, RGB, letterboxed. The choice and its order depend on the
-    split and `seed` only. An unreadable image is replaced by the next one.
+    Yields float32 [1, 3, H, W] in 0..1, RGB, letterboxed; channels are last in memory. The choice
+    and its order depend on the split and `seed` only. An unreadable image is replaced by the next
+    one.
     """
 
     split: Split
@@ -122,7 +128,7 @@ class CalibrationImages:
         random.Random(self.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
         self.skipped.clear()
         done = 0
-        for image in read_images(paths, self.imgsz):
+        for image in read_images(paths, self.imgsz, channels_last=True):
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 self._require(len(paths) - len(self.skipped))

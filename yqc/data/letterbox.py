@@ -25,12 +25,15 @@ class Placement:
     dy: int
 
 
-def letterbox(image: Image.Image, imgsz: tuple[int, int]) -> tuple[NDArray[np.uint8], Placement]:
+def letterbox(
+    image: Image.Image, imgsz: tuple[int, int], *, channels_last: bool = False
+) -> tuple[NDArray[np.uint8], Placement]:
     """Place an RGB image in an input of `imgsz`.
 
     Args:
         image: an image in mode RGB.
         imgsz: height and width of the input in pixels.
+        channels_last: leave the three values of a pixel side by side in memory.
 
     Returns:
         uint8 [3, H, W], channels in the order red, green, blue; and where the image lies in it.
@@ -44,9 +47,11 @@ def letterbox(image: Image.Image, imgsz: tuple[int, int]) -> tuple[NDArray[np.ui
     canvas[dy : dy + new_h, dx : dx + new_w] = np.asarray(
         image.resize((new_w, new_h), Image.Resampling.BILINEAR)
     )
-    return np.ascontiguousarray(canvas.transpose(2, 0, 1)), Placement(scale, dx, dy)
+    pixels = canvas.transpose(2, 0, 1)
+    placement = Placement(scale, dx, dy)
+    return pixels if channels_last else np.ascontiguousarray(pixels), placement
 
 
 def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [3, H, W] to the model's float32 [1, 3, H, W] in 0..1."""
+    """uint8 [3, H, W] to the model's float32 [1, 3, H, W] in 0..1, in the same order in memory."""
     return np.divide(pixels[None], np.float32(255))

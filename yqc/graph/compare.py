@@ -51,8 +51,11 @@ class _Keeper(fx.Interpreter):
         super().__init__(gm)
         self.wanted = {node: i for i, node in enumerate(wanted)}
         self.kept = [torch.empty(0)] * len(wanted)
+        self.last = max(wanted, default=None)
 
     def run_node(self, n: fx.Node) -> object:
+        if self.last is not None and n > self.last:
+            return None  # nobody asks what follows
         value = super().run_node(n)
         if n in self.wanted and isinstance(value, Tensor):
             self.kept[self.wanted[n]] = value

@@ -1,5 +1,7 @@
 """Putting a graph in order after it was edited."""
 
+from collections.abc import Iterable
+
 from torch import fx
 
 from yqc.graph.roles import KEY
@@ -41,7 +43,8 @@ def drop_unread(gm: fx.GraphModule) -> None:
     read = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
     called = {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
     for path, module in list(gm.named_modules()):
-        if any(path == c or path.startswith(f"{c}.") for c in called):
+        parts = path.split(".")
+        if any(".".join(parts[:end]) in called for end in range(1, len(parts) + 1)):
             continue
         for table in (module._parameters, module._buffers):  # noqa: SLF001  # no public deletion
             for name in [n for n in table if f"{path}.{n}".lstrip(".") not in read]:
@@ -56,3 +59,19 @@ def adopt(gm: fx.GraphModule, other: fx.GraphModule) -> None:
         own.update(getattr(other, table))
     gm.graph = other.graph
     gm.recompile()
+
+
+def upto(gm: fx.GraphModule, nodes: Iterable[fx.Node]) -> fx.GraphModule:
+    """Return the part of a graph that computes some of its nodes, and returns nothing.
+
+    It shares modules with `gm`. Of a detector whose observers are asked for, it leaves out the
+    decoding, a tenth of the time.
+    """
+    graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    graph.graph_copy(gm.graph, copies)
+    graph.output(())
+    part = fx.GraphModule(gm, graph)
+    kept = {copies[node] for node in nodes}
+    graph.eliminate_dead_code(lambda node: node in kept or has_effect(node))
+    part.recompile()
+    return part

@@ -50,7 +50,7 @@ def as_weights(images: Tensor, module: nn.Module) -> Tensor:
     """Lay images, [N, C, H, W], out as a module's weights are."""
     weights = (p for p in module.parameters() if p.ndim == 4 and not p.is_contiguous())  # noqa: PLR2004
     last = any(w.is_contiguous(memory_format=LAST) for w in weights)
-    return images.contiguous(memory_format=LAST) if last else images
+    return images.contiguous(memory_format=LAST if last else torch.contiguous_format)
 
 
 def flat(values: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

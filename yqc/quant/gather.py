@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from yqc.errors import PassError
 from yqc.graph.calls import Call
+from yqc.graph.edit import upto
 from yqc.graph.memory import as_weights, channels_last
 from yqc.passbase import Context
 from yqc.quant.observer import Observer
@@ -61,8 +62,9 @@ def gather(
                 output.add(*found[node])
             advance(1)
         with torch.inference_mode():
+            part = upto(gm, (each.node for each in observers))
             for image in laid:
-                gm(image)
+                part(image)
                 finite(observers)
                 advance(1)
 

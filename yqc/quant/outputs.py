@@ -37,10 +37,10 @@ class Outputs:
 
     def error(self, y: Tensor) -> Tensor:
         """Return the mean error of each channel, float32 [O], of outputs [N, O, h, w]."""
-        weight = torch.cat(self.weights)
-        total = weight.sum((2, 3), dtype=torch.float32)
-        surplus = (weight * y).sum((2, 3)) - torch.cat(self.sums)
-        return shrunk(surplus, total)
+        # One image at a time: what a batch takes in between is new memory for every layer.
+        sums = [(w * one).sum((2, 3)) for w, one in zip(self.weights, y, strict=True)]
+        totals = [w.sum((2, 3), dtype=torch.float32) for w in self.weights]
+        return shrunk(torch.cat(sums) - torch.cat(self.sums), torch.cat(totals))
 
 
 def shrunk(surplus: Tensor, total: Tensor) -> Tensor:
