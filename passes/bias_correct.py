@@ -156,7 +156,7 @@ class Rounded(fx.Interpreter):
             return super().run_node(n)
         y = self.rounded(n)
         self.errors[n] = self.wanted.pop(n).error(y)
-        return y - self.errors[n].view(1, -1, 1, 1)
+        return y.sub_(self.errors[n].view(1, -1, 1, 1))
 
     def rounded(self, n: fx.Node) -> Tensor:
         """Compute a convolution with rounded weights; packed ones are rounded already."""

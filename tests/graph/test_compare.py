@@ -209,3 +209,43 @@ def test_parameters_by_hand() -> None:
     assert parameter_count(gm) == conv + norm + up + linear + scale, "called twice, counted once"
     statistics = 2 * 6
     assert tensor_bytes(gm) == 4 * (parameter_count(gm) + statistics) + 8, "a counter is i64"
+
+
+# Taken for their inputs
+
+
+class Passing(nn.Module):
+    """Two convolutions; what is between them may pass its input on, once or twice."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d, between: int) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.between = nn.ModuleList(nn.BatchNorm2d(3, affine=False) for _ in range(between))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        for each in self.between:
+            y = each(y)
+        out: Tensor = self.second(y)
+        return out
+
+
+def passing(between: int) -> fx.GraphModule:
+    torch.manual_seed(0)
+    return trace(Passing(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), between).eval(), X)
+
+
+@pytest.mark.parametrize("between", [0, 1, 2])
+def test_what_passes_its_input_on_can_be_left_out_of_a_fingerprint(between: int) -> None:
+    gm = passing(between)
+    left_out = [n for n in gm.graph.nodes if str(n.target).startswith("between")]
+    assert len(left_out) == between
+    assert fingerprint(gm, left_out) == fingerprint(passing(0))
+    assert (fingerprint(gm) == fingerprint(passing(0))) == (between == 0)
+
+
+def test_a_fingerprint_without_some_nodes_sees_all_others() -> None:
+    gm, other = passing(1), passing(1)
+    other.get_parameter("second.weight").data += 1e-6
+    left_out = [[node(g, "between_0")] for g in (gm, other)]
+    assert fingerprint(gm, left_out[0]) != fingerprint(other, left_out[1])

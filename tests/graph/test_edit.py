@@ -20,7 +20,8 @@ class Net(nn.Module):
         y = self.first(x)
         y.mul_(2)
         z = self.seen(y)
-        return self.second(z).sigmoid()
+        out: Tensor = self.second(z).sigmoid()
+        return out
 
 
 def test_the_leading_part_keeps_what_is_written_on_the_way() -> None:

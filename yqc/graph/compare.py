@@ -3,15 +3,19 @@
 import hashlib
 import math
 import operator
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, fx
 
 from yqc.graph.roles import role
-from yqc.graph.text import text
+from yqc.graph.text import line
 from yqc.graph.values import TensorSpec, attribute
 
+_NAME = re.compile(r"%(\w+)")
+"""A node in the text of a graph."""
 MATMULS = {torch.matmul, torch.bmm, operator.matmul}
 
 
@@ -92,17 +96,36 @@ def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     return 10 * math.log10(signal / noise) if signal else -math.inf
 
 
-def fingerprint(gm: fx.GraphModule) -> str:
-    """Hash everything that a graph computes with: its text, its modules' settings, its tensors."""
-    digest = hashlib.blake2b(text(gm).encode(), digest_size=16)
-    for name in (str(n.target) for n in gm.graph.nodes if n.op == "call_module"):
+def fingerprint(gm: fx.GraphModule, without: Collection[fx.Node] = ()) -> str:
+    """Hash everything that a graph computes with: its text, its modules' settings, its tensors.
+
+    Args:
+        gm: the graph.
+        without: calls of modules that pass their only input on, to be taken for that input.
+    """
+    nodes = [node for node in gm.graph.nodes if node not in without]
+    through = {node.name: node.all_input_nodes[0].name for node in without}
+    left_out = tuple(f"{node.target}." for node in without)
+    printed = _NAME.sub(partial(_source, through), "\n".join(line(gm, node) for node in nodes))
+    digest = hashlib.blake2b(printed.encode(), digest_size=16)
+    for name in (str(n.target) for n in nodes if n.op == "call_module"):
         module = gm.get_submodule(name)
         digest.update(f"{name} {type(module).__name__} {module.extra_repr()}".encode())
     for name, tensor in sorted(gm.state_dict().items()):
+        if name.startswith(left_out):
+            continue
         digest.update(name.encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return digest.hexdigest()
+
+
+def _source(through: Mapping[str, str], name: re.Match[str]) -> str:
+    """Name what a node stands for where some are taken for their inputs."""
+    found = name[1]
+    while found in through:
+        found = through[found]
+    return f"%{found}"
 
 
 def used_tensors(gm: fx.GraphModule, *, buffers: bool = True) -> list[Tensor]:

@@ -4,7 +4,6 @@
 which measures it itself where nothing was left, such as in a compile that was resumed in between.
 """
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -101,9 +100,4 @@ def take(
 
 def _unrounded(gm: fx.GraphModule) -> str:
     """Hash what a graph computes where no observer rounds."""
-    bare = copy.deepcopy(gm)
-    for each in calls(bare, Observer):
-        each.node.replace_all_uses_with(each.node.all_input_nodes[0])
-        bare.graph.erase_node(each.node)
-    bare.delete_all_unused_submodules()
-    return fingerprint(bare)
+    return fingerprint(gm, without=[each.node for each in calls(gm, Observer)])
