@@ -7,8 +7,8 @@ which a compile needs one function each. On a machine with two cores that need n
         ...                                          # imports torch, works
         smaller = call("onnxsim:simplify", model)
 
-It is only ever quicker. Outside of `beside`, and where anything goes wrong in the second process,
-`call` imports and calls the function here, and errors are those of here.
+Nothing but time depends on it. Outside of `beside`, on a single core, and where anything goes wrong
+in the second process, `call` imports and calls the function here, and errors are those of here.
 """
 
 import gc

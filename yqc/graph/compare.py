@@ -101,18 +101,19 @@ def fingerprint(gm: fx.GraphModule, without: Collection[fx.Node] = ()) -> str:
 
     Args:
         gm: the graph.
-        without: calls of modules that pass their only input on, to be taken for that input.
+        without: calls of modules that pass their only input on; each is taken for that input.
     """
-    nodes = [node for node in gm.graph.nodes if node not in without]
-    through = {node.name: node.all_input_nodes[0].name for node in without}
-    left_out = tuple(f"{node.target}." for node in without)
+    left_out = set(without)
+    nodes = [node for node in gm.graph.nodes if node not in left_out]
+    through = {node.name: node.all_input_nodes[0].name for node in left_out}
+    own = tuple(f"{node.target}." for node in left_out)
     printed = _NAME.sub(partial(_source, through), "\n".join(line(gm, node) for node in nodes))
     digest = hashlib.blake2b(printed.encode(), digest_size=16)
     for name in (str(n.target) for n in nodes if n.op == "call_module"):
         module = gm.get_submodule(name)
         digest.update(f"{name} {type(module).__name__} {module.extra_repr()}".encode())
     for name, tensor in sorted(gm.state_dict().items()):
-        if name.startswith(left_out):
+        if name.startswith(own):
             continue
         digest.update(name.encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
