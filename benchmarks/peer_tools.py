@@ -116,7 +116,7 @@ class _Reader:
 
 
 def _images(data: str, imgsz: list[int], count: int) -> "Iterator[dict[str, NDArray[np.float32]]]":
-    """Yield the images that yqc calibrates on, in its order, as contiguous float-file inputs."""
+    """Yield the images that yqc calibrates on, in its order, as contiguous inputs of the file."""
     import numpy as np
 
     from yqc.data import calibration_images, load_data

@@ -26,6 +26,11 @@ _START = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from yqc.aside imp
 _helpers: list["subprocess.Popen[bytes]"] = []
 
 
+def cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def beside(*modules: str, without: str = "") -> Iterator[None]:
     """Have a second process for `call` for a while, which ends with it.
@@ -34,8 +39,7 @@ def beside(*modules: str, without: str = "") -> Iterator[None]:
         modules: what the process imports at once, by name.
         without: a module that it is not to import, whoever asks for it there.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if _helpers or (cores or 1) < 2 or getattr(sys, "frozen", False):  # noqa: PLR2004  # of no use
+    if _helpers or cores() == 1 or getattr(sys, "frozen", False):  # the last: no Python
         yield
         return
     with suppress(OSError):
@@ -76,13 +80,13 @@ def serve() -> None:
     if without:
         sys.modules[without] = cast("Any", None)  # Python's own way: importing it fails
     for module in modules:
-        with suppress(ImportError):
+        with suppress(Exception):  # it happens again where it is seen
             import_module(module)
     while True:
         try:
             function, args, options = pickle.load(sys.stdin.buffer)  # noqa: S301  # from `call`
             _send(answers, _called(function, args, options))
-        except Exception:  # noqa: BLE001  # it happens again where it is seen
+        except Exception:  # noqa: BLE001  # so does this
             os._exit(0)
 
 

@@ -1,7 +1,6 @@
 """The whole job: a model in; ONNX, a recipe and a measured report out."""
 
 import copy
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import fx, nn
 import yqc
 from yqc import report as rp
 from yqc.account import layers, rounds
+from yqc.aside import cores
 from yqc.emit import emit, roundtrip, save, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding, embed
 from yqc.exported import LastFloat, save_exported
@@ -146,7 +146,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
                 data,
                 imgsz=source.imgsz,
                 layout=source.layout,
-                threads=_threads(),
+                threads=cores(),
                 progress=progress,
             )
             plain.unlink()
@@ -171,7 +171,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             latency=measured.latency,
             layers=layers(gm),
             warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
-            environment=rp.Environment.here(threads=_threads(), seed=settings.seed),
+            environment=rp.Environment.here(threads=cores(), seed=settings.seed),
             sensitivity=costs(source, ctx) if sensitivity else None,
         )
         stage.report.write_text(report.to_json(), encoding="utf-8")
@@ -239,7 +239,3 @@ def _record(step: Step) -> rp.PassRecord:
         max_abs_error=step.max_abs_error,
         sqnr_db=step.sqnr_db,
     )
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

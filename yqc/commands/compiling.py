@@ -97,6 +97,7 @@ def compile_(
         for flag, text in (("--print-after", print_after), ("--print-before", print_before))
     )
 
+    # onnxsim would import torch for quantizers that nobody here calls.
     with aside.beside("onnxsim", *([] if no_html else ["yqc.report.html"]), without="torch"):
         with importing():
             from yqc import report as rp  # noqa: PLC0415  # what follows imports torch

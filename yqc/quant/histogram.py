@@ -56,7 +56,7 @@ class Histogram:
             self._count_kept()
             self._times = times
         self._kept.append(taken)
-        if sum(len(values) for values, *_ in self._kept) >= AT_ONCE:
+        if sum(len(first) for first, *_ in self._kept) >= AT_ONCE:
             self._count_kept()
 
     @torch.inference_mode()
