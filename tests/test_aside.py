@@ -42,7 +42,9 @@ def test_what_fails_there_fails_here(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_what_dies_there_is_done_here() -> None:
     with aside.beside():
-        os.kill(aside.call("os:getpid"), 9)
+        second = aside.call("os:getpid")
+        assert second != os.getpid()
+        os.kill(second, 9)
         assert aside.call("math:sqrt", 4) == 2
 
 

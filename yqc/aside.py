@@ -39,7 +39,7 @@ def beside(*modules: str, without: str = "") -> Iterator[None]:
         modules: what the process imports at once, by name.
         without: a module that it is not to import, whoever asks for it there.
     """
-    if _helpers or cores() == 1 or getattr(sys, "frozen", False):  # the last: no Python
+    if _helpers or cores() == 1 or getattr(sys, "frozen", False):  # frozen: no Python to start
         yield
         return
     with suppress(OSError):
