@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from yqc.data import load_data
-from yqc.evaluate import detect
+from yqc.evaluation import detect
 
 AIM = 1.3
 

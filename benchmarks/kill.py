@@ -265,7 +265,7 @@ def serve() -> None:
     import yqc.training.state  # noqa: PLC0415
     from yqc.cli import main as command_line  # noqa: PLC0415
 
-    yqc.stages.LONG = yqc.training.state.PAUSE = 0.0
+    yqc.pipeline.resume.LONG = yqc.training.state.PAUSE = 0.0
     for line in sys.stdin:
         order = json.loads(line)
         reading, writing = os.pipe()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yqc.evaluate import Runtime
+    from yqc.evaluation import Runtime
 
 FLOAT_PASSES = "reparam,fold-bn,dce"
 """What `int8` does before it quantizes; so all tools quantize the same float graph."""
@@ -137,7 +137,7 @@ def measure(
     """
     from yqc.data import load_data
     from yqc.errors import YqcError
-    from yqc.evaluate import evaluate, latency
+    from yqc.evaluation import evaluate, latency
     from yqc.report import make_progress
 
     progress, split, size = make_progress(), load_data(Path(data)).val, (imgsz[0], imgsz[1])

@@ -18,20 +18,20 @@ from tempfile import TemporaryDirectory
 from torch import fx
 
 import yqc
-from yqc import evaluate as ev
+from yqc import evaluation as ev
 from yqc.data import Data
 from yqc.emit import emit, save, weight_bytes
 from yqc.errors import DataError
 from yqc.graph import Call, calls
 from yqc.graph.compare import parameter_count
+from yqc.job.inputs import find_data, make_context
 from yqc.models.source import Source, open_model
-from yqc.prepare import find_data, make_context
 from yqc.progress import Silent
-from yqc.quant.weights.apply import WEIGHTED, packable
-from yqc.quant.weights.driver import Rounder, Settings
-from yqc.quant.weights.gather import Gathered, Sight, affordable
-from yqc.quant.weights.rewrite import put
 from yqc.quant.weights.scheme import KINDS, Scheme
+from yqc.quantizing.weights.inputs import Gathered, Sight, affordable
+from yqc.quantizing.weights.pack import WEIGHTED, packable
+from yqc.quantizing.weights.rewrite import put
+from yqc.quantizing.weights.rounder import Rounder, Settings
 
 GRANULARITIES = ("tensor", "channel", "block", "kernel")
 ROUNDINGS = ("nearest", "mse", "gptq", "adaround")

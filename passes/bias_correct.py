@@ -27,9 +27,10 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
 from yqc.graph.memory import as_weights, channels_last
-from yqc.quant import FULL, Int8, Observer, outputs, to_integers
-from yqc.quant.outputs import Outputs
-from yqc.quant.weights.rewrite import is_packed, stored_bias
+from yqc.quant import FULL, Int8, Observer, to_integers
+from yqc.quantizing import bias_error
+from yqc.quantizing.bias_error import Outputs
+from yqc.quantizing.weights.rewrite import is_packed, stored_bias
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class BiasCorrect(Pass):
     def packed(self, gm: fx.GraphModule, ctx: Context) -> list[fx.Node]:
         """List the convolutions of packed weights whose inputs are to be rounded."""
         found = []
-        for node in filter(is_packed, outputs.convolutions(gm)):
+        for node in filter(is_packed, bias_error.convolutions(gm)):
             if stored_bias(node) is None:
                 ctx.skipped(node, "it has no bias to correct")
             else:
@@ -96,10 +97,10 @@ class BiasCorrect(Pass):
         images: list[Tensor],
     ) -> dict[fx.Node, Tensor]:
         """Measure on images that are laid out as the weights are."""
-        wanted = outputs.take(gm, chosen, len(images), ctx)
+        wanted = bias_error.take(gm, chosen, len(images), ctx)
         with ctx.progress.task("correcting biases", len(images) + 1) as advance:
             if wanted is None:
-                wanted = outputs.measure(gm, chosen, images, ctx)
+                wanted = bias_error.measure(gm, chosen, images, ctx)
             advance(len(images))
             with rounding(calls(gm, Observer)), torch.no_grad():
                 rounded = Rounded(gm, chosen, wanted)

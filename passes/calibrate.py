@@ -6,9 +6,10 @@
 2. Observers of one group get one range, chosen from their histograms together. The method `mse`
    quantizes the histogram; where all that reads a tensor is an activation, behind that. The method
    `relevance` does so with each value counted as much as values like it matter to the detections
-   (`yqc.quant.worth`), so that what only objects make is not clipped for the sake of background.
-3. Without data, ranges follow from the batch norms that were folded (`yqc.quant.datafree`); what
-   cannot be told so is measured on seeded noise.
+   (`yqc.quant.value_relevance`), so that what only objects make is not clipped for the sake of
+   background.
+3. Without data, ranges follow from the batch norms that were folded
+   (`yqc.quantizing.distribution`); what they do not give is measured on seeded noise.
 4. The graph's input is in 0..1 by contract, and a sigmoid by its nature; their range is that, and
    8-bit images lose nothing.
 5. Weights get a symmetric scale, one an output channel.
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, calls, is_function
+from yqc.graph.noise import noise
 from yqc.quant import (
     DTYPES,
     FULL,
@@ -31,20 +33,17 @@ from yqc.quant import (
     Int8,
     Method,
     Observer,
-    Response,
     Worth,
     best_channel_scale,
     channel_scale,
     choose,
     error,
     from_range,
-    outputs,
-    response,
 )
-from yqc.quant.datafree import follow
-from yqc.quant.gather import gather
-from yqc.quant.noise import noise
-from yqc.quant.outputs import Outputs
+from yqc.quantizing import Response, bias_error, response
+from yqc.quantizing.bias_error import Outputs
+from yqc.quantizing.calibration import gather
+from yqc.quantizing.distribution import follow
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,11 @@ class Calibrate(Pass):
             made = activation(gm, members)
             if made is not None and members[0].node in worth:
                 worth[members[0].node] = (Worth(), made.node)
-        wanted = outputs.convolutions(gm) if "bias-correct" in ctx.upcoming else ()
+        wanted = bias_error.convolutions(gm) if "bias-correct" in ctx.upcoming else ()
         kept = {node: Outputs() for node in wanted}
         gather(gm, observers, images, ctx, with_gradients=self.images, worth=worth, outputs=kept)
         if kept:
-            outputs.leave(gm, kept, ctx)
+            bias_error.leave(gm, kept, ctx)
         self.from_statistics(gm, observers, {n: w for n, (w, _) in worth.items()}, ctx)
 
     def from_statistics(

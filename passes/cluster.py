@@ -20,11 +20,11 @@ from typing import ClassVar, Literal
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant.weights.allocate import read_plan, richer_than
-from yqc.quant.weights.apply import Job, pack_layers
-from yqc.quant.weights.budget import Budget
-from yqc.quant.weights.driver import Settings
 from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
+from yqc.quantizing.weights.allocate import read_plan, richer_than
+from yqc.quantizing.weights.budget import Budget
+from yqc.quantizing.weights.pack import Job, pack_layers
+from yqc.quantizing.weights.rounder import Settings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from yqc import Recipe
-from yqc.options import show
+from yqc.pipeline.options import show
 from yqc.quant.weights.scheme import Granularity
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from yqc import Recipe
-from yqc.options import write
+from yqc.pipeline.options import write
 from yqc.quant import Method
 
 

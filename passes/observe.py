@@ -25,9 +25,8 @@ from torch import fx, nn
 
 from yqc import Context, Pass, call, calls, role, shape
 from yqc.errors import PassError, PipelineError
-from yqc.quant import (
-    Int8,
-    Observer,
+from yqc.quant import Int8, Observer
+from yqc.quantizing import (
     Placement,
     before_activations,
     hands_on,
@@ -35,7 +34,7 @@ from yqc.quant import (
     place,
     take_apart,
 )
-from yqc.quant.weights.rewrite import is_packed
+from yqc.quantizing.weights.rewrite import is_packed
 
 FEW = 3
 """So few input channels, those of an image, run faster in float under onnxruntime."""

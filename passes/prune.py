@@ -20,13 +20,13 @@ from torch import fx
 
 from yqc import Context, Pass
 from yqc.errors import PassError
-from yqc.graph.channel_sets import Block, Channels
-from yqc.graph.channels import channel_groups, dependencies
-from yqc.options import Duration
-from yqc.pruning.job import DATA, Criterion, Job, Trial, Wishes
+from yqc.graph.channels.groups import channel_groups, dependencies
+from yqc.graph.channels.sets import Block, Channels
+from yqc.pipeline.options import Duration
 from yqc.pruning.search import FIRST, FREE, Choice, most, nearly_free
 from yqc.pruning.solve import Limits
 from yqc.pruning.surgery import remove
+from yqc.pruning.trials import DATA, Criterion, Job, Trial, Wishes
 from yqc.training import Plan, distill
 
 RECOVERY = Duration(300)

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from yqc import Call, Context, Pass, callers, calls, is_function
 from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, to_integers
-from yqc.quant.weights.rewrite import is_packed, move_bias
+from yqc.quantizing.weights.rewrite import is_packed, move_bias
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear

@@ -20,7 +20,7 @@ from torch import fx
 
 from yqc import Context, Pass
 from yqc.errors import PassError, PipelineError
-from yqc.options import Duration
+from yqc.pipeline.options import Duration
 from yqc.training import Outcome, Plan, distill
 
 USUAL = Duration(600)

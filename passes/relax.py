@@ -1,7 +1,7 @@
 """relax: leave the inputs of a few convolutions in float, where rounding them costs most.
 
 1. What rounding a tensor does to the detections was measured as its range was chosen: its squared
-   error, each value counted as much as values like it matter (`yqc.quant.worth`).
+   error, each value counted as much as values like it matter (`yqc.quant.value_relevance`).
 2. Tensors that share a scale are left in float together. Among these groups those are taken that
    do most harm while at most `share` of all convolution inputs stay in float (a 0/1 knapsack).
 3. Their observers go; weights become int8 all the same. Without data nothing was measured, and
@@ -20,7 +20,7 @@ from torch import fx, nn
 from yqc import Context, Pass, call, calls
 from yqc.graph.edit import drop_unread
 from yqc.quant import Observer
-from yqc.quant.weights.rewrite import is_packed
+from yqc.quantizing.weights.rewrite import is_packed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from yqc import Recipe
-from yqc.options import Duration, write
+from yqc.pipeline.options import Duration, write
 
 
 @dataclass(frozen=True)

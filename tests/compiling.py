@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from yqc.recipe import Settings
+from yqc.settings import Settings
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from yqc import Context, Pass, Pipeline, Recipe, Registry, Watcher, calls, trace
 from yqc.errors import PassError
-from yqc.registry import Found
+from yqc.pipeline.registry import Found
 
 X = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 

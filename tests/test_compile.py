@@ -16,7 +16,7 @@ import yqc
 from tests.compiling import outputs, run
 from yqc import Result, calls
 from yqc.data import scenes
-from yqc.recipe import Settings, read_recipe
+from yqc.settings import Settings, read_recipe
 
 
 @pytest.fixture(scope="module")

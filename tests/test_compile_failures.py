@@ -19,7 +19,7 @@ from yqc.errors import (
     YqcError,
 )
 from yqc.graph.serial import load_graph
-from yqc.recipe import Settings
+from yqc.settings import Settings
 
 
 @pytest.fixture

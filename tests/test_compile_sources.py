@@ -14,7 +14,7 @@ from yqc import Pipeline
 from yqc.errors import CheckpointError, DataError, TraceError
 from yqc.graph.serial import save_graph
 from yqc.models.source import open_model
-from yqc.recipe import Settings, read_recipe
+from yqc.settings import Settings, read_recipe
 
 # Where models come from
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.models.load import LoadedModel, load
     from yqc.models.register import register_block
     from yqc.models.trace import trace
-    from yqc.passbase import Context, Pass, Recipe
-    from yqc.pipeline import Pipeline
-    from yqc.recipe import Settings
-    from yqc.registry import Registry
-    from yqc.watch import Watcher
+    from yqc.pipeline.base import Context, Pass, Recipe
+    from yqc.pipeline.pipeline import Pipeline
+    from yqc.pipeline.registry import Registry
+    from yqc.pipeline.watchers import Watcher
+    from yqc.settings import Settings
 
 __version__ = "0.1.0"
 __all__ = [
@@ -67,16 +67,16 @@ __all__ = [
 _HOME = {
     "BatchNorm": "yqc.graph.metadata",
     "Call": "yqc.graph",
-    "Context": "yqc.passbase",
+    "Context": "yqc.pipeline.base",
     "LoadedModel": "yqc.models.load",
-    "Pass": "yqc.passbase",
-    "Pipeline": "yqc.pipeline",
-    "Recipe": "yqc.passbase",
-    "Registry": "yqc.registry",
+    "Pass": "yqc.pipeline.base",
+    "Pipeline": "yqc.pipeline.pipeline",
+    "Recipe": "yqc.pipeline.base",
+    "Registry": "yqc.pipeline.registry",
     "Result": "yqc.compiler",
-    "Settings": "yqc.recipe",
+    "Settings": "yqc.settings",
     "TensorSpec": "yqc.graph",
-    "Watcher": "yqc.watch",
+    "Watcher": "yqc.pipeline.watchers",
     "YqcError": "yqc.errors",
     "assign_roles": "yqc.graph",
     "call": "yqc.graph",

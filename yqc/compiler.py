@@ -10,19 +10,12 @@ from torch import fx, nn
 
 import yqc
 from yqc import report as rp
-from yqc.account import layers, rounds
 from yqc.aside import cores
 from yqc.emit import emit, roundtrip, save, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding, embed
-from yqc.exported import LastFloat, save_exported
 from yqc.graph.compare import macs, parameter_count
-from yqc.measure import Measured, measure
-from yqc.models.source import Source, open_model
-from yqc.output import Outputs
-from yqc.passbase import Context, Pass, Recipe
-from yqc.pipeline import Pipeline, Step, reproducible
-from yqc.portrait import Sitter, to_page
-from yqc.prepare import (
+from yqc.job.float_export import LastFloat, save_exported
+from yqc.job.inputs import (
     check_device,
     check_images,
     emitted_kinds,
@@ -30,12 +23,19 @@ from yqc.prepare import (
     make_context,
     open_cache,
 )
+from yqc.job.layers import layers, rounds
+from yqc.job.measure import Measured, measure
+from yqc.job.outputs import Outputs
+from yqc.job.page import Sitter, to_page
+from yqc.job.sensitivity import costs
+from yqc.models.source import Source, open_model
+from yqc.pipeline.base import Context, Pass, Recipe
+from yqc.pipeline.pipeline import Pipeline, Step, reproducible
+from yqc.pipeline.registry import Registry
+from yqc.pipeline.resume import Stages
+from yqc.pipeline.watchers import Reproducer, Snapshots, Verify, Watcher
 from yqc.progress import Progress, Silent
-from yqc.recipe import Choices, Settings, choose, write_recipe
-from yqc.registry import Registry
-from yqc.sensitivity import costs
-from yqc.stages import Stages
-from yqc.watch import Reproducer, Snapshots, Verify, Watcher
+from yqc.settings import Choices, Settings, choose, write_recipe
 
 
 @dataclass(frozen=True)

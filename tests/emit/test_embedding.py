@@ -15,7 +15,7 @@ from yqc.emit import emit
 from yqc.emit.embedding import Embedding, Suppression, embed
 from yqc.emit.roundtrip import OPTIMISED, session
 from yqc.errors import EmitError, PipelineError
-from yqc.evaluate.decode import detections
+from yqc.evaluation.decode import detections
 from yqc.models.trace import trace
 
 ANCHORS, CLASSES = 96, 3

@@ -19,9 +19,9 @@ from tests.models.hostile import FILES
 from yqc.data import load_data
 from yqc.errors import YqcError
 from yqc.models import load as loading
-from yqc.models.pickles import Inert, read
+from yqc.models.pickles.read import Inert, read
 from yqc.models.register import known
-from yqc.pipeline import Pipeline
+from yqc.pipeline.pipeline import Pipeline
 
 FOLDER = Path(tempfile.mkdtemp(prefix="yqc-fuzz-"))
 FORMS: list[Callable[[bytes], bytes]] = [*FILES.values(), lambda data: data]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from yqc import trace
 from yqc.graph import channel_groups
-from yqc.graph.channels import dependencies, find_channels
+from yqc.graph.channels.groups import dependencies, find_channels
 
 X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Middle = Callable[[Any, Tensor], Tensor]

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from tests.graph.channel_nets import OPS, Net, Program, perturb
 from yqc import trace
-from yqc.graph.channel_sets import Channels
-from yqc.graph.channels import channel_groups, find_channels
+from yqc.graph.channels.groups import channel_groups, find_channels
+from yqc.graph.channels.sets import Channels
 from yqc.pruning.surgery import Keep, remove
 
 X = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -9,8 +9,9 @@ from yqc import Context, Pipeline
 from yqc.emit import emit, save
 from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import save_graph
-from yqc.look import Diff, as_view, compare, explain, look
-from yqc.look.explain import group
+from yqc.job.explain import explain, group
+from yqc.job.staged import as_view, look
+from yqc.look import Diff, compare
 from yqc.testing import nets, traced
 
 INT8 = "fold-bn,dce,observe,calibrate,quantize"

@@ -12,7 +12,8 @@ from yqc import Context, Pipeline, text
 from yqc.emit import emit, save
 from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import save_graph
-from yqc.look import View, as_view, look
+from yqc.job.staged import as_view, look
+from yqc.look import View
 from yqc.look.printers import as_dot, as_json
 from yqc.testing import nets, traced
 

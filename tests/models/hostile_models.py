@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from yqc.models.pickles import Inert
+from yqc.models.pickles.read import Inert
 
 SPEC = {
     "nc": 2,

@@ -20,7 +20,7 @@ from tests.models.hostile import forbidden, legacy, no_storage, zipped
 from tests.models.hostile_programs import BROKEN
 from yqc.errors import YqcError
 from yqc.models import load as loading
-from yqc.models.pickles import read
+from yqc.models.pickles.read import read
 from yqc.models.register import known
 
 WATCHED = ("os.", "subprocess.", "exec", "compile", "pickle.", "socket.", "shutil.", "ctypes.dl")

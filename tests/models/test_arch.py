@@ -15,7 +15,7 @@ from yqc.errors import CheckpointError, UnknownBlockError, UnsupportedTaskError
 from yqc.models.arch import architecture, build, load_weights, read_architecture
 from yqc.models.arch_rows import Scaling, activation_of
 from yqc.models.load import load
-from yqc.models.pickles import read
+from yqc.models.pickles.read import read
 from yqc.models.register import known
 
 Specs = Mapping[str, Any]

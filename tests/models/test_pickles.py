@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError, ForbiddenGlobalError
-from yqc.models.pickles import Inert, Named, read
+from yqc.models.pickles.read import Inert, Named, read
 
 FORMS = [True, False]
 SEED = torch.Generator().manual_seed(7)

@@ -19,7 +19,7 @@ import torch
 from tests.models.hostile import legacy, zipped
 from tests.models.hostile_programs import BROKEN, storage, tensor
 from yqc.errors import CheckpointError
-from yqc.models.pickles import read
+from yqc.models.pickles.read import read
 
 
 def refused(folder: Path, data: bytes) -> str:
@@ -203,7 +203,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from yqc.errors import CheckpointError
-from yqc.models.pickles import read
+from yqc.models.pickles.read import read
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.models.hostile import FILES, forbidden, legacy, named, no_storage, text, zipped
 from tests.models.hostile_programs import BROKEN, F4, array, storage, tensor
 from yqc.errors import CheckpointError, ForbiddenGlobalError
-from yqc.models.pickles import Named, read
-from yqc.models.pickles_globals import BUILDERS, Gate
-from yqc.models.pickles_machine import Machine
-from yqc.models.pickles_scan import scan
-from yqc.models.pickles_values import Budget
+from yqc.models.pickles.globals import BUILDERS, Gate
+from yqc.models.pickles.machine import Machine
+from yqc.models.pickles.read import Named, read
+from yqc.models.pickles.scan import scan
+from yqc.models.pickles.values import Budget
 
 EVENTS: list[str] = []
 WATCHED = ("os.", "subprocess.", "exec", "compile", "pickle.", "socket.", "shutil.", "ctypes.")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from yqc.assess import summarize
 from yqc.errors import CheckpointError, ForbiddenGlobalError, UnsupportedTaskError
+from yqc.job.files import summarize
 from yqc.models.load import load
 from yqc.models.survey import survey
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from tests.passes.nets import X, calibrated, expanded, quality, traced
 from yqc.emit import emit
-from yqc.quant.weights.rewrite import unpacking
+from yqc.quantizing.weights.rewrite import unpacking
 
 STEPS = "reparam,fold-bn,dce,pack-int4"
 PATHS = {"stem_conv": "stem.conv", "a_conv": "a.conv", "b_conv": "b.conv", "out": "out"}

@@ -4,7 +4,7 @@ from torch import fx
 from tests.passes.nets import X, traced
 from yqc import Context, calls, text
 from yqc.errors import PipelineError
-from yqc.pipeline import Pipeline
+from yqc.pipeline.pipeline import Pipeline
 from yqc.quant import Observer
 
 

@@ -7,8 +7,8 @@ from torch import fx
 from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Pipeline
 from yqc.errors import PassError
-from yqc.quant.weights.allocate import richer, write_plan
 from yqc.quant.weights.scheme import Scheme
+from yqc.quantizing.weights.allocate import richer, write_plan
 
 
 def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:

@@ -11,11 +11,11 @@ from torch import fx, nn
 
 from tests.passes.nets import X, calibrated, images, quality, traced
 from yqc import Context, Pipeline, text, trace
-from yqc.cache import FolderCache
 from yqc.emit import emit, roundtrip
 from yqc.errors import PipelineError
 from yqc.graph.compare import parameter_count
 from yqc.graph.serial import load_graph, save_graph
+from yqc.job.cache import FolderCache
 
 FOUR = {TensorProto.INT4, TensorProto.UINT4}
 

@@ -11,9 +11,9 @@ from yqc import Context, Pipeline, text
 from yqc.emit import emit, weight_bytes
 from yqc.errors import PipelineError
 from yqc.graph.serial import load_graph, save_graph
-from yqc.lint import lint
+from yqc.linting import lint
 from yqc.quant import QuantizedLayer
-from yqc.training.fake import IntegerWeight, make_trainable
+from yqc.training.fake_quantize import IntegerWeight, make_trainable
 
 
 def test_replaces_observers_and_weights() -> None:

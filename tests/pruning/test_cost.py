@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.graph.channel_nets import OPS, Net, Program
 from yqc import trace
-from yqc.graph.channel_sets import Block
-from yqc.graph.channels import find_channels
+from yqc.graph.channels.groups import find_channels
+from yqc.graph.channels.sets import Block
 from yqc.graph.compare import macs, parameter_count
 from yqc.pruning.cost import Cost
 from yqc.pruning.solve import Limits, by_layer, reach, slices, take

@@ -8,15 +8,15 @@ from torch import Tensor, fx, nn
 
 from tests.modules import conv, norm
 from yqc import trace
-from yqc.graph.channel_sets import Channels
-from yqc.graph.channels import find_channels
+from yqc.graph.channels.groups import find_channels
+from yqc.graph.channels.sets import Channels
 from yqc.pruning.correct import Sweep
 from yqc.pruning.criteria import bn_scale, magnitude
-from yqc.pruning.free import lost, spreads
-from yqc.pruning.gates import hessian, taylor
+from yqc.pruning.gradient_scores import hessian, taylor
 from yqc.pruning.reconstruct import eliminate, reconstruction
 from yqc.pruning.statistics import moments, sensitivity
 from yqc.pruning.surgery import Keep, remove
+from yqc.pruning.without_data import lost, spreads
 
 IMAGES = [
     torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(8)

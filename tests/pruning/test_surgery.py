@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from tests.modules import conv, norm
 from yqc import text, trace
-from yqc.graph.channels import find_channels
+from yqc.graph.channels.groups import find_channels
 from yqc.graph.metadata import BatchNorm
 from yqc.pruning.surgery import remove
 

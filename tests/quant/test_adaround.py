@@ -4,7 +4,7 @@ import torch
 
 from tests.quant.test_weights import problem
 from yqc.quant.weights.adaround import adaround, below, pressure
-from yqc.quant.weights.search import clipped, codebook
+from yqc.quant.weights.grids import clipped, codebook
 
 
 def test_goes_to_a_neighbour_and_lowers_the_error_of_the_output() -> None:

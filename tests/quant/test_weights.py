@@ -6,7 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from yqc.quant.weights.allocate import (
+from yqc.quant.weights.grids import clipped, codebook, k_means, minmax, piecewise, powers_of_two
+from yqc.quant.weights.layer import round_layer, storage
+from yqc.quant.weights.rounding import Moments, descend, feedback, inverse_factor, refit
+from yqc.quant.weights.scheme import KINDS, Scheme
+from yqc.quantizing.weights.allocate import (
     Choice,
     Options,
     allocate,
@@ -15,11 +19,7 @@ from yqc.quant.weights.allocate import (
     size,
     write_plan,
 )
-from yqc.quant.weights.budget import read_bytes
-from yqc.quant.weights.layer import round_layer, storage
-from yqc.quant.weights.scheme import KINDS, Scheme
-from yqc.quant.weights.search import clipped, codebook, k_means, minmax, piecewise, powers_of_two
-from yqc.quant.weights.solve import Moments, descend, feedback, inverse_factor, refit
+from yqc.quantizing.weights.budget import read_bytes
 
 
 def problem(rows: int = 8, columns: int = 36, groups: int = 1) -> tuple[Tensor, Moments]:

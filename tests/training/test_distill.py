@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 
 import yqc
-from yqc.cache import FolderCache
 from yqc.errors import DataError, PassError
 from yqc.graph.compare import fingerprint, max_abs_error
+from yqc.job.cache import FolderCache
 from yqc.progress import Advance
 from yqc.training import Plan, distill
 from yqc.training import state as keeping

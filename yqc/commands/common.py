@@ -12,7 +12,7 @@ from yqc.errors import PipelineError, near
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from yqc.registry import Registry
+    from yqc.pipeline.registry import Registry
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def importing() -> Iterator[None]:
 
 def find_passes(load: list[Path] | None) -> "Registry":
     """Find every pass that can be named, those of the given files included."""
-    from yqc.registry import Registry  # noqa: PLC0415
+    from yqc.pipeline.registry import Registry  # noqa: PLC0415
 
     registry = Registry.default()
     for path in load or ():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yqc import aside
-from yqc.arguments import (
+from yqc.commands.arguments import (
     Arch,
     Data,
     Images,
@@ -23,7 +23,7 @@ from yqc.arguments import (
 from yqc.commands.common import find_passes, importing, pass_names, show
 
 if TYPE_CHECKING:
-    from yqc.recipe import Settings
+    from yqc.settings import Settings
 
 
 def compile_(
@@ -102,7 +102,7 @@ def compile_(
         with importing():
             from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
             from yqc.compiler import compile as run  # noqa: PLC0415
-            from yqc.watch import PrintGraph  # noqa: PLC0415
+            from yqc.pipeline.watchers import PrintGraph  # noqa: PLC0415
 
         printer = PrintGraph(after, before, typer.echo)
         result = run(
@@ -143,7 +143,7 @@ def _embedding(nms_options: str, **asked: bool) -> str | None:
 
 
 def _settings(config: Path | None, **given: Any) -> "Settings":  # noqa: ANN401
-    from yqc.recipe import Settings, read_recipe  # noqa: PLC0415
+    from yqc.settings import Settings, read_recipe  # noqa: PLC0415
 
     base = read_recipe(config) if config else Settings()
     return replace(base, **{k: v for k, v in given.items() if v is not None})

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yqc.arguments import Json, Target
+from yqc.commands.arguments import Json, Target
 from yqc.commands.common import write
 from yqc.errors import EmitError
 
 if TYPE_CHECKING:
-    from yqc.lint import Finding
+    from yqc.linting import Finding
 
 SHOWN = 4
 
@@ -27,7 +27,7 @@ def lint(
 ) -> None:
     """Say what a runtime will refuse, saturate or leave unfused, node by node with the fix."""
     from yqc import report as rp  # noqa: PLC0415
-    from yqc.lint import lint as look  # noqa: PLC0415
+    from yqc.linting import lint as look  # noqa: PLC0415
 
     found = look(model, target.value)
     if json:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from yqc.arguments import Form, Json, Load, Quiet, Reading, Running, takes
+from yqc.commands.arguments import Form, Json, Load, Quiet, Reading, Running, takes
 from yqc.commands.common import find_passes, show
 
 
@@ -16,8 +16,8 @@ def passes(
     json: Json = False,
 ) -> None:
     """List the passes there are, or explain one: its options, types and defaults."""
-    from yqc import listing  # noqa: PLC0415
     from yqc import report as rp  # noqa: PLC0415
+    from yqc.commands import listing  # noqa: PLC0415
 
     registry = find_passes(load)
     if name is None:
@@ -110,8 +110,8 @@ def new_pass(
     package: Annotated[bool, typer.Option("--package", help="Make it installable too.")] = False,
 ) -> None:
     """Write a new pass and its test from a template; both work at once."""
-    from yqc import newpass  # noqa: PLC0415
+    from yqc.pipeline import new_pass  # noqa: PLC0415
 
-    written = newpass.new_pass(name, folder, package=package, registry=find_passes(None))
+    written = new_pass.new_pass(name, folder, package=package, registry=find_passes(None))
     for path in written:
         typer.echo(str(path))

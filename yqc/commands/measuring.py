@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yqc.arguments import (
+from yqc.commands.arguments import (
     Images,
     Json,
     Load,
@@ -22,7 +22,7 @@ from yqc.arguments import (
 from yqc.commands.common import find_passes, show, write
 
 if TYPE_CHECKING:
-    from yqc.evaluate.cost import NodeCost
+    from yqc.evaluation.cost import NodeCost
 
 
 @takes(Reading)
@@ -38,7 +38,7 @@ def eval_(
 ) -> None:
     """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
     from yqc import report as rp  # noqa: PLC0415
-    from yqc.assess import assess  # noqa: PLC0415
+    from yqc.job.files import assess  # noqa: PLC0415
 
     find_passes(how.load)
     result = assess(
@@ -69,7 +69,7 @@ def bench(
 ) -> None:
     """Time ONNX files under one runtime: paired runs, medians."""
     from yqc import report as rp  # noqa: PLC0415
-    from yqc.assess import time_files  # noqa: PLC0415
+    from yqc.job.files import time_files  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
     result = time_files(
@@ -82,7 +82,7 @@ def bench(
     )
     costs: dict[str, tuple[NodeCost, ...]] = {}
     if nodes:
-        from yqc.evaluate.profile import profile  # noqa: PLC0415
+        from yqc.evaluation.profile import profile  # noqa: PLC0415
 
         for path in models:
             costs[str(path)] = profile(
@@ -120,6 +120,6 @@ def replay(
     load: Load = None,
 ) -> None:
     """Run the pass of a reproducer again, on the graph that it failed on."""
-    from yqc.replay import replay as run  # noqa: PLC0415
+    from yqc.pipeline.replay import replay as run  # noqa: PLC0415
 
     typer.echo(run(reproducer, find_passes(load)))

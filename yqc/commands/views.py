@@ -6,12 +6,14 @@ import onnx
 import typer
 
 from yqc import report as rp
-from yqc.assess import require, summarize
 from yqc.commands.common import show, write
 from yqc.errors import PipelineError
-from yqc.look import View, compare, explain, look, pages, printers, staged
-from yqc.recipe import Settings
-from yqc.registry import Registry
+from yqc.job.explain import explain
+from yqc.job.files import require, summarize
+from yqc.job.staged import look, staged
+from yqc.look import View, compare, pages, printers
+from yqc.pipeline.registry import Registry
+from yqc.settings import Settings
 
 
 def summary(model: Path, arch: Path | None, *, json: bool) -> None:

@@ -20,8 +20,8 @@ from yqc.emit import (
 from yqc.emit.breakdown import size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
 from yqc.emit.emitter import Constant, Emitter
-from yqc.emit.foldable import write_foldable
 from yqc.emit.metadata import set_metadata, yolo_metadata
+from yqc.emit.ort_weights import write_foldable
 from yqc.emit.roundtrip import Deviation, RoundTrip, roundtrip
 from yqc.emit.save import save, write
 from yqc.emit.simplify import check, simplify

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from yqc.emit.simplify import check
 from yqc.errors import EmitError, PipelineError
-from yqc.grammar import Item, split
-from yqc.options import build, show
+from yqc.pipeline.grammar import Item, split
+from yqc.pipeline.options import build, show
 
 OUTPUT, IMAGES = "output0", "images"
 RAW = "output0_raw"

@@ -11,7 +11,7 @@ from yqc.graph.text import text
 from yqc.graph.values import TensorSpec, propagate, shape, spec
 
 if TYPE_CHECKING:  # networkx takes long to import, and few passes ask for channels
-    from yqc.graph.channels import channel_groups
+    from yqc.graph.channels.groups import channel_groups
 
 __all__ = [
     "Call",
@@ -37,4 +37,4 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name != "channel_groups":
         raise AttributeError(f"module 'yqc.graph' has no attribute {name!r}")
-    return importlib.import_module("yqc.graph.channels").channel_groups
+    return importlib.import_module("yqc.graph.channels.groups").channel_groups

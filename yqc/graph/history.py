@@ -46,7 +46,7 @@ class History:
 
 
 class Told(Protocol):
-    """What a pass recorded of one rewrite; see `yqc.passbase.Rewrite`."""
+    """What a pass recorded of one rewrite; see `yqc.pipeline.base.Rewrite`."""
 
     @property
     def node(self) -> str: ...  # noqa: D102

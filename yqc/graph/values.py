@@ -10,7 +10,7 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map
 
 from yqc.errors import TraceError
-from yqc.graph.weightless import Weightless, weightless
+from yqc.graph.meta_tensors import Weightless, weightless
 
 KEY = "yqc.value"
 

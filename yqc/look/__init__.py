@@ -1,19 +1,7 @@
-"""Looking at graphs: one view of checkpoints, snapshots and ONNX files; its printers; diffs."""
+"""Views of graphs, whatever file they come from; printers of views; differences of two."""
 
 from yqc.look.diff import Diff, compare
-from yqc.look.explain import Explained, explain
-from yqc.look.sources import as_view, look, staged
+from yqc.look.explained import Explained
 from yqc.look.view import Item, Stored, View
 
-__all__ = [
-    "Diff",
-    "Explained",
-    "Item",
-    "Stored",
-    "View",
-    "as_view",
-    "compare",
-    "explain",
-    "look",
-    "staged",
-]
+__all__ = ["Diff", "Explained", "Item", "Stored", "View", "compare"]

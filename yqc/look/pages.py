@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.text import Text
 
 from yqc.look.diff import Diff, LayerBytes, ParamChange
-from yqc.look.explain import Explained, Group
+from yqc.look.explained import Explained, Group
 from yqc.look.view import Item, View
 from yqc.report import human
 from yqc.report.layout import (

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from yqc.graph.weightless import Quick, ahead
+from yqc.graph.meta_tensors import Quick, ahead
 
 
 class TooLargeError(RuntimeError):

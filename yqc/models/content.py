@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from yqc.errors import CheckpointError, UnsupportedTaskError
-from yqc.models.pickles import Inert
+from yqc.models.pickles.read import Inert
 
 TASKS = {
     "Seg": "segmentation",

@@ -11,7 +11,7 @@ from yqc.models import arch as architectures
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, route
 from yqc.models.heads import AuxiliaryHead, Branch, Layout
-from yqc.models.pickles import read
+from yqc.models.pickles.read import read
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from yqc.errors import CheckpointError, UnknownBlockError
 from yqc.models.blocks.base import Block
-from yqc.models.pickles import Inert
+from yqc.models.pickles.read import Inert
 from yqc.models.register import find_twin, how_to_register
 from yqc.models.torch_modules import make_torch_module
 

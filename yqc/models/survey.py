@@ -9,8 +9,8 @@ from torch import Tensor
 
 from yqc.errors import CheckpointError
 from yqc.models.content import children, class_names, find_content, training_size
-from yqc.models.pickles import Inert, read
-from yqc.models.pickles_globals import foreign
+from yqc.models.pickles.globals import foreign
+from yqc.models.pickles.read import Inert, read
 from yqc.models.register import find_twin, how_to_register, known
 from yqc.models.torch_modules import FORMS
 

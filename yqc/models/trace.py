@@ -15,9 +15,9 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import TraceError, YqcError
 from yqc.graph.edit import drop_unread, has_effect
+from yqc.graph.meta_tensors import weightless
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
-from yqc.graph.weightless import weightless
 
 META = "yqc.meta"
 """Where a node's meta tensor stands while tracing."""

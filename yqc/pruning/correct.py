@@ -19,10 +19,10 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.channel_sets import Axis, Channels
-from yqc.pruning.free import add_to_bias
+from yqc.graph.channels.sets import Axis, Channels
 from yqc.pruning.statistics import SAMPLES, correctable, factor, is_linear, rows_of
 from yqc.pruning.surgery import Keep, kept
+from yqc.pruning.without_data import add_to_bias
 from yqc.training.heads import head_taps
 from yqc.training.losses import distance
 

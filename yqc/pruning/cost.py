@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.channel_sets import Channels, Slot
-from yqc.graph.channel_walk import is_transposed
+from yqc.graph.channels.sets import Channels, Slot
+from yqc.graph.channels.walk import is_transposed
 from yqc.graph.compare import macs, parameter_count
 from yqc.graph.values import attribute, shape
 from yqc.pruning.surgery import Keep

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.channel_sets import Channels
-from yqc.graph.channel_walk import is_transposed
+from yqc.graph.channels.sets import Channels
+from yqc.graph.channels.walk import is_transposed
 from yqc.graph.values import attribute
 
 Scores = NDArray[np.float64]

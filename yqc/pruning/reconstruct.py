@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from yqc.graph.channel_sets import Channels
+from yqc.graph.channels.sets import Channels
 from yqc.pruning.criteria import Scores
 from yqc.pruning.statistics import Moments, consumers, factor, full_weight
 

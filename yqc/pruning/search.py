@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from yqc.pruning.free import lost
-from yqc.pruning.job import Criterion, Job, Trial
+from yqc.pruning.trials import Criterion, Job, Trial
+from yqc.pruning.without_data import lost
 
 TRIALS = 6
 FIRST = 0.4

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yqc.graph.channel_sets import Block
+from yqc.graph.channels.sets import Block
 from yqc.pruning.cost import Cost
 from yqc.pruning.surgery import Keep
 

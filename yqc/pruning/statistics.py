@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from yqc.errors import PassError
 from yqc.graph import callers
-from yqc.graph.channel_sets import Channels
+from yqc.graph.channels.sets import Channels
 from yqc.pruning.probes import project
 from yqc.training.heads import Tap, head_taps
 

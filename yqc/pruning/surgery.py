@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.channel_sets import Axis, Channels, Cut, Ids, Slot
-from yqc.graph.channel_walk import is_transposed
+from yqc.graph.channels.sets import Axis, Channels, Cut, Ids, Slot
+from yqc.graph.channels.walk import is_transposed
 from yqc.graph.metadata import BatchNorm, Kept
 from yqc.graph.values import attribute, propagate
 

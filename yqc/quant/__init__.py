@@ -1,9 +1,9 @@
 """Quantization mathematics: pure tensor functions, the ops, and the observers that use them."""
 
 from yqc.quant.histogram import Histogram
+from yqc.quant.marks import Int8, QuantizedLayer
 from yqc.quant.observer import DTYPES, Observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
-from yqc.quant.placement import Placement, before_activations, hands_on, is_addition, place
 from yqc.quant.qparams import (
     FULL,
     REDUCED,
@@ -15,9 +15,7 @@ from yqc.quant.qparams import (
 )
 from yqc.quant.ranges import METHODS, Method, choose, error
 from yqc.quant.relevance import Layout, relevance
-from yqc.quant.response import Response, response, take_apart
-from yqc.quant.spec import Int8, QuantizedLayer
-from yqc.quant.worth import Worth
+from yqc.quant.value_relevance import Worth
 
 __all__ = [
     "DTYPES",
@@ -29,24 +27,16 @@ __all__ = [
     "Layout",
     "Method",
     "Observer",
-    "Placement",
     "QParams",
     "QuantizedLayer",
-    "Response",
     "Worth",
-    "before_activations",
     "best_channel_scale",
     "channel_scale",
     "choose",
     "dequantize_linear",
     "error",
     "from_range",
-    "hands_on",
-    "is_addition",
-    "place",
     "quantize_linear",
     "relevance",
-    "response",
-    "take_apart",
     "to_integers",
 ]

@@ -13,10 +13,10 @@ from torch import Tensor, fx, nn
 from yqc.graph import text
 from yqc.graph.compare import max_abs_error
 from yqc.models.trace import trace
-from yqc.passbase import Context, Pass
-from yqc.pipeline import Pipeline, Step
+from yqc.pipeline.base import Context, Pass
+from yqc.pipeline.pipeline import Pipeline, Step
+from yqc.pipeline.watchers import Verify
 from yqc.testing import golden
-from yqc.watch import Verify
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,16 @@ from torch import fx
 
 from yqc.errors import PassError
 from yqc.graph.values import TensorSpec
-from yqc.passbase import Context
+from yqc.pipeline.base import Context
 from yqc.progress import Progress
 from yqc.training.heads import Tap, feature_taps, head_taps
 from yqc.training.pictures import Pictures
 from yqc.training.plan import WARMUP, Outcome, Plan
 from yqc.training.session import Session
-from yqc.training.shared import sources, untouched
 from yqc.training.state import Keeper
 from yqc.training.student import Student
 from yqc.training.teacher import Teacher
+from yqc.training.untouched import sources, untouched
 
 MEASURED = 60.0
 """Seconds after which the time of a step is known well enough."""

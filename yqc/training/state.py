@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from yqc.graph.compare import fingerprint
-from yqc.passbase import Cache
+from yqc.pipeline.base import Cache
 from yqc.training.plan import Plan
 from yqc.training.session import Session
 

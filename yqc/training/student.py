@@ -1,7 +1,7 @@
 """A graph that is being trained: which of its tensors learn, and how they go back to the graph.
 
 The student shares its modules with the graph, so what it learns is in the graph already, but for
-quantized tensors: see `yqc.training.fake`.
+quantized tensors: see `yqc.training.fake_quantize`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.training.fake import FakeQuantize, Latent, make_trainable
+from yqc.training.fake_quantize import FakeQuantize, Latent, make_trainable
 from yqc.training.heads import Tap, tapped
 
 

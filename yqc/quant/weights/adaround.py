@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from yqc.quant.weights.grid import Grid
-from yqc.quant.weights.solve import Moments
+from yqc.quant.weights.rounding import Moments
 
 STEPS = 400
 WARMUP = 0.2

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from yqc.quant.weights import search
+from yqc.quant.weights import grids
 from yqc.quant.weights.adaround import adaround
 from yqc.quant.weights.grid import Grid, groups, half
 from yqc.quant.weights.packing import pack, packed_bytes, unsigned
+from yqc.quant.weights.rounding import Moments, descend, feedback, refit
 from yqc.quant.weights.scheme import Rounding, Scheme
-from yqc.quant.weights.solve import Moments, descend, feedback, refit
 
 ROUNDS = 2
 """How often levels and scales are improved by turns."""
@@ -94,31 +94,31 @@ def choose_grid(
     if scheme.granularity == "tensor":
         return _of_tensor(w, importance, scheme, rounding)
     if scheme.kind == "codebook":
-        return search.codebook(w, importance, bits, block, scheme.tables(len(w)), worth)
+        return grids.codebook(w, importance, bits, block, scheme.tables(len(w)), worth)
     if scheme.kind == "pwlq":
-        return search.best_piecewise(w, importance, bits, block)
+        return grids.best_piecewise(w, importance, bits, block)
     if scheme.kind == "pot":
-        return search.fixed_table(w, importance, search.powers_of_two(bits), block)
+        return grids.fixed_table(w, importance, grids.powers_of_two(bits), block)
     if rounding == "nearest":
-        return search.minmax(w, bits, block, affine=affine)
-    return search.clipped(w, importance, bits, block, affine=affine)
+        return grids.minmax(w, bits, block, affine=affine)
+    return grids.clipped(w, importance, bits, block, affine=affine)
 
 
 def _of_tensor(w: Tensor, importance: Tensor, scheme: Scheme, rounding: Rounding) -> Grid:
     """Return a grid with one scale for all rows: that of the weight as a single row."""
     if scheme.uniform:
         clip, affine = rounding != "nearest", scheme.kind == "affine"
-        return search.whole(w, importance, scheme.bits, affine=affine, clip=clip)
+        return grids.whole(w, importance, scheme.bits, affine=affine, clip=clip)
     flat = w.reshape(1, -1)
     mass = importance.expand_as(w).reshape(1, -1)
     one = replace(scheme, granularity="channel", rows=0)
     columns = flat.shape[1]
     if one.kind == "codebook":
-        grid = search.codebook(flat, mass, one.bits, columns)
+        grid = grids.codebook(flat, mass, one.bits, columns)
     elif one.kind == "pwlq":
-        grid = search.best_piecewise(flat, mass, one.bits, columns)
+        grid = grids.best_piecewise(flat, mass, one.bits, columns)
     else:
-        grid = search.fixed_table(flat, mass, search.powers_of_two(one.bits), columns)
+        grid = grids.fixed_table(flat, mass, grids.powers_of_two(one.bits), columns)
     return replace(grid, scale=grid.scale.expand(len(w), 1), block=w.shape[1])
 
 

@@ -1,0 +1,97 @@
+"""What is checked before any work starts, and what tells one compile's cache from another's."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import yqc
+from yqc.data import Split
+from yqc.errors import PipelineError
+from yqc.job.cache import KEY
+from yqc.job.inputs import (
+    FEWEST,
+    check_device,
+    check_images,
+    emitted_kinds,
+    find_data,
+    judges,
+    open_cache,
+)
+from yqc.models.source import open_model
+from yqc.pipeline.base import JUDGES
+from yqc.settings import Settings
+
+TRAINS = yqc.Pipeline.parse("recover{steps=1}").expand()
+
+
+def test_a_pass_that_trains_may_use_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cpu", "cuda", "cuda:1"):
+        check_device(device, TRAINS)
+    with pytest.raises(PipelineError, match="there is no device 'cuda:2' here"):
+        check_device("cuda:2", TRAINS)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "mps:0", "cuda:-1"])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    with pytest.raises(PipelineError, match=f"--device {device} is no device; write cpu, cuda"):
+        check_device(device, TRAINS)
+
+
+def test_a_device_that_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(PipelineError, match=r"no device 'cuda' here \(0 found by torch\)"):
+        check_device("cuda", TRAINS)
+
+
+def test_a_pass_that_learns_needs_images_before_anything_starts(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    check_images(Settings(data="data.yaml"), TRAINS)
+    with pytest.raises(PipelineError, match="recover learns from images, and none are given"):
+        yqc.compile(checkpoint, "fold-bn,recover", output=tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kinds_of_files_are_read() -> None:
+    assert emitted_kinds("onnx") == ("onnx",)
+    assert emitted_kinds("onnx, pt2") == ("onnx", "pt2")
+
+
+def test_the_key_of_a_cache_knows_images_that_were_changed(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = Settings(data=str(data))
+    source = open_model(checkpoint)
+    found = find_data(settings, source)
+    assert found is not None
+    folder = tmp_path / "x.cache"
+
+    def key() -> str:
+        cache = open_cache(folder, settings, TRAINS, source, found, resume=False)
+        cache.save("a", {}, {})
+        return (folder / KEY).read_text()
+
+    first = key()
+    assert key() == first
+    image = found.train.images[0]
+    status = image.stat()
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert key() != first
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_large_graphs_are_judged_on_fewer_images_and_none_on_more_than_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = Split("train", tuple(Path(f"{i}.jpg") for i in range(99)))
+    gm = yqc.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 10, 10))  # 100 multiply-accumulates
+    counts = []
+    for work, asked in ((1e4, 128), (2e3, 128), (1e2, 128), (1e2, 3)):
+        monkeypatch.setattr("yqc.job.inputs.JUDGED", work)
+        counts.append(len(judges(split, Settings(calib_images=asked), gm).images))
+    assert counts == [JUDGES, 20, FEWEST, 3]

@@ -1,0 +1,215 @@
+"""Each rule on a graph of a few nodes: what it finds, and the near-miss that it leaves alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from yqc.cli import app
+from yqc.errors import CheckpointError
+from yqc.linting import lint
+
+
+class Net:
+    """Writes a small graph from `x` [1,8,8,8], quantized by default as yqc does it."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: dict[str, Any] = {}
+
+    def op(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+        return output
+
+    def qdq(self, x: str, scale: float = 0.1, zero: int = 3, dtype: Any = np.uint8) -> str:
+        s, z = f"s{scale}", f"z{zero}{np.dtype(dtype)}"
+        self.tensors |= {s: np.float32(scale), z: np.array(zero, dtype)}
+        self.op("QuantizeLinear", [x, s, z], f"{x}_q")
+        return self.op("DequantizeLinear", [f"{x}_q", s, z], f"{x}_dq")
+
+    def conv(
+        self, x: str, out: str, *, most: int = 60, shape: tuple[int, ...] = (8, 8, 1, 1), **w: Any
+    ) -> str:
+        dtype, axis = w.get("dtype", np.int8), w.get("axis", 0)
+        self.tensors[f"{out}_w"] = np.full(shape, most, dtype)
+        self.tensors[f"{out}_ws"] = np.full(shape[axis], 0.01, np.float32)
+        names = [f"{out}_w", f"{out}_ws"]
+        if "zero" in w:
+            self.tensors[f"{out}_wz"] = np.full(shape[axis], w["zero"], dtype)
+            names.append(f"{out}_wz")
+        self.op("DequantizeLinear", names, f"{out}_wdq", axis=axis)
+        return self.op("Conv", [x, f"{out}_wdq"], out)
+
+    def model(self, output: str, channels: int = 8) -> onnx.ModelProto:
+        values = [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, 8, 8]),
+            helper.make_tensor_value_info(output, TensorProto.FLOAT, None),
+        ]
+        tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in self.tensors.items()]
+        graph = helper.make_graph(self.nodes, "g", values[:1], values[1:], tensors)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+
+
+def rules(model: onnx.ModelProto, target: Any) -> list[tuple[str, str]]:
+    return [(finding.rule, finding.node) for finding in lint(model, target)]
+
+
+def silu(*, before: bool, between: bool, dtype: Any = np.uint8, **conv: Any) -> onnx.ModelProto:
+    """Two convolutions with a SiLU between them, quantized before it and within it or not."""
+    net = Net()
+    y = net.conv(net.qdq("x", dtype=dtype), "c0", **conv)
+    y = net.qdq(y, dtype=dtype) if before else y
+    s = net.op("Sigmoid", [y], "s")
+    s = net.qdq(s, 1 / 256, 0, dtype) if between else s
+    y = net.op("Mul", [y, s], "m")
+    return net.model(net.conv(net.qdq(y, dtype=dtype), "c1"))
+
+
+def test_onnxruntime_wants_every_step_of_a_silu_quantized() -> None:
+    last = ("conv-output-float", "c1")
+    assert rules(silu(before=True, between=True), "ort") == [last]
+    assert rules(silu(before=True, between=False), "ort") == [
+        ("not-fused", "s"),
+        ("not-fused", "m"),
+        last,
+    ]
+    assert rules(silu(before=False, between=False), "ort") == [("conv-output-float", "c0"), last]
+
+
+def test_a_float_output_matters_only_before_another_convolution() -> None:
+    found = lint(silu(before=False, between=False), "ort")
+    assert [f.severity for f in found if f.rule == "conv-output-float"] == ["warning", "note"]
+    assert "goes to Mul, Sigmoid unquantized" in found[0].what
+    assert "--target ort" in found[0].fix
+
+
+def test_onnxruntime_wants_uint8_activations_and_int8_weights() -> None:
+    found = rules(silu(before=True, between=True, dtype=np.int8), "ort")
+    assert [rule for rule, _ in found].count("int8-activations") == 4
+    found = rules(silu(before=True, between=True, dtype=np.uint8, zero=0), "ort")
+    assert not any(rule == "uint8-weights" for rule, _ in found)
+    net = Net()
+    model = net.model(net.conv(net.qdq("x"), "c", dtype=np.uint8, zero=128))
+    assert ("uint8-weights", "c_wdq") in rules(model, "ort")
+
+
+@pytest.mark.parametrize(("most", "found"), [(64, False), (65, True), (-128, True)])
+def test_full_range_weights_can_saturate(most: int, found: bool) -> None:
+    net = Net()
+    model = net.model(net.conv(net.qdq("x"), "c", most=most))
+    for target in ("generic", "ort"):
+        assert (("saturation", "c") in rules(model, target)) == found
+    if found:
+        assert "int8{reduce_range=true}" in lint(model)[0].fix
+
+
+def test_few_channels_are_better_left_in_float() -> None:
+    net = Net()
+    model = net.model(net.conv(net.qdq("x"), "c", shape=(8, 3, 1, 1)), channels=3)
+    assert ("few-channels", "c") in rules(model, "ort")
+
+
+def test_an_operator_without_an_integer_kernel_is_named() -> None:
+    net = Net()
+    y = net.op("HardSwish", [net.qdq(net.conv(net.qdq("x"), "c0"))], "h")
+    assert ("no-integer-kernel", "h") in rules(net.model(net.conv(net.qdq(y), "c1")), "ort")
+
+
+def test_what_moves_values_must_keep_the_scale() -> None:
+    for scale, found in ((0.1, False), (0.2, True)):
+        net = Net()
+        y = net.op("MaxPool", [net.qdq("x")], "p", kernel_shape=[2, 2])
+        model = net.model(net.conv(net.qdq(y, scale), "c"))
+        assert (("not-fused", "p") in rules(model, "ort")) == found
+
+
+def test_a_convolution_of_a_float_input_runs_in_float() -> None:
+    net = Net()
+    model = net.model(net.conv("x", "c"))
+    assert rules(model, "ort") == [("conv-input-float", "c")]
+    assert rules(model, "openvino") == [("conv-input-float", "c")]
+    assert rules(model, "tensorrt") == [("half-quantized", "c")]
+
+
+def test_openvino_wants_pairs_of_one_scale() -> None:
+    net = Net()
+    net.tensors["other"] = np.float32(0.3)
+    net.qdq("x")
+    net.nodes[-1].input[1] = "other"
+    assert ("no-fake-quantize", "x_q") in rules(net.model(net.conv("x_dq", "c")), "openvino")
+
+
+def test_openvino_on_zero_points() -> None:
+    net = Net()
+    model = net.model(net.conv(net.qdq("x", zero=0, dtype=np.int8), "c"))
+    assert rules(model, "openvino") == []
+    net = Net()
+    model = net.model(net.conv(net.qdq("x"), "c", zero=2))
+    assert rules(model, "openvino") == [("weight-zero-point", "c"), ("activation-zero-point", "c")]
+
+
+def concat(scales: tuple[float, float], **kind: Any) -> onnx.ModelProto:
+    net = Net()
+    parts = [
+        net.qdq(net.op("Relu", ["x"], f"r{i}"), scale, **kind) for i, scale in enumerate(scales)
+    ]
+    return net.model(net.conv(net.op("Concat", parts, "k", axis=1), "c", shape=(8, 16, 1, 1)))
+
+
+@pytest.mark.parametrize("target", ["openvino", "tensorrt"])
+def test_concats_want_one_scale(target: str) -> None:
+    kind = {"zero": 0, "dtype": np.int8}
+    assert ("concat-scales", "k") in rules(concat((0.1, 0.2), **kind), target)
+    assert ("concat-scales", "k") not in rules(concat((0.1, 0.1), **kind), target)
+
+
+def test_tensorrt_refuses_zero_points_types_and_axes() -> None:
+    net = Net()
+    model = net.model(net.conv(net.qdq("x", zero=1, dtype=np.int8), "c"))
+    assert rules(model, "tensorrt")[0][0] == "zero-point"
+    assert lint(silu(before=False, between=False), "tensorrt")[0].severity == "error"
+    net = Net()
+    model = net.model(net.conv(net.qdq("x", zero=0, dtype=np.int8), "c", axis=1))
+    assert rules(model, "tensorrt") == [("weight-axis", "c")]
+    net = Net()
+    model = net.model(net.conv(net.qdq("x", zero=0, dtype=np.int8), "c"))
+    assert rules(model, "tensorrt") == []
+
+
+def test_tensorrt_on_residuals_and_the_decode() -> None:
+    for both in (True, False):
+        net, int8 = Net(), dict[str, Any](zero=0, dtype=np.int8)
+        x = net.qdq("x", **int8)
+        y = net.conv(x, "c0")
+        y = net.op("Add", [x, net.qdq(y, **int8) if both else y], "a")
+        y = net.conv(net.qdq(y, **int8), "c1")
+        found = rules(net.model(net.qdq(y, 0.7, **int8)), "tensorrt")
+        assert found == [("decode", "c1_q"), *([("residual", "a")] if both else [])]
+
+
+def test_the_command_prints_rules_nodes_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    onnx.save(silu(before=True, between=False), path)
+    run = CliRunner().invoke
+    shown = run(app, ["lint", str(path), "--target", "ort"])
+    assert shown.exit_code == 0
+    assert "warning: 2 x Sigmoid" in shown.stdout or "warning: 2 x" in shown.stdout
+    assert "    at  s, m\n" in shown.stdout
+    every = run(app, ["lint", str(path), "--target", "ort", "--all"])
+    assert every.stdout.count("[not-fused]") == 2
+    as_json = run(app, ["lint", str(path), "--target", "ort", "--json"])
+    assert '"rule": "not-fused"' in as_json.stdout
+    assert run(app, ["lint", str(path), "--target", "tensorrt"]).exit_code == 1
+
+
+def test_no_onnx_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="cannot be read as an ONNX file"):
+        lint(path)
+    with pytest.raises(CheckpointError, match="cannot be read as an ONNX file"):
+        lint(tmp_path / "absent.onnx")

@@ -1,0 +1,130 @@
+"""Arguments and options that several commands share."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from yqc.settings import Settings
+
+
+class Head(StrEnum):
+    """Heads of models that have two."""
+
+    one2one = "one2one"
+    one2many = "one2many"
+
+
+class Form(StrEnum):
+    """Ways to print a graph."""
+
+    text = "text"
+    code = "code"
+    table = "table"
+    dot = "dot"
+    json = "json"
+
+
+class Target(StrEnum):
+    """Runtimes to compile for."""
+
+    generic = "generic"
+    ort = "ort"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+
+
+class Runtime(StrEnum):
+    """Runtimes to measure with."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+Data = Annotated[Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")]
+Size = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
+Load = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
+OneOf = Annotated[Head | None, typer.Option(help="For models with two heads.")]
+Arch = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `640` or `H,W` as (height, width) in pixels."""
+    parts = text.split(",")
+    if not 1 <= len(parts) <= 2 or not all(p.strip().isdecimal() for p in parts):  # noqa: PLR2004
+        raise typer.BadParameter(
+            f"{text!r} is no size; write 640, or height,width", param_hint="--imgsz"
+        )
+    return int(parts[0]), int(parts[-1])
+
+
+def plain(path: Path | None) -> str | None:
+    """Return a path as text."""
+    return None if path is None else str(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The options of commands that read a model: how, and with what passes and blocks."""
+
+    imgsz: Size = None
+    head: OneOf = None
+    arch: Arch = None
+    load: Load = None
+
+    def settings(self) -> "Settings":
+        """Return what the options say, as a recipe holds it."""
+        from yqc.settings import Settings  # noqa: PLC0415
+
+        return Settings(
+            imgsz=None if self.imgsz is None else parse_size(self.imgsz),
+            head=None if self.head is None else self.head.value,
+            arch=plain(self.arch),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running(Reading):
+    """The options of commands that run passes over a model: the data that they go by, too."""
+
+    data: Data = None
+    images: Images = None
+
+    def settings(self) -> "Settings":
+        """Return what the options say, as a recipe holds it."""
+        return replace(super().settings(), data=plain(self.data), images=plain(self.images))
+
+
+def takes(kind: type[Reading]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that are the fields of `kind`, as its argument `how`."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        shared = [
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type
+            )
+            for f in fields(kind)
+        ]
+
+        @functools.wraps(function)
+        def command(**given: Any) -> None:  # noqa: ANN401  # what typer has parsed
+            how = kind(**{p.name: given.pop(p.name) for p in shared})
+            function(**given, how=how)
+
+        own = inspect.signature(function).parameters.values()
+        every = [*(p for p in own if p.name != "how"), *shared]
+        command.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in every}
+        return command
+
+    return decorate

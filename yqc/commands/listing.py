@@ -1,0 +1,37 @@
+"""What `yqc passes` tells: the list, which imports no pass, and one pass in full."""
+
+import inspect
+import sys
+from dataclasses import replace
+
+from yqc.pipeline.base import Recipe
+from yqc.pipeline.options import describe
+from yqc.pipeline.registry import Registry
+from yqc.report import OptionHelp, PassHelp, PassListing
+
+
+def listings(registry: Registry) -> tuple[PassListing, ...]:
+    """List every pass by name, with what it does and where it comes from."""
+    return tuple(
+        PassListing(name=found.name, doc=found.summary(), origin=found.origin)
+        for found in sorted(registry.found.values(), key=lambda f: f.name)
+    )
+
+
+def explain(registry: Registry, name: str) -> PassHelp:
+    """Explain one pass: its docstring, options, and what it needs and gives.
+
+    Raises:
+        PipelineError: nothing has that name.
+    """
+    kind = registry.load(name)
+    doc = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
+    options = tuple(
+        OptionHelp(name=o.name, type=o.type, default=o.default, doc=o.doc) for o in describe(kind)
+    )
+    about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
+    if issubclass(kind, Recipe):
+        return replace(about, expands_to=kind().expand())
+    return replace(
+        about, requires=tuple(sorted(kind.requires)), provides=tuple(sorted(kind.provides))
+    )

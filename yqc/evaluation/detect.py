@@ -1,0 +1,155 @@
+"""Run a detector over a split; reading, running and suppression go on at the same time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from yqc.data import Placed, Placement, Split, Unreadable, prefetch, read_images, to_float
+from yqc.errors import CheckpointError, DataError
+from yqc.evaluation.decode import Boxes, Head, Layout, detections, head_of
+from yqc.evaluation.nms import Floats
+from yqc.evaluation.runner import OnnxModel, Runner
+from yqc.progress import Advance, Progress, Silent
+
+DEFAULT_SIDE = 640
+"""Input height and width in pixels where neither the caller nor the file says."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a detector found in the images of a split."""
+
+    boxes: dict[int, Boxes] = field(repr=False)
+    """Position in the split of each image that was read -> boxes in pixels of the image file."""
+    head: Head
+    skipped: tuple[Unreadable, ...]
+    seconds_total: float
+    """Wall time from the first image asked for to the last boxes."""
+    seconds_session: float
+    """Wall time within the model's runs, added up."""
+
+
+def detect(
+    model: Path | Runner,
+    split: Split,
+    *,
+    imgsz: tuple[int, int] | None = None,
+    layout: Layout | None = None,
+    nc: int | None = None,
+    threads: int | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Detections:
+    """Find objects in the images of a split: score > 0.001, NMS at IoU 0.65, at most 300 an image.
+
+    Args:
+        model: an ONNX file, or a `Runner`.
+        split: the images.
+        imgsz: height and width of the input; by default what the file fixes or records, else 640.
+        layout: how the output is laid out; by default told from its shape.
+        nc: how many classes the model must score, if that is known; checked at the first image.
+        threads: for an ONNX file, threads within an operator.
+        batch: run so many images at a time; for a `Runner` that takes them.
+        progress: shown an image at a time.
+
+    Raises:
+        CheckpointError: the model cannot be run on such images, or is no decoded YOLO detector.
+        DataError: there is no readable image, or the model scores another number of classes.
+    """
+    runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
+    job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch)
+    with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
+        begin = perf_counter()
+        boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=batch))
+        total = perf_counter() - begin
+    if job.head is None:
+        bad = f"; the first: {job.skipped[0]}" if job.skipped else ""
+        raise DataError(split.absent or f"no image of the {split.name} split can be read{bad}.")
+    return Detections(boxes, job.head, tuple(job.skipped), total, job.seconds)
+
+
+@dataclass
+class _Job:
+    """Three stages at once: one thread reads images, this one runs the model, one finishes."""
+
+    runner: Runner
+    split: Split
+    imgsz: tuple[int, int]
+    layout: Layout | None
+    nc: int | None
+    batch: int
+    head: Head | None = None
+    skipped: list[Unreadable] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def outputs(self, advance: Advance) -> Iterator[tuple[Placed, Head, Floats]]:
+        """Each readable image with the model's output for it, without its batch dimension."""
+        images = self.readable(advance)
+        while some := list(islice(images, self.batch)):
+            pixels = np.concatenate([to_float(image.pixels) for image in some])
+            start = perf_counter()
+            output = self.runner.run(pixels)
+            self.seconds += perf_counter() - start
+            output = output.astype(np.float32, copy=False)
+            self.head = self.head or self._head(output)
+            for image, own in zip(some, output, strict=True):
+                yield image, self.head, own
+                advance(1)
+
+    def readable(self, advance: Advance) -> Iterator[Placed]:
+        """Read the images, and note those that cannot be read."""
+        for image in read_images(self.split.images, self.imgsz):
+            if isinstance(image, Unreadable):
+                self.skipped.append(image)
+                advance(1)
+            else:
+                yield image
+
+    def finish(self, item: tuple[Placed, Head, Floats]) -> tuple[int, Boxes]:
+        """The position of the image and its boxes, in pixels of the image file."""
+        image, head, output = item
+        found = detections(output, head.layout)
+        return image.index, unplace(found, image.placement, image.size)
+
+    def _head(self, output: Floats) -> Head:
+        path = getattr(self.runner, "path", "the model")
+        names = self.runner.names if isinstance(self.runner, OnnxModel) else None
+        try:
+            head = head_of(output, self.layout, len(names) if names else None)
+        except CheckpointError as e:
+            raise CheckpointError(f"{path} cannot be evaluated: {e}") from e
+        if self.nc is not None and head.nc not in (None, self.nc):
+            raise DataError(
+                f"{path} predicts {head.nc} classes but the data has {self.nc}; "
+                f"give the data that the model was trained on."
+            )
+        return head
+
+
+def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
+    """Height and width to run a model at: as asked for, else as its file says, else 640 x 640.
+
+    Raises:
+        CheckpointError: the file is fixed to another size than the one asked for.
+    """
+    if not isinstance(model, OnnxModel):
+        return imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+    if imgsz and model.imgsz and imgsz != model.imgsz:
+        fixed, asked = ("x".join(map(str, size)) for size in (model.imgsz, imgsz))
+        raise CheckpointError(f"{model.path} takes images of {fixed} only, not of {asked}.")
+    return imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+
+
+def unplace(boxes: Boxes, placement: Placement, size: tuple[int, int]) -> Boxes:
+    """Boxes in input pixels to pixels of the image of `size` (width, height), clipped to it."""
+    shift = np.array([placement.dx, placement.dy] * 2, np.float32)
+    limit = np.array(size * 2, np.float32)
+    return Boxes(
+        np.clip((boxes.xyxy - shift) / np.float32(placement.scale), 0, limit),
+        boxes.scores,
+        boxes.classes,
+    )

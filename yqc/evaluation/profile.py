@@ -1,0 +1,102 @@
+"""Which nodes of a file cost what under a runtime, and which of them compute in float."""
+
+import contextlib
+import json
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from yqc.data.files import reason
+from yqc.errors import CheckpointError
+from yqc.evaluation import openvino
+from yqc.evaluation.cost import NodeCost
+from yqc.evaluation.detect import input_size
+from yqc.evaluation.latency import Runtime
+from yqc.evaluation.runner import OnnxModel
+
+SUFFIX = "_kernel_time"
+TYPES = {"int8": "int8", "uint8": "int8", "float": "float", "float16": "float"}
+"""What a kernel computes in, by the type of its first result; else `other`."""
+CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}
+"""Kernels that only convert between the two."""
+
+
+def profile(
+    path: Path,
+    *,
+    imgsz: tuple[int, int] | None = None,
+    threads: int | None = None,
+    runs: int = 10,
+    runtime: Runtime = "onnxruntime",
+) -> tuple[NodeCost, ...]:
+    """Measure every node of a file on one image of seeded noise, the most expensive first.
+
+    Args:
+        path: the ONNX file of a detector.
+        imgsz: height and width; by default what the file fixes or records, else 640.
+        threads: threads within an operator; None leaves it to the runtime.
+        runs: how many runs to average over; two more warm up and are left out.
+        runtime: what runs it, on the CPU.
+
+    Raises:
+        CheckpointError: the file cannot be run.
+        YqcError: the runtime is not installed.
+    """
+    model = OnnxModel(path, threads=threads)
+    noise = np.random.default_rng(0).random((1, 3, *input_size(model, imgsz)), dtype=np.float32)
+    measure = openvino.costs if runtime == "openvino" else _measured
+    found = measure(path, model.prepare(noise), threads, runs)
+    return tuple(sorted(found, key=lambda cost: -cost.ms))
+
+
+def _measured(
+    path: Path, images: NDArray[np.generic], threads: int | None, runs: int
+) -> list[NodeCost]:
+    """Let onnxruntime itself note what its kernels take."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "run")
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            for _ in range(2 + runs):
+                session.run(None, {session.get_inputs()[0].name: images})
+        except Exception as error:
+            raise CheckpointError(f"{path} cannot be profiled: {reason(error)}.") from error
+        text = Path(session.end_profiling()).read_text(encoding="utf-8")
+    return _costs(json.loads(text), runs)
+
+
+def _costs(events: list[dict[str, Any]], runs: int) -> list[NodeCost]:
+    times: dict[str, list[float]] = defaultdict(list)
+    about: dict[str, dict[str, Any]] = {}
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith(SUFFIX):
+            times[name].append(event["dur"] / 1000)
+            about[name] = event["args"]
+    return [
+        NodeCost(
+            name=name.removesuffix(SUFFIX),
+            op=str(about[name]["op_name"]),
+            kind=_kind(about[name]),
+            ms=sum(taken[-runs:]) / min(runs, len(taken)),
+        )
+        for name, taken in times.items()
+    ]
+
+
+def _kind(args: dict[str, Any]) -> str:
+    if args.get("op_name") in CONVERSIONS:
+        return "convert"
+    with contextlib.suppress(LookupError, AttributeError):
+        return TYPES.get(next(iter(args["output_type_shape"][0])), "other")
+    return "other"

@@ -1,0 +1,157 @@
+"""What runs a detector: an ONNX file under onnxruntime, or a PyTorch module such as an fx graph."""
+
+import ast
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from yqc.data.files import is_file, reason
+from yqc.errors import CheckpointError
+from yqc.evaluation.nms import Floats
+from yqc.graph.memory import as_weights
+
+_TYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+}
+_IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, 3, 3
+
+
+class Runner(Protocol):
+    """A detector that can be run on images."""
+
+    def run(self, images: Floats, /) -> NDArray[np.floating]:
+        """float32 [N, 3, H, W] in 0..1 to the decoded output, [N, ...]; N is 1 unless said."""
+        ...
+
+
+class TorchModel:
+    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor.
+
+    Args:
+        module: what is run.
+        device: where its parameters are.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.module, self.device = module, device
+
+    def run(self, images: Floats, /) -> NDArray[np.floating]:
+        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        with torch.inference_mode():
+            laid = as_weights(torch.from_numpy(images), self.module)
+            output = self.module(laid.to(self.device))
+        return np.asarray(output.cpu())
+
+
+class OnnxModel:
+    """A `Runner` of an ONNX file whose one input is float32, float16 or uint8 (0..255).
+
+    A fixed batch of more than one is filled with copies of the image.
+
+    Args:
+        path: the file.
+        threads: threads within an operator; None leaves it to onnxruntime, which takes all cores.
+
+    Raises:
+        CheckpointError: onnxruntime cannot open the file, or its input is no image.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        self.path = path
+        self._session = _open(path, threads)
+        image, output = _image(path, self._session), _detections(path, self._session)
+        self._input, self._dtype, self._output = image.name, _TYPES[image.type], output.name
+        self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        batch, _, height, width = (side if isinstance(side, int) else None for side in image.shape)
+        self.batch = batch
+        """The fixed batch size, or None."""
+        self.imgsz = (height, width) if height and width else None
+        """The fixed height and width in pixels, or None."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The class names that the file's metadata tells, as YOLO exporters write them."""
+        names = self._literal("names")
+        if isinstance(names, dict):
+            names = [names[i] for i in range(len(names)) if i in names]
+        return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+    @property
+    def recorded_imgsz(self) -> tuple[int, int] | None:
+        """The height and width that the metadata tells."""
+        match self._literal("imgsz"):
+            case [int(height), int(width)] if height > 0 and width > 0:
+                return height, width
+        return None
+
+    def prepare(self, images: Floats) -> NDArray[np.generic]:
+        """The array that the file takes for float32 [1, 3, H, W]: its own type and batch size."""
+        images = np.repeat(images, self.batch, 0) if self.batch else images
+        if self._dtype is np.uint8:
+            return np.rint(images * 255).astype(np.uint8)
+        return images.astype(self._dtype, copy=False)
+
+    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Run what `prepare` returned; the file's first output, all of its batch.
+
+        Raises:
+            CheckpointError: onnxruntime cannot run the file on it.
+        """
+        try:
+            return np.asarray(self._session.run([self._output], {self._input: images})[0])
+        except Exception as e:
+            size = "x".join(map(str, images.shape[2:]))
+            raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
+
+    def run(self, images: Floats, /) -> NDArray[np.floating]:
+        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        return self.run_prepared(self.prepare(images))[:1]
+
+    def _literal(self, key: str) -> object:
+        try:
+            return ast.literal_eval(self._metadata.get(key, "None"))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None  # Whatever somebody wrote there, it is not what YOLO tools write.
+
+
+def _open(path: Path, threads: int | None) -> ort.InferenceSession:
+    if not is_file(path):
+        raise CheckpointError(f"there is no ONNX file at {path}.")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        raise CheckpointError(f"onnxruntime cannot open {path}: {reason(e)}.") from e
+
+
+def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
+    inputs = session.get_inputs()
+    if len(inputs) == 1 and inputs[0].type in _TYPES and len(inputs[0].shape) == _IMAGE_RANK:
+        channels = inputs[0].shape[1]
+        if channels == _CHANNELS or not isinstance(channels, int):
+            return inputs[0]
+    raise CheckpointError(
+        f"{path} is no YOLO detector: it should have one float or uint8 input [N, 3, H, W], "
+        f"but has {', '.join(f'{i.name}: {i.type}{i.shape}' for i in inputs) or 'none'}."
+    )
+
+
+def _detections(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
+    output = session.get_outputs()[0]
+    floats = {"tensor(float)", "tensor(float16)"}
+    if output.type in floats and len(output.shape) in (0, _OUTPUT_RANK):
+        return output
+    raise CheckpointError(
+        f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "
+        f"but it is {output.name}: {output.type}{output.shape}."
+    )

@@ -1,0 +1,1 @@
+"""Which channels of a graph must be removed together."""

@@ -1,0 +1,288 @@
+"""Following channel identities along a graph: what each kind of node does with them.
+
+A convolution makes new ones; additions and other elementwise operations unify; a concatenation
+concatenates; chunk, split and slices select; depthwise convolutions, batch norms, activations and
+pools pass through. Whatever mixes channels, lays their axis out anew, or is not known, pins them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from yqc.graph.channels import rules as ops
+from yqc.graph.channels.sets import Axis, Cut, Ids, Sets, Side, Slot
+from yqc.graph.values import KEY, TensorSpec, attribute
+
+Known = Axis | tuple[Any, ...] | None
+
+
+class Walk:
+    """Goes through a graph once, node by node, and keeps what it finds."""
+
+    def __init__(self, gm: fx.GraphModule) -> None:
+        self.gm = gm
+        self.sets = Sets()
+        self.known: dict[fx.Node, Known] = {}
+        self.slots: dict[tuple[str, Side], Slot] = {}
+        self.cuts: list[Cut] = []
+
+    def run(self) -> "Walk":
+        """Visit every node, then pin what is read in more than one way."""
+        for node in self.gm.graph.nodes:
+            self.known[node] = self.visit(node)
+        self._pin_shared()
+        return self
+
+    def visit(self, node: fx.Node) -> Known:
+        """Return what is known of the channels of what a node computes."""
+        if node.op in {"placeholder", "get_attr"}:
+            return None
+        if node.op == "output":
+            return self.pin_inputs(node, "it is the graph's output")
+        if not self.axes_of(node) and not makes_channels(self.gm, node):
+            return None
+        if node.op == "call_module":
+            return self.module(node, self.gm.get_submodule(str(node.target)))
+        name = ops.name_of(node)
+        rule = ops.RULES.get(name) if name else None
+        return rule(self, node) if rule else self.unknown(node)
+
+    def axes_of(self, node: fx.Node) -> list[Axis]:
+        """List the known channels of a node's inputs."""
+        found: list[Axis] = []
+        for source in node.all_input_nodes:
+            known = self.known[source]
+            found += [a for a in (known if isinstance(known, tuple) else (known,)) if a is not None]
+        return found
+
+    def axis(self, value: object) -> Axis | None:
+        """Return the known channels of an argument, or None."""
+        known = self.known.get(value) if isinstance(value, fx.Node) else None
+        return known if isinstance(known, Axis) else None
+
+    def pin_inputs(self, node: fx.Node, why: str) -> Axis | None:
+        """Pin all channels that reach a node; nothing is known of what it computes."""
+        for axis in self.axes_of(node):
+            self.sets.pin(axis.ids, why)
+        return None
+
+    def unknown(self, node: fx.Node) -> Axis | None:
+        """Pin the channels that reach an operation that mixes channels, or has no rule."""
+        return self.pin_inputs(node, f"{ops.describe(self.gm, node)} at {node} mixes channels")
+
+    def slot(self, target: str, side: Side, ids: Ids, dim: int = 0) -> Ids:
+        """Note that the channels `ids` belong to an axis of a weight; return its identities.
+
+        A module that is called twice has one set of weights: its channels are unified.
+        """
+        found = self.slots.setdefault((target, side), Slot(target, side, ids, dim))
+        if len(found.ids) != len(ids) or found.dim != dim:
+            self.sets.pin(np.concatenate([found.ids, ids]), f"{target} is used in two ways")
+        elif found.ids is not ids:
+            self.sets.unify(found.ids, ids)
+        return found.ids
+
+    def module(self, node: fx.Node, module: nn.Module) -> Known:  # noqa: C901, PLR0911  # by kind
+        """Follow the channels through a module."""
+        axis = self.axis(node.args[0]) if node.args else None
+        if len(node.all_input_nodes) != 1 or node.kwargs:
+            return self.unknown(node)
+        if isinstance(module, _ConvNd):
+            return self.convolution(node, module, axis)
+        if isinstance(module, nn.Linear):
+            return self.linear(node, module, axis)
+        if axis is None:
+            return None
+        if isinstance(module, _NormBase):
+            return self.per_channel(node, axis, affine=module.num_features)
+        if isinstance(module, nn.PReLU):
+            count = module.num_parameters
+            return axis if count == 1 else self.per_channel(node, axis, affine=count)
+        if isinstance(module, nn.LayerNorm):
+            normalized = len(ops.shape(node)) - len(module.normalized_shape)
+            return axis if axis.dim < normalized else self.unknown(node)
+        if isinstance(module, ops.SPATIAL):
+            return ops.spatial(self, node)
+        if isinstance(module, ops.ELEMENTWISE):
+            return axis
+        if isinstance(module, nn.Softmax) and module.dim is not None:
+            return axis if module.dim % len(ops.shape(node)) != axis.dim else self.unknown(node)
+        if isinstance(module, nn.Flatten):
+            return ops.lay_out(self, node, None)
+        return self.unknown(node)
+
+    def per_channel(self, node: fx.Node, axis: Axis, affine: int) -> Axis | None:
+        """Pass through a module that holds values a channel, on axis 1."""
+        if axis.dim != 1 or len(axis.ids) != affine:
+            return self.unknown(node)
+        self.slot(str(node.target), "channels", axis.ids)
+        return axis
+
+    def convolution(self, node: fx.Node, conv: _ConvNd, axis: Axis | None) -> Axis | None:
+        """Follow channels through a convolution: full, grouped, or depthwise; transposed or not."""
+        target, dims = str(node.target), len(ops.shape(node))
+        if dims != conv.weight.ndim or (axis is not None and axis.dim != 1):
+            return self.unknown(node)
+        groups = conv.groups
+        if groups > 1 and groups == conv.in_channels:
+            if axis is None:
+                return None
+            copies = conv.out_channels // groups
+            ids = self.slot(target, "channels", axis.ids)
+            return Axis(1, np.repeat(ids, copies))
+        if axis is not None:
+            self._alike(axis.ids, groups)
+            self.slot(target, "in", axis.ids)
+        found = self.slots.get((target, "out"))
+        if found is None:
+            found = Slot(target, "out", self.sets.new(conv.out_channels))
+            self.slots[target, "out"] = found
+            self._alike(found.ids, groups)
+        return Axis(1, found.ids)
+
+    def _alike(self, ids: Ids, groups: int) -> None:
+        """Let the same channel of every group of a grouped convolution go together."""
+        parts = np.split(ids, groups)
+        for part in parts[1:]:
+            self.sets.unify(parts[0], part)
+
+    def linear(self, node: fx.Node, linear: nn.Linear, axis: Axis | None) -> Axis | None:
+        """Follow channels through a linear layer, which reads and makes the last axis."""
+        last, target = len(ops.shape(node)) - 1, str(node.target)
+        if axis is not None and axis.dim != last:
+            self.slots.setdefault(
+                (target, "out"), Slot(target, "out", self.sets.new(linear.out_features))
+            )
+            self.sets.pin(self.slots[target, "out"].ids, f"{target} mixes positions")
+            return axis
+        if axis is not None:
+            self.slot(target, "in", axis.ids)
+        found = self.slots.get((target, "out"))
+        if found is None:
+            found = Slot(target, "out", self.sets.new(linear.out_features))
+            self.slots[target, "out"] = found
+        return Axis(last, found.ids)
+
+    def elementwise(self, node: fx.Node) -> Axis | None:
+        """Unify the channels of everything that meets in an elementwise operation."""
+        out = ops.shape(node)
+        places = {
+            axis.dim + len(out) - len(ops.shape(source))
+            for source in node.all_input_nodes
+            if (axis := self.axis(source)) is not None
+        }
+        if len(places) != 1:
+            return self.unknown(node)
+        dim = places.pop()
+        found: Ids | None = None
+        for source in node.all_input_nodes:
+            axis = self.axis(source)
+            if axis is not None and len(axis.ids) == out[dim]:
+                if found is None:
+                    found = axis.ids
+                else:
+                    self.sets.unify(found, axis.ids)
+            elif axis is not None:
+                self.sets.pin(axis.ids, f"{node} spreads it over {out[dim]} channels")
+        if found is None:
+            return None
+        for source in node.all_input_nodes:
+            if self.axis(source) is None:
+                self._beside(node, source, dim - len(out), found)
+        return Axis(dim, found)
+
+    def _beside(self, node: fx.Node, source: fx.Node, dim: int, ids: Ids) -> None:
+        """Treat an operand without known channels beside one that has them.
+
+        Args:
+            node: the operation.
+            source: the operand.
+            dim: the axis of the channels, counted from the end.
+            ids: the channels.
+        """
+        sizes = ops.shape(source)
+        if len(sizes) < -dim or sizes[dim] == 1:
+            return
+        if source.op == "get_attr":
+            self.slot(str(source.target), "channels", ids, len(sizes) + dim)
+        else:
+            self.sets.pin(ids, f"{node} joins it with {source}, whose channels are fixed")
+
+    def join(self, node: fx.Node, parts: Sequence[fx.Node], dim: int) -> Axis | None:
+        """Follow channels through a concatenation along `dim`."""
+        axes = [self.axis(p) for p in parts]
+        dims = {a.dim for a in axes if a is not None}
+        if len(dims) != 1:
+            return self.unknown(node)
+        where = dims.pop()
+        if where != dim:
+            return self._side_by_side(node, axes, where)
+        found: list[Ids] = []
+        for part, axis in zip(parts, axes, strict=True):
+            if axis is None:
+                fixed = self.sets.new(ops.shape(part)[dim])
+                self.sets.pin(fixed, f"{node} holds {part}, whose channels are fixed")
+                found.append(fixed)
+            else:
+                found.append(axis.ids)
+        return Axis(dim, np.concatenate(found))
+
+    def _side_by_side(self, node: fx.Node, axes: Sequence[Axis | None], dim: int) -> Axis | None:
+        known = [a for a in axes if a is not None]
+        for other in known[1:]:
+            self.sets.unify(known[0].ids, other.ids)
+        if len(known) < len(axes):
+            self.sets.pin(known[0].ids, f"{node} joins it with fixed channels")
+        return Axis(dim, known[0].ids)
+
+    def parts(self, node: fx.Node, dim: int) -> Known:
+        """Follow channels through chunk or split along `dim`."""
+        axis = self.axis(node.args[0])
+        value = node.meta.get(KEY)
+        if axis is None or not isinstance(value, tuple):
+            return self.unknown(node)
+        if dim != axis.dim:
+            return tuple(axis for _ in value)
+        sizes = [v.shape[dim] for v in value if isinstance(v, TensorSpec)]
+        ends = np.cumsum(sizes)[:-1]
+        pieces = np.split(axis.ids, ends)
+        self.cuts.append(Cut(node, "parts", tuple(pieces)))
+        return tuple(Axis(dim, ids) for ids in pieces)
+
+    def _pin_shared(self) -> None:
+        """Pin channels of weights that are read as tensors too, or by two modules."""
+        owners = {t for t, _ in self.slots}
+        for node in self.gm.graph.nodes:
+            if node.op == "get_attr":
+                owner = str(node.target).rpartition(".")[0]
+                if owner in owners:
+                    self._pin_target(owner, f"{node} reads the weights of {owner}")
+        seen: dict[int, str] = {}
+        for target in sorted(owners):
+            held = attribute(self.gm, target)
+            for parameter in held.parameters() if isinstance(held, nn.Module) else ():
+                if seen.setdefault(id(parameter), target) != target:
+                    why = f"{target} and {seen[id(parameter)]} share a weight"
+                    self._pin_target(target, why)
+                    self._pin_target(seen[id(parameter)], why)
+
+    def _pin_target(self, target: str, why: str) -> None:
+        for (owner, _), slot in self.slots.items():
+            if owner == target:
+                self.sets.pin(slot.ids, why)
+
+
+def makes_channels(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a node makes channels of its own whatever reaches it."""
+    if node.op != "call_module":
+        return False
+    return isinstance(gm.get_submodule(str(node.target)), (_ConvNd, nn.Linear))
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Tell whether a convolution's weight has its input channels on axis 0."""
+    return isinstance(module, _ConvTransposeNd)

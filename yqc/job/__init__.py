@@ -1,0 +1,1 @@
+"""One compile, around its passes: inputs, outputs, measurements."""

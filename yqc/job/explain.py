@@ -1,0 +1,163 @@
+"""What a pass would do to a model, and every refusal with its reason."""
+
+import copy
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import networkx as nx
+from torch import fx
+
+from yqc.errors import PipelineError
+from yqc.job.staged import as_view, prepared
+from yqc.look.explained import Explained, Group
+from yqc.look.printers import as_dot, groups_dot
+from yqc.look.view import View
+from yqc.pipeline.base import Context, Pass, Recipe
+from yqc.pipeline.pipeline import TRACED, Pipeline
+from yqc.pipeline.registry import Registry
+from yqc.progress import Progress
+from yqc.settings import Settings
+
+REWRITTEN, REFUSED = "#7bc47f", "#ffd54a"
+
+
+def explain(
+    passes: str,
+    model: Path,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    *,
+    draw: bool = False,
+) -> tuple[Explained, ...]:
+    """Run a pass on a copy of a model's graph and tell what it did, and what it refused.
+
+    Args:
+        passes: one pass or recipe, with options; or several: the last one is explained. What a
+            pass requires runs before it.
+        model: a checkpoint, a graph file or a snapshot.
+        settings: image size, data and whatever else passes go by.
+        registry: where passes are looked up.
+        progress: where long work is shown.
+        draw: whether to draw the graphs.
+
+    Returns:
+        One entry for a pass, several for the passes of a recipe.
+
+    Raises:
+        YqcError: no such pass, no such model, or the pass fails.
+    """
+    asked = Pipeline.parse(passes, registry)
+    before, pipeline = _with_needs(asked)
+    gm, ctx, given = prepared(model, pipeline, settings, progress)
+    if before.steps:
+        before.run(gm, ctx, given=given)
+    actions = pipeline.expand(TRACED | given)
+    done = actions[: len(before.expand(TRACED | given))]
+    asked_for = actions[len(done) :]
+    found = []
+    for action in asked_for:
+        view = as_view(gm) if draw else None
+        own = _own_drawing(action, gm, ctx)
+        one = _explain(action, gm, ctx, last=action is asked_for[-1], after=done)
+        if own is not None:
+            one = replace(one, drawing=groups_dot(own), groups=nx.node_link_data(own))
+        elif view is not None:
+            one = replace(one, drawing=_draw(view, one))
+        found.append(one)
+        done.append(action)
+    return tuple(found)
+
+
+def _explain(
+    action: Pass, gm: fx.GraphModule, ctx: Context, *, last: bool, after: list[Pass]
+) -> Explained:
+    """Let one pass tell of itself, or else run it and look at what it recorded."""
+    rewrites, skips = len(ctx.rewrites), len(ctx.skips)
+    names = {n.name for n in gm.graph.nodes}
+    names |= {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
+    method = getattr(action, "explain", None)
+    lines = tuple(map(str, method(copy.deepcopy(gm), ctx))) if callable(method) else ()
+    recorded = ctx.rewrites[rewrites:], ctx.skips[skips:]
+    if method is None or not last:
+        Pipeline([action]).run(gm, ctx, given=action.needs())
+    if method is None:
+        recorded = ctx.rewrites[rewrites:], ctx.skips[skips:]
+    return Explained(
+        name=action.name,
+        text=str(action),
+        after=",".join(map(str, after)),
+        lines=lines,
+        rewrites=group(((r.node, r.what) for r in recorded[0]), names),
+        skips=group(recorded[1], names),
+    )
+
+
+def _own_drawing(action: Pass, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str] | None":
+    """Return the graph that a pass draws of what it looks at, if it has a method `drawing`."""
+    method = getattr(action, "drawing", None)
+    found = method(copy.deepcopy(gm), ctx) if callable(method) else None
+    return found if isinstance(found, nx.Graph) else None
+
+
+def _draw(view: View, about: Explained) -> str:
+    """Draw the graph from before a pass: green what it rewrites, yellow what it refuses."""
+    marked = {name: REWRITTEN for one in about.rewrites for name in one.nodes}
+    marked |= {name: REFUSED for one in about.skips for name in one.nodes}
+    return as_dot(view, marked)
+
+
+def _with_needs(asked: Pipeline) -> tuple[Pipeline, Pipeline]:
+    """Put before the last step what it requires: return what is not explained, and the whole."""
+    head, last = list(asked.steps[:-1]), asked.steps[-1]
+    while isinstance(last, Pass):
+        state = TRACED
+        for step in Pipeline(head, asked.registry).expand():
+            state = (state - step.removes) | step.provides
+        missing = sorted(last.needs() - state)
+        if not missing:
+            break
+        head = _provide(missing[0], head, asked.registry, depth=0)
+    return Pipeline(head, asked.registry), Pipeline((*head, last), asked.registry)
+
+
+def _provide(
+    state: str, head: list[Pass | Recipe], registry: Registry, depth: int
+) -> list[Pass | Recipe]:
+    """Add the pass that provides a state, and before it what that one requires."""
+    makers = registry.makers(state)
+    if not makers or depth > 8:  # noqa: PLR2004  # a circle of passes
+        raise PipelineError(f"no pass provides {state!r}; run what does before, `passes,pass`")
+    maker = registry.load(makers[0])()
+    known = TRACED.union(*(s.provides for s in head if isinstance(s, Pass)))
+    for need in sorted(maker.needs() - known) if isinstance(maker, Pass) else ():
+        head = _provide(need, head, registry, depth + 1)
+    return [*head, maker]
+
+
+def group(records: Iterable[tuple[str, str]], names: set[str]) -> tuple[Group, ...]:
+    """Group records by what they say, the most frequent first.
+
+    Args:
+        records: name of a node, and what is said of it.
+        names: of nodes and modules, which make no difference.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for node, said in records:
+        found.setdefault(_shape(said, names), []).append((node, said))
+    groups = [
+        Group(
+            what=members[0][1] if len({s for _, s in members}) == 1 else shape,
+            nodes=tuple(node for node, _ in members),
+        )
+        for shape, members in found.items()
+    ]
+    return tuple(sorted(groups, key=lambda g: -len(g.nodes)))
+
+
+def _shape(said: str, names: set[str]) -> str:
+    """What is said, without the names of nodes and the numbers in it."""
+    words = re.split(r"([A-Za-z_][\w.]*|-?\d[\d.e+-]*)", said)
+    return "".join(".." if w in names or re.fullmatch(r"-?\d[\d.e+-]*", w) else w for w in words)

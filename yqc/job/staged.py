@@ -1,0 +1,122 @@
+"""What can be looked at: checkpoints, graph files and snapshots, ONNX files, and graphs."""
+
+import copy
+from pathlib import Path
+
+from torch import fx
+
+from yqc.emit import emit
+from yqc.errors import CheckpointError, PipelineError
+from yqc.graph.serial import is_graph_file, load_graph
+from yqc.job.inputs import find_data, make_context
+from yqc.look.fxview import of_graph
+from yqc.look.onnxview import infer, of_file, of_model
+from yqc.look.view import View
+from yqc.models.source import Head, Source, open_model
+from yqc.pipeline.base import Context
+from yqc.pipeline.pipeline import Pipeline
+from yqc.pipeline.registry import Registry
+from yqc.pipeline.replay import action_needs
+from yqc.progress import Progress, Silent
+from yqc.settings import Settings
+
+
+def look(path: Path, settings: Settings | None = None, *, emitted: bool = False) -> View:
+    """View a checkpoint (traced first), a graph file or snapshot, or an ONNX file.
+
+    Args:
+        path: of the file.
+        settings: image size, head and architecture, for checkpoints.
+        emitted: show what the graph becomes in ONNX, so that it compares with an ONNX file.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        TraceError: the image size does not fit the model.
+        LoweringError: `emitted`, and a node has no ONNX form.
+    """
+    settings = settings or Settings()
+    if path.suffix == ".onnx":
+        _require(path)
+        if settings.imgsz or settings.head or settings.arch:
+            raise PipelineError(
+                f"{path} is an ONNX file, built already; leave --imgsz, --head and --arch out"
+            )
+        return of_file(path)
+    gm = graph(path, settings)
+    return of_model(infer(emit(gm)), str(path)) if emitted else as_view(gm, str(path))
+
+
+def graph(path: Path, settings: Settings | None = None) -> fx.GraphModule:
+    """Load the graph of a checkpoint, graph file or snapshot.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        TraceError: the image size does not fit the model.
+    """
+    _require(path)
+    if is_graph_file(path):
+        gm, _, _ = load_graph(path)
+        return gm
+    return _source(path, settings or Settings()).gm
+
+
+def as_view(gm: fx.GraphModule, title: str = "graph") -> View:
+    """View a graph module that `trace`, a compile or a pass left."""
+    return of_graph(gm, title)
+
+
+def staged(
+    path: Path,
+    passes: str,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> View:
+    """View what a model becomes under a pipeline. Nothing is written and nothing measured.
+
+    Raises:
+        YqcError: the model cannot be read, or the pipeline fails.
+    """
+    pipeline = Pipeline.parse(passes, registry) if passes else Pipeline(())
+    gm, ctx, given = prepared(path, pipeline, settings, progress)
+    if pipeline.steps:
+        pipeline.run(gm, ctx, given=given)
+    return as_view(gm, f"{path} under {pipeline}" if passes else str(path))
+
+
+def prepared(
+    path: Path,
+    pipeline: Pipeline,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> tuple[fx.GraphModule, Context, frozenset[str]]:
+    """Return a model's graph, the context for passes, and what the graph is known to be.
+
+    A snapshot is taken to be whatever the pipeline requires.
+
+    Raises:
+        YqcError: the model or the data cannot be read.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    _require(path)
+    if path.suffix == ".onnx":
+        raise CheckpointError(f"{path} is an ONNX file; passes run on checkpoints and graph files")
+    if is_graph_file(path):
+        gm, info, _ = load_graph(path)
+        if info.get("kind") != "model":
+            ctx = Context(seed=settings.seed, target=settings.target, progress=progress)
+            return gm, ctx, action_needs(pipeline)
+    source = _source(path, settings)
+    ctx = make_context(settings, source, find_data(settings, source), progress)
+    return copy.deepcopy(source.gm), ctx, frozenset()
+
+
+def _source(path: Path, settings: Settings) -> Source:
+    head: Head | None = settings.head  # type: ignore[assignment]  # the loader says what it may be
+    arch = Path(settings.arch) if settings.arch else None
+    return open_model(path, imgsz=settings.imgsz, head=head, arch=arch)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")

@@ -1,6 +1,0 @@
-"""What a runtime will make of an ONNX file's nodes: unsupported, saturating, or not fused."""
-
-from yqc.lint.check import lint
-from yqc.lint.finding import Finding, Severity
-
-__all__ = ["Finding", "Severity", "lint"]

@@ -1,0 +1,47 @@
+"""lint: the rules of one runtime, over every node of a file."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx
+
+from yqc.errors import CheckpointError
+from yqc.linting import onnxruntime, openvino, tensorrt
+from yqc.linting.finding import Finding
+from yqc.linting.graph import Graph
+from yqc.pipeline.base import Target
+
+Rule = Callable[[Graph], Iterator[Finding]]
+
+RULES: dict[Target, tuple[Rule, ...]] = {
+    "generic": onnxruntime.SATURATION,
+    "ort": onnxruntime.RULES,
+    "openvino": openvino.RULES,
+    "tensorrt": tensorrt.RULES,
+}
+ORDER = ("error", "warning", "note")
+
+
+def lint(source: Path | onnx.ModelProto, target: Target = "generic") -> list[Finding]:
+    """Say what a runtime will refuse, saturate or leave unfused.
+
+    Args:
+        source: any ONNX file, or a model.
+        target: the runtime; `generic` looks for what goes wrong on any CPU.
+
+    Returns:
+        The findings: what is refused first, then in the order of the nodes.
+
+    Raises:
+        CheckpointError: the file cannot be read as ONNX.
+    """
+    if isinstance(source, Path):
+        try:
+            source = onnx.load(source)
+        except Exception as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{source} cannot be read as an ONNX file: {first}") from error
+    graph = Graph(source)
+    place = {node.name: i for i, node in enumerate(graph.nodes)}
+    found = [finding for rule in RULES[target] for finding in rule(graph)]
+    return sorted(found, key=lambda f: (ORDER.index(f.severity), f.rule, place.get(f.node, 0)))

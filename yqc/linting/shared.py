@@ -1,0 +1,54 @@
+"""Rules that several runtimes share."""
+
+from collections.abc import Iterator
+
+from yqc.linting.finding import Finding, Severity
+from yqc.linting.graph import Graph, axis
+
+
+def per_channel_activations(g: Graph, severity: Severity, what: str) -> Iterator[Finding]:
+    """Find activations with a scale a channel; `what` says what that does."""
+    for node in g.quantizers():
+        scale = g.array(node.input[1])
+        if scale is not None and scale.size > 1:
+            yield Finding.at(
+                node, "per-channel-activation", severity, what,
+                "quantize activations with one scale",
+            )  # fmt: skip
+
+
+def concat_scales(g: Graph, what: str, *, floats: bool) -> Iterator[Finding]:
+    """Find concats of differently scaled tensors; with `floats`, of quantized and others too."""
+    for node in g.before("Concat", "Conv"):
+        scales = g.scales(node)
+        quantized = scales - {None}
+        if len(quantized) > 1 or (floats and quantized and None in scales):
+            yield Finding.at(
+                node, "concat-scales", "warning", what.format(len(quantized)),
+                "give all its inputs one scale (the pass int8 does)",
+            )  # fmt: skip
+
+
+def weight_axis(
+    g: Graph, wanted: dict[str, int], severity: Severity, what: str
+) -> Iterator[Finding]:
+    """Find weights with scales along another axis than the one that a kind of node wants."""
+    for node, weight in g.quantized(*wanted):
+        scale, right = g.array(weight.input[1]), wanted[node.op_type]
+        if scale is not None and scale.size > 1 and axis(weight) != right:
+            yield Finding.at(
+                node, "weight-axis", severity,
+                f"its weights have scales along axis {axis(weight)}{what.format(right)}",
+                f"quantize the weights along axis {right}",
+            )  # fmt: skip
+
+
+def float_input(g: Graph) -> Iterator[Finding]:
+    """Find convolutions of integer weights whose input is a float."""
+    for node, _ in g.quantized("Conv"):
+        if not g.is_activation(node.input[0]):
+            yield Finding.at(
+                node, "conv-input-float", "warning",
+                "its weights are integers and its input is not, so it runs in float",
+                "put QuantizeLinear and DequantizeLinear on its input too (the pass int8)",
+            )  # fmt: skip

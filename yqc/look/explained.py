@@ -1,0 +1,41 @@
+"""What `explain` reports of one pass: its rewrites and refusals, grouped by what they say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rewrites or refusals that are alike: what was done or why it was not, and the nodes.
+
+    Names and numbers that vary are left out of `what` (`..`).
+    """
+
+    what: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What one pass would do."""
+
+    name: str
+    text: str
+    """The pass with its options."""
+    after: str
+    """What ran before it, as pipeline text."""
+    lines: tuple[str, ...]
+    """What the pass itself tells of it, if it does (`explain`)."""
+    rewrites: tuple[Group, ...]
+    skips: tuple[Group, ...]
+    drawing: str | None = None
+    """In Graphviz's language, if asked for: what the pass itself draws (`drawing`), or the graph
+    with what is rewritten and refused marked."""
+    groups: Mapping[str, Any] | None = None
+    """What the pass itself draws, as networkx's node-link data; None if it draws nothing."""
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many rewrites and how many refusals."""
+        return tuple(sum(len(g.nodes) for g in gs) for gs in (self.rewrites, self.skips))  # type: ignore[return-value]

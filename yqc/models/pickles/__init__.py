@@ -1,0 +1,1 @@
+"""The safe checkpoint reader: pickles without running them."""

@@ -1,0 +1,254 @@
+"""What the globals of a checkpoint's pickle stand for: the allow-list, and the gate that holds it.
+
+Nothing here is ever imported by the name that a file gives. A name is looked up in a table: it is a
+constant, or has a builder of ours, or stands for data that comes out as `Inert`, or is refused.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+
+import torch
+
+from yqc.errors import ForbiddenGlobalError
+from yqc.models.pickles import numpy_arrays, tensors
+from yqc.models.pickles.values import Budget, Inert, MalformedError, Named, as_key, shown
+
+Build = Callable[[tuple[object, ...], Budget], object]
+MAX_GLOBALS, SHOWN_AT_MOST = 5_000, 5
+
+
+def _mapping(args: tuple[object, ...], budget: Budget) -> object:
+    match args:
+        case ():
+            return {}
+        case (dict() as given,):
+            budget.spend("items", len(given))
+            return dict(given)
+        case (list() | tuple() as pairs,):
+            budget.spend("items", len(pairs))
+            return {as_key(key, budget): value for key, value in map(_pair, pairs)}
+    raise MalformedError("it holds a dict of an unknown kind")
+
+
+def _pair(pair: object) -> tuple[object, object]:
+    match pair:
+        case [key, value]:
+            return key, value
+    raise MalformedError("it holds a dict of an unknown kind")
+
+
+def _defaultdict(args: tuple[object, ...], budget: Budget) -> object:
+    return _mapping(args[1:], budget)
+
+
+def _items(args: tuple[object, ...], budget: Budget) -> list[object]:
+    match args:
+        case ():
+            return []
+        case (list() | tuple() | set() | frozenset() as given,):
+            budget.spend("items", len(given))
+            return list(given)
+    raise MalformedError("it builds a container from something that is none")
+
+
+def _deque(args: tuple[object, ...], budget: Budget) -> object:
+    return _items(args[:1], budget)
+
+
+def _tuple(args: tuple[object, ...], budget: Budget) -> object:
+    return tuple(_items(args, budget))
+
+
+def _set(args: tuple[object, ...], budget: Budget) -> object:
+    return {as_key(item, budget) for item in _items(args, budget)}
+
+
+def _frozenset(args: tuple[object, ...], budget: Budget) -> object:
+    return frozenset(as_key(item, budget) for item in _items(args, budget))
+
+
+def _encode(args: tuple[object, ...], budget: Budget) -> bytes:
+    match args:
+        case (str(text), "latin1" | "latin-1"):
+            budget.spend("bytes", len(text))
+            return text.encode("latin1")
+    raise MalformedError("it holds bytes of an unknown kind")
+
+
+def _bytes(args: tuple[object, ...], budget: Budget) -> object:
+    return _encode(args, budget) if args else b""
+
+
+def _bytearray(args: tuple[object, ...], budget: Budget) -> object:
+    match args:
+        case (bytes(data),):
+            budget.spend("bytes", len(data))
+            return bytearray(data)
+    return bytearray(_encode(args, budget) if args else b"")
+
+
+def _complex(args: tuple[object, ...], _: Budget) -> object:
+    match args:
+        case (float(real), float(imaginary)):
+            return complex(real, imaginary)
+    raise MalformedError("it holds a complex number of an unknown kind")
+
+
+def _path(args: tuple[object, ...], budget: Budget) -> object:
+    parts = [part for part in args if isinstance(part, str)]
+    if len(parts) != len(args):
+        raise MalformedError("it holds a path whose parts are no text")
+    budget.spend("bytes", sum(map(len, parts)))
+    root = parts.pop(0) if parts and parts[0].endswith(("/", "\\")) else ""
+    return root + "/".join(parts)
+
+
+BUILDERS: dict[str, Build] = {
+    **tensors.REBUILDERS,
+    "torch._tensor._rebuild_from_type_v2": tensors.from_type,
+    "torch.Size": tensors.size,
+    "collections.OrderedDict": _mapping,
+    "collections.Counter": _mapping,
+    "collections.defaultdict": _defaultdict,
+    "collections.deque": _deque,
+    "builtins.dict": _mapping,
+    "builtins.list": _items,
+    "builtins.tuple": _tuple,
+    "builtins.set": _set,
+    "builtins.frozenset": _frozenset,
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": _bytearray,
+    "builtins.complex": _complex,
+    "_codecs.encode": _encode,
+    **{
+        f"{module}.{flavour}Path": _path
+        for module in ("pathlib", "pathlib._local")
+        for flavour in ("Posix", "Windows", "PurePosix", "PureWindows")
+    },
+    **{
+        f"numpy.{core}.{name}": build
+        for core in ("core", "_core")
+        for name, build in (
+            ("multiarray._reconstruct", numpy_arrays.blank),
+            ("multiarray.scalar", numpy_arrays.scalar),
+            ("numeric._frombuffer", numpy_arrays.from_buffer),
+        )
+    },
+}
+"""What yqc does where a pickle calls a function or class. Each is safe for any arguments."""
+
+DATA = re.compile(
+    r"""
+    torch\.nn\.(modules|parallel)(\.\w+)+\._?[A-Z]\w*   # modules: the loader gives them meaning
+  | torch\.optim(\.\w+)+\.[A-Z]\w*                      # what unstripped training files carry
+  | torch\.(cuda\.)?amp\.grad_scaler\.[A-Z]\w*
+  | torch\.utils\.hooks\.[A-Z]\w*
+  | torch\.(device|Tensor|nn\.parameter\.(Parameter|Buffer)|serialization\._get_layout)
+  | (ultralytics\.(yolo\.)?)?utils\.(loss|tal|torch_utils)\.[A-Z]\w*
+  | ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace
+  | argparse\.Namespace | types\.SimpleNamespace | functools\.partial
+  | datetime\.(datetime|date|time|timedelta|timezone)
+  | builtins\.(int|float|str|bool|object|range|xrange|slice)
+  | numpy\.(dtype|ndarray|bool_?|str_|bytes_|u?int\d+|float\d+|complex\d+|dtypes\.\w+DType)
+    """,
+    re.VERBOSE | re.ASCII,
+)
+"""Names that come out as data: `Named` standing alone, `Inert` where the pickle makes objects."""
+
+_STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "commands", "torch", "numpy"}
+
+
+def foreign(path: str) -> bool:
+    """Whether a class lives outside Python, torch and numpy: perhaps a block of somebody's own."""
+    return path.partition(".")[0] not in _STANDARD
+
+
+class Gate:
+    """The allow-list for one file: `known` adds the class paths for which a twin is registered."""
+
+    def __init__(self, origin: str, known: Callable[[str], bool]) -> None:
+        self._origin = origin
+        self._known = known
+        self._named: dict[str, object] = {}
+
+    def check(self, paths: Iterable[str | None]) -> None:
+        """Refuse a pickle by the globals it names, before anything of it runs.
+
+        Raises ForbiddenGlobalError naming them; None stands for a name hidden from reading.
+        """
+        seen: set[str | None] = set()
+        refused = []
+        for path in paths:
+            if path not in seen and len(seen) < MAX_GLOBALS:
+                seen.add(path)
+                if path is None or not self.allows(path):
+                    refused.append(path)
+        if refused:
+            raise ForbiddenGlobalError(f"{self._origin}: {_refusal(refused)}")
+        if len(seen) == MAX_GLOBALS:
+            raise MalformedError(f"its pickle names {MAX_GLOBALS} classes or more")
+
+    def allows(self, path: str) -> bool:
+        """Whether this global may stand in a checkpoint."""
+        path = _modern(path)
+        return (
+            path in BUILDERS
+            or path in tensors.STORAGES
+            or path in tensors.DTYPES
+            or DATA.fullmatch(path) is not None
+            or self._known(path)
+        )
+
+    def resolve(self, path: str) -> object:
+        """What the global stands for: a dtype or a `Named`. The second gate: it checks again."""
+        if path not in self._named:
+            self.check([path])
+            path_now = _modern(path)
+            dtype: torch.dtype | None = tensors.DTYPES.get(path_now)
+            self._named[path] = dtype or Named(path_now)
+        return self._named[path]
+
+
+def build(cls: object, args: object, budget: Budget) -> object:
+    """What calling a global comes to (REDUCE, NEWOBJ): only our own builders are ever called."""
+    if type(cls) is not Named or type(args) is not tuple:
+        raise MalformedError("it calls something that is neither a class nor a function")
+    builder = BUILDERS.get(cls.path)
+    return builder(args, budget) if builder else Inert(cls.path, args)
+
+
+def _modern(path: str) -> str:
+    """The name in Python 3: in protocols up to 2 the module `builtins` is called `__builtin__`."""
+    module, dot, name = path.partition(".")
+    return f"builtins.{name}" if module == "__builtin__" and dot else path
+
+
+def _refusal(paths: list[str | None]) -> str:
+    """The sentence for refused globals; for a stranger's class, also how to register a twin."""
+    if None in paths:
+        return (
+            "its pickle hides the name of a class or function, as no pickler does; "
+            "nothing of it was run. Get the file again from a source you trust."
+        )
+    names = [path for path in paths if path is not None]
+    strangers = list(filter(foreign, names))
+    if len(strangers) < len(names):
+        named = _listed([name for name in names if not foreign(name)])
+        return (
+            f"its pickle names {named}, which is not among what a detector's checkpoint may hold; "
+            "nothing of it was run. Get the file again from a source you trust."
+        )
+    lines = "".join(
+        f'\n    yqc.register_block("{shown(name)}", MyTwin)' for name in strangers[:SHOWN_AT_MOST]
+    )
+    return (
+        f"its pickle names {_listed(strangers)}, for which yqc has no twin; nothing of it was run. "
+        "If that is a block you know, register a traceable twin for it, in a file for --load:\n"
+        f"    import yqc\n    class MyTwin(nn.Module): ...{lines}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - SHOWN_AT_MOST
+    return ", ".join(map(shown, names[:SHOWN_AT_MOST])) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,113 @@
+"""Reading a checkpoint file without running anything of it.
+
+A `.pt` file is a pickle, and a pickle is a program. Its opcodes are read first, and a class or
+function that is not on the allow-list stops everything there. What is left runs on a machine of our
+own that makes tensors, plain containers and `Inert` objects, and imports nothing the file names.
+"""
+
+import tarfile
+from collections.abc import Callable
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from yqc.errors import CheckpointError
+from yqc.models.pickles import bounds, legacy
+from yqc.models.pickles.globals import Gate
+from yqc.models.pickles.machine import Machine
+from yqc.models.pickles.scan import scan
+from yqc.models.pickles.tensors import Storages
+from yqc.models.pickles.values import Budget, Inert, MalformedError, Named, shown
+from yqc.models.pickles.zip import Archive
+
+__all__ = ["Inert", "Named", "read"]
+
+_ELEMENTS_PER_BYTE = 4
+
+
+def read(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: ANN401 - whatever was pickled
+    """The object that a checkpoint file holds, as data.
+
+    Both forms of torch.save are read: zip, and the row of pickles from before PyTorch 1.6.
+    Containers are Python's own (an OrderedDict is a dict, a deque a list, a torch.Size a tuple, a
+    path a str), numpy scalars are Python's numbers, tensors and parameters are torch's, on the CPU,
+    in the element type of the file, and share storages as they did. Every other object is an
+    `Inert`, every class that stands for itself a `Named`. The result contains no cycle, is at most
+    200 levels deep, and may be walked recursively.
+
+    Args:
+        path: the file.
+        known: says of a class path ("models.common.Conv") whether yqc has a twin for it.
+
+    Raises:
+        ForbiddenGlobalError: the pickle names what is neither allowed nor known; nothing ran.
+        CheckpointError: the file is absent, damaged, of another kind, or asks for too much.
+    """
+    origin = shown(str(path), limit=1000)
+    try:
+        budget = Budget(elements=_elements(path))
+        with path.open("rb") as file:
+            return _read(file, Gate(origin, known), budget)
+    except MalformedError as why:
+        raise CheckpointError(f"{origin}: cannot be read as a checkpoint: {why}") from why
+    except OSError as error:
+        raise CheckpointError(f"{origin}: cannot be opened: {error.strerror or error}") from error
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        what = f"{type(error).__name__}: {shown(str(error))}"
+        raise CheckpointError(
+            f"{origin}: cannot be read as a checkpoint: it is damaged ({what})"
+        ) from error
+
+
+def _elements(path: Path) -> int:
+    """How many elements its tensors may have together: some more than the file has room for."""
+    if path.exists() and not path.is_file():
+        raise MalformedError("it is no file; give the checkpoint itself")
+    return Budget().elements + _ELEMENTS_PER_BYTE * path.stat().st_size
+
+
+def _read(file: BufferedReader, gate: Gate, budget: Budget) -> object:
+    head = file.read(tarfile.BLOCKSIZE)
+    file.seek(0)
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        archive = Archive(file)
+        script = scan(archive.pickle())
+        gate.check(script.globals())
+        value = Machine(gate, Storages(archive.storage).load, budget).run(script.sound())
+    elif _begins_like_a_pickle(head, file):
+        value = legacy.read(file, gate, budget)
+    else:
+        raise MalformedError(_kind(head))
+    bounds.check(value)
+    return value
+
+
+def _begins_like_a_pickle(head: bytes, file: BufferedReader) -> bool:
+    """Protocols from 2 on say so; an older pickle shows only by being one to its end."""
+    if head.startswith(b"\x80"):
+        return True
+    short = file.read(1 << 20)
+    file.seek(0)
+    return bool(head) and scan(short).flaw is None
+
+
+def _kind(head: bytes) -> str:
+    """What a file is that begins neither as a zip archive nor as a pickle."""
+    if not head:
+        return "it is empty"
+    if head[257:262] == b"ustar":
+        return "it is of PyTorch's first, tar form; load and save it again with a newer PyTorch"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; fetch the file itself with git lfs pull"
+    if head.lstrip()[:1] == b"<":
+        return "it is a web page, so the download went wrong; fetch it again"
+    if head.isascii():
+        return "it is text"
+    return "it is neither a zip archive nor a pickle, so torch.save did not write it"

@@ -1,0 +1,102 @@
+"""Reading a pickle's opcodes without executing any, and finding every global it names.
+
+A pickle is a straight line of opcodes without jumps (PEP 307, PEP 3154, PEP 574), so what GLOBAL,
+INST and STACK_GLOBAL will look up can be told by reading it. STACK_GLOBAL takes two strings from
+the stack: they are known when the two values pushed last are strings or memoised strings, and every
+pickler writes it so.
+"""
+
+import io
+import pickletools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yqc.models.pickles.values import MalformedError
+
+MAX_OPCODES = 1_000_000
+MAX_PICKLE_BYTES = 1 << 26
+
+Op = tuple[str, object]
+"""An opcode's one-character code and its decoded argument."""
+
+CODES = {op.name: op.code for op in pickletools.opcodes}
+NAMES = {op.code: op.name for op in pickletools.opcodes}
+
+_STRINGS = {
+    op.code for op in pickletools.opcodes if op.name.endswith(("STRING", "UNICODE", "UNICODE8"))
+}
+_PUTS = {CODES[name] for name in ("PUT", "BINPUT", "LONG_BINPUT")}
+_GETS = {CODES[name] for name in ("GET", "BINGET", "LONG_BINGET")}
+_SILENT = {CODES[name] for name in ("PROTO", "FRAME")}
+_MEMOIZE, _STACK_GLOBAL = CODES["MEMOIZE"], CODES["STACK_GLOBAL"]
+_NAMED = {CODES["GLOBAL"], CODES["INST"]}
+
+
+@dataclass(frozen=True)
+class Script:
+    """One pickle as a list of opcodes. `flaw` says why decoding broke off, if it did."""
+
+    ops: list[Op]
+    end: int
+    flaw: str | None
+
+    def globals(self) -> Iterator[str | None]:
+        """Dotted paths in stream order; None for one that cannot be told without executing."""
+        codes = {code for code, _ in self.ops}
+        if _STACK_GLOBAL in codes:
+            yield from _globals_of_strings(self.ops)
+        else:
+            for code, arg in self.ops:
+                if code in _NAMED:
+                    yield dotted(arg)
+
+    def sound(self) -> list[Op]:
+        """The opcodes; raises MalformedError where decoding broke off."""
+        if self.flaw:
+            raise MalformedError(self.flaw)
+        return self.ops
+
+
+def scan(data: bytes, start: int = 0, limit: int = MAX_OPCODES) -> Script:
+    """Decode the opcodes of the pickle at `start` up to STOP; executes nothing, raises nothing."""
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    ops: list[Op] = []
+    flaw = None
+    try:
+        for op, arg, _ in pickletools.genops(stream):
+            ops.append((op.code, arg))
+            if len(ops) > limit:
+                flaw = f"its pickle has more than {MAX_OPCODES} opcodes"
+                break
+    except (ValueError, OverflowError, MemoryError):
+        flaw = f"its pickle is cut short or damaged after {len(ops)} opcodes; fetch the file again"
+    return Script(ops, stream.tell(), flaw)
+
+
+def dotted(arg: object) -> str:
+    """The path `module.name` of a GLOBAL opcode's argument `"module name"`."""
+    module, _, name = str(arg).partition(" ")
+    return f"{module}.{name}"
+
+
+def _globals_of_strings(ops: list[Op]) -> Iterator[str | None]:
+    """As `Script.globals`, following which strings lie on top of the stack."""
+    memo: dict[object, str | None] = {}
+    below: str | None = None
+    top: str | None = None
+    for code, arg in ops:
+        if code in _STRINGS:
+            below, top = top, str(arg)
+        elif code in _GETS:
+            below, top = top, memo.get(arg)
+        elif code in _PUTS:
+            memo[arg] = top
+        elif code == _MEMOIZE:
+            memo[len(memo)] = top
+        elif code not in _SILENT:
+            if code == _STACK_GLOBAL:
+                yield None if below is None or top is None else f"{below}.{top}"
+            elif code in _NAMED:
+                yield dotted(arg)
+            below = top = None

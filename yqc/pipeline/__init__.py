@@ -1,0 +1,1 @@
+"""Passes, recipes and pipelines: what somebody who writes a pass meets."""

@@ -1,0 +1,220 @@
+"""Pipelines: parse, print, expand recipes, check the order, and run with watchers."""
+
+import copy
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from yqc.errors import PassError, PipelineError
+from yqc.pipeline.base import Context, Pass, Recipe
+from yqc.pipeline.grammar import caret, split
+from yqc.pipeline.options import build
+from yqc.pipeline.registry import Registry
+
+if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
+    from torch import fx
+
+    from yqc.pipeline.resume import Stages
+    from yqc.pipeline.watchers import Watcher
+
+TRACED = frozenset({"batch-norm"})
+"""What a graph is known to be when it comes from the tracer."""
+DEPTH = 8
+
+
+@dataclass
+class Step:
+    """One pass at work: what watchers are given, and what the report is made of."""
+
+    index: int
+    action: Pass
+    gm: "fx.GraphModule"
+    ctx: Context
+    before: "fx.GraphModule"
+    """A copy of the graph as it was before the pass."""
+    seconds: float = 0.0
+    rewrites: int = 0
+    skips: tuple[tuple[str, str], ...] = ()
+    changed: bool = False
+    nodes_before: int = 0
+    nodes_after: int = 0
+    weight_bytes_before: int = 0
+    weight_bytes_after: int = 0
+    max_abs_error: float | None = None
+    sqnr_db: float | None = None
+    settled: Pass | None = None
+    """The pass with the options that it chose itself, where it chose any."""
+
+    @property
+    def name(self) -> str:
+        """The pass's name."""
+        return self.action.name
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A sequence of passes and recipes.
+
+    >>> str(Pipeline.parse("reparam, fold-bn{min-var=0.1}"))
+    'reparam,fold-bn{min_var=0.1}'
+    """
+
+    steps: Sequence[Pass | Recipe]
+    registry: Registry = field(default_factory=Registry.default, compare=False, repr=False)
+
+    @classmethod
+    def parse(cls, text: str, registry: Registry | None = None) -> "Pipeline":
+        """Read a pipeline text.
+
+        Raises:
+            PipelineError: a word that is no pass, an option that does not exist, a value that does
+                not fit; a caret shows where.
+        """
+        registry = registry or Registry.default()
+        steps: list[Pass | Recipe] = []
+        for item in split(text):
+            try:
+                kind = registry.load(item.name)
+            except PipelineError as error:
+                raise caret(str(error), text, item.at, len(item.name)) from error
+            steps.append(build(kind, item, text))
+        return cls(tuple(steps), registry)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.steps))
+
+    def expand(self, state: frozenset[str] = TRACED) -> list[Pass]:
+        """Replace recipes by what they stand for and check that the order is possible.
+
+        A step of a recipe whose result the graph has already is dropped from it.
+
+        Raises:
+            PipelineError: a pass requires what nothing before it provides.
+        """
+        passes: list[Pass] = []
+        removed: dict[str, Pass] = {}
+        for action, from_recipe in self._flatten(self.steps, depth=0):
+            if from_recipe and action.provides and action.provides <= state:
+                continue
+            missing = sorted(action.needs() - state)
+            if missing:
+                raise PipelineError(self._explain(action, missing[0], removed))
+            removed |= dict.fromkeys(action.removes & state, action)
+            state = (state - action.removes) | action.provides
+            passes.append(action)
+        return passes
+
+    def _flatten(self, steps: Iterable[Pass | Recipe], depth: int) -> Iterable[tuple[Pass, bool]]:
+        for step in steps:
+            if isinstance(step, Pass):
+                yield step, depth > 0
+            elif depth == DEPTH:
+                raise PipelineError(
+                    f"recipe {step.name!r} stands for itself; it must end in passes"
+                )
+            else:
+                inner = Pipeline.parse(step.expand(), self.registry)
+                yield from self._flatten(inner.steps, depth + 1)
+
+    def _explain(self, action: Pass, missing: str, removed: dict[str, Pass]) -> str:
+        if missing in removed:
+            other = removed[missing].name
+            return (
+                f"{action.name} needs a graph that is {missing!r}, and {other} before it ends "
+                f"that; put {action.name} before {other}"
+            )
+        makers = self.registry.makers(missing)
+        advice = f"put {' or '.join(makers)} before it" if makers else "no pass provides that"
+        return f"{action.name} needs a graph that is {missing!r}; {advice}"
+
+    def run(
+        self,
+        gm: "fx.GraphModule",
+        ctx: Context,
+        watchers: Iterable["Watcher"] = (),
+        given: frozenset[str] = frozenset(),
+        stages: "Stages | None" = None,
+    ) -> list[Step]:
+        """Run every pass on `gm`, in place.
+
+        Args:
+            gm: the graph.
+            ctx: what the passes are given, and where they record what they do.
+            watchers: told before and after every pass.
+            given: what the graph is known to be, beside what the tracer gives.
+            stages: where an interrupted run has left graphs, and this one leaves its own.
+
+        Returns:
+            One record a pass, in order. The graph before each pass is not kept in it.
+
+        Raises:
+            PipelineError: the order is impossible; nothing was run.
+            PassError: a pass failed or broke a promise; the message names it and its position.
+        """
+        passes, watchers = self.expand(TRACED | given), tuple(watchers)
+        steps = stages.restore(gm, ctx, passes) if stages else []
+        watchers = (*watchers, stages) if stages else watchers
+        for watcher in watchers:
+            watcher.start(gm, ctx)
+        printed: str | None = None
+        with ctx.progress.task("passes", len(passes)) as advance:
+            if steps:
+                advance(len(steps))
+            for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
+                ctx.upcoming = tuple(later.name for later in passes[index:])
+                step = Step(index, action, gm, ctx, before=copy.deepcopy(gm))
+                printed = self._run_one(step, watchers, len(passes), printed)
+                step.before = gm
+                steps.append(step)
+                advance(1)
+        return steps
+
+    def _run_one(
+        self, step: Step, watchers: Sequence["Watcher"], count: int, printed: str | None
+    ) -> str:
+        """Run one pass; `printed` is the fingerprint before it, if known. Returns that after it."""
+        from yqc.graph.compare import fingerprint, tensor_bytes  # noqa: PLC0415  # imports torch
+        from yqc.graph.edit import tidy  # noqa: PLC0415
+        from yqc.graph.history import record  # noqa: PLC0415
+
+        ctx, gm = step.ctx, step.gm
+        done, skipped, ctx.running = len(ctx.rewrites), len(ctx.skips), step.name
+        ctx.settled = None
+        began = time.perf_counter()
+        try:
+            for watcher in watchers:
+                watcher.before(step)
+            ctx.watch(gm.graph)
+            step.action.run(gm, ctx)
+            tidy(gm)
+            step.settled = ctx.settled
+            step.seconds = time.perf_counter() - began
+            record(step.before, gm, step.name, ctx.rewrites[done:])
+            step.rewrites, step.skips = len(ctx.rewrites) - done, tuple(ctx.skips[skipped:])
+            step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
+            step.weight_bytes_before = tensor_bytes(step.before)
+            step.weight_bytes_after = tensor_bytes(gm)
+            after = fingerprint(gm)
+            step.changed = after != (printed or fingerprint(step.before))
+            for watcher in watchers:
+                watcher.after(step)
+        except Exception as error:
+            notes = [note for w in watchers if (note := w.failed(step, error))]
+            where = f"pass {step.index} of {count}, {step.action}"
+            kind = "" if isinstance(error, PassError) else f"{type(error).__name__}: "
+            reason = "; ".join([f"{kind}{error}", *notes])
+            raise PassError(f"{where}: {reason}") from error
+        finally:
+            ctx.running = ""
+        return after
+
+
+def reproducible(pipeline: Pipeline, steps: Sequence[Step]) -> str:
+    """Return the text of a pipeline that does again what was done.
+
+    Where a pass has chosen options by itself, all passes are written out, with these options.
+    """
+    if all(step.settled is None for step in steps):
+        return str(pipeline)
+    return ",".join(str(step.settled or step.action) for step in steps)

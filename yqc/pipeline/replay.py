@@ -1,0 +1,44 @@
+"""Running a reproducer: the pass that failed, on the graph that it failed on."""
+
+from pathlib import Path
+
+from yqc.errors import CheckpointError, PassError
+from yqc.graph.serial import load_graph
+from yqc.pipeline.base import TARGETS, Context
+from yqc.pipeline.pipeline import Pipeline
+from yqc.pipeline.registry import Registry
+from yqc.pipeline.watchers import Verify
+
+
+def replay(path: Path, registry: Registry) -> str:
+    """Run the pass that a reproducer holds.
+
+    Returns:
+        A sentence that says that the pass works now.
+
+    Raises:
+        CheckpointError: the file is no reproducer.
+        PassError: the pass still fails.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    gm, info, more = load_graph(path)
+    if info.get("kind") != "reproducer" or info.get("target") not in TARGETS:
+        raise CheckpointError(f"{path} is no reproducer; a failing compile names the one it wrote")
+    pipeline = Pipeline.parse(str(info["pass"]), registry)
+    action = pipeline.steps[0]
+    ctx = Context(example=more.get("example"), seed=int(info["seed"]), target=info["target"])
+    try:
+        alone = Pipeline(pipeline.steps, registry)
+        steps = alone.run(gm, ctx, [Verify()], given=action_needs(alone))
+    except PassError as error:
+        raise PassError(f"{error}; the first failure was {info['error']}") from error
+    return (
+        f"{action} works on this graph now: {steps[-1].rewrites} rewrites, "
+        f"{len(steps[-1].skips)} skips (it failed with {info['error']})"
+    )
+
+
+def action_needs(pipeline: Pipeline) -> frozenset[str]:
+    """Return what the passes of a pipeline require: a reproducer's graph has it."""
+    return frozenset[str]().union(*(s.needs() for s in pipeline.steps if hasattr(s, "needs")))

@@ -1,0 +1,153 @@
+"""Watchers: what looks on while passes run, and never is a pass itself."""
+
+import copy
+import platform
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+from yqc.errors import OutputError, PassError
+from yqc.graph import text
+from yqc.graph.compare import head_outputs, max_abs_error, sqnr_db
+from yqc.graph.serial import save_graph
+from yqc.pipeline.base import Context
+from yqc.pipeline.pipeline import Step
+
+
+class Watcher:
+    """Is told before and after every pass. The methods here do nothing; override what you need."""
+
+    def start(self, gm: fx.GraphModule, ctx: Context) -> None:
+        """See the graph before the first pass."""
+
+    def before(self, step: Step) -> None:
+        """See a step before its pass runs; `step.gm` is the graph as it is."""
+
+    def after(self, step: Step) -> None:
+        """See a step after its pass ran and its record was made. Raise to fail the pass."""
+
+    def failed(self, step: Step, error: Exception) -> str | None:  # noqa: ARG002
+        """See a step that failed; a returned sentence becomes part of the error."""
+        return None
+
+
+class Verify(Watcher):
+    """Runs the graph before and after a pass on the example input and measures the difference.
+
+    A pass that declares `keeps_numbers` fails if the largest difference at the head's outputs is
+    more than `tolerance` of the largest value there, in float32 and in float64. Any pass fails if
+    it makes outputs that are not finite out of such that are.
+    """
+
+    tolerance = 1e-4
+
+    def __init__(self) -> None:
+        self.last: list[Tensor] = []
+        self.example = torch.empty(0)
+
+    def start(self, gm: fx.GraphModule, ctx: Context) -> None:
+        """Keep what the untouched graph computes."""
+        self.example = ctx.example_for(gm)
+        self.last = head_outputs(gm, self.example)
+
+    def after(self, step: Step) -> None:
+        """Compare with what was computed before the pass."""
+        if not step.changed:
+            step.max_abs_error = 0.0
+            return
+        was, now = self.last, head_outputs(step.gm, self.example)
+        if [t.shape for t in was] != [t.shape for t in now]:
+            shapes = [[list(t.shape) for t in side] for side in (was, now)]
+            raise PassError(f"it changed the shapes of the outputs from {shapes[0]} to {shapes[1]}")
+        if all(t.isfinite().all() for t in was) and not all(t.isfinite().all() for t in now):
+            raise PassError("the outputs are no longer finite after it")
+        step.max_abs_error, step.sqnr_db = max_abs_error(was, now), sqnr_db(was, now)
+        largest = max((float(t.abs().max()) for t in was if t.numel()), default=0.0)
+        allowed = self.tolerance * max(largest, 1e-3)
+        if step.action.keeps_numbers and step.max_abs_error > allowed < self.in_double(step):
+            raise PassError(
+                f"it declares that it keeps the numbers, and changes the outputs by "
+                f"{step.max_abs_error:.3g} where the largest is {largest:.3g}"
+            )
+        self.last = now
+
+    def in_double(self, step: Step) -> float:
+        """Measure the difference again in float64, where deep graphs do not amplify rounding."""
+        example = self.example.double()
+        sides = [copy.deepcopy(gm).double() for gm in (step.before, step.gm)]
+        return max_abs_error(*(head_outputs(gm, example) for gm in sides))
+
+
+class PrintGraph(Watcher):
+    """Prints the graph after (or before) the named passes, when they changed it."""
+
+    def __init__(
+        self, after: Collection[str], before: Collection[str], write: Callable[[str], None]
+    ) -> None:
+        self.names_after, self.names_before, self.write = set(after), set(before), write
+
+    def before(self, step: Step) -> None:
+        """Print if asked for this pass."""
+        if {step.name, "all"} & self.names_before:
+            self.write(f"# before {step.index} {step.action}\n{text(step.gm)}\n")
+
+    def after(self, step: Step) -> None:
+        """Print if asked for this pass and it changed something."""
+        if {step.name, "all"} & self.names_after:
+            unchanged = f"# after {step.index} {step.action}: unchanged\n"
+            changed = f"# after {step.index} {step.action}\n{text(step.gm)}\n"
+            self.write(changed if step.changed else unchanged)
+
+
+class Snapshots(Watcher):
+    """Writes the graph after every pass: `00-trace.txt`, `01-fold-bn.txt`, a `.yqc` beside each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, gm: fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002
+        """Write the traced graph."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.folder}: {error.strerror}") from error
+        self._write("00-trace", gm)
+
+    def after(self, step: Step) -> None:
+        """Write the graph after a pass."""
+        self._write(f"{step.index:02}-{step.name}", step.gm, passed=str(step.action))
+
+    def _write(self, stem: str, gm: fx.GraphModule, **info: str) -> None:
+        path = self.folder / f"{stem}.txt"
+        try:
+            path.write_text(text(gm) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        save_graph(gm, self.folder / f"{stem}.yqc", info)
+
+
+class Reproducer(Watcher):
+    """Writes what is needed to run a failing pass again: `yqc replay FILE`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def failed(self, step: Step, error: Exception) -> str | None:
+        """Write the graph before the pass, its text, the seed and the versions."""
+        info = {
+            "kind": "reproducer",
+            "pass": str(step.action),
+            "index": step.index,
+            "seed": step.ctx.seed,
+            "target": step.ctx.target,
+            "error": f"{type(error).__name__}: {error}",
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        }
+        try:
+            example = step.ctx.example_for(step.before)
+            save_graph(step.before, self.path, info, example=example)
+        except OutputError as problem:
+            return f"no reproducer was written ({problem})"
+        return f"run it again with: yqc replay {self.path}"

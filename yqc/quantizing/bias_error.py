@@ -1,0 +1,103 @@
+"""What convolutions of the float graph compute, as far as their biases are concerned.
+
+`calibrate` meets all of it while it measures what values matter, and leaves it to `bias-correct`,
+which measures it itself where nothing was left, such as in a compile that was resumed in between.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+
+from yqc.graph.calls import call, calls
+from yqc.graph.compare import fingerprint
+from yqc.pipeline.base import Context
+from yqc.quant.observer import Observer
+from yqc.quant.relevance import relevance
+from yqc.quantizing.weights.rewrite import is_packed
+
+LEFT = "outputs of the float graph"
+
+
+@dataclass
+class Outputs:
+    """What one convolution computes on a few images."""
+
+    weights: list[Tensor] = field(default_factory=list)
+    """For each image the relevance of its outputs, bfloat16 [1, O, h, w]."""
+    sums: list[Tensor] = field(default_factory=list)
+    """For each image its outputs summed with these weights, float32 [1, O]."""
+
+    def add(self, y: Tensor, weight: Tensor) -> None:
+        """Add an image: outputs and their relevance, float32 [1, O, h, w] each."""
+        self.weights.append(weight.bfloat16())
+        self.sums.append((self.weights[-1] * y).sum((2, 3)))
+
+    def error(self, y: Tensor) -> Tensor:
+        """Return the mean error of each channel, float32 [O], of outputs [N, O, h, w]."""
+        # One image at a time: what a batch takes in between is new memory for every layer.
+        sums = [(w * one).sum((2, 3)) for w, one in zip(self.weights, y, strict=True)]
+        totals = [w.sum((2, 3), dtype=torch.float32) for w in self.weights]
+        return shrunk(torch.cat(sums) - torch.cat(self.sums), torch.cat(totals))
+
+
+def shrunk(surplus: Tensor, total: Tensor) -> Tensor:
+    """Return the weighted mean of what several images say, shrunk as far as they disagree.
+
+    Args:
+        surplus: weighted sum of the errors in each image, float32 [N, O].
+        total: sum of the weights in each image, float32 [N, O].
+
+    Returns:
+        float32 [O]; b * b^2 / (b^2 + v) for a mean b with the variance v between the images.
+    """
+    tiny = torch.finfo(torch.float32).tiny
+    all_images = total.sum(0).clamp(min=tiny)
+    mean = surplus.sum(0) / all_images
+    share = total / all_images
+    variance = (share * (surplus / total.clamp(min=tiny) - mean)).square().sum(0)
+    return mean * mean.square() / (mean.square() + variance).clamp(min=tiny)
+
+
+def convolutions(gm: fx.GraphModule) -> list[fx.Node]:
+    """List the convolutions whose biases may be corrected: to be quantized, or packed already."""
+    quantized = [c.node for c in calls(gm, nn.Conv2d) if "yqc.int8" in c.node.meta]
+    return quantized + [
+        node
+        for node in gm.graph.nodes
+        if is_packed(node) and call(gm, node.all_input_nodes[0], Observer) is not None
+    ]
+
+
+def measure(
+    gm: fx.GraphModule, nodes: Iterable[fx.Node], images: Iterable[Tensor], ctx: Context
+) -> dict[fx.Node, Outputs]:
+    """Run images, float32 [1, 3, H, W] each, through the graph and keep what nodes compute."""
+    kept = {node: Outputs() for node in nodes}
+    for found in relevance(gm, kept, images, ctx.layout, ctx.seed):
+        for node, output in kept.items():
+            output.add(*found[node])
+    return kept
+
+
+def leave(gm: fx.GraphModule, outputs: Mapping[fx.Node, Outputs], ctx: Context) -> None:
+    """Leave what was measured to a later pass."""
+    by_name = {node.name: output for node, output in outputs.items()}
+    ctx.left[LEFT] = (_unrounded(gm), by_name)
+
+
+def take(
+    gm: fx.GraphModule, nodes: Iterable[fx.Node], images: int, ctx: Context
+) -> dict[fx.Node, Outputs] | None:
+    """Take what was left: None unless it is of this very graph, these nodes and as many images."""
+    graph, by_name = ctx.left.pop(LEFT, ("", {}))
+    found = {node: by_name.get(node.name, Outputs()) for node in nodes}
+    if any(len(output.sums) != images for output in found.values()) or graph != _unrounded(gm):
+        return None
+    return found
+
+
+def _unrounded(gm: fx.GraphModule) -> str:
+    """Hash what a graph computes where no observer rounds."""
+    return fingerprint(gm, without=[each.node for each in calls(gm, Observer)])

@@ -1,0 +1,1 @@
+"""Few-bit weights of graphs: which layers, in which order, against which inputs."""

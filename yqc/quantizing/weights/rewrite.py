@@ -1,0 +1,121 @@
+"""Putting packed weights into a graph, in the place of convolutions' modules."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from yqc.graph import Call, is_function
+from yqc.quant.marks import QuantizedLayer
+from yqc.quant.weights.ops import UNPACK
+from yqc.quant.weights.rounded import Outcome
+
+DEQUANTIZE = torch.ops.yqc.dequantize_linear
+BIAS_STEPS = 32767
+BIAS = 2
+"""Where a convolution's bias stands among its arguments."""
+
+
+def is_packed(node: object) -> bool:
+    """Tell whether a node is a convolution of packed weights."""
+    return isinstance(node, fx.Node) and is_function(node, F.conv2d) and unpacking(node) is not None
+
+
+def unpacking(node: fx.Node) -> fx.Node | None:
+    """Return the node that unpacks the weight which a convolution reads, if there is one."""
+    weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
+    return weight if isinstance(weight, fx.Node) and is_function(weight, *UNPACK) else None
+
+
+def stored_bias(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+    """Return the nodes that read the two-byte bias of a packed convolution and its scale."""
+    bias = node.args[2] if len(node.args) > BIAS else node.kwargs.get("bias")
+    if not isinstance(bias, fx.Node) or not is_function(bias, DEQUANTIZE):
+        return None
+    steps, scale = bias.all_input_nodes[:2]
+    return (steps, scale) if steps.op == scale.op == "get_attr" else None
+
+
+def move_bias(gm: fx.GraphModule, node: fx.Node, by: Tensor) -> None:
+    """Add to the bias of a packed convolution, in place.
+
+    Args:
+        gm: the graph.
+        node: the convolution; `stored_bias` finds its bias.
+        by: float32 [R].
+
+    Raises:
+        ValueError: its bias is not stored in two bytes.
+    """
+    found = stored_bias(node)
+    if found is None:
+        raise ValueError(f"{node} has no bias of two bytes")
+    paths = [str(each.target) for each in found]
+    steps, scale = (gm.get_buffer(path) for path in paths)
+    for path, tensor in zip(paths, bias_in_two_bytes(steps * scale + by), strict=True):
+        owner, _, name = path.rpartition(".")
+        gm.get_submodule(owner).register_buffer(name, tensor)
+
+
+def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a bias as int16 with one float32 scale: at most 1 / 65534 of the largest is lost."""
+    scale = (bias.abs().amax() / BIAS_STEPS).clamp(min=1e-30).float()
+    steps = (bias / scale).round().clamp(-BIAS_STEPS, BIAS_STEPS).to(torch.int16)
+    return steps, scale
+
+
+def put(
+    gm: fx.GraphModule,
+    conv: Call[nn.Conv2d],
+    done: Outcome,
+    rounding: str,
+) -> None:
+    """Turn a convolution's module call into a function of packed weights, in place.
+
+    Its module is replaced by one that holds nothing but the packed tensors.
+    """
+    node, module, path = conv.node, conv.module, conv.target
+    rounded, bias = done.rounded, done.bias
+    stored = {f"weight_{name}": t for name, t in rounded.tensors().items()}
+    if bias is not None:
+        stored["bias_q"], stored["bias_scale"] = bias_in_two_bytes(bias)
+    holder = nn.Module()
+    for name, tensor in stored.items():
+        holder.register_buffer(name, tensor.detach().clone())
+    gm.set_submodule(path, holder)
+    with gm.graph.inserting_before(node):
+        at = {
+            name: gm.graph.create_node("get_attr", f"{path}.{name}", name=f"{node.name}_{name}")
+            for name in stored
+        }
+        shape, bits, block = list(rounded.shape), rounded.scheme.bits, rounded.block
+        codes, scale = at["weight_packed"], at["weight_scale"]
+        if rounded.scheme.uniform:
+            args = (codes, scale, at.get("weight_zero"), shape, bits, block)
+            target = torch.ops.yqc.unpack_uniform
+        else:
+            args = (codes, at["weight_table"], scale, shape, bits, block)
+            target = torch.ops.yqc.unpack_table
+        weight = gm.graph.create_node("call_function", target, args, name=f"{node.name}_weight")
+        new = [*at.values(), weight]
+        b = None
+        if bias is not None:
+            held = (at["bias_q"], at["bias_scale"])
+            b = gm.graph.create_node("call_function", DEQUANTIZE, held, name=f"{node.name}_bias")
+            new.append(b)
+    for each in new:
+        each.meta["yqc.role"] = node.meta["yqc.role"]
+    settings = (module.stride, module.padding, module.dilation, module.groups)
+    inputs = (node.all_input_nodes[0], weight, b, *settings)
+    node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
+    node.meta["yqc.layer"] = QuantizedLayer(
+        name=path,
+        op="Conv2d",
+        shape=rounded.shape,
+        weight_bits=rounded.scheme.bits,
+        activation_bits=32,
+        scheme=rounded.scheme.kind,
+        granularity=rounded.scheme.granularity,
+        rounding=rounding,
+        weight_bytes=sum(t.numel() * t.element_size() for t in stored.values()),
+        sensitivity=done.damage,
+    )

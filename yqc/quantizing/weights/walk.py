@@ -1,0 +1,257 @@
+"""Walking a graph node by node with many images at once, in its float and its rounded form.
+
+At each convolution that is to be rounded, the inputs of both forms are known: x as the float graph
+has it and x' as it comes out of what is rounded already. With rounded weights Q and a free bias,
+
+    sum over samples of |W x - Q x' - c|^2
+
+is least for c = W mean(x) - Q mean(x'), and then, up to a constant, it is
+
+    (W* - Q) H (W* - Q)^T     H  = cov(x', x')      W* = W + W cov(x - x', x') H^-1
+
+So earlier layers' errors are made up for as far as this layer can see them, and no separate bias
+correction is left to do. Samples count by their stakes (`yqc.quant.weights.sampling`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+
+from yqc.quant.weights.rounding import Moments, inverse_factor
+
+Values = list[Any]
+"""What a node computes for each batch: a tensor, or a tuple of them."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of one convolution's inputs; B groups, C = I / B * kh * kw columns."""
+
+    covariance: Tensor
+    """Of the rounded graph's inputs, centred: float32 [B, C, C]."""
+    cross: Tensor
+    """Of (float - rounded) with rounded, centred: float32 [B, C, C]; zeros if they are the same."""
+    mean: Tensor
+    """Of the float graph's inputs: float32 [B, C]."""
+    mean_rounded: Tensor
+    """float32 [B, C]."""
+    samples: int
+
+    def damped(self, share: float) -> Moments:
+        """Return the covariance as moments, a share of its mean diagonal added to the diagonal."""
+        diagonal = self.covariance.diagonal(dim1=1, dim2=2)
+        extra = share * diagonal.mean(1).clamp(min=1e-12)
+        eye = torch.eye(self.covariance.shape[1])
+        return Moments(self.covariance + extra.view(-1, 1, 1) * eye)
+
+    def target(self, w: Tensor, moments: Moments, trust: float) -> Tensor:
+        """Return W*, which makes up for what is wrong with the inputs: [R, C].
+
+        Args:
+            w: float weights [R, C].
+            moments: as `damped` gives them.
+            trust: share of the correction that is applied.
+        """
+        if trust == 0 or not self.cross.any():
+            return w
+        groups, columns, _ = self.cross.shape
+        wanted = w.view(groups, -1, columns) @ self.cross
+        upper = inverse_factor(moments.h)
+        step = wanted @ (upper.mT @ upper)
+        return w + trust * step.reshape(w.shape)
+
+    def bias(self, w: Tensor, q: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the best bias for rounded weights q [R, C] in the place of w: [R]."""
+        groups, columns = self.mean.shape
+        want = (w.view(groups, -1, columns) @ self.mean.unsqueeze(2)).view(-1)
+        got = (q.view(groups, -1, columns) @ self.mean_rounded.unsqueeze(2)).view(-1)
+        return want - got + (0 if bias is None else bias)
+
+
+class Collector:
+    """Gathers the statistics of one convolution's inputs, a batch of images at a time."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self.conv = conv
+        groups = conv.groups
+        columns = conv.weight[0].numel()
+        self.square, self.cross = (torch.zeros(groups, columns, columns) for _ in range(2))
+        self.sums = [torch.zeros(groups, columns) for _ in range(2)]
+        self.total, self.count, self.same = 0.0, 0, True
+
+    def add(self, x: Tensor, rounded: Tensor, at: Tensor, weight: Tensor) -> None:
+        """Add samples.
+
+        Args:
+            x: the float graph's input, [N, I, H, W].
+            rounded: the rounded graph's; the same object where nothing differs.
+            at: int64 [N, K], flat output positions.
+            weight: float32 [N, K].
+        """
+        q = patches(rounded, self.conv, at)
+        root = weight.reshape(1, -1, 1).sqrt()
+        scaled = q * root
+        self.square.baddbmm_(scaled.transpose(1, 2), scaled)
+        sums = (q * weight.reshape(1, -1, 1)).sum(1)
+        self.sums[1] += sums
+        if x is rounded:
+            self.sums[0] += sums
+        else:
+            self.same = False
+            off = patches(x, self.conv, at) - q
+            self.cross.baddbmm_((off * root).transpose(1, 2), scaled)
+            self.sums[0] += sums + (off * weight.reshape(1, -1, 1)).sum(1)
+        self.total += float(weight.sum())
+        self.count += weight.numel()
+
+    def result(self) -> Statistics:
+        """Return the statistics of all samples."""
+        total = max(self.total, 1e-12)
+        mean, rounded = (s / total for s in self.sums)
+        square = self.square / total - rounded.unsqueeze(2) * rounded.unsqueeze(1)
+        off = mean - rounded
+        cross = self.cross / total - off.unsqueeze(2) * rounded.unsqueeze(1)
+        if self.same:
+            cross = torch.zeros_like(cross)
+        return Statistics(square, cross, mean, rounded, self.count)
+
+
+def patches(x: Tensor, conv: nn.Conv2d, at: Tensor) -> Tensor:
+    """Return what a convolution sees at output positions.
+
+    Args:
+        x: float [N, I, H, W].
+        conv: its settings say which values belong to a position.
+        at: int64 [N, K], flat output positions.
+
+    Returns:
+        float32 [groups, N * K, I / groups * kh * kw].
+    """
+    (kh, kw), (sh, sw), (dh, dw) = (pair(v) for v in (conv.kernel_size, conv.stride, conv.dilation))
+    x = pad(x.float(), conv)
+    width = x.shape[3]
+    out_width = (width - dw * (kw - 1) - 1) // sw + 1
+    top, left = (at // out_width) * sh, (at % out_width) * sw
+    offsets = (torch.arange(kh) * dh * width).view(-1, 1) + torch.arange(kw) * dw
+    index = (top * width + left).unsqueeze(2) + offsets.view(1, 1, -1)
+    batch, count, kernel = index.shape
+    channels = x.shape[1]
+    flat = index.view(batch, 1, -1).expand(-1, channels, -1)
+    seen = x.flatten(2).gather(2, flat).view(batch, conv.groups, -1, count, kernel)
+    return seen.permute(1, 0, 3, 2, 4).reshape(conv.groups, batch * count, -1)
+
+
+def pad(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Pad as a convolution does."""
+    padding = conv.padding
+    if padding == "same":
+        sides = []
+        for k, d in zip(
+            reversed(pair(conv.kernel_size)), reversed(pair(conv.dilation)), strict=True
+        ):
+            whole = d * (k - 1)
+            sides += [whole // 2, whole - whole // 2]
+    elif isinstance(padding, str):
+        return x
+    else:
+        ph, pw = pair(padding)
+        sides = [pw, pw, ph, ph]
+    if not any(sides):
+        return x
+    return F.pad(x, sides) if conv.padding_mode == "zeros" else F.pad(x, sides, conv.padding_mode)
+
+
+def pair(value: Any) -> tuple[int, int]:  # noqa: ANN401  # an int or a tuple of two
+    """Return a convolution's setting for both directions."""
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+Round = Callable[[fx.Node, nn.Conv2d, Values, Values], "tuple[Tensor, Tensor | None] | None"]
+"""Gets a convolution and its inputs of every batch, float and rounded; returns weight and bias."""
+
+
+class Walk:
+    """Runs a graph on many images, one node at a time, in both forms.
+
+    Args:
+        gm: the float graph; it is not changed.
+        batches: images, float32 [N, 3, H, W] each.
+        store: dtype in which values wait for their readers.
+    """
+
+    def __init__(
+        self, gm: fx.GraphModule, batches: Sequence[Tensor], store: torch.dtype = torch.float32
+    ) -> None:
+        self.gm, self.batches, self.store = gm, batches, store
+        self.runner = fx.Interpreter(gm)
+        self.plain: dict[fx.Node, Values] = {}
+        self.other: dict[fx.Node, Values] = {}
+
+    def run(self, last: fx.Node, rounded: Round) -> None:
+        """Walk to `last`; `rounded` is called at every convolution, in graph order."""
+        uses = {node: set(node.users) for node in self.gm.graph.nodes}
+        with torch.no_grad():
+            for node in self.gm.graph.nodes:
+                dying = []
+                for source in node.all_input_nodes:
+                    uses[source].discard(node)
+                    dying += [] if uses[source] else [source]
+                self._step(node, dying, rounded)
+                for source in dying:
+                    del self.plain[source], self.other[source]
+                if node is last:
+                    return
+
+    def _step(self, node: fx.Node, dying: list[fx.Node], rounded: Round) -> None:
+        plain, other = self.plain, self.other
+        if node.op == "placeholder":
+            plain[node] = other[node] = list(self.batches)
+            return
+        conv = self.runner.fetch_attr(str(node.target)) if node.op == "call_module" else None
+        new = None
+        if isinstance(conv, nn.Conv2d):
+            source = node.all_input_nodes[0]
+            new = rounded(node, conv, plain[source], other[source])
+        same = new is None and all(plain[n] is other[n] for n in node.all_input_nodes)
+        plain[node] = []
+        other[node] = plain[node] if same else []
+        for i in range(len(self.batches)):
+            first = self._one(node, plain, i)
+            if isinstance(conv, nn.Conv2d) and new is not None:
+                x = self._wide(other[node.all_input_nodes[0]][i])
+                other[node].append(self._keep(convolve(x, conv, *new)))
+            elif not same:
+                other[node].append(self._one(node, other, i))
+            plain[node].append(first)
+            for source in dying:
+                plain[source][i] = other[source][i] = None
+
+    def _one(self, node: fx.Node, values: dict[fx.Node, Values], i: int) -> Any:  # noqa: ANN401
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: self._wide(values[n][i]))
+        return self._keep(getattr(self.runner, node.op)(node.target, args, kwargs))
+
+    def _keep(self, value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, Tensor) and value.dtype == torch.float32 and value.ndim == 4:  # noqa: PLR2004
+            return value if self.store == torch.float32 else value.clamp(-6e4, 6e4).to(self.store)
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._keep(v) for v in value)
+        return value
+
+    def _wide(self, value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, Tensor) and value.dtype == self.store:
+            return value.float()
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._wide(v) for v in value)
+        return value
+
+
+def convolve(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute a convolution with other weights."""
+    if conv.padding_mode != "zeros":
+        return F.conv2d(pad(x, conv), weight, bias, conv.stride, 0, conv.dilation, conv.groups)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)

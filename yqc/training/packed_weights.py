@@ -1,0 +1,163 @@
+"""Packed weights while they are trained: float weights that are rounded on the way, then repacked.
+
+    uniform    w -> s * clamp(round(w / s), low - z, high - z), of 4 and 8 bits rounded to float16
+    table      w -> s * t[nearest(w / s)]
+
+Gradients pass straight through the rounding to the weight, where it does not saturate. Scales and
+the entries of tables learn, too; both stay float16 in the graph. Which offsets stand for zero, and
+how many weights share a scale, stays as it is.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from yqc.graph.values import attribute
+from yqc.quant.weights.grid import ONE_NODE
+from yqc.quant.weights.ops import spread
+from yqc.quant.weights.packing import pack, unpack, unsigned
+from yqc.training.fake_quantize import Latent, Scale, latent, round_to_steps, write
+
+
+class Half(torch.autograd.Function):
+    """Round to what float16 holds; gradients pass."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:  # noqa: ARG004
+        """Round float32 to float16 and widen it again."""
+        return x.half().float()
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> Tensor:  # noqa: ARG004
+        """Pass the gradient on."""
+        return grads[0]
+
+
+def half(x: Tensor) -> Tensor:
+    """Round to what float16 holds, with gradients."""
+    y: Tensor = Half.apply(x)  # type: ignore[no-untyped-call]
+    return y
+
+
+class UniformWeight(Latent):
+    """Codes times a scale, counted from an offset."""
+
+    def __init__(self, gm: fx.GraphModule, node: fx.Node) -> None:
+        super().__init__()
+        packed, scale, zero, self.shape, self.bits, self.block = _arguments(node)
+        self.path = str(packed.target)
+        stored = _tensor(gm, scale)
+        self.scale = Scale(stored.float(), str(scale.target))
+        self.symmetric = zero is None
+        self.low = -(1 << (self.bits - 1)) if zero is None else 0
+        self.high = self.low + (1 << self.bits) - 1
+        offset = torch.zeros(stored.shape)
+        if zero is not None:
+            codes = unpack(_tensor(gm, zero), stored.numel(), self.bits)
+            offset = codes.view(stored.shape).float()
+        self.register_buffer("offset", offset)
+        self.value = nn.Parameter(node.target(*_values(gm, node)).clone())  # type: ignore[operator]
+
+    def forward(self) -> Tensor:
+        """Return the weight as the graph unpacks it."""
+        rows, scale, offset = self._rows()
+        share = 1 / math.sqrt(max(1, rows.numel() // scale.numel()) * self.high)
+        rounded = round_to_steps(rows, scale, self.low - offset, self.high - offset, share)
+        value = half(rounded) if 1 << self.bits in ONE_NODE else rounded
+        return value.view(self.shape)
+
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weight as rows, and what belongs to each of its values."""
+        rows = self.value.reshape(self.shape[0], -1)
+        scale = spread(half(self.scale()), rows.shape[1], self.block)
+        offset = spread(cast("Tensor", self.offset), rows.shape[1], self.block)
+        return rows, scale, offset
+
+    @torch.no_grad()
+    def store(self, gm: fx.GraphModule) -> None:
+        """Write codes and scale."""
+        rows, scale, offset = self._rows()
+        codes = ((rows / scale).round() + offset).clamp(self.low, self.high)
+        integers = unsigned(codes, self.bits) if self.symmetric else codes.to(torch.uint8)
+        write(gm, self.path, pack(integers, self.bits))
+        write(gm, self.scale.path, self.scale().half())
+
+
+class TableWeight(Latent):
+    """Entries of a table times a scale."""
+
+    def __init__(self, gm: fx.GraphModule, node: fx.Node) -> None:
+        super().__init__()
+        packed, table, scale, self.shape, self.bits, self.block = _arguments(node)
+        self.path, self.table_path = str(packed.target), str(table.target)
+        self.scale = Scale(_tensor(gm, scale).float(), str(scale.target))  # type: ignore[arg-type,union-attr]
+        self.table = nn.Parameter(_tensor(gm, table).float())
+        self.value = nn.Parameter(node.target(*_values(gm, node)).clone())  # type: ignore[operator]
+
+    def forward(self) -> Tensor:
+        """Return the weight as the graph looks it up."""
+        rows = self.value.reshape(self.shape[0], -1)
+        scale, table = spread(half(self.scale()), rows.shape[1], self.block), half(self.table)
+        units = (rows / scale).detach().view(len(table), -1)
+        found = table.gather(1, nearest(units, table.detach())).view_as(rows)
+        lowest, highest = table.detach().amin(1, keepdim=True), table.detach().amax(1, keepdim=True)
+        inside = ((units >= lowest) & (units <= highest)).view_as(rows)
+        straight = (rows - rows.detach()) * inside  # nothing, with the gradient of the weight
+        return (found * scale + straight).view(self.shape)
+
+    @torch.no_grad()
+    def store(self, gm: fx.GraphModule) -> None:
+        """Write codes, table and scale."""
+        rows = self.value.reshape(self.shape[0], -1)
+        scale, table = spread(half(self.scale()), rows.shape[1], self.block), half(self.table)
+        codes = nearest((rows / scale).view(len(table), -1), table)
+        write(gm, self.path, pack(codes.view_as(rows), self.bits))
+        write(gm, self.table_path, table.half())
+        write(gm, self.scale.path, self.scale().half())
+
+
+def nearest(x: Tensor, table: Tensor) -> Tensor:
+    """Return the index of the table's entry that is nearest to each value.
+
+    Args:
+        x: float32 [T, n].
+        table: float32 [T, entries], in any order.
+
+    Returns:
+        int64 [T, n].
+    """
+    ordered, index = table.sort(1)
+    middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
+    return index.gather(1, torch.searchsorted(middles.contiguous(), x.contiguous()))
+
+
+@latent(torch.ops.yqc.unpack_uniform)
+def uniform_weight(gm: fx.GraphModule, node: fx.Node) -> Latent:
+    """Make a packed uniform weight trainable."""
+    return UniformWeight(gm, node)
+
+
+@latent(torch.ops.yqc.unpack_table)
+def table_weight(gm: fx.GraphModule, node: fx.Node) -> Latent:
+    """Make a packed codebook weight trainable."""
+    return TableWeight(gm, node)
+
+
+def _arguments(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, list[int], int, int]:
+    """Return the three stored tensors, the shape, the bits and the block size."""
+    first, second, third, shape, bits, block = node.args
+    sizes = list(cast("Sequence[int]", shape))
+    found = (first, second, third, sizes, bits, block)
+    return cast("tuple[fx.Node, fx.Node, fx.Node | None, list[int], int, int]", found)
+
+
+def _tensor(gm: fx.GraphModule, node: fx.Node) -> Tensor:
+    return cast("Tensor", attribute(gm, str(node.target)))
+
+
+def _values(gm: fx.GraphModule, node: fx.Node) -> list[object]:
+    """Return a node's arguments with the stored tensors in place of the nodes that read them."""
+    return [_tensor(gm, a) if isinstance(a, fx.Node) else a for a in node.args]
