@@ -10,9 +10,9 @@ from torch import fx, nn
 
 import yqc
 from yqc import report as rp
-from yqc.aside import cores
 from yqc.emit import emit, roundtrip, save, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding, embed
+from yqc.evaluation import count_cores
 from yqc.graph.compare import macs, parameter_count
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import (
@@ -26,7 +26,7 @@ from yqc.job.inputs import (
 from yqc.job.layers import layers, rounds
 from yqc.job.measure import Measured, measure
 from yqc.job.outputs import Outputs
-from yqc.job.page import Sitter, to_page
+from yqc.job.page import PageInputs, make_page
 from yqc.job.sensitivity import costs
 from yqc.models.source import Source, open_model
 from yqc.pipeline.base import Context, Pass, Recipe
@@ -146,7 +146,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
                 data,
                 imgsz=source.imgsz,
                 layout=source.layout,
-                threads=cores(),
+                threads=count_cores(),
                 progress=progress,
             )
             plain.unlink()
@@ -171,7 +171,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             latency=measured.latency,
             layers=layers(gm),
             warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
-            environment=rp.Environment.here(threads=cores(), seed=settings.seed),
+            environment=rp.Environment.here(threads=count_cores(), seed=settings.seed),
             sensitivity=costs(source, ctx) if sensitivity else None,
         )
         stage.report.write_text(report.to_json(), encoding="utf-8")
@@ -181,8 +181,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         recipe = write_recipe(settings, yqc.__version__, source.path, source.sha256)
         stage.recipe.write_text(recipe, encoding="utf-8")
         if html:
-            sitter = Sitter(source, gm, emitted, ctx.example_for(gm), measured.evidence)
-            stage.page.write_text(to_page(sitter, report, recipe), encoding="utf-8")
+            shown = PageInputs(source, gm, emitted, ctx.example_for(gm), measured.evidence)
+            stage.page.write_text(make_page(shown, report, recipe), encoding="utf-8")
     cache.delete()
     return Result(report, gm, original, ctx, files)
 

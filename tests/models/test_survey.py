@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from yqc.errors import CheckpointError, ForbiddenGlobalError, UnsupportedTaskError
-from yqc.job.files import summarize
+from yqc.look.summary import summarize
 from yqc.models.load import load
 from yqc.models.survey import survey
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from yqc.report.histogram import HEIGHT, LEFT, RIGHT, TOP, histogram, short
-from yqc.report.page import Spread
+from yqc.report.page import ValueHistogram
 
-SPREAD = Spread(
+SPREAD = ValueHistogram(
     layer="a",
     what="weights",
     bits=8,

@@ -25,7 +25,7 @@ from yqc.report.page import (
     Page,
     Part,
     Picture,
-    Spread,
+    ValueHistogram,
 )
 
 LIMIT = 3_000_000
@@ -78,7 +78,7 @@ def page(sample: Report) -> Page:
         causes=(Part(name="weights, i8", bytes=9000), Part(name="biases", bytes=400)),
         layers=(Part(name="a", bytes=6000, role="backbone"), Part(name="b", bytes=3000)),
         spreads=(
-            Spread(
+            ValueHistogram(
                 layer="a",
                 what="weights",
                 bits=8,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yqc import aside
 from yqc.commands.arguments import (
     Arch,
     Data,
@@ -97,28 +96,26 @@ def compile_(
         for flag, text in (("--print-after", print_after), ("--print-before", print_before))
     )
 
-    # onnxsim would import torch for quantizers that nobody here calls.
-    with aside.beside("onnxsim", *([] if no_html else ["yqc.report.html"]), without="torch"):
-        with importing():
-            from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
-            from yqc.compiler import compile as run  # noqa: PLC0415
-            from yqc.pipeline.watchers import PrintGraph  # noqa: PLC0415
+    with importing():
+        from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
+        from yqc.compiler import compile as run  # noqa: PLC0415
+        from yqc.pipeline.watchers import PrintGraph  # noqa: PLC0415
 
-        printer = PrintGraph(after, before, typer.echo)
-        result = run(
-            model,
-            output=output,
-            settings=settings,
-            registry=registry,
-            evaluate=not no_eval,
-            verify=not no_verify,
-            save_temps=save_temps,
-            sensitivity=sensitivity,
-            html=not no_html,
-            resume=resume,
-            watchers=[printer],
-            progress=rp.make_progress(quiet=quiet),
-        )
+    printer = PrintGraph(after, before, typer.echo)
+    result = run(
+        model,
+        output=output,
+        settings=settings,
+        registry=registry,
+        evaluate=not no_eval,
+        verify=not no_verify,
+        save_temps=save_temps,
+        sensitivity=sensitivity,
+        html=not no_html,
+        resume=resume,
+        watchers=[printer],
+        progress=rp.make_progress(quiet=quiet),
+    )
     if json:
         typer.echo(result.report.to_json(), nl=False)
     elif not quiet:

@@ -38,10 +38,10 @@ def eval_(
 ) -> None:
     """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
     from yqc import report as rp  # noqa: PLC0415
-    from yqc.job.files import assess  # noqa: PLC0415
+    from yqc.job.files import evaluate_file  # noqa: PLC0415
 
     find_passes(how.load)
-    result = assess(
+    result = evaluate_file(
         model,
         data,
         images=images,

@@ -9,16 +9,16 @@ from yqc import report as rp
 from yqc.commands.common import show, write
 from yqc.errors import PipelineError
 from yqc.job.explain import explain
-from yqc.job.files import require, summarize
 from yqc.job.staged import look, staged
 from yqc.look import View, compare, pages, printers
+from yqc.look.summary import require_file, summarize
 from yqc.pipeline.registry import Registry
 from yqc.settings import Settings
 
 
 def summary(model: Path, arch: Path | None, *, json: bool) -> None:
     """Print what a file holds, without tracing anything."""
-    require(model)
+    require_file(model)
     if model.suffix != ".onnx":
         found = summarize(model, arch=arch)
         typer.echo(rp.to_json(found), nl=False) if json else show(rp.inspect_table(found))

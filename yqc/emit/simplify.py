@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import TensorProto
 
-from yqc.aside import call
 from yqc.emit.build import BATCH
 from yqc.emit.tensors import QUANTIZED, weight_bytes
 from yqc.errors import EmitError
@@ -21,11 +20,13 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     quantized weights back into floats. Then the model is simplified without folding, and if that
     is not harmless either, or onnxsim cannot work on it, left as it was lowered.
     """
+    import onnxsim  # noqa: PLC0415  # it takes a second, and few commands emit anything
+
     tidy(model)
     for folding in (True, False):
         try:
             candidate: onnx.ModelProto
-            candidate, _ = call("onnxsim:simplify", model, skip_constant_folding=not folding)
+            candidate, _ = onnxsim.simplify(model, skip_constant_folding=not folding)
         except (RuntimeError, ValueError):
             break  # If the model itself is at fault, the checker says so next, and where.
         tidy(candidate)

@@ -4,7 +4,7 @@ from yqc.evaluation.accuracy import Accuracy, Agreement, accuracy, agreement, ag
 from yqc.evaluation.decode import Boxes, Head, Layout, detections
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.latency import Latency, Runtime, latency
-from yqc.evaluation.runner import OnnxModel, Runner, TorchModel
+from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
 
 __all__ = [
     "Accuracy",
@@ -21,6 +21,7 @@ __all__ = [
     "accuracy",
     "agreement",
     "agreement50",
+    "count_cores",
     "detect",
     "detections",
     "evaluate",

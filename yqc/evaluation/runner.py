@@ -1,6 +1,7 @@
 """What runs a detector: an ONNX file under onnxruntime, or a PyTorch module such as an fx graph."""
 
 import ast
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,11 @@ _TYPES: dict[str, type[np.generic]] = {
     "tensor(uint8)": np.uint8,
 }
 _IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, 3, 3
+
+
+def count_cores() -> int:
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Runner(Protocol):

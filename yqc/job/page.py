@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor, fx
 
-from yqc import aside
 from yqc import evaluation as ev
 from yqc import report as rp
 from yqc.graph import history, is_function
@@ -35,8 +34,8 @@ Q, DQ = torch.ops.yqc.quantize_linear, torch.ops.yqc.dequantize_linear
 
 
 @dataclass(frozen=True)
-class Sitter:
-    """What a portrait is taken of."""
+class PageInputs:
+    """What the page is made from, beside the report."""
 
     source: Source
     gm: fx.GraphModule
@@ -45,24 +44,25 @@ class Sitter:
     evidence: Evidence | None
 
 
-def to_page(sitter: Sitter, report: rp.Report, recipe: str) -> str:
+def make_page(inputs: PageInputs, report: rp.Report, recipe: str) -> str:
     """Return the report as an HTML page."""
-    html: str = aside.call("yqc.report.html:to_html", portray(sitter, report, recipe))
-    return html
+    from yqc.report.html import to_html  # noqa: PLC0415  # importing bokeh takes a second
+
+    return to_html(gather_page(inputs, report, recipe))
 
 
-def portray(sitter: Sitter, report: rp.Report, recipe: str) -> pg.Page:
+def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
     """Gather what the page shows."""
-    view, evidence = as_view(sitter.gm), sitter.evidence
+    view, evidence = as_view(inputs.gm), inputs.evidence
     judged = evidence.judged if evidence else None
-    names = sitter.source.names
+    names = inputs.source.names
     return pg.Page(
         report=report,
         recipe=recipe,
-        drawing=draw(sitter.gm, view, report),
-        causes=causes(sitter.emitted),
-        layers=layer_bytes(sitter.emitted, report),
-        spreads=spreads(sitter, report),
+        drawing=lay_out_graph(inputs.gm, view, report),
+        causes=causes(inputs.emitted),
+        layers=layer_bytes(inputs.emitted, report),
+        spreads=worst_histograms(inputs, report),
         curves=tuple(
             pg.Curve(name=name, precision=one.curve)
             for name, one in zip(("float", "compiled"), judged or (), strict=False)
@@ -73,11 +73,11 @@ def portray(sitter: Sitter, report: rp.Report, recipe: str) -> pg.Page:
         )
         if judged
         else (),
-        pictures=pictures(evidence, names) if evidence else (),
+        pictures=choose_pictures(evidence, names) if evidence else (),
     )
 
 
-def draw(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawing:
+def lay_out_graph(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawing:
     """Lay the graph out, without what only unpacks weights."""
     fixed = view.constants()
     shown = [i for i in view.items if i.name not in fixed]
@@ -155,9 +155,9 @@ def layer_bytes(model: onnx.ModelProto, report: rp.Report) -> tuple[pg.Part, ...
     )
 
 
-def spreads(sitter: Sitter, report: rp.Report) -> tuple[pg.Spread, ...]:
+def worst_histograms(inputs: PageInputs, report: rp.Report) -> tuple[pg.ValueHistogram, ...]:
     """Take histograms of the weights and inputs of the layers with the lowest SQNR."""
-    gm, source = sitter.gm, sitter.source
+    gm, source = inputs.gm, inputs.source
     known = {one.name: one.sqnr_db for one in report.layers if one.sqnr_db is not None}
     worst = sorted(known, key=known.__getitem__)[:WORST]
     layers = {}
@@ -167,19 +167,19 @@ def spreads(sitter: Sitter, report: rp.Report) -> tuple[pg.Spread, ...]:
             layers[layer.name] = node
     reads = {name: _range(gm, layers[name]) for name in worst if name in layers}
     names = [r[0] for r in reads.values() if r]
-    floats = node_outputs(source.gm, _known(source.gm, names), sitter.example)
-    found: list[pg.Spread] = []
+    floats = node_outputs(source.gm, _names_in(source.gm, names), inputs.example)
+    found: list[pg.ValueHistogram] = []
     for name, node in layers.items():
         layer = node.meta["yqc.layer"]
         if (weight := _weight(gm, node)) is not None:
-            found.append(_spread(name, "weights", layer.weight_bits, *weight))
+            found.append(_histogram(name, "weights", layer.weight_bits, *weight))
         one = reads[name]
         if one and one[0] in floats:
-            found.append(_spread(name, "input", layer.activation_bits, floats[one[0]], *one[1:]))
+            found.append(_histogram(name, "input", layer.activation_bits, floats[one[0]], *one[1:]))
     return tuple(sorted(found, key=lambda s: worst.index(s.layer)))
 
 
-def _known(gm: fx.GraphModule, names: Sequence[str]) -> list[str]:
+def _names_in(gm: fx.GraphModule, names: Sequence[str]) -> list[str]:
     return [n.name for n in gm.graph.nodes if n.name in set(names)]
 
 
@@ -210,12 +210,14 @@ def _weight(gm: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float, float] | 
     return DQ(held[0], held[1], None, axis), low * step, high * step
 
 
-def _spread(layer: str, what: str, bits: int, values: Tensor, low: float, high: float) -> pg.Spread:
+def _histogram(
+    layer: str, what: str, bits: int, values: Tensor, low: float, high: float
+) -> pg.ValueHistogram:
     flat = values.detach().float().reshape(-1)
     ends = min(float(flat.min()), low), max(float(flat.max()), high)
     counts = torch.histc(flat, BINS, *ends)
     edges = torch.linspace(*ends, BINS + 1)
-    return pg.Spread(
+    return pg.ValueHistogram(
         layer=layer,
         what=what,
         bits=bits,
@@ -226,7 +228,7 @@ def _spread(layer: str, what: str, bits: int, values: Tensor, low: float, high: 
     )
 
 
-def pictures(evidence: Evidence, names: Sequence[str]) -> tuple[pg.Picture, ...]:
+def choose_pictures(evidence: Evidence, names: Sequence[str]) -> tuple[pg.Picture, ...]:
     """Choose images, evenly over those where something was found, and draw both models' boxes."""
     before, after = (one.boxes for one in evidence.found)
     busy = [i for i in sorted(before.keys() & after.keys()) if len(before[i].above(SURE))]

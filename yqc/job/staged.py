@@ -11,6 +11,7 @@ from yqc.graph.serial import is_graph_file, load_graph
 from yqc.job.inputs import find_data, make_context
 from yqc.look.fxview import of_graph
 from yqc.look.onnxview import infer, of_file, of_model
+from yqc.look.summary import require_file
 from yqc.look.view import View
 from yqc.models.source import Head, Source, open_model
 from yqc.pipeline.base import Context
@@ -36,7 +37,7 @@ def look(path: Path, settings: Settings | None = None, *, emitted: bool = False)
     """
     settings = settings or Settings()
     if path.suffix == ".onnx":
-        _require(path)
+        require_file(path)
         if settings.imgsz or settings.head or settings.arch:
             raise PipelineError(
                 f"{path} is an ONNX file, built already; leave --imgsz, --head and --arch out"
@@ -53,7 +54,7 @@ def graph(path: Path, settings: Settings | None = None) -> fx.GraphModule:
         CheckpointError: the file cannot be read.
         TraceError: the image size does not fit the model.
     """
-    _require(path)
+    require_file(path)
     if is_graph_file(path):
         gm, _, _ = load_graph(path)
         return gm
@@ -98,7 +99,7 @@ def prepared(
         YqcError: the model or the data cannot be read.
     """
     settings, progress = settings or Settings(), progress or Silent()
-    _require(path)
+    require_file(path)
     if path.suffix == ".onnx":
         raise CheckpointError(f"{path} is an ONNX file; passes run on checkpoints and graph files")
     if is_graph_file(path):
@@ -115,8 +116,3 @@ def _source(path: Path, settings: Settings) -> Source:
     head: Head | None = settings.head  # type: ignore[assignment]  # the loader says what it may be
     arch = Path(settings.arch) if settings.arch else None
     return open_model(path, imgsz=settings.imgsz, head=head, arch=arch)
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}")

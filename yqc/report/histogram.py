@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from yqc.report.page import Spread
+from yqc.report.page import ValueHistogram
 
 WIDTH, HEIGHT = 320.0, 130.0
 """Of a picture, in its own units; the page scales it."""
@@ -53,7 +53,7 @@ class Histogram:
     """Beside the axis of values."""
 
 
-def histogram(spread: Spread) -> Histogram:
+def histogram(spread: ValueHistogram) -> Histogram:
     """Lay out a distribution; bars are as high as the logarithm of how many values they hold."""
     edges = spread.edges
     first, last = min(edges[0], spread.low), max(edges[-1], spread.high)

@@ -34,7 +34,7 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class ValueHistogram:
     """How values are distributed, and the range that was chosen for them."""
 
     layer: str
@@ -108,7 +108,7 @@ class Page:
     drawing: Drawing
     causes: tuple[Part, ...]
     layers: tuple[Part, ...]
-    spreads: tuple[Spread, ...] = ()
+    spreads: tuple[ValueHistogram, ...] = ()
     curves: tuple[Curve, ...] = ()
     classes: tuple[ClassScore, ...] = ()
     pictures: tuple[Picture, ...] = ()

@@ -1,0 +1,106 @@
+"""Summaries of checkpoints and graph files, as `yqc inspect` prints them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from yqc.errors import CheckpointError, ForbiddenGlobalError, UnknownBlockError
+from yqc.graph.compare import macs
+from yqc.graph.serial import is_graph_file
+from yqc.models.load import LoadedModel, load
+from yqc.models.source import DEFAULT_SIZE, Source, file_sha256, open_model
+from yqc.models.survey import Survey, survey
+from yqc.report import ModelSummary
+
+OUTPUTS = {
+    "yolov5": "[N, A, 5+nc]: cx cy w h, objectness, scores",
+    "yolov8": "[N, 4+nc, A]: cx cy w h, scores",
+    "end2end": "[N, min(300, A), 6]: x1 y1 x2 y2, score, class",
+}
+"""Form of `output0` by layout of the head."""
+
+
+def summarize(model: Path, *, arch: Path | None = None) -> ModelSummary:
+    """Summarize a checkpoint or a graph file without tracing it.
+
+    A checkpoint with blocks that yqc does not know is summarized from what it records itself.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds no detector.
+    """
+    require_file(model)
+    if is_graph_file(model):
+        source = open_model(model)
+        return _summary(model, source, params=source.params, macs=macs(source.gm))
+    try:
+        loaded = load(model, arch=arch)
+    except (UnknownBlockError, ForbiddenGlobalError):
+        found = survey(model)
+        if not found.unknown:
+            raise
+        return _from_survey(model, found)
+    params = sum(p.numel() for p in loaded.module.parameters())
+    return _summary(model, loaded, params=params, macs=_count_macs(loaded), blocks=loaded.blocks)
+
+
+def _summary(
+    path: Path,
+    known: Source | LoadedModel,
+    *,
+    params: int,
+    macs: int,
+    blocks: Mapping[str, int] | None = None,
+) -> ModelSummary:
+    return ModelSummary(
+        path=str(path),
+        sha256=known.sha256,
+        bytes=path.stat().st_size,
+        family=known.family,
+        name=known.name,
+        task=known.task,
+        names=known.names,
+        strides=known.strides,
+        imgsz=known.imgsz,
+        params=params,
+        macs=macs,
+        output=OUTPUTS.get(known.layout or ""),
+        blocks=blocks or {},
+        warnings=known.warnings,
+    )
+
+
+def _from_survey(model: Path, found: Survey) -> ModelSummary:
+    """Summarize a checkpoint that cannot be built because it has unknown blocks."""
+    return ModelSummary(
+        path=str(model),
+        sha256=file_sha256(model),
+        bytes=model.stat().st_size,
+        family=found.family,
+        name=found.name,
+        task="detect",
+        names=found.names,
+        strides=found.strides,
+        imgsz=found.imgsz,
+        blocks=found.blocks,
+        unknown=found.unknown,
+        advice=found.advice,
+    )
+
+
+def _count_macs(loaded: LoadedModel) -> int:
+    """Count multiply-accumulates for one image, on tensors without contents."""
+    high, wide = loaded.imgsz or DEFAULT_SIZE
+    counter = FlopCounterMode(display=False)
+    step = max(loaded.strides, default=1)
+    example = torch.zeros(1, 3, -(-high // step) * step, -(-wide // step) * step, device="meta")
+    with counter, torch.no_grad(), torch.device("meta"):
+        loaded.module.to("meta")(example)
+    return int(counter.get_total_flops()) // 2
+
+
+def require_file(path: Path) -> None:
+    """Raise a CheckpointError if there is no such file."""
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
