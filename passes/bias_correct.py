@@ -97,7 +97,7 @@ class BiasCorrect(Pass):
         images: list[Tensor],
     ) -> dict[fx.Node, Tensor]:
         """Measure on images that are laid out as the weights are."""
-        wanted = bias_error.take(gm, chosen, len(images), ctx)
+        wanted = bias_error.take(gm, chosen, len(images))
         with ctx.progress.task("correcting biases", len(images) + 1) as advance:
             if wanted is None:
                 wanted = bias_error.measure(gm, chosen, images, ctx)

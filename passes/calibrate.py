@@ -101,7 +101,7 @@ class Calibrate(Pass):
         kept = {node: Outputs() for node in wanted}
         gather(gm, observers, images, ctx, with_gradients=self.images, worth=worth, outputs=kept)
         if kept:
-            bias_error.leave(gm, kept, ctx)
+            bias_error.leave(gm, kept)
         self.from_statistics(gm, observers, {n: w for n, (w, _) in worth.items()}, ctx)
 
     def from_statistics(

@@ -81,4 +81,4 @@ class Cluster(Pass):
             budget=Budget(spare=self.spare) if self.spare else None,
         )
         if plan := richer_than(pack_layers(gm, ctx, job), scheme):
-            ctx.settled = replace(self, spare=0.0, plan=plan)
+            ctx.chose(replace(self, spare=0.0, plan=plan))

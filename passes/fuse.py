@@ -6,7 +6,7 @@ Stands for `reparam,fold-bn,dce`; exact up to float rounding.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from yqc import Recipe
+from yqc import Given, Recipe
 
 
 @dataclass(frozen=True)
@@ -15,5 +15,5 @@ class Fuse(Recipe):
 
     name: ClassVar[str] = "fuse"
 
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:  # noqa: ARG002
         return "reparam,fold-bn,dce"

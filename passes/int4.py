@@ -6,7 +6,7 @@ Stands for `reparam,fold-bn,dce,pack-int4`; options are handed on.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from yqc import Recipe
+from yqc import Given, Recipe
 from yqc.pipeline.options import show
 from yqc.quant.weights.scheme import Granularity
 
@@ -34,5 +34,5 @@ class Int4Recipe(Recipe):
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
 
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:  # noqa: ARG002
         return f"reparam,fold-bn,dce,{show('pack-int4', self)}"

@@ -7,7 +7,7 @@ on.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from yqc import Recipe
+from yqc import Given, Recipe
 from yqc.pipeline.options import write
 from yqc.quant import Method
 
@@ -27,7 +27,7 @@ class Int8Recipe(Recipe):
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:  # noqa: ARG002
         observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
         relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""

@@ -99,7 +99,7 @@ class Observe(Pass):
             else:
                 found += ctx.costliest(gm, int(count))
         if found != list(self.skip):
-            ctx.settled = replace(self, skip=tuple(found))
+            ctx.chose(replace(self, skip=tuple(found)))
         return tuple(found)
 
     def convolutions(

@@ -104,12 +104,14 @@ class PackInt4(Pass):
         )
         plan = pack_layers(gm, ctx, job)
         if auto or richer_than(plan, base):
-            ctx.settled = replace(
-                self,
-                granularity=granularity,
-                ratio_vs_fp16=0.0,
-                bytes="",
-                max_drop=0.0,
-                spare=0.0,
-                plan=plan if auto else richer_than(plan, base),
+            ctx.chose(
+                replace(
+                    self,
+                    granularity=granularity,
+                    ratio_vs_fp16=0.0,
+                    bytes="",
+                    max_drop=0.0,
+                    spare=0.0,
+                    plan=plan if auto else richer_than(plan, base),
+                )
             )

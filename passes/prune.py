@@ -14,7 +14,7 @@
 
 import copy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import fx
 
@@ -28,6 +28,9 @@ from yqc.pruning.solve import Limits
 from yqc.pruning.surgery import remove
 from yqc.pruning.trials import DATA, Criterion, Job, Trial, Wishes
 from yqc.training import Plan, distill
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 RECOVERY = Duration(300)
 
@@ -96,7 +99,7 @@ class Prune(Pass):
         adopt(gm, choice.trial, job.channels, ctx)
         if choice.ratio is not None and choice.criterion != "variance":
             criterion = self.criterion if ctx.calibration is None else choice.criterion
-            ctx.settled = replace(self, ratio=choice.ratio, criterion=criterion)
+            ctx.chose(replace(self, ratio=choice.ratio, criterion=criterion))
         trained = self.train(gm, choice, ctx)
         removed = f"{choice.trial.removed:.1%} of {self.of} removed by {choice.criterion}"
         ctx.warn(f"prune: {removed}: {self.reason(choice, ctx)}{trained}")
@@ -109,7 +112,7 @@ class Prune(Pass):
                 ctx.skipped(maker(gm, job.channels, block), block.pin)
         return dependencies(job.channels)
 
-    def drawing(self, gm: fx.GraphModule, ctx: Context) -> object:  # noqa: ARG002
+    def drawing(self, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str]":  # noqa: ARG002
         """Return the groups of channels as a networkx graph."""
         return channel_groups(gm)
 
@@ -159,8 +162,9 @@ class Prune(Pass):
         seconds = None if self.recover_steps else float(self.recover)
         plan = Plan(steps=self.recover_steps, seconds=seconds, seed=ctx.seed)
         done = distill(gm, ctx.original, ctx.train, plan, ctx)
-        chosen = self if not isinstance(ctx.settled, Prune) else ctx.settled
-        ctx.settled = replace(chosen, recover_steps=done.planned, recover=RECOVERY)
+        chosen = ctx.records.chosen
+        own = chosen if isinstance(chosen, Prune) else self
+        ctx.chose(replace(own, recover_steps=done.planned, recover=RECOVERY))
         if done.problem:
             return f"; {done.steps} steps of recovery: {done.problem}"
         after = None if ctx.agreement is None else ctx.agreement(gm)

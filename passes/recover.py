@@ -98,7 +98,8 @@ class Recover(Pass):
         done = distill(gm, ctx.original, ctx.train, plan, ctx)
         steps = done.planned if self.epochs is None else None
         same = replace(self, steps=steps, time=None, batch=plan.batch)
-        ctx.settled = same if same != self else None
+        if same != self:
+            ctx.chose(same)
         if done.problem:
             ctx.warn(f"recover: {done.problem}")
         ctx.rewrote(gm.graph.output_node(), told(done))

@@ -6,7 +6,7 @@ Stands for `prune,recover`; options are handed on.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from yqc import Recipe
+from yqc import Given, Recipe
 from yqc.pipeline.options import Duration, write
 
 
@@ -25,8 +25,8 @@ class Slim(Recipe):
     steps: int | None = None
     """Batches to train on, instead of a time."""
 
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:
         amount = "" if self.ratio is None else f"{{ratio={self.ratio!r} of={self.of}}}"
-        given = {"time": self.time, "steps": self.steps}
-        length = " ".join(f"{k}={write(v)}" for k, v in given.items() if v is not None)
+        options = {"time": self.time, "steps": self.steps}
+        length = " ".join(f"{k}={write(v)}" for k, v in options.items() if v is not None)
         return f"prune{amount},recover{{{length}}}"

@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
         shape,
         text,
     )
-    from yqc.graph.metadata import BatchNorm
+    from yqc.graph.metadata import BatchNorm, Mark
     from yqc.models.load import LoadedModel, load
     from yqc.models.register import register_block
     from yqc.models.trace import trace
-    from yqc.pipeline.base import Context, Pass, Recipe
+    from yqc.pipeline.base import Context, Given, Pass, Recipe
     from yqc.pipeline.pipeline import Pipeline
     from yqc.pipeline.registry import Registry
     from yqc.pipeline.watchers import Watcher
@@ -36,7 +36,9 @@ __all__ = [
     "BatchNorm",
     "Call",
     "Context",
+    "Given",
     "LoadedModel",
+    "Mark",
     "Pass",
     "Pipeline",
     "Recipe",
@@ -68,7 +70,9 @@ _HOME = {
     "BatchNorm": "yqc.graph.metadata",
     "Call": "yqc.graph",
     "Context": "yqc.pipeline.base",
+    "Given": "yqc.pipeline.base",
     "LoadedModel": "yqc.models.load",
+    "Mark": "yqc.graph.metadata",
     "Pass": "yqc.pipeline.base",
     "Pipeline": "yqc.pipeline.pipeline",
     "Recipe": "yqc.pipeline.base",

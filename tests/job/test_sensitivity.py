@@ -79,7 +79,7 @@ def test_observe_skips_the_worst_and_settles_on_their_names(gm: fx.GraphModule) 
             key=[c.target for c in calls(traced(nets.detector(), (1, 3, 16, 16)), nn.Conv2d)].index,
         )
     ]
-    settled = next(s.settled for s in steps if s.name == "observe")
+    settled = next(s.chosen for s in steps if s.name == "observe")
     assert str(settled) == f"observe{{skip={'|'.join(expected)}}}"
 
 

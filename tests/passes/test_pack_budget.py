@@ -21,7 +21,7 @@ def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
     used = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
     held = (t.numel() * t.element_size() for k, t in gm.state_dict().items() if k in used)
     assert sum(held) <= 300
-    settled = ctx.settled
+    settled = ctx.records.chosen
     assert settled is not None
     assert "granularity=auto" not in str(settled)
     (replay,) = Pipeline.parse(str(settled)).steps
@@ -66,9 +66,9 @@ def test_the_smallest_plan_within_a_drop_is_found_by_bisection(most: float) -> N
     assert len(tried) == 4
     kept = [error for error in tried if error <= most]
     assert kept, "the judge is content with the larger plans"
-    assert "max_drop" not in str(ctx.settled)
+    assert "max_drop" not in str(ctx.records.chosen)
     again, replay = traced("fold-bn"), calibrated()
-    ctx.settled.run(again, replay)  # type: ignore[union-attr]
+    ctx.records.chosen.run(again, replay)  # type: ignore[union-attr]
     for graph in (gm, again):
         graph.recompile()
     assert torch.equal(gm(X), again(X))
@@ -83,12 +83,12 @@ def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
     layers = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
     bits = {layer.name: layer.weight_bits for layer in layers}
     assert set(bits.values()) == {4, 8}
-    assert "spare=0.0" in str(ctx.settled)
-    assert all(f"{name}:affine.8" in str(ctx.settled) for name, b in bits.items() if b == 8)
+    assert "spare=0.0" in str(ctx.records.chosen)
+    assert all(f"{name}:affine.8" in str(ctx.records.chosen) for name, b in bits.items() if b == 8)
     plain = traced("fold-bn,pack-int4{spare=0}", calibrated())
     assert quality(gm) > quality(plain)
     again = traced("fold-bn")
-    ctx.settled.run(again, calibrated())  # type: ignore[union-attr]
+    ctx.records.chosen.run(again, calibrated())  # type: ignore[union-attr]
     again.recompile()
     assert torch.equal(gm(X), again(X))
 

@@ -52,7 +52,7 @@ def test_a_damaged_graph_is_trained_back(ctx: yqc.Context) -> None:
     assert rewrite.node == "output"
     assert "values trained for 60 steps (60 epochs): distance to the original" in rewrite.what
     assert ctx.warnings == []
-    assert ctx.settled is None
+    assert ctx.records.chosen is None
 
 
 def test_what_is_no_better_is_undone_and_said(ctx: yqc.Context) -> None:
@@ -66,7 +66,7 @@ def test_what_is_no_better_is_undone_and_said(ctx: yqc.Context) -> None:
 def test_a_time_is_written_as_steps(ctx: yqc.Context) -> None:
     pipeline = yqc.Pipeline.parse("fold-bn,recover{time=0.5s batch=4},dce")
     steps = pipeline.run(damaged(yqc.trace(Residual(), X)), ctx)
-    settled = steps[1].settled
+    settled = steps[1].chosen
     assert isinstance(settled, Recover)
     assert settled.steps is not None
     assert settled.time is None

@@ -31,7 +31,7 @@ def test_records_what_every_pass_did() -> None:
     assert first.max_abs_error is None, "nobody measured"
     assert min(first.seconds, second.seconds) > 0
     assert {r.by for r in ctx.rewrites} == {"scale"}
-    assert ctx.running == ""
+    assert ctx.records.running == ""
 
 
 def test_measures_instead_of_trusting() -> None:
@@ -150,7 +150,7 @@ def test_watchers_are_told_before_and_after_every_pass() -> None:
             told.append(f"start {len(gm.graph.nodes)}")
 
         def before(self, step: Step) -> None:
-            told.append(f"before {step.name} {step.ctx.running}")
+            told.append(f"before {step.name} {step.ctx.records.running}")
 
         def after(self, step: Step) -> None:
             weights = [

@@ -64,11 +64,11 @@ def test_what_was_left_of_other_images_or_another_graph_is_not_taken() -> None:
     nodes = bias_error.convolutions(gm)
     kept = bias_error.measure(gm, nodes, images(), ctx)
     count = len(list(images()))
-    bias_error.leave(gm, kept, ctx)
-    assert bias_error.take(gm, nodes, count - 1, ctx) is None
-    bias_error.leave(gm, kept, ctx)
-    assert bias_error.take(gm, nodes, count, ctx) == kept
-    assert bias_error.take(gm, nodes, count, ctx) is None
-    bias_error.leave(gm, kept, ctx)
+    bias_error.leave(gm, kept)
+    assert bias_error.take(gm, nodes, count - 1) is None
+    bias_error.leave(gm, kept)
+    assert bias_error.take(gm, nodes, count) == kept
+    assert bias_error.take(gm, nodes, count) is None
+    bias_error.leave(gm, kept)
     gm.get_parameter("a.conv.weight").data[0] += 1
-    assert bias_error.take(gm, nodes, count, ctx) is None
+    assert bias_error.take(gm, nodes, count) is None

@@ -4,7 +4,7 @@ import inspect
 import sys
 from dataclasses import replace
 
-from yqc.pipeline.base import Recipe
+from yqc.pipeline.base import Given, Recipe
 from yqc.pipeline.options import describe
 from yqc.pipeline.registry import Registry
 from yqc.report import OptionHelp, PassHelp, PassListing
@@ -31,7 +31,7 @@ def explain(registry: Registry, name: str) -> PassHelp:
     )
     about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
     if issubclass(kind, Recipe):
-        return replace(about, expands_to=kind().expand())
+        return replace(about, expands_to=kind().expand(Given()))
     return replace(
         about, requires=tuple(sorted(kind.requires)), provides=tuple(sorted(kind.provides))
     )

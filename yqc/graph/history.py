@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.graph.metadata import topic
+from yqc.graph.metadata import Mark
 from yqc.graph.text import expression
 from yqc.graph.values import attribute
 
@@ -37,9 +37,8 @@ class Event(NamedTuple):
         return f"{self.how} by {self.by}{source}" + (f": {self.what}" if self.what else "")
 
 
-@topic("history")
 @dataclass(frozen=True)
-class History:
+class History(Mark, topic="history"):
     """What passes did to a node since it was traced, in order."""
 
     events: tuple[Event, ...] = ()

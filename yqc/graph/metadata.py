@@ -1,12 +1,18 @@
-"""What passes leave on nodes: frozen dataclasses in `node.meta["yqc.<topic>"]`.
+"""Marks: what passes leave on nodes, frozen dataclasses in `node.meta["yqc.<topic>"]`.
 
-A topic is registered with its class, so that saved graphs keep it. Fields are plain values or
+    @dataclass(frozen=True)
+    class Int8(Mark, topic="int8"): ...
+
+    Int8(scale).put(node)
+    if (mark := Int8.on(node)) is not None: ...
+
+Saved graphs keep the marks whose class is imported when they are read. Fields are plain values or
 tensors.
 """
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -31,9 +37,40 @@ def topic(name: str) -> Any:  # noqa: ANN401  # a decorator of classes
     return register
 
 
-@topic("bn")
+class Mark:
+    """Base of what a pass leaves on a node under one topic; subclasses are frozen dataclasses."""
+
+    key: ClassVar[str]
+    """Where `node.meta` holds it: `yqc.<topic>`."""
+
+    def __init_subclass__(cls, *, topic: str, saved: bool = True) -> None:
+        """Register the class under its topic; graph files leave out what is not `saved`."""
+        super().__init_subclass__()
+        cls.key = f"yqc.{topic}"
+        if saved:
+            TOPICS[cls.key] = cls
+
+    @classmethod
+    def on(cls, node: fx.Node) -> Self | None:
+        """Return the mark of this class on a node, or None."""
+        found = node.meta.get(cls.key)
+        return found if isinstance(found, cls) else None
+
+    def put(self, node: fx.Node) -> None:
+        """Write the mark on a node, in place of another one of its topic."""
+        node.meta[self.key] = self
+
+    @classmethod
+    def drop(cls, node: fx.Node) -> Self | None:
+        """Remove the mark of this class from a node, and return it if there was one."""
+        found = cls.on(node)
+        if found is not None:
+            del node.meta[cls.key]
+        return found
+
+
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Mark, topic="bn"):
     """A batch norm that was folded into the convolution before it: y = (x - mean) * s + shift.
 
     Here s = scale / sqrt(variance + eps). All tensors are float32 [C]. What the convolution now
@@ -62,9 +99,8 @@ class BatchNorm:
         return cls(mean, var, scale, shift, bn.eps)
 
 
-@topic("kept")
 @dataclass(frozen=True)
-class Kept:
+class Kept(Mark, topic="kept"):
     """Which channels of the original's node of the same name a pruned node still has.
 
     Without it, a node that computes the same shape has all of them.

@@ -53,14 +53,14 @@ def explain(
     before, pipeline = _with_needs(asked)
     gm, ctx, given = prepared(model, pipeline, settings, progress)
     if before.steps:
-        before.run(gm, ctx, given=given)
+        before.run(gm, ctx, known=given)
     actions = pipeline.expand(TRACED | given)
     done = actions[: len(before.expand(TRACED | given))]
     asked_for = actions[len(done) :]
     found = []
     for action in asked_for:
         view = as_view(gm) if draw else None
-        own = _own_drawing(action, gm, ctx)
+        own = action.drawing(copy.deepcopy(gm), ctx)
         one = _explain(action, gm, ctx, last=action is asked_for[-1], after=done)
         if own is not None:
             one = replace(one, drawing=groups_dot(own), groups=nx.node_link_data(own))
@@ -78,28 +78,20 @@ def _explain(
     rewrites, skips = len(ctx.rewrites), len(ctx.skips)
     names = {n.name for n in gm.graph.nodes}
     names |= {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
-    method = getattr(action, "explain", None)
-    lines = tuple(map(str, method(copy.deepcopy(gm), ctx))) if callable(method) else ()
+    lines = action.explain(copy.deepcopy(gm), ctx)
     recorded = ctx.rewrites[rewrites:], ctx.skips[skips:]
-    if method is None or not last:
-        Pipeline([action]).run(gm, ctx, given=action.needs())
-    if method is None:
+    if lines is None or not last:
+        Pipeline([action]).run(gm, ctx, known=action.needs())
+    if lines is None:
         recorded = ctx.rewrites[rewrites:], ctx.skips[skips:]
     return Explained(
         name=action.name,
         text=str(action),
         after=",".join(map(str, after)),
-        lines=lines,
+        lines=tuple(lines or ()),
         rewrites=group(((r.node, r.what) for r in recorded[0]), names),
         skips=group(recorded[1], names),
     )
-
-
-def _own_drawing(action: Pass, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str] | None":
-    """Return the graph that a pass draws of what it looks at, if it has a method `drawing`."""
-    method = getattr(action, "drawing", None)
-    found = method(copy.deepcopy(gm), ctx) if callable(method) else None
-    return found if isinstance(found, nx.Graph) else None
 
 
 def _draw(view: View, about: Explained) -> str:

@@ -152,7 +152,7 @@ def make_context(
     ctx.example = noise
     if data is None:
         return ctx
-    ctx.warnings += data.warnings
+    ctx.warnings.extend(data.warnings)
     if note := check_classes(data, len(source.names), source.names):
         ctx.warn(note)
     if not data.train.images:

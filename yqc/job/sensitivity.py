@@ -68,7 +68,7 @@ def sensitivity(
         PassError: nothing in the graph can be quantized.
     """
     gm, own = copy.deepcopy(original), _quiet(ctx)
-    Pipeline.parse(_needed(gm)).run(gm, own, given=frozenset({"bn-folded"}))
+    Pipeline.parse(_needed(gm)).run(gm, own, known=frozenset({"bn-folded"}))
     layers = [c for c in calls(gm, nn.Conv2d) if isinstance(c.node.meta.get("yqc.int8"), Int8)]
     if not layers:
         raise PassError("the graph has no convolution that can be quantized")

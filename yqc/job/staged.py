@@ -81,7 +81,7 @@ def staged(
     pipeline = Pipeline.parse(passes, registry) if passes else Pipeline(())
     gm, ctx, given = prepared(path, pipeline, settings, progress)
     if pipeline.steps:
-        pipeline.run(gm, ctx, given=given)
+        pipeline.run(gm, ctx, known=given)
     return as_view(gm, f"{path} under {pipeline}" if passes else str(path))
 
 

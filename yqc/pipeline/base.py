@@ -8,31 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
 from yqc.pipeline.options import show
+from yqc.pipeline.records import Records, Rewrite
 from yqc.progress import Progress, Silent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
+    import networkx as nx
     from torch import Tensor, fx
 
 Target = Literal["generic", "ort", "openvino", "tensorrt"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 JUDGES = 32
 """So many of the calibration images, the first, at most tell the agreement of two graphs."""
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """One rewrite that a pass made."""
-
-    node: str
-    """Name of the node that was rewritten."""
-    what: str
-    """What became of it."""
-    where: str
-    """File name and line that recorded it, `fold_bn.py:34`."""
-    by: str = ""
-    """Name of the pass that was running."""
-    made: tuple[str, ...] = ()
-    """Names of the nodes that are new since the rewrite before: what this one made."""
 
 
 class Cache(Protocol):
@@ -78,42 +64,46 @@ class Context:
     target: Target = "generic"
     """The runtime to compile for."""
     progress: Progress = field(default_factory=Silent)
-    rewrites: list[Rewrite] = field(default_factory=list)
-    skips: list[tuple[str, str]] = field(default_factory=list)
-    """Near-matches that were refused: name of the node at fault, and why."""
-    warnings: list[str] = field(default_factory=list)
-    left: dict[str, Any] = field(default_factory=dict)
-    """What a pass has measured and a later one wants, too; it measures it again where it is not."""
-    running: str = ""
-    """Name of the pass that is running."""
     upcoming: tuple[str, ...] = ()
     """Names of the passes that the pipeline runs after this one, in order."""
-    settled: "Pass | None" = None
-    """The running pass as it can be run again with the same result, where it chose options."""
-    _known: "tuple[fx.Graph, set[fx.Node]] | None" = None
-
-    def watch(self, graph: "fx.Graph") -> None:
-        """Take note of the nodes that a graph has, so that `rewrote` knows which are new."""
-        self._known = graph, set(graph.nodes)
+    records: Records = field(default_factory=Records, repr=False)
+    """What passes recorded so far; the pipeline's."""
 
     def rewrote(self, node: "fx.Node", what: str) -> None:
         """Record that `node` was rewritten, and what became of it: call it after each rewrite."""
-        caller = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: too slow here
-        where = f"{caller.f_code.co_filename.rpartition('/')[2]}:{caller.f_lineno}"
-        self.rewrites.append(Rewrite(node.name, what, where, self.running, self._new(node.graph)))
-
-    def _new(self, graph: "fx.Graph") -> tuple[str, ...]:
-        """Name the nodes that were not there at the last call, and take note of them."""
-        if self._known is None or self._known[0] is not graph:
-            return ()
-        known = self._known[1]
-        new = [node for node in graph.nodes if node not in known]
-        known.update(new)
-        return tuple(node.name for node in new)
+        self.records.rewrote(node, what)
 
     def skipped(self, node: "fx.Node", why: str) -> None:
         """Record that a pass looked at `node`, a near-match, and left it alone."""
-        self.skips.append((node.name, why))
+        self.records.skips.append((node.name, why))
+
+    def says(self, sentence: str) -> None:
+        """Record what the pass did as a whole; the report shows it beside the pass."""
+        self.records.says.append(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Record what the user must know or act on; the report shows it among the warnings."""
+        if sentence not in self.records.warnings:
+            self.records.warnings.append(sentence)
+
+    def chose(self, action: "Pass") -> None:
+        """Record the pass with the options that it chose itself, so that it can be repeated."""
+        self.records.chosen = action
+
+    @property
+    def rewrites(self) -> list[Rewrite]:
+        """The rewrites of all passes so far."""
+        return self.records.rewrites
+
+    @property
+    def skips(self) -> list[tuple[str, str]]:
+        """The refused near-matches of all passes so far: name of the node at fault, and why."""
+        return self.records.skips
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings of all passes so far."""
+        return self.records.warnings
 
     def example_for(self, gm: "fx.GraphModule") -> "Tensor":
         """Return the example input, or noise in 0..1 from the seed, in the shape `gm` takes."""
@@ -123,11 +113,6 @@ class Context:
 
         value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta["yqc.value"]
         return torch.rand(value.shape, generator=torch.Generator().manual_seed(self.seed))
-
-    def warn(self, message: str) -> None:
-        """Record a sentence that the user should read in the report."""
-        if message not in self.warnings:
-            self.warnings.append(message)
 
 
 class _Named(ABC):
@@ -168,14 +153,36 @@ class Pass(_Named):
     def run(self, gm: "fx.GraphModule", ctx: Context) -> None:
         """Rewrite `gm` in place."""
 
+    once: ClassVar[bool] = False
+    """Of several in a pipeline only the last runs, where the earlier ones come from recipes."""
+
     def needs(self) -> frozenset[str]:
         """Return what this pass, with these options, requires."""
         return self.requires
+
+    def explain(self, gm: "fx.GraphModule", ctx: Context) -> list[str] | None:  # noqa: ARG002
+        """Describe what the pass would do to `gm`, one line each; None: it is run to find out."""
+        return None
+
+    def drawing(self, gm: "fx.GraphModule", ctx: Context) -> "nx.Graph[str] | None":  # noqa: ARG002
+        """Return a networkx graph of what the pass looks at, or None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a recipe knows when it expands."""
+
+    target: Target = "generic"
+    has_data: bool = False
+    """Whether there are calibration images."""
+    can_train: bool = False
+    """Whether there are training images and a float original to learn from."""
 
 
 class Recipe(_Named):
     """A name for a sequence of passes. A frozen dataclass too; its fields are its options."""
 
     @abstractmethod
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:
         """Return the pipeline text that the recipe stands for."""

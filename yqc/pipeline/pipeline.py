@@ -1,13 +1,14 @@
 """Pipelines: parse, print, expand recipes, check the order, and run with watchers."""
 
 import copy
+import inspect
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from yqc.errors import PassError, PipelineError
-from yqc.pipeline.base import Context, Pass, Recipe
+from yqc.pipeline.base import Context, Given, Pass, Recipe
 from yqc.pipeline.grammar import caret, split
 from yqc.pipeline.options import build
 from yqc.pipeline.registry import Registry
@@ -43,7 +44,8 @@ class Step:
     weight_bytes_after: int = 0
     max_abs_error: float | None = None
     sqnr_db: float | None = None
-    settled: Pass | None = None
+    says: tuple[str, ...] = ()
+    chosen: Pass | None = None
     """The pass with the options that it chose itself, where it chose any."""
 
     @property
@@ -84,18 +86,26 @@ class Pipeline:
     def __str__(self) -> str:
         return ",".join(map(str, self.steps))
 
-    def expand(self, state: frozenset[str] = TRACED) -> list[Pass]:
+    def expand(self, state: frozenset[str] = TRACED, given: Given | None = None) -> list[Pass]:
         """Replace recipes by what they stand for and check that the order is possible.
 
-        A step of a recipe whose result the graph has already is dropped from it.
+        A step of a recipe is dropped where the graph has its result already, and where it needs to
+        run once only and a later step does the same.
+
+        Args:
+            state: what the graph is known to be.
+            given: what the recipes go by.
 
         Raises:
             PipelineError: a pass requires what nothing before it provides.
         """
         passes: list[Pass] = []
         removed: dict[str, Pass] = {}
-        for action, from_recipe in self._flatten(self.steps, depth=0):
-            if from_recipe and action.provides and action.provides <= state:
+        steps = list(self._flatten(self.steps, given or Given(), depth=0))
+        for index, (action, from_recipe) in enumerate(steps):
+            later = {other.name for other, _ in steps[index + 1 :]}
+            is_provided = bool(action.provides) and action.provides <= state
+            if from_recipe and (is_provided or (action.once and action.name in later)):
                 continue
             missing = sorted(action.needs() - state)
             if missing:
@@ -105,7 +115,9 @@ class Pipeline:
             passes.append(action)
         return passes
 
-    def _flatten(self, steps: Iterable[Pass | Recipe], depth: int) -> Iterable[tuple[Pass, bool]]:
+    def _flatten(
+        self, steps: Iterable[Pass | Recipe], given: Given, depth: int
+    ) -> Iterable[tuple[Pass, bool]]:
         for step in steps:
             if isinstance(step, Pass):
                 yield step, depth > 0
@@ -114,8 +126,8 @@ class Pipeline:
                     f"recipe {step.name!r} stands for itself; it must end in passes"
                 )
             else:
-                inner = Pipeline.parse(step.expand(), self.registry)
-                yield from self._flatten(inner.steps, depth + 1)
+                inner = Pipeline.parse(_text_of(step, given), self.registry)
+                yield from self._flatten(inner.steps, given, depth + 1)
 
     def _explain(self, action: Pass, missing: str, removed: dict[str, Pass]) -> str:
         if missing in removed:
@@ -133,7 +145,7 @@ class Pipeline:
         gm: "fx.GraphModule",
         ctx: Context,
         watchers: Iterable["Watcher"] = (),
-        given: frozenset[str] = frozenset(),
+        known: frozenset[str] = frozenset(),
         stages: "Stages | None" = None,
     ) -> list[Step]:
         """Run every pass on `gm`, in place.
@@ -142,7 +154,7 @@ class Pipeline:
             gm: the graph.
             ctx: what the passes are given, and where they record what they do.
             watchers: told before and after every pass.
-            given: what the graph is known to be, beside what the tracer gives.
+            known: what the graph is known to be, beside what the tracer gives.
             stages: where an interrupted run has left graphs, and this one leaves its own.
 
         Returns:
@@ -152,7 +164,7 @@ class Pipeline:
             PipelineError: the order is impossible; nothing was run.
             PassError: a pass failed or broke a promise; the message names it and its position.
         """
-        passes, watchers = self.expand(TRACED | given), tuple(watchers)
+        passes, watchers = self.expand(TRACED | known, given_by(ctx)), tuple(watchers)
         steps = stages.restore(gm, ctx, passes) if stages else []
         watchers = (*watchers, stages) if stages else watchers
         for watcher in watchers:
@@ -179,19 +191,20 @@ class Pipeline:
         from yqc.graph.history import record  # noqa: PLC0415
 
         ctx, gm = step.ctx, step.gm
-        done, skipped, ctx.running = len(ctx.rewrites), len(ctx.skips), step.name
-        ctx.settled = None
+        done, skipped, said = len(ctx.rewrites), len(ctx.skips), len(ctx.records.says)
+        ctx.records.running = step.name
         began = time.perf_counter()
         try:
             for watcher in watchers:
                 watcher.before(step)
-            ctx.watch(gm.graph)
+            ctx.records.begin(step.name, gm.graph)
             step.action.run(gm, ctx)
             tidy(gm)
-            step.settled = ctx.settled
+            step.chosen = ctx.records.chosen
             step.seconds = time.perf_counter() - began
             record(step.before, gm, step.name, ctx.rewrites[done:])
             step.rewrites, step.skips = len(ctx.rewrites) - done, tuple(ctx.skips[skipped:])
+            step.says = tuple(ctx.records.says[said:])
             step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
             step.weight_bytes_before = tensor_bytes(step.before)
             step.weight_bytes_after = tensor_bytes(gm)
@@ -206,7 +219,7 @@ class Pipeline:
             reason = "; ".join([f"{kind}{error}", *notes])
             raise PassError(f"{where}: {reason}") from error
         finally:
-            ctx.running = ""
+            ctx.records.running = ""
         return after
 
 
@@ -215,6 +228,21 @@ def reproducible(pipeline: Pipeline, steps: Sequence[Step]) -> str:
 
     Where a pass has chosen options by itself, all passes are written out, with these options.
     """
-    if all(step.settled is None for step in steps):
+    if all(step.chosen is None for step in steps):
         return str(pipeline)
-    return ",".join(str(step.settled or step.action) for step in steps)
+    return ",".join(str(step.chosen or step.action) for step in steps)
+
+
+def given_by(ctx: Context) -> Given:
+    """Return what recipes go by in a context."""
+    return Given(
+        target=ctx.target,
+        has_data=ctx.calibration is not None,
+        can_train=bool(ctx.train) and ctx.original is not None,
+    )
+
+
+def _text_of(recipe: Recipe, given: Given) -> str:
+    """Expand a recipe; those written for earlier versions take no argument."""
+    takes = inspect.signature(recipe.expand).parameters
+    return recipe.expand(given) if takes else recipe.expand()  # type: ignore[call-arg]

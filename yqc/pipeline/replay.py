@@ -30,7 +30,7 @@ def replay(path: Path, registry: Registry) -> str:
     ctx = Context(example=more.get("example"), seed=int(info["seed"]), target=info["target"])
     try:
         alone = Pipeline(pipeline.steps, registry)
-        steps = alone.run(gm, ctx, [Verify()], given=action_needs(alone))
+        steps = alone.run(gm, ctx, [Verify()], known=action_needs(alone))
     except PassError as error:
         raise PassError(f"{error}; the first failure was {info['error']}") from error
     return (

@@ -16,10 +16,11 @@ from yqc.graph.compare import fingerprint
 from yqc.graph.edit import adopt
 from yqc.graph.serial import load_graph, save_graph
 from yqc.job.cache import FolderCache
-from yqc.pipeline.base import Context, Pass, Rewrite
+from yqc.pipeline.base import Context, Pass
 from yqc.pipeline.grammar import split
 from yqc.pipeline.options import build
 from yqc.pipeline.pipeline import Step
+from yqc.pipeline.records import Rewrite
 from yqc.pipeline.watchers import Watcher
 
 LONG = 2.0
@@ -47,7 +48,7 @@ class Stages(Watcher):
             step.weight_bytes_before = self.done[-1]["weight_bytes_after"]
         record = {name: getattr(step, name) for name in NUMBERS}
         record["skips"] = step.skips
-        record["settled"] = None if step.settled is None else str(step.settled)
+        record["chosen"] = None if step.chosen is None else str(step.chosen)
         self.done.append(record)
         if step.seconds < LONG or not self.wanted():
             return
@@ -78,7 +79,9 @@ class Stages(Watcher):
             return []
         adopt(gm, kept)
         self.done = info["steps"]
-        ctx.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
+        ctx.records.rewrites[:] = [
+            Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]
+        ]
         ctx.skips[:] = [(node, why) for node, why in info["skips"]]
         ctx.warnings[:] = info["warnings"]
         return [
@@ -94,6 +97,6 @@ def _step(
     for name in NUMBERS:
         setattr(step, name, record[name])
     step.skips = tuple((node, why) for node, why in record["skips"])
-    if (text := record["settled"]) is not None:
-        step.settled = build(type(action), split(text)[0], text)
+    if (text := record["chosen"]) is not None:
+        step.chosen = build(type(action), split(text)[0], text)
     return step

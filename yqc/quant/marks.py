@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from yqc.graph.metadata import topic
+from yqc.graph.metadata import Mark
 from yqc.graph.optable import allow_function
 from yqc.quant import ops  # noqa: F401  # registers torch.ops.yqc
 from yqc.quant.qparams import FULL
@@ -14,9 +14,8 @@ allow_function("yqc.quantize_linear", torch.ops.yqc.quantize_linear)
 allow_function("yqc.dequantize_linear", torch.ops.yqc.dequantize_linear)
 
 
-@topic("int8")
 @dataclass(frozen=True)
-class Int8:
+class Int8(Mark, topic="int8"):
     """A convolution whose weights are to become int8, symmetric, one scale an output channel."""
 
     scale: Tensor | None = None
@@ -27,9 +26,8 @@ class Int8:
     """Largest integer that a weight becomes: 127, or 63 where two products must fit 16 bits."""
 
 
-@topic("layer")
 @dataclass(frozen=True)
-class QuantizedLayer:
+class QuantizedLayer(Mark, topic="layer"):
     """A convolution that was quantized, as the report lists it."""
 
     name: str

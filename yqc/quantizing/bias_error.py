@@ -12,12 +12,11 @@ from torch import Tensor, fx, nn
 
 from yqc.graph.calls import call, calls
 from yqc.graph.compare import fingerprint
+from yqc.graph.metadata import Mark
 from yqc.pipeline.base import Context
 from yqc.quant.observer import Observer
 from yqc.quant.relevance import relevance
 from yqc.quantizing.weights.rewrite import is_packed
-
-LEFT = "outputs of the float graph"
 
 
 @dataclass
@@ -81,20 +80,35 @@ def measure(
     return kept
 
 
-def leave(gm: fx.GraphModule, outputs: Mapping[fx.Node, Outputs], ctx: Context) -> None:
-    """Leave what was measured to a later pass."""
-    by_name = {node.name: output for node, output in outputs.items()}
-    ctx.left[LEFT] = (_unrounded(gm), by_name)
+@dataclass(frozen=True)
+class FloatOutputs(Mark, topic="float-outputs", saved=False):
+    """The outputs of a convolution as `calibrate` met them, for `bias-correct`."""
+
+    outputs: Outputs
+    graph: str
+    """Fingerprint of the graph that computed them."""
+
+
+def leave(gm: fx.GraphModule, outputs: Mapping[fx.Node, Outputs]) -> None:
+    """Mark nodes with their outputs, for a later pass."""
+    graph = _unrounded(gm)
+    for node, output in outputs.items():
+        FloatOutputs(output, graph).put(node)
 
 
 def take(
-    gm: fx.GraphModule, nodes: Iterable[fx.Node], images: int, ctx: Context
+    gm: fx.GraphModule, nodes: Iterable[fx.Node], images: int
 ) -> dict[fx.Node, Outputs] | None:
-    """Take what was left: None unless it is of this very graph, these nodes and as many images."""
-    graph, by_name = ctx.left.pop(LEFT, ("", {}))
-    found = {node: by_name.get(node.name, Outputs()) for node in nodes}
-    if any(len(output.sums) != images for output in found.values()) or graph != _unrounded(gm):
-        return None
+    """Remove the marks of `leave`, and return the outputs.
+
+    None where they are missing, of other images in number, or of another graph.
+    """
+    marks = {node: FloatOutputs.drop(node) for node in nodes}
+    graph, found = _unrounded(gm), dict[fx.Node, Outputs]()
+    for node, mark in marks.items():
+        if mark is None or mark.graph != graph or len(mark.outputs.sums) != images:
+            return None
+        found[node] = mark.outputs
     return found
 
 

@@ -71,7 +71,7 @@ def apply(action: Pass, gm: fx.GraphModule, context: Context | None = None) -> A
         PassError: it fails, leaves no legal graph, or does not keep the numbers and says it does.
     """
     ctx = context or Context()
-    (step,) = Pipeline([action]).run(gm, ctx, [Verify()], given=action.needs())
+    (step,) = Pipeline([action]).run(gm, ctx, [Verify()], known=action.needs())
     return Applied(ctx, step)
 
 
