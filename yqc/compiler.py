@@ -215,13 +215,8 @@ def _input(source: Source) -> rp.ModelInput:
     return rp.ModelInput(
         path=source.path,
         sha256=source.sha256,
-        family=source.family,
-        task=source.task,
         params=source.params,
-        nc=len(source.names),
-        names=source.names,
-        strides=source.strides,
-        imgsz=source.imgsz,
+        facts=source.facts,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console, RenderableType
 
+from yqc.facts import ModelFacts
 from yqc.report import (
     Accuracy,
     Compute,
@@ -94,13 +95,13 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
         input=ModelInput(
             path="yolov5n-coco.pt",
             sha256="0123456789abcdef" * 4,
-            family="yolov5",
-            task="detect",
             params=1_872_157,
-            nc=2,
-            names=("person", "fenêtre"),
-            strides=(8, 16, 32),
-            imgsz=(640, 480),
+            facts=ModelFacts(
+                family="yolov5",
+                names=("person", "fenêtre"),
+                strides=(8, 16, 32),
+                imgsz=(640, 480),
+            ),
         ),
         pipeline=PipelineText(
             text="prune{ratio=0.3},int8",

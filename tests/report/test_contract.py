@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -122,7 +122,7 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
     inner = get_args(kind)
     if get_origin(kind) is Literal:
         return st.sampled_from(inner)
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in (UnionType, Union):
         return st.one_of(*map(anything, inner))
     if get_origin(kind) is tuple and inner[-1] is Ellipsis:
         return st.lists(anything(inner[0]), max_size=3).map(tuple)
@@ -137,7 +137,10 @@ def anything(kind: Any) -> st.SearchStrategy[Any]:
     }
     if kind in plain:
         return plain[kind]
-    return st.builds(kind, **{name: anything(one) for name, one in get_type_hints(kind).items()})
+    hints = get_type_hints(kind)
+    return st.builds(
+        kind, **{one.name: anything(hints[one.name]) for one in dataclasses.fields(kind)}
+    )
 
 
 def finite(value: Any) -> bool:
@@ -211,6 +214,13 @@ def test_any_numbers_and_names_give_strict_json(report: Report) -> None:
     assert finite(json.loads(text))
     assert text.encode("utf-8").endswith(b"}\n")
     assert Report.from_json(text).to_json() == text
+
+
+def test_refuses_a_number_of_classes_that_the_names_contradict(sample: Report) -> None:
+    with pytest.raises(
+        DataError, match=r"^report: input\.nc must be 2, as the other keys say, not 3$"
+    ):
+        Report.from_json(changed(sample, "input", "nc", to=3))
 
 
 def test_prints_the_same_bytes_each_time(sample: Report) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 from rich.console import RenderableType
 
+from yqc.facts import ModelFacts
 from yqc.report import (
     Bench,
     BenchRow,
@@ -131,12 +132,13 @@ CHECKPOINT = ModelSummary(
     path="runs/best.pt",
     sha256="1f" * 32,
     bytes=6_212_000,
-    family="ultralytics",
-    name="yolov8n",
-    task="detect",
-    names=tuple(f"c{index}" for index in range(14)),
-    strides=(8, 16, 32),
-    imgsz=(320, 320),
+    facts=ModelFacts(
+        family="ultralytics",
+        name="yolov8n",
+        names=tuple(f"c{index}" for index in range(14)),
+        strides=(8, 16, 32),
+        imgsz=(320, 320),
+    ),
     params=3_011_238,
     macs=980_100_000,
     output="[N, 18, A]",
@@ -199,9 +201,7 @@ def test_summary_leaves_out_what_a_file_does_not_tell(printed: Print) -> None:
         path="x.onnx",
         sha256="ab" * 32,
         bytes=999,
-        family=None,
-        name=None,
-        task=None,
+        facts=ModelFacts(family="", task=""),
         params=0,
         blocks={"Conv": 1},
     )
@@ -267,7 +267,7 @@ def test_long_words_stay_within_80_columns(printed: Print) -> None:
     model = replace(
         CHECKPOINT,
         path=word,
-        names=(word,) * 3,
+        facts=replace(CHECKPOINT.facts, names=(word,) * 3),
         blocks={word: 3},
         warnings=(word,),
         unknown=(word,),

@@ -10,7 +10,7 @@ from yqc.errors import CheckpointError, ForbiddenGlobalError, UnknownBlockError
 from yqc.graph.compare import macs
 from yqc.graph.serial import is_graph_file
 from yqc.models.load import LoadedModel, load
-from yqc.models.source import DEFAULT_SIZE, Source, file_sha256, open_model
+from yqc.models.source import Source, file_sha256, open_model
 from yqc.models.survey import Survey, survey
 from yqc.report import ModelSummary
 
@@ -57,12 +57,7 @@ def _summary(
         path=str(path),
         sha256=known.sha256,
         bytes=path.stat().st_size,
-        family=known.family,
-        name=known.name,
-        task=known.task,
-        names=known.names,
-        strides=known.strides,
-        imgsz=known.imgsz,
+        facts=known.facts,
         params=params,
         macs=macs,
         output=OUTPUTS.get(known.layout or ""),
@@ -77,12 +72,7 @@ def _from_survey(model: Path, found: Survey) -> ModelSummary:
         path=str(model),
         sha256=file_sha256(model),
         bytes=model.stat().st_size,
-        family=found.family,
-        name=found.name,
-        task="detect",
-        names=found.names,
-        strides=found.strides,
-        imgsz=found.imgsz,
+        facts=found.facts,
         blocks=found.blocks,
         unknown=found.unknown,
         advice=found.advice,
@@ -91,7 +81,7 @@ def _from_survey(model: Path, found: Survey) -> ModelSummary:
 
 def _count_macs(loaded: LoadedModel) -> int:
     """Count multiply-accumulates for one image, on tensors without contents."""
-    high, wide = loaded.imgsz or DEFAULT_SIZE
+    high, wide = loaded.facts.size
     counter = FlopCounterMode(display=False)
     step = max(loaded.strides, default=1)
     example = torch.zeros(1, 3, -(-high // step) * step, -(-wide // step) * step, device="meta")

@@ -7,35 +7,24 @@ from pathlib import Path
 from torch import nn
 
 from yqc.errors import CheckpointError
+from yqc.facts import HasFacts, ModelFacts
 from yqc.models import arch as architectures
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, route
-from yqc.models.heads import AuxiliaryHead, Branch, Layout
+from yqc.models.heads import AuxiliaryHead, Branch
 from yqc.models.pickles.read import read
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
 
 
-@dataclass(frozen=True)
-class LoadedModel:
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(HasFacts):
     """A detector ready to trace, and what its checkpoint says of it."""
 
     module: nn.Module
     """float32, in eval mode: `f32[N, 3, H, W]` in 0..1 to the decoded output."""
     path: Path
     sha256: str
-    family: str
-    """`"yolov5"`, `"yolov7"` or `"ultralytics"`."""
-    name: str
-    """The model's YAML by name, such as `"yolov8n"`; the family where none is recorded."""
-    task: str
-    names: tuple[str, ...]
-    """The class names by class number."""
-    strides: tuple[int, ...]
-    imgsz: tuple[int, int] | None
-    """Height and width that the training recorded."""
-    layout: Layout
-    """See `yqc.models.heads.Head.layout`."""
     blocks: dict[str, int] = field(default_factory=dict)
     """How many blocks of each of the project's classes the checkpoint holds."""
     warnings: tuple[str, ...] = ()
@@ -97,13 +86,14 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
         module=detector,
         path=path,
         sha256=sha256,
-        family=content.family,
-        name=content.name,
-        task="detect",
-        names=names,
-        strides=tuple(int(stride) for stride in detector.head.stride),
-        imgsz=training_size(content),
-        layout=detector.head.layout,
+        facts=ModelFacts(
+            family=content.family,
+            name=content.name,
+            names=names,
+            strides=tuple(int(stride) for stride in detector.head.stride),
+            imgsz=training_size(content),
+            layout=detector.head.layout,
+        ),
         blocks=dict(sorted(blocks.items())),
         warnings=(*warnings, *doubts),
     )

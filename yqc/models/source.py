@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -11,37 +11,33 @@ import torch
 from torch import fx, nn
 
 from yqc.errors import CheckpointError, TraceError
+from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts
 from yqc.graph.compare import parameter_count
 from yqc.graph.serial import is_graph_file, load_graph
-from yqc.models.heads import Branch, Layout
+from yqc.models.heads import Branch
 from yqc.models.load import LoadedModel, load
 from yqc.models.trace import trace
 
 Head: TypeAlias = Branch
-DEFAULT_SIZE = (640, 640)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A traced detector and what is known about it."""
+@dataclass(frozen=True, kw_only=True)
+class Source(HasFacts):
+    """A traced detector and what is known about it; `imgsz` is the size that it is traced at."""
 
     gm: fx.GraphModule
     path: str
     """The file it came from, or the class of the module."""
     sha256: str
     """Of that file; empty for a module."""
-    family: str
-    name: str
     params: int
     """Parameters (not buffers) that the traced graph uses."""
-    names: tuple[str, ...]
-    strides: tuple[int, ...]
-    imgsz: tuple[int, int]
-    """Height and width that it is traced at."""
-    layout: Layout | None
-    """`yolov5`, `yolov8`, `end2end`, or None where the output is not a decoded detector's."""
-    task: str = "detect"
     warnings: tuple[str, ...] = ()
+
+    @property
+    def imgsz(self) -> tuple[int, int]:
+        """Height and width that it is traced at."""
+        return self.facts.size
 
     @property
     def is_detector(self) -> bool:
@@ -97,14 +93,8 @@ def open_model(
         gm=gm,
         path=str(model),
         sha256=loaded.sha256,
-        family=loaded.family,
-        name=loaded.name,
         params=parameter_count(gm),
-        names=loaded.names,
-        strides=loaded.strides,
-        imgsz=size,
-        layout=loaded.layout,
-        task=loaded.task,
+        facts=replace(loaded.facts, imgsz=size),
         warnings=loaded.warnings,
     )
 
@@ -139,13 +129,8 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
         gm=gm,
         path=name,
         sha256="",
-        family="module",
-        name=name,
         params=parameter_count(gm),
-        names=(),
-        strides=(),
-        imgsz=imgsz,
-        layout=None,
+        facts=ModelFacts(family="module", name=name, imgsz=imgsz),
     )
 
 
@@ -167,14 +152,16 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             gm=gm,
             path=str(path),
             sha256=file_sha256(path),
-            family=str(info["family"]),
-            name=str(info["name"]),
             params=parameter_count(gm),
-            names=tuple(map(str, info["names"])),
-            strides=tuple(map(int, info["strides"])),
-            imgsz=size,
-            layout=_layout(info["layout"]),
-            task=str(info["task"]),
+            facts=ModelFacts(
+                family=str(info["family"]),
+                name=str(info["name"]),
+                task=str(info["task"]),
+                names=tuple(map(str, info["names"])),
+                strides=tuple(map(int, info["strides"])),
+                imgsz=size,
+                layout=_layout(info["layout"]),
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say what model it holds ({error})") from error

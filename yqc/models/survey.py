@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from yqc.errors import CheckpointError
+from yqc.facts import HasFacts, ModelFacts
 from yqc.models.content import children, class_names, find_content, training_size
 from yqc.models.pickles.globals import foreign
 from yqc.models.pickles.read import Inert, read
@@ -18,17 +19,10 @@ TORCH = "torch.nn.modules."
 MOST_LEVELS = 8
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What can be told of a model that cannot be built."""
+@dataclass(frozen=True, kw_only=True)
+class Survey(HasFacts):
+    """Facts and blocks of a model that cannot be built; strides as its head records them."""
 
-    family: str
-    name: str
-    names: tuple[str, ...]
-    """The class names as stored."""
-    strides: tuple[int, ...]
-    """As the head records them; empty where it does not."""
-    imgsz: tuple[int, int] | None
     blocks: dict[str, int]
     """Name of a project's or an unknown class -> how many modules of it there are."""
     unknown: tuple[str, ...]
@@ -76,11 +70,13 @@ def survey(path: Path) -> Survey:
         blocks[kind.rpartition(".")[2]] += n
     stored = content.names
     return Survey(
-        family=content.family,
-        name=content.name,
-        names=class_names(stored, len(stored) if isinstance(stored, Sized) else 0)[0],
-        strides=_strides(content.layers[-1]) if content.layers else (),
-        imgsz=training_size(content),
+        facts=ModelFacts(
+            family=content.family,
+            name=content.name,
+            names=class_names(stored, len(stored) if isinstance(stored, Sized) else 0)[0],
+            strides=_strides(content.layers[-1]) if content.layers else (),
+            imgsz=training_size(content),
+        ),
         blocks=dict(sorted(blocks.items())),
         unknown=tuple(sorted({*strangers, *(kind for kind in counts if not has_twin(kind))})),
     )

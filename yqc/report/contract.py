@@ -55,7 +55,7 @@ def plain(value: object) -> Json:
     if isinstance(value, Real):
         return float(value) if math.isfinite(value) else None
     if is_dataclass(value) and not isinstance(value, type):
-        return {_key(one.name): plain(getattr(value, one.name)) for one in fields(value)}
+        return {_key(name): plain(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, Sequence):
@@ -152,16 +152,49 @@ def _read_record(kind: type, value: Json, where: str) -> object:
                 f"report: key {_join(where, key)!r} {what}; "
                 "was the file edited, or written by another version of yqc?"
             )
-    read_fields = {
+    values = {
         name: _read(hint, value[key], _join(where, key)) for key, (name, hint) in hints.items()
     }
-    return kind(**read_fields)
+    built = _build(kind, values)
+    for key, (name, _) in hints.items():
+        if getattr(built, name) != values[name]:
+            _refuse(
+                _join(where, key), f"{getattr(built, name)!r}, as the other keys say", value[key]
+            )
+    return built
+
+
+def _build(kind: type, values: Mapping[str, object]) -> object:
+    """Make a dataclass of values by name; one without a value is made of those that it holds."""
+    hints = get_type_hints(kind)
+    given = {
+        one.name: values[one.name] if one.name in values else _build(hints[one.name], values)
+        for one in fields(kind)
+        if one.name in values or is_dataclass(hints[one.name])
+    }
+    return kind(**given)
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    """Names of what a dataclass's JSON object holds, in order.
+
+    A dataclass that has another one and shows its values as its own lists them in `KEYS`; it has a
+    property for each.
+    """
+    keys: tuple[str, ...] | None = getattr(kind, "KEYS", None)
+    return keys or tuple(one.name for one in fields(kind))
 
 
 @functools.cache
 def _hints(kind: type) -> dict[str, tuple[str, object]]:
-    """Key in JSON -> (name of the field, its declared type), in order."""
-    return {_key(name): (name, hint) for name, hint in get_type_hints(kind).items()}
+    """Key in JSON -> (name of the field or property, its declared type), in order."""
+    hints = get_type_hints(kind)
+    return {_key(name): (name, hints.get(name) or _returned(kind, name)) for name in _names(kind)}
+
+
+def _returned(kind: type, name: str) -> object:
+    """Declared type of a property."""
+    return get_type_hints(getattr(kind, name).fget)["return"]
 
 
 def _key(name: str) -> str:

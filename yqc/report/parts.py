@@ -7,8 +7,9 @@ can be computed from other numbers is computed here, by the class methods, and n
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
+from yqc.facts import HasFacts
 from yqc.report.sources import HasAgreement, HasDeviation, HasRoundTrip, HasScores
 
 
@@ -28,19 +29,29 @@ def difference(before: float | None, after: float | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelInput:
+class ModelInput(HasFacts):
     """The checkpoint that was compiled; `params` counts what its float graph uses."""
+
+    KEYS: ClassVar = (
+        "path",
+        "sha256",
+        "family",
+        "task",
+        "params",
+        "nc",
+        "names",
+        "strides",
+        "imgsz",
+    )
 
     path: str
     sha256: str
-    family: str
-    task: str
     params: int
-    nc: int
-    names: tuple[str, ...]
-    strides: tuple[int, ...]
-    imgsz: tuple[int, int]
-    """Height and width of the compiled input, in pixels."""
+
+    @property
+    def imgsz(self) -> tuple[int, int]:
+        """Height and width of the compiled input, in pixels."""
+        return self.facts.size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
+from yqc.facts import HasFacts
 from yqc.report.parts import Scores, ratio
 
 
@@ -48,18 +50,17 @@ class PassHelp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSummary:
-    """A checkpoint or an ONNX file as `yqc inspect` shows it; None where it does not tell."""
+class ModelSummary(HasFacts):
+    """A checkpoint or a graph file as `yqc inspect` shows it; None where it records nothing."""
+
+    KEYS: ClassVar = (
+        *("path", "sha256", "bytes", "family", "name", "task", "names", "strides", "imgsz"),
+        *("params", "macs", "output", "blocks", "unknown", "advice", "warnings"),
+    )
 
     path: str
     sha256: str
     bytes: int
-    family: str | None
-    name: str | None
-    task: str | None
-    names: tuple[str, ...] = ()
-    strides: tuple[int, ...] = ()
-    imgsz: tuple[int, int] | None = None
     params: int | None = None
     macs: int | None = None
     output: str | None = None

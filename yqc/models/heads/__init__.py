@@ -5,7 +5,7 @@ Rows and columns are added as vectors, level by level, so no grid is kept in a c
 """
 
 from yqc.models.heads.anchor import AnchorHead, AuxiliaryHead, ImplicitHead
-from yqc.models.heads.base import Branch, Head, Layout
+from yqc.models.heads.base import Branch, Head
 from yqc.models.heads.dfl import DFL, DistanceHead, SplitHead
 
 __all__ = [
@@ -16,6 +16,5 @@ __all__ = [
     "DistanceHead",
     "Head",
     "ImplicitHead",
-    "Layout",
     "SplitHead",
 ]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
+from yqc.facts import Layout
 from yqc.models.blocks.base import Block
-from yqc.models.heads.base import Head, Layout, centres, check_outputs
+from yqc.models.heads.base import Head, centres, check_outputs
 
 
 class AnchorHead(Head):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
+from yqc.facts import Layout
 from yqc.models.blocks.base import Block
 
-Layout = Literal["yolov5", "yolov8", "end2end"]
 Branch = Literal["one2one", "one2many"]
 
 
@@ -27,13 +27,7 @@ class Head(Block, ABC):
     @property
     @abstractmethod
     def layout(self) -> Layout:
-        """How the output is laid out.
-
-        `"yolov5"`: `[N, A, 5 + nc]`, rows of centre x, centre y, width, height, objectness,
-        scores. `"yolov8"`: `[N, 4 + nc, A]`, the same without objectness. `"end2end"`:
-        `[N, min(300, A), 6]`, rows of x1, y1, x2, y2, score, class by falling score. Coordinates
-        are in input pixels.
-        """
+        """How the output is laid out."""
 
     @property
     def inputs(self) -> int:

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from yqc.facts import Layout
 from yqc.models.blocks.base import Block, apply
 from yqc.models.blocks.conv import Conv, DWConv
-from yqc.models.heads.base import Branch, Head, Layout, centres, check_outputs
+from yqc.models.heads.base import Branch, Head, centres, check_outputs
 from yqc.models.heads.end2end import best
 
 
