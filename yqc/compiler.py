@@ -10,7 +10,7 @@ from torch import fx, nn
 
 import yqc
 from yqc import report as rp
-from yqc.emit import emit, roundtrip, save, size_parts, weight_bytes, yolo_metadata
+from yqc.emit import emit, layer_bytes, roundtrip, save, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding, embed
 from yqc.evaluation import count_cores
 from yqc.graph.compare import macs, parameter_count
@@ -23,7 +23,7 @@ from yqc.job.inputs import (
     make_context,
     open_cache,
 )
-from yqc.job.layers import layers, rounds
+from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured, measure
 from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
@@ -167,9 +167,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             ),
             compute=rp.Compute(macs_before=macs(original), macs_after=macs(gm)),
             accuracy=measured.accuracy,
-            verification=rp.Verification.of(trip, rounds=rounds(gm)),
+            verification=rp.Verification.of(trip, rounds=rounds_activations(gm)),
             latency=measured.latency,
-            layers=layers(gm),
+            layers=list_layers(gm, layer_bytes(emitted)),
             warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
             environment=rp.Environment.here(threads=count_cores(), seed=settings.seed),
             sensitivity=costs(source, ctx) if sensitivity else None,
@@ -181,7 +181,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         recipe = write_recipe(settings, yqc.__version__, source.path, source.sha256)
         stage.recipe.write_text(recipe, encoding="utf-8")
         if html:
-            shown = PageInputs(source, gm, emitted, ctx.example_for(gm), measured.evidence)
+            shown = PageInputs(source, gm, ctx.example_for(gm), measured.evidence)
             stage.page.write_text(make_page(shown, report, recipe), encoding="utf-8")
     cache.delete()
     return Result(report, gm, original, ctx, files)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from yqc.report import Report, Sensitivity
+from yqc.report import Report, Sensitivity, SizeParts
 from yqc.report.html import SECTIONS, to_html
 from yqc.report.page import (
     Box,
@@ -23,7 +23,6 @@ from yqc.report.page import (
     Drawing,
     GraphNode,
     Page,
-    Part,
     Picture,
     ValueHistogram,
 )
@@ -70,13 +69,17 @@ def page(sample: Report) -> Page:
         node("b", 1, -1, bits=8, sqnr_db=35.0),
         node("output", 2, role="head.decode"),
     )
+    parts = SizeParts(weights=9000, scales=400, codebooks=64, biases=400, rest=0)
     costs = (Sensitivity(name="a", role="backbone", sqnr_db=18.0, agreement=0.97),)
     return Page(
-        report=replace(sample, sensitivity=costs, warnings=("look <here>",)),
+        report=replace(
+            sample,
+            size=replace(sample.size, parts=parts),
+            sensitivity=costs,
+            warnings=("look <here>",),
+        ),
         recipe='passes = "int8"\n',
         drawing=Drawing(nodes=nodes, edges=((0, 1), (0, 2), (1, 3), (2, 3))),
-        causes=(Part(name="weights, i8", bytes=9000), Part(name="biases", bytes=400)),
-        layers=(Part(name="a", bytes=6000, role="backbone"), Part(name="b", bytes=3000)),
         spreads=(
             ValueHistogram(
                 layer="a",
@@ -105,7 +108,7 @@ def test_every_section_is_there(page: Page) -> None:
     for anchor, title in SECTIONS:
         assert f'<section id="{anchor}"><h2>{title}</h2>' in text
         assert f'<a href="#{anchor}">{title}</a>' in text
-    for shown in ("fold-bn", "changed by fold-bn", "weights, i8", "a.jpg", "0.3377"):
+    for shown in ("fold-bn", "changed by fold-bn", "codebooks", "a.jpg", "0.3377"):
         assert shown in text
 
 

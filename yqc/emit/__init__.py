@@ -17,7 +17,7 @@ from yqc.emit import (
     resize,
     shapes,
 )
-from yqc.emit.breakdown import size_parts
+from yqc.emit.breakdown import layer_bytes, size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.metadata import set_metadata, yolo_metadata
@@ -37,6 +37,7 @@ __all__ = [
     "Emitter",
     "RoundTrip",
     "emit",
+    "layer_bytes",
     "lowering",
     "roundtrip",
     "save",

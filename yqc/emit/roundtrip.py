@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-Array: TypeAlias = NDArray[Any]
+OutputArray: TypeAlias = NDArray[Any]
 Numbers: TypeAlias = NDArray[np.float64]
-Layout: TypeAlias = str | None
 
 PLAIN = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 OPTIMISED = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -54,7 +53,7 @@ def roundtrip(
     gm: fx.GraphModule,
     model: onnx.ModelProto | Path,
     example: Tensor | Sequence[Tensor],
-    layout: Layout = None,
+    layout: str | None = None,
 ) -> RoundTrip:
     """Run a graph in PyTorch and its file in onnxruntime, plain and optimised, and compare.
 
@@ -79,7 +78,7 @@ def roundtrip(
     return RoundTrip(*(compare(want, run(s, given), layout) for s in sessions))
 
 
-def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[Array]:
+def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[OutputArray]:
     if len(batches) == 1:
         return [tensor.numpy(force=True) for tensor in batches[0]]
     return [torch.cat(tensors).numpy(force=True) for tensors in zip(*batches, strict=True)]
@@ -97,13 +96,15 @@ def session(
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def run(loaded: ort.InferenceSession, inputs: Sequence[Array]) -> list[Array]:
+def run(loaded: ort.InferenceSession, inputs: Sequence[OutputArray]) -> list[OutputArray]:
     """Run a loaded model and return its outputs."""
     names = [value.name for value in loaded.get_inputs()]
     return list(loaded.run(None, dict(zip(names, inputs, strict=True))))
 
 
-def compare(want: Sequence[Array], got: Sequence[Array], layout: Layout = None) -> Deviation:
+def compare(
+    want: Sequence[OutputArray], got: Sequence[OutputArray], layout: str | None = None
+) -> Deviation:
     """Compare two lists of outputs."""
     if [a.shape for a in want] != [a.shape for a in got]:
         return Deviation(math.nan, math.nan, math.nan)
@@ -118,7 +119,7 @@ def compare(want: Sequence[Array], got: Sequence[Array], layout: Layout = None) 
     return Deviation(_relative(a[..., :4], b[..., :4]), _largest(a[..., 4:] - b[..., 4:]))
 
 
-def _float64(outputs: Sequence[Array]) -> list[Numbers]:
+def _float64(outputs: Sequence[OutputArray]) -> list[Numbers]:
     """Return outputs in double precision, with NaN for what is not finite."""
     wide = (np.asarray(output, np.float64) for output in outputs)
     return [np.where(np.isfinite(a), a, np.nan) for a in wide]

@@ -1,5 +1,7 @@
 """The layers of a compiled graph, as the report lists them."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import fx, nn
 
@@ -11,19 +13,25 @@ Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 KINDS: tuple[type[Weighted], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def layers(gm: fx.GraphModule) -> tuple[Layer, ...]:
-    """List convolutions and linear layers, quantized or not, in graph order."""
+def list_layers(gm: fx.GraphModule, stored: Mapping[str, int]) -> tuple[Layer, ...]:
+    """List convolutions and linear layers, quantized or not, in graph order.
+
+    Args:
+        gm: the graph that was emitted.
+        stored: bytes in the file by name of the node (`yqc.emit.layer_bytes`). A layer whose
+            weights the file already stores for an earlier one has 0.
+    """
     found: list[Layer] = []
     for node in gm.graph.nodes:
-        quantized = node.meta.get("yqc.layer")
-        if isinstance(quantized, QuantizedLayer):
-            found.append(_quantized(node, quantized))
+        quantized = QuantizedLayer.on(node)
+        if quantized is not None:
+            found.append(_quantized_layer(node, quantized, stored.get(node.name, 0)))
         elif (layer := call(gm, node, KINDS)) is not None:
-            found.append(_float(layer))
+            found.append(_float_layer(layer, stored.get(node.name, 0)))
     return tuple(found)
 
 
-def _float(layer: Call[Weighted]) -> Layer:
+def _float_layer(layer: Call[Weighted], stored: int) -> Layer:
     return Layer(
         name=layer.target,
         role=role(layer.node),
@@ -34,13 +42,13 @@ def _float(layer: Call[Weighted]) -> Layer:
         scheme="float",
         granularity=None,
         rounding=None,
-        weight_bytes=sum(p.numel() * p.element_size() for p in layer.module.parameters()),
+        weight_bytes=stored,
         sqnr_db=None,
         sensitivity=None,
     )
 
 
-def _quantized(node: fx.Node, layer: QuantizedLayer) -> Layer:
+def _quantized_layer(node: fx.Node, layer: QuantizedLayer, stored: int) -> Layer:
     return Layer(
         name=layer.name,
         role=role(node),
@@ -51,12 +59,12 @@ def _quantized(node: fx.Node, layer: QuantizedLayer) -> Layer:
         scheme=layer.scheme,
         granularity=layer.granularity,
         rounding=layer.rounding,
-        weight_bytes=layer.weight_bytes,
+        weight_bytes=stored,
         sqnr_db=layer.sqnr_db,
         sensitivity=layer.sensitivity,
     )
 
 
-def rounds(gm: fx.GraphModule) -> bool:
-    """Tell whether the graph rounds activations to integers."""
+def rounds_activations(gm: fx.GraphModule) -> bool:
+    """Return whether the graph rounds activations to integers."""
     return any(is_function(node, torch.ops.yqc.quantize_linear) for node in gm.graph.nodes)

@@ -1,11 +1,10 @@
-"""What the HTML page shows of a compile, gathered: the drawing, bytes, spreads, pictures."""
+"""Gather what the HTML page shows: the graph's drawing, histograms, curves, images with boxes."""
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import torch
 from PIL import Image
 from torch import Tensor, fx
@@ -17,19 +16,21 @@ from yqc.graph.compare import node_outputs
 from yqc.graph.values import attribute
 from yqc.job.measure import Evidence
 from yqc.job.staged import as_view
-from yqc.look import View
-from yqc.look.layout import place
-from yqc.look.onnxview import infer, of_model
+from yqc.look import View, ViewNode
+from yqc.look.layout import place_nodes
 from yqc.models.source import Source
 from yqc.quant import QuantizedLayer
 from yqc.quant.ops import LIMITS
 from yqc.report import page as pg
 
-WORST, PICTURES, BINS = 6, 6, 64
+LAYERS, PICTURES = 6, 6
+"""Most layers with histograms, and most images; twice as many make the page 0.3 MB larger."""
+BINS = 64
+"""Of a histogram 284 units wide; with twice as many the bars are narrower than a line."""
 WIDTH = 360
-"""Of the pictures, in pixels."""
+"""Of the images, in pixels; one takes about 25 kB, and four times that at twice the width."""
 SURE = 0.25
-"""Score from which a detection is drawn."""
+"""Lowest score of a drawn box: the confidence at which YOLO's own tools draw by default."""
 Q, DQ = torch.ops.yqc.quantize_linear, torch.ops.yqc.dequantize_linear
 
 
@@ -39,20 +40,19 @@ class PageInputs:
 
     source: Source
     gm: fx.GraphModule
-    emitted: onnx.ModelProto
     example: Tensor
     evidence: Evidence | None
 
 
 def make_page(inputs: PageInputs, report: rp.Report, recipe: str) -> str:
-    """Return the report as an HTML page."""
+    """Return a report as an HTML page."""
     from yqc.report.html import to_html  # noqa: PLC0415  # importing bokeh takes a second
 
     return to_html(gather_page(inputs, report, recipe))
 
 
 def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
-    """Gather what the page shows."""
+    """Gather the numbers, names and images of a page."""
     view, evidence = as_view(inputs.gm), inputs.evidence
     judged = evidence.judged if evidence else None
     names = inputs.source.names
@@ -60,8 +60,6 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
         report=report,
         recipe=recipe,
         drawing=lay_out_graph(inputs.gm, view, report),
-        causes=causes(inputs.emitted),
-        layers=layer_bytes(inputs.emitted, report),
         spreads=worst_histograms(inputs, report),
         curves=tuple(
             pg.Curve(name=name, precision=one.curve)
@@ -78,29 +76,22 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
 
 
 def lay_out_graph(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawing:
-    """Lay the graph out, without what only unpacks weights."""
+    """Place the nodes of a graph, those left out that only unpack weights."""
     fixed = view.constants()
-    shown = [i for i in view.items if i.name not in fixed]
-    at = place(view, [i.name for i in shown])
-    sqnr = {one.name: one.sqnr_db for one in report.layers}
-    bits = {one.name: one.weight_bits for one in report.layers}
+    shown = [item for item in view.items if item.name not in fixed]
+    at = place_nodes(view, [item.name for item in shown])
+    layers = {one.name: one for one in report.layers}
     stored = view.bytes_by_layer()
-    nodes = {n.name: n for n in gm.graph.nodes}
+    nodes = {node.name: node for node in gm.graph.nodes}
     index = {item.name: i for i, item in enumerate(shown)}
     return pg.Drawing(
         nodes=tuple(
-            pg.GraphNode(
-                name=item.name,
-                op=item.onnx[0] if len(item.onnx) == 1 else item.op,
-                type=item.type,
-                role=item.role,
-                x=at[item.name][0],
-                y=at[item.name][1],
-                bits=bits.get(item.path) if item.stored or item.path in bits else None,
-                sqnr_db=sqnr.get(item.path),
-                bytes=stored.get(item.name, 0),
-                passes=tuple(dict.fromkeys(e.by for e in history(nodes[item.name]))),
-                history="; ".join(item.history),
+            _graph_node(
+                item,
+                nodes[item.name],
+                at[item.name],
+                layers.get(item.path),
+                stored.get(item.name, 0),
             )
             for item in shown
         ),
@@ -113,77 +104,52 @@ def lay_out_graph(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawi
     )
 
 
-def causes(model: onnx.ModelProto) -> tuple[pg.Part, ...]:
-    """Tell what the bytes of a file's tensors are spent on."""
-    readers: dict[str, tuple[str, int]] = {}
-    for node in model.graph.node:
-        for position, value in enumerate(node.input):
-            readers.setdefault(value, (node.op_type, position))
-    view = of_model(model, "")
-    sizes = {s.name: s for item in view.items for s in item.stored}
-    found: dict[str, int] = {}
-    for name, stored in sizes.items():
-        if name.endswith("_table"):
-            found["codebooks"] = found.get("codebooks", 0) + stored.bytes
-            continue
-        bias = name.rpartition(".")[2].startswith("bias")
-        reader = ("DequantizeLinear", 1) if name.endswith("_scale") else readers[name]
-        kind = _cause(stored.type.partition("[")[0], *reader, bias=bias)
-        found[kind] = found.get(kind, 0) + stored.bytes
-    ordered = sorted(found.items(), key=lambda one: -one[1])
-    return tuple(pg.Part(name=name, bytes=count) for name, count in ordered)
-
-
-def _cause(kind: str, reader: str, position: int, *, bias: bool) -> str:
-    if reader in {"QuantizeLinear", "DequantizeLinear"} and position:
-        return "scales and zero points"
-    layer = reader in {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-    if not bias and (reader in {"DequantizeLinear", "Cast"} or (layer and position == 1)):
-        return f"weights, {kind}"
-    return "biases" if layer or bias else "other constants"
-
-
-def layer_bytes(model: onnx.ModelProto, report: rp.Report) -> tuple[pg.Part, ...]:
-    """Count the bytes that each layer of the file stores, in graph order."""
-    roles = {one.name: one.role or "" for one in report.layers}
-    view = of_model(infer(model), "")
-    counts = view.bytes_by_layer()
-    return tuple(
-        pg.Part(name=item.path, bytes=counts[item.name], role=roles.get(item.path, ""))
-        for item in view.items
-        if item.path and item.name in counts
+def _graph_node(
+    item: ViewNode, node: fx.Node, at: tuple[float, float], layer: rp.Layer | None, stored: int
+) -> pg.GraphNode:
+    """Describe a node that belongs to `layer` and reads `stored` bytes."""
+    is_layer = node.op == "call_module" or QuantizedLayer.on(node) is not None
+    return pg.GraphNode(
+        name=item.name,
+        op=item.onnx[0] if len(item.onnx) == 1 else item.op,
+        type=item.type,
+        role=item.role,
+        x=at[0],
+        y=at[1],
+        bits=layer.weight_bits if layer else None,
+        sqnr_db=layer.sqnr_db if layer else None,
+        bytes=layer.weight_bytes or 0 if layer and is_layer else stored,
+        passes=tuple(dict.fromkeys(event.by for event in history(node))),
+        history="; ".join(item.history),
     )
 
 
 def worst_histograms(inputs: PageInputs, report: rp.Report) -> tuple[pg.ValueHistogram, ...]:
     """Take histograms of the weights and inputs of the layers with the lowest SQNR."""
-    gm, source = inputs.gm, inputs.source
+    gm, original = inputs.gm, inputs.source.gm
     known = {one.name: one.sqnr_db for one in report.layers if one.sqnr_db is not None}
-    worst = sorted(known, key=known.__getitem__)[:WORST]
-    layers = {}
-    for node in gm.graph.nodes:
-        layer = node.meta.get("yqc.layer")
-        if isinstance(layer, QuantizedLayer) and layer.name in worst:
-            layers[layer.name] = node
-    reads = {name: _range(gm, layers[name]) for name in worst if name in layers}
-    names = [r[0] for r in reads.values() if r]
-    floats = node_outputs(source.gm, _names_in(source.gm, names), inputs.example)
+    worst = sorted(known, key=known.__getitem__)[:LAYERS]
+    layers = {
+        layer.name: (node, layer)
+        for node in gm.graph.nodes
+        if (layer := QuantizedLayer.on(node)) is not None and layer.name in worst
+    }
+    reads = {name: _input_range(gm, node) for name, (node, _) in layers.items()}
+    read = {one[0] for one in reads.values() if one}
+    names = [node.name for node in original.graph.nodes if node.name in read]
+    floats = node_outputs(original, names, inputs.example)
     found: list[pg.ValueHistogram] = []
-    for name, node in layers.items():
-        layer = node.meta["yqc.layer"]
-        if (weight := _weight(gm, node)) is not None:
+    for name in (one for one in worst if one in layers):
+        node, layer = layers[name]
+        if (weight := _weight_range(gm, node)) is not None:
             found.append(_histogram(name, "weights", layer.weight_bits, *weight))
         one = reads[name]
         if one and one[0] in floats:
             found.append(_histogram(name, "input", layer.activation_bits, floats[one[0]], *one[1:]))
-    return tuple(sorted(found, key=lambda s: worst.index(s.layer)))
+    return tuple(found)
 
 
-def _names_in(gm: fx.GraphModule, names: Sequence[str]) -> list[str]:
-    return [n.name for n in gm.graph.nodes if n.name in set(names)]
-
-
-def _range(gm: fx.GraphModule, node: fx.Node) -> tuple[str, float, float] | None:
+def _input_range(gm: fx.GraphModule, node: fx.Node) -> tuple[str, float, float] | None:
     """Return which tensor a layer reads quantized, and the range that its integers cover."""
     dq = node.all_input_nodes[0]
     if not is_function(dq, DQ) or not is_function(q := dq.all_input_nodes[0], Q):
@@ -196,7 +162,7 @@ def _range(gm: fx.GraphModule, node: fx.Node) -> tuple[str, float, float] | None
     return q.all_input_nodes[0].name, (low - offset) * step, (high - offset) * step
 
 
-def _weight(gm: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float, float] | None:
+def _weight_range(gm: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float, float] | None:
     """Return a layer's weight as it is used, and the range that its largest scale covers."""
     source = node.all_input_nodes[1] if len(node.all_input_nodes) > 1 else None
     if source is None or not is_function(source, DQ):
@@ -213,16 +179,15 @@ def _weight(gm: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float, float] | 
 def _histogram(
     layer: str, what: str, bits: int, values: Tensor, low: float, high: float
 ) -> pg.ValueHistogram:
+    """Count values in equal bins over their own range and the range from `low` to `high`."""
     flat = values.detach().float().reshape(-1)
     ends = min(float(flat.min()), low), max(float(flat.max()), high)
-    counts = torch.histc(flat, BINS, *ends)
-    edges = torch.linspace(*ends, BINS + 1)
     return pg.ValueHistogram(
         layer=layer,
         what=what,
         bits=bits,
-        edges=tuple(map(float, edges)),
-        counts=tuple(map(int, counts)),
+        edges=tuple(torch.linspace(*ends, BINS + 1).tolist()),
+        counts=tuple(map(int, torch.histc(flat, BINS, *ends))),
         low=low,
         high=high,
     )

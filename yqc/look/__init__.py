@@ -2,6 +2,6 @@
 
 from yqc.look.diff import Diff, compare
 from yqc.look.explained import Explained
-from yqc.look.view import Item, Stored, View
+from yqc.look.view import HeldTensor, View, ViewNode
 
-__all__ = ["Diff", "Explained", "Item", "Stored", "View", "compare"]
+__all__ = ["Diff", "Explained", "HeldTensor", "View", "ViewNode", "compare"]

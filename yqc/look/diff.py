@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yqc.look.view import Array, Item, View
+from yqc.look.view import View, ViewNode, WeightArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def _nodes(a: View, b: View) -> tuple[NodeChange, ...]:
     return tuple(found)
 
 
-_NOTHING = Item("", "", (), "", "")
+_NOTHING = ViewNode("", "", (), "", "")
 
 
 def _unified(a: View, b: View, context: int) -> tuple[str, ...]:
@@ -123,7 +123,9 @@ def _unified(a: View, b: View, context: int) -> tuple[str, ...]:
     return tuple(difflib.unified_diff(before, after, a.title, b.title, n=context, lineterm=""))
 
 
-def _params(before: Mapping[str, Array], after: Mapping[str, Array]) -> tuple[ParamChange, ...]:
+def _params(
+    before: Mapping[str, WeightArray], after: Mapping[str, WeightArray]
+) -> tuple[ParamChange, ...]:
     found = []
     for name in {**before, **after}:
         old, new = before.get(name), after.get(name)

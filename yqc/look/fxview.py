@@ -16,7 +16,7 @@ from yqc.graph import call, history, is_function, role, text
 from yqc.graph.channels.groups import channel_groups
 from yqc.graph.text import argument, arguments, operation
 from yqc.graph.values import KEY, attribute, show, spec
-from yqc.look.view import Array, Item, Stored, View
+from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
 from yqc.quant import Observer, QuantizedLayer
 
 Q, DQ = torch.ops.yqc.quantize_linear, torch.ops.yqc.dequantize_linear
@@ -39,7 +39,7 @@ def of_graph(gm: fx.GraphModule, title: str) -> View:
     )
 
 
-def _item(gm: fx.GraphModule, node: fx.Node, ops: Mapping[str, tuple[str, ...] | None]) -> Item:
+def _item(gm: fx.GraphModule, node: fx.Node, ops: Mapping[str, tuple[str, ...] | None]) -> ViewNode:
     kind = operation(gm, node)
     if node.op == "output":
         expression = argument(node.args[0])
@@ -55,7 +55,7 @@ def _item(gm: fx.GraphModule, node: fx.Node, ops: Mapping[str, tuple[str, ...] |
     value = node.meta.get(KEY)
     made = ops.get(node.name)
     computes = node.op not in {"placeholder", "output"}
-    return Item(
+    return ViewNode(
         name=node.name,
         op=kind,
         onnx=() if not computes else (kind,) if made is None else made,
@@ -88,7 +88,7 @@ def _path(node: fx.Node) -> str:
     return layer.name if isinstance(layer, QuantizedLayer) else str(stack[-1][0]) if stack else ""
 
 
-def _stored(gm: fx.GraphModule, node: fx.Node) -> Iterator[Stored]:
+def _stored(gm: fx.GraphModule, node: fx.Node) -> Iterator[HeldTensor]:
     """List the tensors that a node holds or reads."""
     if node.op == "call_module":
         for name, tensor in gm.get_submodule(str(node.target)).state_dict().items():
@@ -100,8 +100,8 @@ def _stored(gm: fx.GraphModule, node: fx.Node) -> Iterator[Stored]:
                 yield _describe(str(source.target), value)
 
 
-def _describe(name: str, tensor: Tensor) -> Stored:
-    return Stored(name, show(spec(tensor)), tensor.numel() * tensor.element_size())
+def _describe(name: str, tensor: Tensor) -> HeldTensor:
+    return HeldTensor(name, show(spec(tensor)), tensor.numel() * tensor.element_size())
 
 
 def _facts(gm: fx.GraphModule, node: fx.Node) -> dict[str, str]:
@@ -173,10 +173,10 @@ def channels(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def weights(gm: fx.GraphModule) -> dict[str, Array]:
+def weights(gm: fx.GraphModule) -> dict[str, WeightArray]:
     """Compute the tensors that nodes multiply and add, as they use them: integers dequantized."""
     known: dict[fx.Node, Any] = {}
-    found: dict[str, Array] = {}
+    found: dict[str, WeightArray] = {}
     with torch.no_grad():
         for node in gm.graph.nodes:
             if node.op == "get_attr":
@@ -206,6 +206,6 @@ def _run(node: fx.Node, args: tuple[object, ...], kwargs: dict[str, object]) -> 
     return node.target(*args, **kwargs) if callable(node.target) else None
 
 
-def _array(tensor: Tensor) -> Array:
+def _array(tensor: Tensor) -> WeightArray:
     value = tensor.detach().cpu()
     return np.asarray(value.float() if value.dtype == torch.bfloat16 else value)

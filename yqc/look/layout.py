@@ -7,7 +7,7 @@ from yqc.look.view import View
 SWEEPS = 4
 
 
-def place(view: View, names: list[str]) -> dict[str, tuple[float, float]]:
+def place_nodes(view: View, names: list[str]) -> dict[str, tuple[float, float]]:
     """Return column and row of nodes; columns go by what must come before, rows avoid crossings.
 
     Args:
@@ -32,7 +32,7 @@ def place(view: View, names: list[str]) -> dict[str, tuple[float, float]]:
                 near = list(graph.predecessors(name) if forward else graph.successors(name))
                 wish[name] = sum(row[n] for n in near) / len(near) if near else row[name]
             layer.sort(key=lambda n: (wish[n], order[n]))
-            row |= _spread(layer, wish)
+            row |= _separate(layer, wish)
     return {
         name: (float(column), row[name]) for column, layer in enumerate(layers) for name in layer
     }
@@ -42,7 +42,7 @@ def _centred(index: int, count: int) -> float:
     return index - (count - 1) / 2
 
 
-def _spread(layer: list[str], wish: dict[str, float]) -> dict[str, float]:
+def _separate(layer: list[str], wish: dict[str, float]) -> dict[str, float]:
     """Give the nodes of a layer rows near their wishes, at least one apart."""
     rows: dict[str, float] = {}
     last = None

@@ -8,8 +8,9 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from yqc.emit.tensors import tensor_bytes
 from yqc.errors import CheckpointError
-from yqc.look.view import Array, Item, Stored, View
+from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
 
 SHORT: dict[int, str] = {
     TensorProto.FLOAT: "f32",
@@ -26,7 +27,6 @@ SHORT: dict[int, str] = {
     TensorProto.INT64: "i64",
     TensorProto.BOOL: "bool",
 }
-FOUR_BIT = {TensorProto.INT4, TensorProto.UINT4}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "QLinearConv"}
 PLACES = ("weight", "bias")
 
@@ -78,14 +78,14 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     for value in graph.output:
         readers.setdefault(makers.get(value.name, ""), []).append("output")
     items = [
-        Item(n, "placeholder", (), "input", types.get(n, ""), users=_unique(readers.get(n, ())))
+        ViewNode(n, "placeholder", (), "input", types.get(n, ""), users=_unique(readers.get(n, ())))
         for n in inputs
     ]
     for index, node in enumerate(graph.node):
         name = _name(node, index)
         stored = tuple(_stored(held[v]) for v in node.input if v in held)
         items.append(
-            Item(
+            ViewNode(
                 name=name,
                 op=node.op_type,
                 onnx=(node.op_type,),
@@ -101,7 +101,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     results = ", ".join(f"%{makers.get(v.name, v.name)}" for v in graph.output)
     sources = _unique(makers[v.name] for v in graph.output if v.name in makers)
     facts = {v.name: _type(v) for v in graph.output}
-    items.append(Item("output", "output", (), results, "", inputs=sources, facts=facts))
+    items.append(ViewNode("output", "output", (), results, "", inputs=sources, facts=facts))
     lines = "\n".join(item.line for item in items)
     return View(title, tuple(items), lines, None, lambda: weights(model))
 
@@ -146,18 +146,10 @@ def _path(node: onnx.NodeProto, owners: Mapping[str, str]) -> str:
     return next((owners[v] for v in node.input[1:3] if v in owners), "")
 
 
-def _stored(tensor: TensorProto) -> Stored:
+def _stored(tensor: TensorProto) -> HeldTensor:
     sides = ",".join(map(str, tensor.dims))
     kind = SHORT.get(tensor.data_type, str(tensor.data_type))
-    return Stored(tensor.name, f"{kind}[{sides}]", tensor_bytes(tensor))
-
-
-def tensor_bytes(tensor: TensorProto) -> int:
-    """Count the bytes of an initialiser; values of four bits take half a byte."""
-    count = int(np.prod(tensor.dims, dtype=np.int64))
-    if tensor.data_type in FOUR_BIT:
-        return (count + 1) // 2
-    return count * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return HeldTensor(tensor.name, f"{kind}[{sides}]", tensor_bytes(tensor))
 
 
 def _expression(node: onnx.NodeProto, held: dict[str, TensorProto], makers: dict[str, str]) -> str:
@@ -194,7 +186,7 @@ def _facts(node: onnx.NodeProto, held: dict[str, TensorProto]) -> dict[str, str]
     return {"quantized by": ", ".join(found)} if found else {}
 
 
-def weights(model: onnx.ModelProto) -> dict[str, Array]:
+def weights(model: onnx.ModelProto) -> dict[str, WeightArray]:
     """Compute the weights and biases that layers use, as they use them: integers dequantized.
 
     Raises:
@@ -223,7 +215,7 @@ def weights(model: onnx.ModelProto) -> dict[str, Array]:
 
 def _run(
     model: onnx.ModelProto, steps: Sequence[onnx.NodeProto], made: Sequence[str]
-) -> list[Array]:
+) -> list[WeightArray]:
     """Run the part of a model that reads no input."""
     read = {v for step in steps for v in step.input}
     tensors = [t for t in model.graph.initializer if t.name in read]

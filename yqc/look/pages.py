@@ -10,7 +10,7 @@ from rich.text import Text
 
 from yqc.look.diff import Diff, LayerBytes, ParamChange
 from yqc.look.explained import Explained, Group
-from yqc.look.view import Item, View
+from yqc.look.view import View, ViewNode
 from yqc.report import human
 from yqc.report.layout import (
     ALERT,
@@ -61,7 +61,7 @@ def onnx_summary(view: View, size: int, metadata: dict[str, str]) -> RenderableT
     return fields(rows, LABEL)
 
 
-def node_page(item: Item, view: View) -> RenderableType:
+def node_page(item: ViewNode, view: View) -> RenderableType:
     """Show all that is known of a node."""
     rows: list[tuple[str, RenderableType]] = [
         ("computes", say(item.expression)),

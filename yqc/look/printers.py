@@ -5,7 +5,7 @@ from typing import Any
 
 import networkx as nx
 
-from yqc.look.view import Item, View
+from yqc.look.view import View, ViewNode
 
 COLOURS = {
     "backbone": "#dbe9f6",
@@ -21,7 +21,7 @@ def as_json(view: View) -> dict[str, Any]:
     return {"title": view.title, "nodes": [item_json(item) for item in view.items]}
 
 
-def item_json(item: Item) -> dict[str, Any]:
+def item_json(item: ViewNode) -> dict[str, Any]:
     """Return a node as plain values."""
     return {
         "name": item.name,

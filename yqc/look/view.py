@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from yqc.errors import PipelineError, near
 
-Array: TypeAlias = "NDArray[np.generic]"
+WeightArray: TypeAlias = "NDArray[np.generic]"
 
 
 @dataclass(frozen=True)
-class Stored:
+class HeldTensor:
     """A tensor that the graph holds."""
 
     name: str
@@ -24,7 +24,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Item:
+class ViewNode:
     """One node. Tensors that a graph holds are no items: they stand with the nodes that read them.
 
     What it becomes in ONNX is `onnx`: several ops (SiLU is Sigmoid and Mul), one, or none.
@@ -43,7 +43,7 @@ class Item:
     path: str = ""
     """Of the module that it calls, or stems from."""
     role: str = ""
-    stored: tuple[Stored, ...] = ()
+    stored: tuple[HeldTensor, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     """More that is known of it, for a reader: scales, bits, channel group."""
     history: tuple[str, ...] = ()
@@ -67,12 +67,12 @@ class View:
     """A graph to look at."""
 
     title: str
-    items: tuple[Item, ...]
+    items: tuple[ViewNode, ...]
     text: str
     """The graph as its own deterministic printer writes it."""
     code: str | None
     """The Python that runs it; None for an ONNX file."""
-    weights: Callable[[], Mapping[str, Array]] = field(repr=False, compare=False)
+    weights: Callable[[], Mapping[str, WeightArray]] = field(repr=False, compare=False)
     """Computes what the nodes multiply and add, as they use it: `model_0_conv.weight` -> array.
 
     Integer weights come dequantized.
@@ -82,7 +82,7 @@ class View:
     )
     """Lists what must keep the channels that the module at a path makes, one dependency a text."""
 
-    def find(self, name: str) -> Item:
+    def find(self, name: str) -> ViewNode:
         """Return the node of that name, or of a module's nodes the one that stores most.
 
         Raises:

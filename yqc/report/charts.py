@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
 
-from yqc.report.page import ClassScore, Curve, Page, Part
-from yqc.report.parts import Layer, Sensitivity
+from yqc.report.page import ClassScore, Curve, Page
+from yqc.report.parts import Layer, Sensitivity, Size
+from yqc.report.terminal import parts_of
 
 FLOAT, COMPILED = "#3b7dd8", "#e07b28"
 ROLES = {
@@ -50,8 +51,8 @@ def _figure(
 def charts(page: Page) -> dict[str, figure]:
     """Make every chart that the page has numbers for, by name."""
     found: dict[str, figure | None] = {
-        "bytes_by_layer": layer_bars(page.layers),
-        "bytes_by_cause": cause_bars(page.causes),
+        "bytes_by_layer": layer_bars(page.report.layers),
+        "bytes_by_cause": cause_bars(page.report.size),
     }
     if any(one.sqnr_db is not None for one in page.report.layers):
         found["sqnr"] = sqnr_bars(page.report.layers)
@@ -66,15 +67,15 @@ def charts(page: Page) -> dict[str, figure]:
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
-def layer_bars(layers: Sequence[Part]) -> figure:
+def layer_bars(layers: Sequence[Layer]) -> figure:
     """Bytes by layer, in graph order."""
     data = ColumnDataSource(
         {
             "at": list(range(len(layers))),
             "name": [one.name for one in layers],
-            "bytes": [one.bytes for one in layers],
+            "bytes": [one.weight_bytes or 0 for one in layers],
             "role": [one.role or "elsewhere" for one in layers],
-            "color": [ROLES.get(one.role, ROLES[""]) for one in layers],
+            "color": [ROLES.get(one.role or "", ROLES[""]) for one in layers],
         }
     )
     tips = [("layer", "@name"), ("role", "@role"), ("bytes", "@bytes{0,0}")]
@@ -87,10 +88,10 @@ def layer_bars(layers: Sequence[Part]) -> figure:
     return made
 
 
-def cause_bars(causes: Sequence[Part]) -> figure:
-    """Bytes by cause."""
-    shown = list(reversed(causes))
-    data = {"cause": [c.name for c in shown], "bytes": [c.bytes for c in shown]}
+def cause_bars(size: Size) -> figure:
+    """Draw the bytes of the weights by cause."""
+    shown = list(reversed(parts_of(size)))
+    data = {"cause": [name for name, _ in shown], "bytes": [count for _, count in shown]}
     tips = [("", "@cause"), ("bytes", "@bytes{0,0}")]
     made = _figure("bytes_by_cause", 80 + 30 * len(shown), tips, y_range=data["cause"])
     made.hbar(y="cause", right="bytes", height=0.7, source=ColumnDataSource(data), color=FLOAT)

@@ -91,23 +91,12 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """Bytes of the file, by cause or by layer."""
-
-    name: str
-    bytes: int
-    role: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Page:
     """All that the page shows."""
 
     report: Report
     recipe: str
     drawing: Drawing
-    causes: tuple[Part, ...]
-    layers: tuple[Part, ...]
     spreads: tuple[ValueHistogram, ...] = ()
     curves: tuple[Curve, ...] = ()
     classes: tuple[ClassScore, ...] = ()

@@ -81,7 +81,8 @@ def size_table(size: Size, compute: Compute) -> RenderableType:
     fp32, fp16 = human.size(size.fp32_bytes), human.size(size.fp16_bytes)
     table.add_row("weights vs fp32", fp32, weights, human.times(size.ratio_vs_fp32))
     table.add_row("weights vs fp16", fp16, weights, human.times(size.ratio_vs_fp16))
-    for name, count in parts_of(size):
+    parts = parts_of(size)
+    for name, count in parts if len(parts) > 1 else ():
         table.add_row(say(f"  {name}", QUIET), "", human.size(count), "")
     table.add_row("file vs fp32", fp32, file, human.times(size.file_ratio_vs_fp32))
     for name, before, after in (
@@ -94,12 +95,11 @@ def size_table(size: Size, compute: Compute) -> RenderableType:
 
 
 def parts_of(size: Size) -> list[tuple[str, int]]:
-    """Name what the bytes of the weights are made of, where it is more than one thing."""
+    """List the causes of the weights' bytes that are not 0, or all bytes as `weights`."""
     if size.parts is None:
-        return []
+        return [("weights", size.weight_bytes or 0)]
     named = [(one.name, getattr(size.parts, one.name)) for one in dataclasses.fields(size.parts)]
-    found = [(name, count) for name, count in named if count]
-    return found if len(found) > 1 else []
+    return [(name, count) for name, count in named if count]
 
 
 def accuracy_table(accuracy: Accuracy) -> RenderableType:
