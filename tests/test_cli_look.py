@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from tests.command import Run
 
@@ -126,3 +128,37 @@ def test_what_is_asked_wrongly_is_told(
     done = run(*arguments)
     assert (done.code, done.out) == (code, "")
     assert message in " ".join(done.err.split())
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+
+
+@pytest.mark.parametrize("form", [None, "text", "table", "dot", "json"])
+def test_names_from_a_file_do_not_command_the_terminal(
+    run: Run, tmp_path: Path, form: str | None
+) -> None:
+    image, result = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("images", "y")
+    )
+    node = helper.make_node("Relu", ["images"], ["y"], name=f"node{HOSTILE}")
+    model = helper.make_model(helper.make_graph([node], "g", [image], [result]))
+    model.metadata_props.add(key=f"key{HOSTILE}", value=f"one\ntwo{HOSTILE}")
+    onnx.save(model, tmp_path / "x.onnx")
+    done = run("inspect", tmp_path / "x.onnx", *(["--as", form] if form else ["--json"]))
+    missing = run("inspect", tmp_path / "x.onnx", "--node", f"nodd{HOSTILE}")
+    asked = (
+        done,
+        missing,
+        run("inspect", tmp_path / "x.onnx"),
+        run("inspect", tmp_path / "x.onnx", "--node", f"node{HOSTILE}"),
+        run("diff", tmp_path / "x.onnx", tmp_path / "x.onnx"),
+        run("lint", tmp_path / "x.onnx", "--all"),
+        run("inspect", f"absent{HOSTILE}.onnx"),
+        run("bench", tmp_path / "x.onnx", "--quiet"),
+    )
+    for each in asked:
+        text = each.out + each.err
+        assert [line for line in text.split("\n") if not line.isprintable()] == []
+    assert "node\\x1b]0;owned" in missing.err
+    if form == "json":
+        assert json.loads(done.out)["nodes"][1]["name"] == f"node{HOSTILE}"

@@ -9,6 +9,7 @@ import typer
 
 from yqc import __version__
 from yqc.commands import compiling, linting, looking, measuring
+from yqc.commands.common import echo
 from yqc.errors import YqcError
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def main() -> None:
     except YqcError as error:
         if debugging:
             raise
-        typer.echo(f"yqc: {error}", err=True)
+        echo(f"yqc: {error}", err=True)
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer turned the KeyboardInterrupt into it

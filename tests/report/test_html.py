@@ -3,7 +3,9 @@
 The browser is a headless Chromium; without one in the PATH that test is skipped.
 """
 
+import html
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -182,3 +184,56 @@ def test_a_browser_shows_it_without_an_error(
     drawn = len(re.findall(r'class="bk-Figure"', done.stdout))
     assert charts == drawn > 5
     assert len(re.findall(r"<svg class=\"spread weights\"", done.stdout)) == 1
+
+
+def texts_and_ids(text: str) -> tuple[set[str], set[str]]:
+    """All texts of the page's charts, and the ids of their models, in bokeh's JSON."""
+    found = re.search(r"const docs_json = '(.*)';", text)
+    assert found is not None
+    texts, ids = set[str](), set[str]()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, str):
+            texts.add(value)
+        elif isinstance(value, dict):
+            ids.update([value["id"]] if "id" in value else [])
+            for key, one in value.items():
+                walk(None if key == "id" else one)
+        elif isinstance(value, list):
+            for one in value:
+                walk(one)
+
+    walk(json.loads(html.unescape(found[1].replace("\\\\", "\\"))))
+    return texts, ids
+
+
+def test_names_that_look_like_ids_stay(page: Page) -> None:
+    strange = ("p1001", "p1002", '"id":"p1003"', "8b905bd0-2726-4ba4-a6eb-1977164c68a9", "id")
+    classes = tuple(ClassScore(name=name, float_=0.5, compiled=0.4) for name in strange)
+    first, *rest = page.drawing.nodes
+    drawing = replace(page.drawing, nodes=(replace(first, name="p1234"), *rest))
+    text = to_html(replace(page, classes=classes, drawing=drawing))
+    assert text == to_html(replace(page, classes=classes, drawing=drawing))
+    texts, ids = texts_and_ids(text)
+    assert {*strange, "p1234"} <= texts
+    assert all(re.fullmatch(r"y\d+", one) for one in ids)
+
+
+def test_control_characters_are_escaped_everywhere(page: Page) -> None:
+    hostile = "\x1b[31mred\x9b2J\u202e"
+    first, *rest = page.drawing.nodes
+    text = to_html(
+        replace(
+            page,
+            report=replace(page.report, warnings=(hostile,)),
+            recipe=f"a = 1\nb = {hostile!r}\n",
+            classes=(ClassScore(name=hostile, float_=0.5, compiled=0.4),),
+            drawing=replace(page.drawing, nodes=(replace(first, name=hostile), *rest)),
+            pictures=(replace(page.pictures[0], name=hostile),),
+        )
+    )
+    markup = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert "".join(c for c in markup if c != "\n").isprintable()
+    assert markup.count(r"\x1b[31mred") >= 3
+    assert "a = 1\nb = " in markup
+    assert not [one for one in texts_and_ids(text)[0] if "\x1b" in one]

@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from yqc.errors import PipelineError, near
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from yqc.pipeline.registry import Registry
 
@@ -50,7 +53,7 @@ def pass_names(registry: "Registry", flag: str, text: str) -> list[str]:
     return names
 
 
-def show(*things: "RenderableType") -> None:
+def print_tables(*things: "RenderableType") -> None:
     """Print tables on stdout, an empty line between them."""
     from yqc.report import make_console  # noqa: PLC0415
 
@@ -61,10 +64,17 @@ def show(*things: "RenderableType") -> None:
         console.print(thing)
 
 
-def write(lines: "Iterable[RenderableType]") -> None:
-    """Print lines on stdout as they are: none is broken, however long."""
-    from yqc.report import make_console  # noqa: PLC0415
+def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+    """Print text that may hold names from files; their control characters are escaped."""
+    from yqc.report.human import clean_lines  # noqa: PLC0415
+
+    typer.echo(clean_lines(text), nl=nl, err=err)
+
+
+def print_lines(lines: "Iterable[str | Text]") -> None:
+    """Print lines on stdout, control characters escaped; none is broken, however long."""
+    from yqc.report import make_console, say  # noqa: PLC0415
 
     console = make_console()
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(say(line) if isinstance(line, str) else line, soft_wrap=True)

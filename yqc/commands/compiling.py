@@ -19,7 +19,7 @@ from yqc.commands.arguments import (
     parse_size,
     plain,
 )
-from yqc.commands.common import find_passes, importing, pass_names, show
+from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
 
 if TYPE_CHECKING:
     from yqc.settings import Settings
@@ -101,7 +101,7 @@ def compile_(
         from yqc.compiler import compile as run  # noqa: PLC0415
         from yqc.pipeline.watchers import PrintGraph  # noqa: PLC0415
 
-    printer = PrintGraph(after, before, typer.echo)
+    printer = PrintGraph(after, before, echo)
     result = run(
         model,
         output=output,
@@ -117,14 +117,14 @@ def compile_(
         progress=rp.make_progress(quiet=quiet),
     )
     if json:
-        typer.echo(result.report.to_json(), nl=False)
+        echo(result.report.to_json(), nl=False)
     elif not quiet:
         outputs = result.files
         written = [outputs.onnx, outputs.report, outputs.recipe]
         written += [] if no_html else [outputs.page]
         written += [outputs.exported] if "pt2" in (settings.emit or "") else []
         files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in written]
-        show(
+        print_tables(
             result.report,
             *([rp.layers_table(result.report.layers)] if layers else []),
             rp.written_files(files),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yqc.commands.arguments import Json, Target
-from yqc.commands.common import write
+from yqc.commands.common import echo, print_lines
 from yqc.errors import EmitError
 
 if TYPE_CHECKING:
@@ -31,13 +31,11 @@ def lint(
 
     found = look(model, target.value)
     if json:
-        typer.echo(
-            rp.to_json({"model": str(model), "target": target.value, "findings": found}), nl=False
-        )
+        echo(rp.to_json({"model": str(model), "target": target.value, "findings": found}), nl=False)
     elif not found:
-        typer.echo(f"{model}: nothing that {target.value} would mind")
+        echo(f"{model}: nothing that {target.value} would mind")
     else:
-        write(lines(found, every=all_nodes))
+        print_lines(lines(found, every=all_nodes))
     if any(finding.severity == "error" for finding in found):
         nodes = sum(finding.severity == "error" for finding in found)
         raise EmitError(f"{target.value} cannot run {model}: {nodes} nodes are not supported")

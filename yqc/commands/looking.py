@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yqc.commands.arguments import Form, Json, Load, Quiet, Reading, Running, takes
-from yqc.commands.common import find_passes, show
+from yqc.commands.common import echo, find_passes, print_tables
 
 
 def passes(
@@ -22,10 +22,10 @@ def passes(
     registry = find_passes(load)
     if name is None:
         rows = listing.listings(registry)
-        typer.echo(rp.to_json(rows), nl=False) if json else show(rp.passes_table(rows))
+        echo(rp.to_json(rows), nl=False) if json else print_tables(rp.passes_table(rows))
     else:
         about = listing.explain(registry, name)
-        typer.echo(rp.to_json(about), nl=False) if json else show(rp.pass_help(about))
+        echo(rp.to_json(about), nl=False) if json else print_tables(rp.pass_help(about))
 
 
 @takes(Reading)
@@ -114,4 +114,4 @@ def new_pass(
 
     written = new_pass.new_pass(name, folder, package=package, registry=find_passes(None))
     for path in written:
-        typer.echo(str(path))
+        echo(str(path))

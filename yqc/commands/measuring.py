@@ -19,7 +19,7 @@ from yqc.commands.arguments import (
     parse_size,
     takes,
 )
-from yqc.commands.common import find_passes, show, write
+from yqc.commands.common import echo, find_passes, print_lines, print_tables
 
 if TYPE_CHECKING:
     from yqc.evaluation.cost import NodeCost
@@ -51,7 +51,7 @@ def eval_(
         arch=how.arch,
         progress=rp.make_progress(quiet=quiet),
     )
-    typer.echo(rp.to_json(result), nl=False) if json else show(rp.eval_table(result))
+    echo(rp.to_json(result), nl=False) if json else print_tables(rp.eval_table(result))
 
 
 def bench(
@@ -89,11 +89,11 @@ def bench(
                 path, imgsz=size, threads=threads, runs=runs, runtime=runtime.value
             )
     if json:
-        typer.echo(rp.to_json({"bench": result, "nodes": costs} if nodes else result), nl=False)
+        echo(rp.to_json({"bench": result, "nodes": costs} if nodes else result), nl=False)
         return
-    show(rp.bench_table(result))
+    print_tables(rp.bench_table(result))
     for name, found in costs.items():
-        write(["", f"{name}, milliseconds a run by kernel:", *cost_lines(found)])
+        print_lines(["", f"{name}, milliseconds a run by kernel:", *cost_lines(found)])
 
 
 def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
@@ -122,4 +122,4 @@ def replay(
     """Run the pass of a reproducer again, on the graph that it failed on."""
     from yqc.pipeline.replay import replay as run  # noqa: PLC0415
 
-    typer.echo(run(reproducer, find_passes(load)))
+    echo(run(reproducer, find_passes(load)))

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import onnx
-import typer
 
 from yqc import report as rp
-from yqc.commands.common import show, write
+from yqc.commands.common import echo, print_lines, print_tables
 from yqc.errors import PipelineError
 from yqc.job.explain import explain
 from yqc.job.staged import look, staged
@@ -21,14 +20,14 @@ def summary(model: Path, arch: Path | None, *, json: bool) -> None:
     require_file(model)
     if model.suffix != ".onnx":
         found = summarize(model, arch=arch)
-        typer.echo(rp.to_json(found), nl=False) if json else show(rp.inspect_table(found))
+        echo(rp.to_json(found), nl=False) if json else print_tables(rp.inspect_table(found))
         return
     view = look(model)
     about = {p.key: p.value for p in onnx.load(model, load_external_data=False).metadata_props}
     if json:
-        typer.echo(rp.to_json({**printers.as_json(view), "metadata": about}), nl=False)
+        echo(rp.to_json({**printers.as_json(view), "metadata": about}), nl=False)
     else:
-        show(pages.onnx_summary(view, model.stat().st_size, about))
+        print_tables(pages.onnx_summary(view, model.stat().st_size, about))
 
 
 def whole(model: Path, settings: Settings, form: str) -> None:
@@ -41,8 +40,8 @@ def part(model: Path, settings: Settings, node: str, around: int, form: str | No
     view = look(model, settings)
     item, near = view.find(node), view.around(node, around)
     if form is None:
-        show(pages.node_page(item, view))
-        write(pages.graph_lines(near, item.name))
+        print_tables(pages.node_page(item, view))
+        print_lines(pages.graph_lines(near, item.name))
     elif form == "code":
         raise PipelineError("--as code prints a whole graph; leave --node out")
     else:
@@ -51,17 +50,17 @@ def part(model: Path, settings: Settings, node: str, around: int, form: str | No
 
 def _print(view: View, form: str, mark: str | None = None) -> None:
     if form == "text":
-        typer.echo(view.text)
+        echo(view.text)
     elif form == "code":
         if view.code is None:
             raise PipelineError(f"{view.title} holds no Python; --as text prints its nodes")
-        typer.echo(view.code, nl=False)
+        echo(view.code, nl=False)
     elif form == "table":
-        show(pages.nodes_table(view))
+        print_tables(pages.nodes_table(view))
     elif form == "dot":
-        typer.echo(printers.as_dot(view, {mark: "#ffd54a"} if mark else None), nl=False)
+        echo(printers.as_dot(view, {mark: "#ffd54a"} if mark else None), nl=False)
     else:
-        typer.echo(rp.to_json(printers.as_json(view)), nl=False)
+        echo(rp.to_json(printers.as_json(view)), nl=False)
 
 
 def two(
@@ -91,13 +90,13 @@ def differ(a: View, b: View, *, context: int, params: bool, counts: bool, json: 
     """Print what differs."""
     found = compare(a, b, context=context, params=params)
     if json:
-        typer.echo(rp.to_json(found), nl=False)
+        echo(rp.to_json(found), nl=False)
     else:
-        show(pages.diff_head(found))
+        print_tables(pages.diff_head(found))
         if not counts:
-            write(["", *pages.diff_lines(found)])
+            print_lines(["", *pages.diff_lines(found)])
         for table in pages.diff_params(found):
-            show("", table)
+            print_tables("", table)
 
 
 def explained(
@@ -107,8 +106,8 @@ def explained(
     progress = rp.make_progress(quiet=quiet)
     found = explain(passes, model, settings, registry, progress, draw=form == "dot")
     if form == "json":
-        typer.echo(rp.to_json(found), nl=False)
+        echo(rp.to_json(found), nl=False)
     elif form == "dot":
-        typer.echo("".join(one.drawing or "" for one in found), nl=False)
+        echo("".join(one.drawing or "" for one in found), nl=False)
     else:
-        show(pages.explain_page(found))
+        print_tables(pages.explain_page(found))

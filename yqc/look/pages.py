@@ -40,7 +40,7 @@ def nodes_table(view: View) -> RenderableType:
         for item in (i for i in view.items if i.role == role):
             stored = human.size(item.bytes) if item.bytes else ""
             table.add_row(
-                say(f"  {item.name}" if role else item.name), item.op, say(item.type), stored
+                say(f"  {item.name}" if role else item.name), say(item.op), say(item.type), stored
             )
     return Trimmed(table)
 

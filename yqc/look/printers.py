@@ -6,6 +6,7 @@ from typing import Any
 import networkx as nx
 
 from yqc.look.view import View, ViewNode
+from yqc.report.human import clean
 
 COLOURS = {
     "backbone": "#dbe9f6",
@@ -77,4 +78,4 @@ def groups_dot(groups: "nx.Graph[str]") -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return clean(text).replace("\\", "\\\\").replace('"', '\\"')

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yqc.errors import PipelineError, near
+from yqc.report.human import clean
 
 WeightArray: TypeAlias = "NDArray[np.generic]"
 
@@ -51,10 +52,10 @@ class ViewNode:
 
     @property
     def line(self) -> str:
-        """The node as one line of text."""
+        """The node as one line of text, control characters in names escaped."""
         if self.op == "output":
-            return f"return {self.expression}"
-        return f"%{self.name}{f': {self.type}' if self.type else ''} = {self.expression}"
+            return clean(f"return {self.expression}")
+        return clean(f"%{self.name}{f': {self.type}' if self.type else ''} = {self.expression}")
 
     @property
     def bytes(self) -> int:

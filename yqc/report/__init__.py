@@ -5,7 +5,7 @@ Nothing here imports torch or ONNX.
 
 from yqc.report.contract import to_json
 from yqc.report.environment import Environment
-from yqc.report.layout import make_console
+from yqc.report.layout import make_console, say
 from yqc.report.parts import (
     Accuracy,
     Agreement,
@@ -79,6 +79,7 @@ __all__ = [
     "make_progress",
     "pass_help",
     "passes_table",
+    "say",
     "skips_table",
     "to_json",
     "written_files",

@@ -4,11 +4,12 @@ None carries a colour of its own for text, axes or background. Every figure has 
 its place in the page is found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
 
+from yqc.report.human import clean
 from yqc.report.page import ClassScore, Curve, Page
 from yqc.report.parts import Layer, Sensitivity, Size
 from yqc.report.terminal import parts_of
@@ -48,6 +49,17 @@ def _figure(
     return made
 
 
+def chart_data(
+    columns: Mapping[str, Sequence[object]], name: str | None = None
+) -> ColumnDataSource:
+    """Make a data source in which names and texts hold no control characters."""
+    printable = {
+        key: [clean(one) if isinstance(one, str) else one for one in column]
+        for key, column in columns.items()
+    }
+    return ColumnDataSource(printable, name=name)
+
+
 def charts(page: Page) -> dict[str, figure]:
     """Make every chart that the page has numbers for, by name."""
     found: dict[str, figure | None] = {
@@ -69,7 +81,7 @@ def charts(page: Page) -> dict[str, figure]:
 
 def layer_bars(layers: Sequence[Layer]) -> figure:
     """Bytes by layer, in graph order."""
-    data = ColumnDataSource(
+    data = chart_data(
         {
             "at": list(range(len(layers))),
             "name": [one.name for one in layers],
@@ -94,7 +106,7 @@ def cause_bars(size: Size) -> figure:
     data = {"cause": [name for name, _ in shown], "bytes": [count for _, count in shown]}
     tips = [("", "@cause"), ("bytes", "@bytes{0,0}")]
     made = _figure("bytes_by_cause", 80 + 30 * len(shown), tips, y_range=data["cause"])
-    made.hbar(y="cause", right="bytes", height=0.7, source=ColumnDataSource(data), color=FLOAT)
+    made.hbar(y="cause", right="bytes", height=0.7, source=chart_data(data), color=FLOAT)
     made.xaxis.axis_label = "bytes"
     made.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
     made.x_range.start = 0
@@ -104,7 +116,7 @@ def cause_bars(size: Size) -> figure:
 def sqnr_bars(layers: Sequence[Layer]) -> figure:
     """Signal to quantization noise of each layer's output, in graph order."""
     known = [one for one in layers if one.sqnr_db is not None]
-    data = ColumnDataSource(
+    data = chart_data(
         {
             "at": list(range(len(known))),
             "name": [one.name for one in known],
@@ -126,7 +138,7 @@ def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> fi
     order = {one.name: i for i, one in enumerate(layers)}
     known = [one for one in rows if one.sqnr_db is not None]
     agreed = [one.agreement for one in known]
-    data = ColumnDataSource(
+    data = chart_data(
         {
             "at": [order.get(one.name, i) for i, one in enumerate(known)],
             "name": [one.name for one in known],
@@ -152,7 +164,7 @@ def precision_recall(curves: Sequence[Curve]) -> figure:
         made.line(
             "x",
             "y",
-            source=ColumnDataSource(data),
+            source=chart_data(data),
             color=color,
             width=2.5,
             line_dash=dash,
@@ -187,7 +199,7 @@ def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None
     names = [row[0] for row in rows]
     tips = [("", "@name"), ("float", "@float{0.0000}"), ("compiled", "@compiled{0.0000}")]
     made = _figure(name, 90 + 34 * len(rows), tips, y_range=(-0.6, len(rows) - 0.4))
-    data = ColumnDataSource(
+    data = chart_data(
         {
             "name": names,
             "float": [row[1] for row in rows],
@@ -206,7 +218,7 @@ def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None
         legend_label="compiled",
     )
     made.yaxis.ticker = list(range(len(rows)))
-    made.yaxis.major_label_overrides = dict(enumerate(names))
+    made.yaxis.major_label_overrides = dict(enumerate(map(clean, names)))
     made.x_range.start = 0
     made.xaxis.axis_label = "AP, IoU 0.50 to 0.95"
     made.add_layout(made.legend[0], "above")

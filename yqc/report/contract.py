@@ -29,21 +29,26 @@ from yqc.errors import DataError
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Record = TypeVar("Record")
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_ASCII = re.compile("[^ -~\n]")
 _TELLS = {str: "a string", bool: "true or false", int: "an integer", float: "a finite number"}
 
 
 def to_json(value: object) -> str:
     """Print dataclasses, or sequences of them, as indented JSON text that ends with a newline.
 
-    Keys come in the order of the fields. NaN and infinities become null, and the text can always be
-    encoded as UTF-8, file names that were not UTF-8 included.
+    Keys come in the order of the fields. NaN and infinities become null. What is not
+    printable, or has no form in UTF-8 as parts of file names may not, is written as an escape.
 
     Raises:
         TypeError: a value is of a kind that JSON has no word for.
     """
     text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    return _LONE_SURROGATE.sub(lambda one: f"\\u{ord(one[0]):04x}", text) + "\n"
+    return _NOT_ASCII.sub(_printable, text) + "\n"
+
+
+def _printable(found: re.Match[str]) -> str:
+    """Return a character as it is, or its escape if a terminal would obey it or UTF-8 lacks it."""
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def plain(value: object) -> Json:

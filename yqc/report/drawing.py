@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from bokeh.models import (
-    ColumnDataSource,
     CustomJS,
     HoverTool,
     PanTool,
@@ -15,7 +14,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from yqc.report import human
-from yqc.report.charts import ROLES
+from yqc.report.charts import ROLES, chart_data
 from yqc.report.page import Drawing, GraphNode
 
 PLAIN = "#8a8f98"
@@ -54,7 +53,7 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:
     data["label"] = [SHORT.get(n.op, n.op) for n in nodes]
     for number, name in enumerate(passes):
         data[f"by_pass_{number}"] = [CHANGED if name in n.passes else PLAIN for n in nodes]
-    source = ColumnDataSource(data, name="nodes")
+    source = chart_data(data, "nodes")
     made = figure(
         name="graph",
         height=460,

@@ -22,7 +22,13 @@ from yqc.report.page import Page, Picture
 from yqc.report.parts import PassRecord, difference
 from yqc.report.terminal import score_rows
 
-_ID = re.compile(r"\b[0-9a-z]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\bp[0-9]{4,}\b")
+_ID = re.compile(r"\b([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|p[0-9]{4,})\b")
+"""An id of bokeh's: of a document or an element, or of a model."""
+_MODEL_ID = re.compile(r'(?<="id":")([^"\\]+)(?=")')
+"""The id of a model, or a reference to one, within the JSON of a document.
+
+In names and texts of a document, quotes are escaped, so that this never matches there.
+"""
 
 SECTIONS = (
     ("summary", "Summary"),
@@ -79,13 +85,19 @@ def to_html(page: Page) -> str:
 
 
 def _numbered(script: str, divs: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """Replace bokeh's ids, which differ from run to run, by numbers from 1."""
+    """Replace bokeh's ids, which differ from run to run, by numbers from 1; names stay."""
     known: dict[str, str] = {}
 
     def number(found: re.Match[str]) -> str:
-        return known.setdefault(found[0], f"y{len(known) + 1}")
+        return known.setdefault(found[1], f"y{len(known) + 1}")
 
-    return _ID.sub(number, script), {name: _ID.sub(number, div) for name, div in divs.items()}
+    documents, mark, items = script.partition("const render_items = ")
+    documents = _MODEL_ID.sub(number, documents)
+    items = _ID.sub(number, items)  # holds nothing but ids
+    first = _ID.search(documents)  # of the document, before everything that it holds
+    if first is not None and first[1] in known:
+        documents = documents.replace(first[1], known[first[1]], 1)
+    return documents + mark + items, {name: _ID.sub(number, div) for name, div in divs.items()}
 
 
 def _asset(name: str) -> str:
@@ -95,9 +107,18 @@ def _asset(name: str) -> str:
 @functools.cache
 def _template() -> Template:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     return environment.from_string(_asset("page.html.j2"))
+
+
+def _printable(value: object) -> object:
+    """Escape control characters in the text of an expression, unless it is marked as safe."""
+    return human.clean_lines(value) if type(value) is str else value
 
 
 def _sections(page: Page) -> list[tuple[str, str]]:

@@ -15,6 +15,11 @@ def clean(text: str) -> str:
     )
 
 
+def clean_lines(text: str) -> str:
+    """Escape what is not printable, but for the ends of lines."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
 def size(count: int | None) -> str:
     """Print bytes in decimal units: "512 B", "3.7 MB", "143 MB"."""
     return MISSING if count is None else _scaled(count, _unit(count), _BYTES)

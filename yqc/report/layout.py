@@ -81,7 +81,7 @@ def fields(
     table.add_column(style=style, no_wrap=True, min_width=label)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, say(value) if isinstance(value, str) else value)
+        table.add_row(say(name), say(value) if isinstance(value, str) else value)
     return Trimmed(table)
 
 
