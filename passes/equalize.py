@@ -15,9 +15,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import BatchNorm, Call, Context, Pass, call, callers, calls
+from yqc import BatchNorm, Call, Context, Pass, callers
+from yqc.rewrite import module, rewrite_all, through, var
 
 SCALES = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.MaxPool2d, nn.Identity)
+"""Modules f with f(s x) = s f(x) for every s > 0, a channel at a time."""
+PAIR = module(
+    nn.Conv2d,
+    through(nn.Module, module(nn.Conv2d, var("x"), name="first"), name="between"),
+    name="second",
+)
 
 
 @dataclass(frozen=True)
@@ -32,39 +39,36 @@ class Equalize(Pass):
     """Largest factor, and one over the smallest, that a channel is scaled by."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        for second in calls(gm, nn.Conv2d):
-            between, source = [], second.node.all_input_nodes[0]
-            while (step := call(gm, source, nn.Module)) and not isinstance(step.module, nn.Conv2d):
-                between.append(step)
-                source = source.all_input_nodes[0]
-            first = call(gm, source, nn.Conv2d)
-            if first is None:
-                continue
-            if why := self.obstacle(gm, first, between, second):
-                ctx.skipped(second.node, why)
-                continue
-            factor = self.factor(first.module, second.module)
-            rescale(first, second.module, factor)
-            ctx.rewrote(first.node, f"equalized with {second.node}")
+        rewrite_all(
+            gm, ctx, PAIR, self.equalize, check=self.obstacle, what="equalized with {first}"
+        )
+
+    def equalize(
+        self,
+        gm: fx.GraphModule,  # noqa: ARG002
+        first: Call[nn.Conv2d],
+        second: Call[nn.Conv2d],
+    ) -> fx.Node:
+        """Rescale the channels between two convolutions; no node changes."""
+        rescale(first, second.module, self.factor(first.module, second.module))
+        return second.node
 
     def obstacle(
         self,
         gm: fx.GraphModule,
         first: Call[nn.Conv2d],
-        between: list[Call[nn.Module]],
+        between: tuple[Call[nn.Module], ...],
         second: Call[nn.Conv2d],
     ) -> str | None:
-        """Why this pair must stay as it is, or None if it may be equalized."""
+        """Return why this pair must stay as it is, or None if it may be equalized."""
         for step in between:
             if not isinstance(step.module, SCALES):
                 return f"{step.node} is a {type(step.module).__name__}, which does not scale"
-        for node in (first.node, *(s.node for s in between)):
-            if len(node.users) > 1:
-                return f"{node} has other users"
         for conv in (first, second):
             if callers(gm, conv.target) > 1:
                 return f"{conv.target} is called from more than one place"
-        if second.module.groups not in {1, second.module.in_channels}:
+        sizes = {second.module.groups, second.module.in_channels, second.module.out_channels}
+        if second.module.groups != 1 and len(sizes) > 1:
             return f"{second.node} is a grouped convolution"
         return None
 
@@ -90,8 +94,7 @@ def rescale(first: Call[nn.Conv2d], second: nn.Conv2d, factor: Tensor) -> None:
         module.bias = nn.Parameter(module.bias.detach() / factor)
     shape = (1, -1, 1, 1) if second.groups == 1 else (-1, 1, 1, 1)
     second.weight = nn.Parameter(second.weight.detach() * factor.view(shape))
-    known = first.node.meta.get("yqc.bn")
-    if isinstance(known, BatchNorm):
+    if (known := BatchNorm.on(first.node)) is not None:
         moved = replace(
             known,
             mean=known.mean / factor,
@@ -99,4 +102,4 @@ def rescale(first: Call[nn.Conv2d], second: nn.Conv2d, factor: Tensor) -> None:
             scale=known.scale / factor,
             shift=known.shift / factor,
         )
-        first.node.meta["yqc.bn"] = moved
+        moved.put(first.node)

@@ -4,17 +4,20 @@
 
 so bn(conv(x)) is one convolution with W' = W * s and b' = (b - mean) * s + beta.
 
-What was folded stays in `meta["yqc.bn"]` of the convolution, since beta and gamma are the mean and
-the standard deviation of its output: ranges can be told from them without data.
+The batch norm stays as a `BatchNorm` mark on the convolution: beta and gamma are the mean and the
+standard deviation of its output, from which ranges follow without data.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from yqc import BatchNorm, Call, Context, Pass, callers, chains
+from yqc import BatchNorm, Call, Context, Pass, callers
+from yqc.graph import fold_conv_bn
+from yqc.rewrite import module, rewrite_all, var
+
+CONV_BN = module(nn.BatchNorm2d, module(nn.Conv2d, var("x"), name="conv"), name="bn")
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,18 @@ class FoldBatchNorm(Pass):
     """Leave a batch norm alone if some channel's variance plus eps is at or below this."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        for conv, bn in chains(gm, nn.Conv2d, nn.BatchNorm2d):
-            if why := self.obstacle(gm, conv, bn):
-                ctx.skipped(bn.node, why)
-                continue
-            gm.set_submodule(conv.target, fuse_conv_bn_eval(conv.module, bn.module))
-            bn.node.replace_all_uses_with(conv.node)
-            gm.graph.erase_node(bn.node)
-            conv.node.meta["yqc.bn"] = BatchNorm.of(bn.module)
-            ctx.rewrote(bn.node, f"folded into {conv.node}")
+        rewrite_all(gm, ctx, CONV_BN, self.fold, check=self.obstacle, what="folded into {conv}")
+
+    def fold(self, gm: fx.GraphModule, conv: Call[nn.Conv2d], bn: Call[nn.BatchNorm2d]) -> fx.Node:
+        """Replace both by one convolution."""
+        gm.set_submodule(conv.target, fold_conv_bn(conv.module, bn.module))
+        BatchNorm.of(bn.module).put(conv.node)
+        return conv.node
 
     def obstacle(
         self, gm: fx.GraphModule, conv: Call[nn.Conv2d], bn: Call[nn.BatchNorm2d]
     ) -> str | None:
-        """Why this pair must stay as it is, or None if it may be folded."""
-        if len(conv.node.users) > 1:
-            return f"{conv.node} has other users"
+        """Return why this pair must stay as it is, or None if it may be folded."""
         if callers(gm, conv.target) > 1:
             return f"{conv.target} is called from more than one place"
         if bn.module.running_var is None or bn.module.running_mean is None:

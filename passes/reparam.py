@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import BatchNorm, Call, Context, Pass, call, callers, has_effect, is_function
+from yqc.graph import fold_kernel
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Reparameterize(Pass):
         gm.set_submodule(base.target, merged.eval())
         known = [distribution(b) for b in branches]
         if statistics := combine([k for k in known if k is not None], len(branches)):
-            base.node.meta["yqc.bn"] = statistics
+            statistics.put(base.node)
         total.replace_all_uses_with(base.node)
         gm.graph.eliminate_dead_code(has_effect)
 
@@ -158,11 +159,7 @@ def kernel(b: Branch, base: nn.Conv2d) -> tuple[Tensor, Tensor]:
         weight = F.pad(weight, (extra[1], extra[1], extra[0], extra[0]))
     else:
         weight, bias = identity(base), torch.zeros(base.out_channels)
-    if b.bn:
-        bn = BatchNorm.of(b.bn.module)
-        factor = bn.scale * torch.rsqrt(bn.variance + bn.eps)
-        weight, bias = weight * factor.view(-1, 1, 1, 1), (bias - bn.mean) * factor + bn.shift
-    return weight, bias
+    return fold_kernel(weight, bias, b.bn.module) if b.bn else (weight, bias)
 
 
 def identity(base: nn.Conv2d) -> Tensor:
@@ -178,8 +175,7 @@ def distribution(b: Branch) -> BatchNorm | None:
     """Return what is known of a branch's output from its batch norm, folded or not."""
     if b.bn:
         return BatchNorm.of(b.bn.module)
-    found = b.conv.node.meta.get("yqc.bn") if b.conv else None
-    return found if isinstance(found, BatchNorm) else None
+    return BatchNorm.on(b.conv.node) if b.conv else None
 
 
 def combine(known: list[BatchNorm], branches: int) -> BatchNorm | None:

@@ -1,14 +1,15 @@
-"""The matcher: what patterns find, what is refused and why, and what rewriting leaves."""
+"""What patterns match, which matches are refused and why, and what rewriting leaves."""
 
+import importlib
 import operator
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import Context, text, trace
+from yqc import Call, Context, text, trace
 from yqc.graph.edit import tidy
-from yqc.rewrite import Match, function, matches, method, module, rewrite_all, var
+from yqc.rewrite import Match, function, matches, method, module, rewrite_all, through, var
 
 X = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -76,6 +77,69 @@ def test_new_nodes_get_shape_and_role_of_what_they_replace() -> None:
     tidy(gm)
     assert "add" not in text(gm)
     assert torch.equal(gm(X), want)
+
+
+def test_functions_get_the_named_nodes_that_they_have_parameters_for() -> None:
+    gm, ctx, seen = trace(Net(), X), Context(), []
+
+    def keep_first(gm: fx.GraphModule, first: Call[nn.ReLU], x: fx.Node) -> fx.Node:  # noqa: ARG001
+        seen.append((first.target, x.name))
+        return first.node
+
+    def check(gm: fx.GraphModule, second: Call[nn.ReLU]) -> str | None:  # noqa: ARG001
+        return f"{second} stays" if second.target == "c" else None
+
+    what = "{first} of {x} does it, {y} {}"
+    assert rewrite_all(gm, ctx, TWICE, keep_first, check=check, what=what) == 1
+    assert seen == [("a", "x")]
+    assert [(r.node, r.what) for r in ctx.rewrites] == [("b", "a of x does it, {y} {}")]
+    assert ctx.skips == [("c", "c stays")]
+
+
+def test_a_rewrite_is_recorded_where_the_pass_made_it() -> None:
+    gm, ctx = trace(Net(), X), Context()
+    rewrite_all(gm, ctx, TWICE, first)
+    assert {r.where.partition(":")[0] for r in ctx.rewrites} == {"test_matching.py"}
+
+
+def test_all_named_nodes_go_to_keywords() -> None:
+    gm, seen = trace(Net(), X), []
+
+    def check(gm: fx.GraphModule, **nodes: object) -> str:  # noqa: ARG001
+        seen.append(sorted(nodes))
+        return "no"
+
+    assert rewrite_all(gm, Context(), TWICE, first, check=check) == 0
+    assert seen[0] == ["first", "second", "x"]
+
+
+def test_a_parameter_that_the_pattern_does_not_name_is_an_error() -> None:
+    def rewrite(gm: fx.GraphModule, first: fx.Node, third: fx.Node) -> fx.Node:  # noqa: ARG001
+        return first
+
+    with pytest.raises(TypeError, match="'third', but the pattern names only first, second, x"):
+        rewrite_all(trace(Net(), X), Context(), TWICE, rewrite)
+
+
+def test_a_pattern_reaches_through_a_chain_of_modules() -> None:
+    conv = module(nn.Conv2d, var("x"), name="conv")
+    pattern = module(nn.Conv2d, through((nn.ReLU, nn.MaxPool2d), conv, name="between"), name="end")
+    layers = [nn.Conv2d(4, 4, 1) for _ in range(4)]
+    net = nn.Sequential(
+        *(layers[0], nn.ReLU(), nn.MaxPool2d(2), layers[1], layers[2], nn.SiLU(), layers[3])
+    )
+    found = [m.parts() for m in matches(trace(net, X), pattern)]
+    assert [(p["conv"].target, [str(s.target) for s in p["between"]]) for p in found] == [
+        ("0", ["1", "2"]),
+        ("3", []),
+    ]
+    inner = [[n.target for n in m.inner] for m in matches(trace(net, X), pattern)]
+    assert inner == [["0", "1", "2"], ["3"]]
+
+
+def test_the_former_name_of_the_package_still_imports() -> None:
+    former = importlib.import_module("yqc.graph.match")
+    assert former.rewrite_all is rewrite_all
 
 
 def count(net: nn.Module, pattern: object) -> int:

@@ -1,40 +1,66 @@
-"""The questions that passes ask of an fx graph. Knows nothing of models, ONNX or passes."""
+"""Questions about fx graphs, and edits of them. Knows nothing of models, ONNX or passes.
 
-import importlib
-from typing import TYPE_CHECKING
+In reading order:
+
+- `calls`: calls of modules and functions, and who else calls a module
+- `values`, `meta_tensors`, `shape_rules`: shape and dtype of what a node computes
+- `text`: a graph as text
+- `roles`: which part of a detector a node belongs to
+- `metadata`: what passes leave on nodes
+- `edit`: putting a graph in order after it was edited
+- `run`: running a graph, or a part of it, and keeping values
+- `folding`: a batch norm folded into a convolution
+- `compare`: how far two stages of a graph are apart
+- `memory`: how images and weights lie in memory
+- `noise`: seeded images for graphs without data
+- `history`: which pass made or changed a node
+- `optable`, `operators`, `serial`: saved graphs, and what they may hold
+- `channels`: which channels of a graph must go together
+- `match`: the former name of `yqc.rewrite`
+"""
 
 from yqc.graph.calls import Call, call, callers, calls, chains, is_function
-from yqc.graph.edit import has_effect
+from yqc.graph.channels import Block, Channels, channel_groups, dependencies
+from yqc.graph.compare import node_outputs, sqnr_db
+from yqc.graph.edit import drop_unread, has_effect
+from yqc.graph.folding import fold_conv_bn, fold_kernel
 from yqc.graph.history import Event, history
+from yqc.graph.memory import as_weights, channels_last
+from yqc.graph.metadata import BatchNorm, Mark
+from yqc.graph.noise import noise
 from yqc.graph.roles import assign_roles, role
 from yqc.graph.text import text
 from yqc.graph.values import TensorSpec, propagate, shape, spec
 
-if TYPE_CHECKING:  # networkx takes long to import, and few passes ask for channels
-    from yqc.graph.channels.groups import channel_groups
-
 __all__ = [
+    "BatchNorm",
+    "Block",
     "Call",
+    "Channels",
     "Event",
+    "Mark",
     "TensorSpec",
+    "as_weights",
     "assign_roles",
     "call",
     "callers",
     "calls",
     "chains",
     "channel_groups",
+    "channels_last",
+    "dependencies",
+    "drop_unread",
+    "fold_conv_bn",
+    "fold_kernel",
     "has_effect",
     "history",
     "is_function",
+    "node_outputs",
+    "noise",
     "propagate",
     "role",
     "shape",
     "spec",
+    "sqnr_db",
     "text",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name != "channel_groups":
-        raise AttributeError(f"module 'yqc.graph' has no attribute {name!r}")
-    return importlib.import_module("yqc.graph.channels.groups").channel_groups

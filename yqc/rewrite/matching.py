@@ -1,124 +1,46 @@
-"""Rewriting by pattern, check, rewrite: what to look for, why not, and what to put there.
+"""Finding patterns in a graph.
 
-    x = var("x")
-    relu = module(nn.ReLU, module(nn.ReLU, x, name="first"), name="second")
-
-    def rewrite(gm: fx.GraphModule, m: Match) -> fx.Node:
-        return m["first"]
-
-    rewrite_all(gm, ctx, relu, rewrite, what="two ReLUs became one")
-
-Patterns are matched by the class of a module or the function that is called, where torch.fx's own
-matcher compares the paths of modules and passes over a near-match without a word. Here a match
-whose inner results something else reads is refused with the reason, and so is what `check` refuses.
+Modules are matched by class, functions and methods by what is called; torch.fx's own matcher
+compares the paths of modules.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 from torch import fx, nn
 
 from yqc.graph.calls import Call, call
-from yqc.graph.edit import has_effect
-from yqc.graph.roles import KEY as ROLE
-from yqc.graph.values import KEY as VALUE
-
-
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """One node to look for; made by `var`, `module`, `function` and `method`."""
-
-    op: str
-    targets: tuple[Any, ...] = ()
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
-    commutative: bool = False
-    more: bool = False
-    """Whether further arguments may follow those that are given."""
-
-
-def var(name: str) -> Pattern:
-    """Match whatever stands there, a node or a value; the same name means the same thing."""
-    return Pattern("var", name=name)
-
-
-def module(
-    kinds: type[nn.Module] | tuple[type[nn.Module], ...], *args: object, name: str = ""
-) -> Pattern:
-    """Match the call of a module of one of these classes, on these inputs."""
-    targets = kinds if isinstance(kinds, tuple) else (kinds,)
-    return _pattern("call_module", targets, args, {}, name, commutative=False)
-
-
-def function(
-    functions: Callable[..., Any] | tuple[Callable[..., Any], ...],
-    *args: object,
-    name: str = "",
-    commutative: bool = False,
-    **kwargs: object,
-) -> Pattern:
-    """Match the call of one of these functions.
-
-    Args:
-        functions: one, or alternatives (`(operator.add, torch.add)`).
-        args: patterns, values that must be equal, lists of these; a last `...` allows any more.
-        name: what the match calls the node.
-        commutative: whether the arguments may stand in any order.
-        kwargs: as args.
-    """
-    targets = functions if isinstance(functions, tuple) else (functions,)
-    return _pattern("call_function", targets, args, kwargs, name, commutative=commutative)
-
-
-def method(
-    names: str | tuple[str, ...], *args: object, name: str = "", **kwargs: object
-) -> Pattern:
-    """Match the call of a tensor method of one of these names; the tensor is the first argument."""
-    targets = names if isinstance(names, tuple) else (names,)
-    return _pattern("call_method", targets, args, kwargs, name, commutative=False)
-
-
-def _pattern(
-    op: str,
-    targets: tuple[Any, ...],
-    args: tuple[object, ...],
-    kwargs: Mapping[str, object],
-    name: str,
-    *,
-    commutative: bool,
-) -> Pattern:
-    more = bool(args) and args[-1] is ...
-    return Pattern(op, targets, args[:-1] if more else args, kwargs, name, commutative, more)
+from yqc.rewrite.patterns import Pattern
 
 
 @dataclass(frozen=True)
 class Match:
-    """Where a pattern was found."""
+    """One place where a pattern was found."""
 
     gm: fx.GraphModule
     root: fx.Node
     """What the outermost pattern matched."""
     named: Mapping[str, Any]
     inner: tuple[fx.Node, ...]
-    """The matched nodes but the root and what variables stand for, in graph order."""
+    """The matched nodes but the root and those that variables matched, in graph order."""
+    pattern: Pattern
 
     def __getitem__(self, name: str) -> fx.Node:
         """Return the node of that name in the pattern.
 
         Raises:
             KeyError: the pattern has no such name.
-            TypeError: a plain value stands there; see `value`.
+            TypeError: a plain value was matched; see `value`.
         """
         found = self.named[name]
         if not isinstance(found, fx.Node):
             raise TypeError(f"{name!r} matched the value {found!r}, which is no node")
         return found
 
-    def value(self, name: str) -> Any:  # noqa: ANN401  # whatever the graph holds there
-        """Return what stands there, a node or a plain value."""
+    def value(self, name: str) -> Any:  # noqa: ANN401  # any argument of a node
+        """Return the node or plain value of that name."""
         return self.named[name]
 
     def call(self, name: str) -> Call[Any]:
@@ -128,99 +50,36 @@ class Match:
             raise TypeError(f"{name!r} matched {self[name]}, which calls no module")
         return found
 
-
-class Records(Protocol):
-    """Where rewrites and refusals are recorded: a `yqc.Context`."""
-
-    def rewrote(self, node: fx.Node, what: str) -> None: ...  # noqa: D102
-    def skipped(self, node: fx.Node, why: str) -> None: ...  # noqa: D102
-
-
-Check: TypeAlias = Callable[[fx.GraphModule, Match], str | None]
-Rewrite: TypeAlias = Callable[[fx.GraphModule, Match], fx.Node]
+    def parts(self) -> dict[str, Any]:
+        """Return what the names of the pattern matched: a `Call` for modules, else the node."""
+        return {
+            name: self.call(name) if part.op == "call_module" else self.named[name]
+            for name, part in self.pattern.names().items()
+        }
 
 
 def matches(gm: fx.GraphModule, pattern: Pattern) -> Iterator[Match]:
-    """Yield every place where a pattern stands, in graph order, whoever else reads inside it.
+    """Yield every match of a pattern in graph order, also where others read its inner nodes.
 
-    The graph may be edited on the way: what was erased is not looked at any more.
+    The graph may be edited on the way: erased nodes are left out from then on.
     """
     for node in list(gm.graph.nodes):
         found = _Found()
-        if not _erased(node) and _fits(gm, node, pattern, found):
-            inside = {n for _, n in found.nodes} - {node}
-            yield Match(gm, node, found.named, tuple(sorted(inside)))
+        if not is_erased(node) and _fits(gm, node, pattern, found):
+            inside = set(found.nodes) - {node}
+            yield Match(gm, node, found.named, tuple(sorted(inside)), pattern)
 
 
-def rewrite_all(
-    gm: fx.GraphModule,
-    ctx: Records,
-    pattern: Pattern,
-    rewrite: Rewrite,
-    *,
-    check: Check | None = None,
-    what: str = "rewritten",
-) -> int:
-    """Rewrite every place where a pattern stands; refuse, with a reason, what may not be.
-
-    Args:
-        gm: the graph, edited in place.
-        ctx: rewrites and refusals are recorded here.
-        pattern: what to look for.
-        rewrite: returns the node whose result takes the place of the match's. New nodes go before
-            the match's root, and get its shape and role where they have none.
-        check: returns why a match must stay as it is, or None.
-        what: recorded of each rewrite.
-
-    Returns:
-        The number of rewrites.
-    """
-    done = 0
-    for match in matches(gm, pattern):
-        if why := _tapped(match) or (check and check(gm, match)):
-            ctx.skipped(match.root, why)
-            continue
-        before = set(gm.graph.nodes)
-        with gm.graph.inserting_before(match.root):
-            result = rewrite(gm, match)
-        for node in gm.graph.nodes:
-            if node not in before:
-                for key in (VALUE, ROLE):
-                    if key in match.root.meta:
-                        node.meta.setdefault(key, match.root.meta[key])
-        _replace(match, result)
-        ctx.rewrote(match.root, what)
-        done += 1
-    return done
-
-
-def _replace(match: Match, result: fx.Node) -> None:
-    """Let a node take the place of a match, and erase what nothing reads any more."""
-    if result is not match.root:
-        match.root.replace_all_uses_with(result, delete_user_cb=lambda user: user is not result)
-    for node in reversed((*match.inner, match.root)):
-        if not _erased(node) and not node.users and node is not result and not has_effect(node):
-            match.gm.graph.erase_node(node)
-
-
-def _tapped(match: Match) -> str | None:
-    """Say which inner result something outside the match reads."""
-    inside = {*match.inner, match.root}
-    for node in match.inner:
-        if not inside.issuperset(node.users):
-            return f"{node} has other users"
-    return None
-
-
-def _erased(node: fx.Node) -> bool:
+def is_erased(node: fx.Node) -> bool:
+    """Check whether a node was erased from its graph."""
     return bool(getattr(node, "_erased", False))
 
 
 class _Found:
-    """What was matched so far: nodes by pattern, and values by name."""
+    """The nodes matched so far, and values by name."""
 
     def __init__(self) -> None:
-        self.nodes: list[tuple[Pattern, fx.Node]] = []
+        self.nodes: list[fx.Node] = []
         self.named: dict[str, Any] = {}
 
     def save(self) -> tuple[int, dict[str, Any]]:
@@ -228,10 +87,10 @@ class _Found:
 
     def restore(self, state: tuple[int, dict[str, Any]]) -> None:
         del self.nodes[state[0] :]
-        self.named = state[1]
+        self.named = dict(state[1])
 
     def bind(self, name: str, value: object) -> bool:
-        """Let a name stand for a value, unless it stands for another one."""
+        """Give a value a name; False if the name belongs to another value."""
         if not name:
             return True
         if name in self.named:
@@ -245,22 +104,38 @@ class _Found:
 def _fits(gm: fx.GraphModule, value: object, pattern: object, found: _Found) -> bool:
     """Match a node, a value, or a list of them."""
     if not isinstance(pattern, Pattern):
-        return _equal(gm, value, pattern, found)
+        return _is_equal(gm, value, pattern, found)
     if pattern.op == "var":
         return found.bind(pattern.name, value)
+    if pattern.op == "through":
+        return _fits_through(gm, value, pattern, found)
     if not isinstance(value, fx.Node) or not _is_called(gm, value, pattern):
         return False
     state = found.save()
     for args in _orders(pattern):
-        if _arguments(gm, value, args, pattern, found) and found.bind(pattern.name, value):
-            found.nodes.append((pattern, value))
+        if _fits_arguments(gm, value, args, pattern, found) and found.bind(pattern.name, value):
+            found.nodes.append(value)
             return True
         found.restore(state)
-        state = found.save()
     return False
 
 
-def _equal(gm: fx.GraphModule, value: object, pattern: object, found: _Found) -> bool:
+def _fits_through(gm: fx.GraphModule, value: object, pattern: Pattern, found: _Found) -> bool:
+    """Walk a chain of module calls up to its first node that the end's pattern matches."""
+    passed: list[Call[nn.Module]] = []
+    state = found.save()
+    while not _fits(gm, value, pattern.args[0], found):
+        found.restore(state)
+        step = call(gm, value, pattern.targets)
+        if step is None or not step.node.args:
+            return False
+        passed.insert(0, step)
+        value = step.node.args[0]
+    found.nodes += [step.node for step in passed]
+    return found.bind(pattern.name, tuple(passed))
+
+
+def _is_equal(gm: fx.GraphModule, value: object, pattern: object, found: _Found) -> bool:
     if isinstance(pattern, (list, tuple)):
         return (
             isinstance(value, (list, tuple))
@@ -285,7 +160,7 @@ def _orders(pattern: Pattern) -> Iterator[Sequence[object]]:
         yield pattern.args
 
 
-def _arguments(
+def _fits_arguments(
     gm: fx.GraphModule, node: fx.Node, args: Sequence[object], pattern: Pattern, found: _Found
 ) -> bool:
     extra = len(node.args) > len(args) or node.kwargs.keys() - pattern.kwargs.keys()

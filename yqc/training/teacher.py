@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from yqc.graph import callers, chains
+from yqc.graph import callers, chains, fold_conv_bn
 from yqc.training.heads import Tap, cut, tapped
 
 
@@ -56,7 +55,7 @@ def fold(gm: fx.GraphModule) -> fx.GraphModule:
     for conv, bn in chains(gm, nn.Conv2d, nn.BatchNorm2d):
         alone = len(conv.node.users) == 1 and callers(gm, conv.target) == 1
         if alone and bn.module.running_var is not None:
-            gm.set_submodule(conv.target, fuse_conv_bn_eval(conv.module, bn.module))
+            gm.set_submodule(conv.target, fold_conv_bn(conv.module, bn.module))
             bn.node.replace_all_uses_with(conv.node)
             gm.graph.erase_node(bn.node)
     gm.delete_all_unused_submodules()

@@ -4,12 +4,15 @@
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import networkx as nx
 from torch import fx
 
 from yqc.graph.channels.sets import Axis, Block, Channels, Slot, find_blocks
 from yqc.graph.channels.walk import Walk
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def find_channels(gm: fx.GraphModule) -> Channels:
@@ -45,6 +48,8 @@ def channel_groups(gm: fx.GraphModule) -> "nx.Graph[str]":
     Raises:
         TraceError: a node's shape is not known; trace with `yqc.trace`.
     """
+    import networkx as nx  # noqa: PLC0415  # it takes long to import, and few passes need it
+
     channels = find_channels(gm)
     graph: nx.Graph[str] = nx.Graph()
     for index, block in enumerate(channels.blocks):
