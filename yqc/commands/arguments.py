@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from yqc.settings import Settings
 
 
-class Head(StrEnum):
+class HeadChoice(StrEnum):
     """Heads of models that have two."""
 
     one2one = "one2one"
     one2many = "one2many"
 
 
-class Form(StrEnum):
+class FormChoice(StrEnum):
     """Ways to print a graph."""
 
     text = "text"
@@ -31,7 +31,7 @@ class Form(StrEnum):
     json = "json"
 
 
-class Target(StrEnum):
+class TargetChoice(StrEnum):
     """Runtimes to compile for."""
 
     generic = "generic"
@@ -40,22 +40,26 @@ class Target(StrEnum):
     tensorrt = "tensorrt"
 
 
-class Runtime(StrEnum):
+class RuntimeChoice(StrEnum):
     """Runtimes to measure with."""
 
     onnxruntime = "onnxruntime"
     openvino = "openvino"
 
 
-Data = Annotated[Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")]
-Size = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
-Load = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
-OneOf = Annotated[Head | None, typer.Option(help="For models with two heads.")]
-Arch = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")
+]
+SizeOption = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
+LoadOption = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
+HeadOption = Annotated[HeadChoice | None, typer.Option(help="For models with two heads.")]
+ArchOption = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -68,19 +72,19 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def plain(path: Path | None) -> str | None:
+def path_text(path: Path | None) -> str | None:
     """Return a path as text."""
     return None if path is None else str(path)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ModelOptions:
     """The options of commands that read a model: how, and with what passes and blocks."""
 
-    imgsz: Size = None
-    head: OneOf = None
-    arch: Arch = None
-    load: Load = None
+    imgsz: SizeOption = None
+    head: HeadOption = None
+    arch: ArchOption = None
+    load: LoadOption = None
 
     def settings(self) -> "Settings":
         """Return what the options say, as a recipe holds it."""
@@ -89,23 +93,23 @@ class Reading:
         return Settings(
             imgsz=None if self.imgsz is None else parse_size(self.imgsz),
             head=None if self.head is None else self.head.value,
-            arch=plain(self.arch),
+            arch=path_text(self.arch),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running(Reading):
+class PassOptions(ModelOptions):
     """The options of commands that run passes over a model: the data that they go by, too."""
 
-    data: Data = None
-    images: Images = None
+    data: DataOption = None
+    images: ImagesOption = None
 
     def settings(self) -> "Settings":
         """Return what the options say, as a recipe holds it."""
-        return replace(super().settings(), data=plain(self.data), images=plain(self.images))
+        return replace(super().settings(), data=path_text(self.data), images=path_text(self.images))
 
 
-def takes(kind: type[Reading]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(kind: type[ModelOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that are the fields of `kind`, as its argument `how`."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

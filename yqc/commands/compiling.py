@@ -6,41 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yqc.commands.arguments import (
-    Arch,
-    Data,
-    Images,
-    Json,
-    Load,
-    OneOf,
-    Quiet,
-    Size,
-    Target,
-    parse_size,
-    plain,
-)
+from yqc.commands.arguments import JsonOption, PassOptions, QuietOption, TargetChoice, with_options
 from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
 
 if TYPE_CHECKING:
+    from yqc.compiler import Result
     from yqc.settings import Settings
 
 
+@with_options(PassOptions)
 def compile_(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
     *,
     passes: Annotated[
         str | None, typer.Option(help="Such as prune,int8; see `yqc passes`.")
     ] = None,
-    data: Data = None,
-    images: Images = None,
-    imgsz: Size = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="OUT.onnx")] = None,
     config: Annotated[Path | None, typer.Option(help="Recipe file of an earlier compile.")] = None,
-    load: Load = None,
-    head: OneOf = None,
-    arch: Arch = None,
     calib_images: Annotated[int | None, typer.Option(min=1, help="Default: 128.")] = None,
-    target: Annotated[Target | None, typer.Option(help="Runtime to compile for.")] = None,
+    target: Annotated[TargetChoice | None, typer.Option(help="Runtime to compile for.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda for passes that train.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Any batch size.")] = False,
@@ -67,20 +51,17 @@ def compile_(
     ] = False,
     no_html: Annotated[bool, typer.Option("--no-html", help="Write no HTML page.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Show the table of layers too.")] = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    how: PassOptions,
 ) -> None:
     """Compile a checkpoint: rewrite its graph with passes, emit ONNX and a report."""
     if passes is None and config is None:
         raise typer.BadParameter("give --passes, or a recipe with --config", param_hint="--passes")
     settings = _settings(
         config,
+        how,
         passes=passes,
-        imgsz=None if imgsz is None else parse_size(imgsz),
-        head=None if head is None else head.value,
-        arch=plain(arch),
-        data=plain(data),
-        images=plain(images),
         calib_images=calib_images,
         target=None if target is None else target.value,
         device=device,
@@ -90,7 +71,7 @@ def compile_(
         emit=emit,
         embed=_embedding(nms_options, nms=nms, uint8_input=uint8_input, fp16_io=fp16_io),
     )
-    registry = find_passes(load)
+    registry = find_passes(how.load)
     after, before = (
         pass_names(registry, flag, text)
         for flag, text in (("--print-after", print_after), ("--print-before", print_before))
@@ -119,16 +100,20 @@ def compile_(
     if json:
         echo(result.report.to_json(), nl=False)
     elif not quiet:
-        outputs = result.files
-        written = [outputs.onnx, outputs.report, outputs.recipe]
-        written += [] if no_html else [outputs.page]
-        written += [outputs.exported] if "pt2" in (settings.emit or "") else []
-        files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in written]
-        print_tables(
-            result.report,
-            *([rp.layers_table(result.report.layers)] if layers else []),
-            rp.written_files(files),
-        )
+        exported = "pt2" in (settings.emit or "")
+        _print_result(result, layers=layers, page=not no_html, exported=exported)
+
+
+def _print_result(result: "Result", *, layers: bool, page: bool, exported: bool) -> None:
+    """Print the report and the files that were written."""
+    from yqc import report as rp  # noqa: PLC0415
+
+    outputs = result.files
+    paths = [outputs.onnx, outputs.report, outputs.recipe]
+    paths += [outputs.page] * page + [outputs.exported] * exported
+    files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in paths]
+    tables = [rp.layers_table(result.report.layers)] if layers else []
+    print_tables(result.report, *tables, rp.written_files(files))
 
 
 def _embedding(nms_options: str, **asked: bool) -> str | None:
@@ -139,8 +124,10 @@ def _embedding(nms_options: str, **asked: bool) -> str | None:
     return ",".join(words) or None
 
 
-def _settings(config: Path | None, **given: Any) -> "Settings":  # noqa: ANN401
+def _settings(config: Path | None, how: PassOptions, **given: Any) -> "Settings":  # noqa: ANN401
+    """Return the settings of a recipe, or the defaults, with those replaced that were given."""
     from yqc.settings import Settings, read_recipe  # noqa: PLC0415
 
-    base = read_recipe(config) if config else Settings()
-    return replace(base, **{k: v for k, v in given.items() if v is not None})
+    base, read = read_recipe(config) if config else Settings(), how.settings()
+    given |= {name: getattr(read, name) for name in ("imgsz", "head", "arch", "data", "images")}
+    return replace(base, **{name: value for name, value in given.items() if value is not None})

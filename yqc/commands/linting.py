@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yqc.commands.arguments import Json, Target
+from yqc.commands.arguments import JsonOption, TargetChoice
 from yqc.commands.common import echo, print_lines
 from yqc.errors import EmitError
 
@@ -19,11 +19,11 @@ SHOWN = 4
 def lint(
     model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
     *,
-    target: Annotated[Target, typer.Option(help="The runtime.")] = Target.generic,
+    target: Annotated[TargetChoice, typer.Option(help="The runtime.")] = TargetChoice.generic,
     all_nodes: Annotated[
         bool, typer.Option("--all", help="A line a node, instead of a line a rule.")
     ] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Say what a runtime will refuse, saturate or leave unfused, node by node with the fix."""
     from yqc import report as rp  # noqa: PLC0415

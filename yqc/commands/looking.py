@@ -5,15 +5,23 @@ from typing import Annotated
 
 import typer
 
-from yqc.commands.arguments import Form, Json, Load, Quiet, Reading, Running, takes
+from yqc.commands.arguments import (
+    FormChoice,
+    JsonOption,
+    LoadOption,
+    ModelOptions,
+    PassOptions,
+    QuietOption,
+    with_options,
+)
 from yqc.commands.common import echo, find_passes, print_tables
 
 
 def passes(
     name: Annotated[str | None, typer.Argument(help="One pass, in full.")] = None,
     *,
-    load: Load = None,
-    json: Json = False,
+    load: LoadOption = None,
+    json: JsonOption = False,
 ) -> None:
     """List the passes there are, or explain one: its options, types and defaults."""
     from yqc import report as rp  # noqa: PLC0415
@@ -28,21 +36,21 @@ def passes(
         echo(rp.to_json(about), nl=False) if json else print_tables(rp.pass_help(about))
 
 
-@takes(Reading)
+@with_options(ModelOptions)
 def inspect(
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     *,
-    form: Annotated[Form | None, typer.Option("--as", help="Print the whole graph.")] = None,
+    form: Annotated[FormChoice | None, typer.Option("--as", help="Print the whole graph.")] = None,
     node: Annotated[str | None, typer.Option(help="A node, or a module's path.")] = None,
     around: Annotated[int, typer.Option(min=0, help="With --node: so many steps.")] = 1,
-    json: Json = False,
-    how: Reading,
+    json: JsonOption = False,
+    how: ModelOptions,
 ) -> None:
     """Summarise a model, or print its graph, or all that is known of one node."""
     from yqc.commands import views  # noqa: PLC0415
 
     find_passes(how.load)
-    wanted = Form.json if json and node is not None else form
+    wanted = FormChoice.json if json and node is not None else form
     if wanted is None and node is None:
         views.summary(model, how.arch, json=json)
         return
@@ -53,7 +61,7 @@ def inspect(
         views.part(model, settings, str(node), around, None if wanted is None else wanted.value)
 
 
-@takes(Running)
+@with_options(PassOptions)
 def diff(
     a: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     b: Annotated[Path | None, typer.Argument(help="Another; or give --passes.")] = None,
@@ -64,9 +72,9 @@ def diff(
     params: Annotated[bool, typer.Option("--params", help="Weights and bytes too.")] = False,
     counts: Annotated[bool, typer.Option("--counts", help="Only how many ops.")] = False,
     context: Annotated[int, typer.Option("-U", "--context", min=0, help="Lines around.")] = 3,
-    json: Json = False,
-    quiet: Quiet = False,
-    how: Running,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    how: PassOptions,
 ) -> None:
     """Compare two graphs, or what two pipelines make of one: ops, nodes, parameters."""
     registry = find_passes(how.load)
@@ -82,20 +90,20 @@ def diff(
     views.differ(*sides, context=context, params=params, counts=counts, json=json)
 
 
-@takes(Running)
+@with_options(PassOptions)
 def explain(
     passes: Annotated[str, typer.Argument(metavar="PASS", help="A pass, with its options.")],
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file or snapshot.")],
     *,
-    form: Annotated[Form | None, typer.Option("--as", help="text, dot or json.")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    how: Running,
+    form: Annotated[FormChoice | None, typer.Option("--as", help="text, dot or json.")] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    how: PassOptions,
 ) -> None:
     """Tell what a pass would do to a model, and what it refuses to do and why."""
     registry = find_passes(how.load)
-    wanted = Form.json if json else form or Form.text
-    if wanted not in {Form.text, Form.dot, Form.json}:
+    wanted = FormChoice.json if json else form or FormChoice.text
+    if wanted not in {FormChoice.text, FormChoice.dot, FormChoice.json}:
         raise typer.BadParameter("text, dot or json", param_hint="--as")
 
     from yqc.commands import views  # noqa: PLC0415

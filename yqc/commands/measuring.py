@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yqc.commands.arguments import (
-    Images,
-    Json,
-    Load,
-    Quiet,
-    Reading,
-    Runtime,
-    Size,
-    Threads,
+    ImagesOption,
+    JsonOption,
+    LoadOption,
+    ModelOptions,
+    QuietOption,
+    RuntimeChoice,
+    SizeOption,
+    ThreadsOption,
     parse_size,
-    takes,
+    with_options,
 )
 from yqc.commands.common import echo, find_passes, print_lines, print_tables
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from yqc.evaluation.cost import NodeCost
 
 
-@takes(Reading)
+@with_options(ModelOptions)
 def eval_(
     model: Annotated[Path, typer.Argument(help="ONNX file or checkpoint.")],
     data: Annotated[Path, typer.Option(help="Data YAML or COCO JSON.")],
     *,
-    images: Images = None,
-    threads: Threads = 2,
-    json: Json = False,
-    quiet: Quiet = False,
-    how: Reading,
+    images: ImagesOption = None,
+    threads: ThreadsOption = 2,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    how: ModelOptions,
 ) -> None:
     """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
     from yqc import report as rp  # noqa: PLC0415
@@ -57,15 +57,17 @@ def eval_(
 def bench(
     models: Annotated[list[Path], typer.Argument(help="ONNX files; ratios are to the first.")],
     *,
-    imgsz: Size = None,
-    threads: Threads = 1,
+    imgsz: SizeOption = None,
+    threads: ThreadsOption = 1,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
     nodes: Annotated[
         bool, typer.Option("--nodes", help="Also what each node costs, and which run in float.")
     ] = False,
-    runtime: Annotated[Runtime, typer.Option(help="What runs them.")] = Runtime.onnxruntime,
-    json: Json = False,
-    quiet: Quiet = False,
+    runtime: Annotated[
+        RuntimeChoice, typer.Option(help="What runs them.")
+    ] = RuntimeChoice.onnxruntime,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Time ONNX files under one runtime: paired runs, medians."""
     from yqc import report as rp  # noqa: PLC0415
@@ -117,7 +119,7 @@ def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
 def replay(
     reproducer: Annotated[Path, typer.Argument(help="What a failing compile left behind.")],
     *,
-    load: Load = None,
+    load: LoadOption = None,
 ) -> None:
     """Run the pass of a reproducer again, on the graph that it failed on."""
     from yqc.pipeline.replay import replay as run  # noqa: PLC0415

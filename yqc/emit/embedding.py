@@ -1,4 +1,4 @@
-"""What a device wants around a detector: suppression in the graph, half or byte input, half output.
+"""Put suppression into a detector's file, and let it take bytes or halves and give halves.
 
 1. `nms` appends a standard NonMaxSuppression and gives `output0` the form of an end-to-end head,
    float32 [N, top, 6]: x1 y1 x2 y2 score class, by falling score; rows that are not used are 0.
@@ -21,6 +21,8 @@ from yqc.pipeline.options import build, show
 
 OUTPUT, IMAGES = "output0", "images"
 RAW = "output0_raw"
+NONE = "nms_none"
+"""The constant 0: the score of no box."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Suppression:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What to put around a detector.
+    """Which of suppression, bytes and halves a detector's file gets.
 
     >>> str(Embedding.parse("nms{conf=0.5},fp16-io"))
     'nms{conf=0.5},fp16-io'
@@ -77,11 +79,11 @@ class Embedding:
 
 
 def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> onnx.ModelProto:
-    """Return a copy of a detector with what was asked for around it.
+    """Return a copy of a detector with suppression and other input and output types.
 
     Args:
         model: as `emit` returns it.
-        embedding: what is asked for.
+        embedding: which of them.
         layout: `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]); `end2end` and None
             cannot be suppressed.
 
@@ -119,16 +121,26 @@ class _Writer:
     def op(
         self, op_type: str, inputs: list[str], output: str, **attributes: int | list[int]
     ) -> str:
-        node = helper.make_node(op_type, inputs, [output], name=output, **attributes)  # type: ignore[arg-type]
-        self.graph.node.append(node)
+        self.ops(op_type, inputs, [output], output, **attributes)
         return output
+
+    def ops(
+        self,
+        op_type: str,
+        inputs: list[str],
+        outputs: list[str],
+        name: str,
+        **attributes: int | list[int],
+    ) -> None:
+        node = helper.make_node(op_type, inputs, outputs, name=name, **attributes)  # type: ignore[arg-type]
+        self.graph.node.append(node)
 
     def ints(self, name: str, *values: int) -> str:
         return self.constant(name, list(values), np.int64)
 
 
 def _suppress(graph: onnx.GraphProto, options: Suppression, layout: str) -> None:
-    """Turn `output0` into [N, top, 6]."""
+    """Turn `output0` into [N, top, 6]; below, M is how many boxes NonMaxSuppression keeps."""
     rename(graph, OUTPUT, RAW)
     w, dims = _Writer(graph), graph.output[0].type.tensor_type.shape.dim
     boxes, scores = _parts(w, layout)
@@ -142,45 +154,52 @@ def _suppress(graph: onnx.GraphProto, options: Suppression, layout: str) -> None
         center_point_box=1,
     )  # int64 [M, 3]: image, class, box
     columns = [w.ints(f"nms_column_{i}", i) for i in range(3)]
-    image, cls = (
-        w.op("Gather", [chosen, columns[i]], f"nms_{what}", axis=1)
-        for i, what in ((0, "image"), (1, "class"))
-    )  # [M, 1]
+    rows = _kept_rows(w, chosen, boxes, columns[1], options.top)
+    ranked = _scores_by_image(w, chosen, scores, columns, most)
+    _best_rows(w, rows, ranked, columns[2], most)
+    for dim, size in ((dims[1], options.top), (dims[2], 6)):
+        dim.Clear()
+        dim.dim_value = size
+
+
+def _kept_rows(w: _Writer, chosen: str, boxes: str, class_column: str, top: int) -> str:
+    """Return corners and class of the kept boxes, and `top` rows of zeros: [M + top, 5]."""
     place = w.op("Gather", [chosen, w.ints("nms_place", 0, 2)], "nms_image_box", axis=1)
-    found = w.op("GatherND", [scores, chosen], "nms_score")  # [M]
-    xywh = w.op("GatherND", [boxes, place], "nms_xywh")  # [M, 4]
-    corners = _corners(w, xywh)
+    corners = _corners(w, w.op("GatherND", [boxes, place], "nms_xywh"))  # [M, 4]
+    cls = w.op("Gather", [chosen, class_column], "nms_class", axis=1)  # [M, 1]
     label = w.op("Cast", [cls], "nms_label", to=TensorProto.FLOAT)
     rows = w.op("Concat", [corners, label], "nms_rows", axis=1)  # [M, 5]
-    pad = w.constant("nms_pad_rows", np.zeros((options.top, 5)), np.float32)
-    rows = w.op("Concat", [rows, pad], "nms_rows_padded", axis=0)  # [M + top, 5]
+    pad = w.constant("nms_pad_rows", np.zeros((top, 5)), np.float32)
+    return w.op("Concat", [rows, pad], "nms_rows_padded", axis=0)
 
+
+def _scores_by_image(w: _Writer, chosen: str, scores: str, columns: list[str], most: str) -> str:
+    """Return the scores of the kept boxes, 0 in other images than their own: [N, M + top]."""
+    found = w.op("GatherND", [scores, chosen], "nms_score")  # [M]
+    image = w.op("Gather", [chosen, columns[0]], "nms_image", axis=1)  # [M, 1]
     batch = w.op("Shape", [RAW], "nms_batch", start=0, end=1)
     count = w.op("Squeeze", [batch], "nms_count")
     zero, one = w.constant("nms_zero", 0, np.int64), w.constant("nms_one", 1, np.int64)
     every = w.op("Range", [zero, count, one], "nms_images")  # [N]
     every = w.op("Unsqueeze", [every, columns[1]], "nms_images_column")  # [N, 1]
-    mine = w.op("Equal", [every, w.op("Transpose", [image], "nms_image_row")], "nms_mine")  # [N, M]
-    none = w.constant("nms_none", 0.0, np.float32)
-    ranked = w.op("Where", [mine, found, none], "nms_ranked")  # [N, M]
+    own = w.op("Equal", [every, w.op("Transpose", [image], "nms_image_row")], "nms_mine")  # [N, M]
+    none = w.constant(NONE, 0.0, np.float32)
+    ranked = w.op("Where", [own, found, none], "nms_ranked")  # [N, M]
     size = w.op("Concat", [batch, most], "nms_pad_size", axis=0)
     spare = w.op("Expand", [none, size], "nms_pad_scores")
-    ranked = w.op("Concat", [ranked, spare], "nms_ranked_padded", axis=1)  # [N, M + top]
-    best, at = "nms_best", "nms_at"
-    graph.node.append(helper.make_node("TopK", [ranked, most], [best, at], name="nms_topk", axis=1))
-    given = w.op("Gather", [rows, at], "nms_given", axis=0)  # [N, top, 5]
-    column = w.op("Unsqueeze", [best, columns[2]], "nms_best_column")  # [N, top, 1]
-    used = w.op("Greater", [column, none], "nms_used")
-    given = w.op("Where", [used, given, none], "nms_used_rows")
-    head = w.ints("nms_split", 4, 1)
-    graph.node.append(
-        helper.make_node("Split", [given, head], ["nms_xyxy", "nms_cls"], name="nms_parts", axis=2)
-    )
+    return w.op("Concat", [ranked, spare], "nms_ranked_padded", axis=1)
+
+
+def _best_rows(w: _Writer, rows: str, ranked: str, last_axis: str, most: str) -> None:
+    """Write `output0`: of each image the rows with the best scores; rows not used are 0."""
+    w.ops("TopK", [ranked, most], ["nms_best", "nms_at"], "nms_topk", axis=1)
+    given = w.op("Gather", [rows, "nms_at"], "nms_given", axis=0)  # [N, top, 5]
+    column = w.op("Unsqueeze", ["nms_best", last_axis], "nms_best_column")  # [N, top, 1]
+    used = w.op("Greater", [column, NONE], "nms_used")
+    given = w.op("Where", [used, given, NONE], "nms_used_rows")
+    sizes = w.ints("nms_split", 4, 1)
+    w.ops("Split", [given, sizes], ["nms_xyxy", "nms_cls"], "nms_parts", axis=2)
     w.op("Concat", ["nms_xyxy", column, "nms_cls"], OUTPUT, axis=2)
-    dims[1].Clear()
-    dims[1].dim_value = options.top
-    dims[2].Clear()
-    dims[2].dim_value = 6
 
 
 def _parts(w: _Writer, layout: str) -> tuple[str, str]:
@@ -193,9 +212,7 @@ def _parts(w: _Writer, layout: str) -> tuple[str, str]:
     if layout == "yolov5":
         names.insert(1, "nms_objectness")
     sizes_name = w.ints("nms_sizes", *sizes)
-    w.graph.node.append(
-        helper.make_node("Split", [RAW, sizes_name], names, name="nms_split_raw", axis=axis)
-    )
+    w.ops("Split", [RAW, sizes_name], names, "nms_split_raw", axis=axis)
     if layout == "yolov8":
         return w.op("Transpose", [names[0]], "nms_boxes", perm=[0, 2, 1]), names[1]
     scores = w.op("Mul", [names[1], names[2]], "nms_products")
@@ -205,9 +222,7 @@ def _parts(w: _Writer, layout: str) -> tuple[str, str]:
 def _corners(w: _Writer, xywh: str) -> str:
     """Turn [M, 4] of centre and size into left, top, right, bottom."""
     halves = w.ints("nms_halves", 2, 2)
-    w.graph.node.append(
-        helper.make_node("Split", [xywh, halves], ["nms_xy", "nms_wh"], name="nms_box", axis=1)
-    )
+    w.ops("Split", [xywh, halves], ["nms_xy", "nms_wh"], "nms_box", axis=1)
     half = w.op("Mul", ["nms_wh", w.constant("nms_half", 0.5, np.float32)], "nms_half_wh")
     first, last = (
         w.op("Sub", ["nms_xy", half], "nms_first"),
@@ -238,7 +253,7 @@ def _take_bytes(graph: onnx.GraphProto) -> None:
 
 
 def _is_byte_step(graph: onnx.GraphProto, node: onnx.NodeProto, image: str) -> bool:
-    """Tell whether a node turns k/255 into the byte k."""
+    """Return whether a node turns k/255 into the byte k."""
     found = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in node.input}
     if node.op_type != "QuantizeLinear" or node.input[0] != image or len(found) != 2:  # noqa: PLR2004
         return False

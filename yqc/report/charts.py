@@ -5,6 +5,7 @@ its place in the page is found.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
@@ -49,9 +50,7 @@ def _figure(
     return made
 
 
-def chart_data(
-    columns: Mapping[str, Sequence[object]], name: str | None = None
-) -> ColumnDataSource:
+def chart_data(columns: Mapping[str, Any], name: str | None = None) -> ColumnDataSource:
     """Make a data source in which names and texts hold no control characters."""
     printable = {
         key: [clean(one) if isinstance(one, str) else one for one in column]

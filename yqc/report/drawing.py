@@ -1,8 +1,10 @@
-"""The graph as an interactive drawing, made with bokeh: zoom, pan, hover; the page adds search."""
+"""Draw the graph with bokeh, to pan, zoom and point at; the page's script adds the search."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bokeh.models import (
+    ColumnDataSource,
     CustomJS,
     HoverTool,
     PanTool,
@@ -22,7 +24,11 @@ CHANGED = "#e0962a"
 BITS = {4: "#d9594c", 8: "#e0962a", 16: "#4caf7a", 32: "#4c8fd6"}
 SHORT = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ", "BatchNormalization": "BatchNorm"}
 LABELS_FROM = 26
-"""So many columns are in sight, at most, when names are written."""
+"""Names are written from this many columns in sight downwards.
+
+At 1280 px a column is then 46 px wide, and a name of eight letters fits; with twice as many columns
+names overlap, with half as many the reader must zoom in further before seeing any.
+"""
 
 _ZOOM = """
 const wide = Math.abs(range.end - range.start);
@@ -30,30 +36,14 @@ labels.visible = wide < FROM;
 """.replace("FROM", str(LABELS_FROM))
 
 
-def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:
-    """Draw a graph; the data source `nodes` has one column of colours a way to colour it."""
+def draw_graph(drawing: Drawing, passes: tuple[str, ...]) -> figure:
+    """Draw a graph with pan, zoom and a tip for every node.
+
+    The data source `nodes` has a column of colours for each way to colour the nodes: `by_role`,
+    `by_bits`, `by_sqnr`, and `by_pass_0`, `by_pass_1`, ... for what each of `passes` changed.
+    """
     nodes = drawing.nodes
-    data = {
-        "x": [n.x for n in nodes],
-        "y": [-n.y for n in nodes],
-        "name": [n.name for n in nodes],
-        "op": [n.op for n in nodes],
-        "type": [n.type for n in nodes],
-        "role": [n.role or "-" for n in nodes],
-        "bits": [str(n.bits or "-") for n in nodes],
-        "sqnr": [human.decibels(n.sqnr_db) for n in nodes],
-        "bytes": [human.size(n.bytes) if n.bytes else "-" for n in nodes],
-        "history": [n.history or "as it was traced" for n in nodes],
-        "line": ["rgba(0,0,0,0)"] * len(nodes),
-        "by_role": [ROLES.get(n.role, PLAIN) for n in nodes],
-        "by_bits": [BITS.get(n.bits or 0, PLAIN) for n in nodes],
-        "by_sqnr": _by_sqnr(nodes),
-    }
-    data["color"] = data["by_role"]
-    data["label"] = [SHORT.get(n.op, n.op) for n in nodes]
-    for number, name in enumerate(passes):
-        data[f"by_pass_{number}"] = [CHANGED if name in n.passes else PLAIN for n in nodes]
-    source = chart_data(data, "nodes")
+    source = chart_data(_columns(nodes, passes), "nodes")
     made = figure(
         name="graph",
         height=460,
@@ -73,6 +63,37 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:
     made.toolbar.active_scroll = made.select_one(WheelZoomTool)
     xs, ys = zip(*(_bend(nodes[a], nodes[b]) for a, b in drawing.edges), strict=True)
     made.multi_line(xs=list(xs), ys=list(ys), color=PLAIN, alpha=0.55, width=1)
+    _add_boxes(made, source)
+    _add_labels(made, source)
+    return made
+
+
+def _columns(nodes: tuple[GraphNode, ...], passes: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Return what the drawing shows of every node, a column each."""
+    data: dict[str, list[Any]] = {
+        "x": [n.x for n in nodes],
+        "y": [-n.y for n in nodes],
+        "name": [n.name for n in nodes],
+        "op": [n.op for n in nodes],
+        "label": [SHORT.get(n.op, n.op) for n in nodes],
+        "type": [n.type for n in nodes],
+        "role": [n.role or "-" for n in nodes],
+        "bits": [str(n.bits or "-") for n in nodes],
+        "sqnr": [human.decibels(n.sqnr_db) for n in nodes],
+        "bytes": [human.size(n.bytes) if n.bytes else "-" for n in nodes],
+        "history": [n.history or "as it was traced" for n in nodes],
+        "line": ["rgba(0,0,0,0)"] * len(nodes),
+        "by_role": [ROLES.get(n.role, PLAIN) for n in nodes],
+        "by_bits": [BITS.get(n.bits or 0, PLAIN) for n in nodes],
+        "by_sqnr": _by_sqnr(nodes),
+    }
+    for number, name in enumerate(passes):
+        data[f"by_pass_{number}"] = [CHANGED if name in n.passes else PLAIN for n in nodes]
+    return data | {"color": data["by_role"]}
+
+
+def _add_boxes(made: figure, source: ColumnDataSource) -> None:
+    """Draw a box for every node, with a tip that says all that is known of it."""
     boxes = made.rect(
         "x",
         "y",
@@ -85,6 +106,21 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:
         border_radius=4,
     )
     boxes.nonselection_glyph = None
+    tips = [
+        ("node", "@name"),
+        ("op", "@op"),
+        ("type", "@type"),
+        ("role", "@role"),
+        ("bits", "@bits"),
+        ("SQNR", "@sqnr dB"),
+        ("stores", "@bytes"),
+        ("history", "@history"),
+    ]
+    made.add_tools(HoverTool(tooltips=tips, renderers=[boxes]))
+
+
+def _add_labels(made: figure, source: ColumnDataSource) -> None:
+    """Write the op of every node into its box, visible only from some zoom on."""
     labels = made.text(
         "x",
         "y",
@@ -97,38 +133,26 @@ def draw(drawing: Drawing, passes: tuple[str, ...]) -> figure:
         name="labels",
     )
     labels.visible = False
-    tips = [
-        ("node", "@name"),
-        ("op", "@op"),
-        ("type", "@type"),
-        ("role", "@role"),
-        ("bits", "@bits"),
-        ("SQNR", "@sqnr dB"),
-        ("stores", "@bytes"),
-        ("history", "@history"),
-    ]
-    made.add_tools(HoverTool(tooltips=tips, renderers=[boxes]))
     made.x_range.js_on_change(
         "end", CustomJS(args={"range": made.x_range, "labels": labels}, code=_ZOOM)
     )
-    return made
 
 
 def _around(values: Sequence[float]) -> Range1d:
-    """A range with some room at its ends; it stays as it is when data change."""
+    """Return a range with some room at its ends, which does not follow changes of the data."""
     room = 1 + 0.03 * (max(values) - min(values))
     return Range1d(min(values) - room, max(values) + room)
 
 
 def _bend(a: GraphNode, b: GraphNode) -> tuple[list[float], list[float]]:
-    """An edge: straight to the next column, else along the row of its start first."""
+    """Return an edge: straight to the next column, else along the row of its start first."""
     if b.x - a.x <= 1 or a.y == b.y:
         return [a.x, b.x], [-a.y, -b.y]
     return [a.x, b.x - 1, b.x], [-a.y, -a.y, -b.y]
 
 
 def _by_sqnr(nodes: tuple[GraphNode, ...]) -> list[str]:
-    """Colours from red, the worst, over yellow to green."""
+    """Colour nodes by SQNR, from red for the worst over yellow to green."""
     known = [n.sqnr_db for n in nodes if n.sqnr_db is not None]
     if not known:
         return [PLAIN] * len(nodes)

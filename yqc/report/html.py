@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from yqc.report import human
 from yqc.report.charts import charts
-from yqc.report.drawing import draw
+from yqc.report.drawing import draw_graph
 from yqc.report.histogram import HEIGHT, WIDTH, histogram
 from yqc.report.page import Page, Picture
 from yqc.report.parts import PassRecord, difference
@@ -54,7 +54,7 @@ def to_html(page: Page) -> str:
     names = tuple(dict.fromkeys(one.name for one in report.passes))
     figures = charts(page)
     if page.drawing.edges:
-        figures["graph"] = draw(page.drawing, names)
+        figures["graph"] = draw_graph(page.drawing, names)
     document = Document()
     with document.models.freeze():  # else every figure walks through those before it
         for figure in figures.values():
