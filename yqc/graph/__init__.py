@@ -19,16 +19,17 @@ In reading order:
 - `match`: the former name of `yqc.rewrite`
 """
 
-from yqc.graph.calls import Call, call, callers, calls, chains, is_function
+from yqc.graph.calls import Call, call, callers, calls, chains, has_effect, is_function
 from yqc.graph.channels import Block, Channels, channel_groups, dependencies
 from yqc.graph.compare import node_outputs, sqnr_db
-from yqc.graph.edit import drop_unread, has_effect
+from yqc.graph.edit import drop_unread
 from yqc.graph.folding import fold_conv_bn, fold_kernel
 from yqc.graph.history import Event, history
 from yqc.graph.memory import as_weights, channels_last
 from yqc.graph.metadata import BatchNorm, Mark
 from yqc.graph.noise import noise
 from yqc.graph.roles import assign_roles, role
+from yqc.graph.run import compute_node, last_uses, run_graph
 from yqc.graph.text import text
 from yqc.graph.values import TensorSpec, propagate, shape, spec
 
@@ -48,6 +49,7 @@ __all__ = [
     "chains",
     "channel_groups",
     "channels_last",
+    "compute_node",
     "dependencies",
     "drop_unread",
     "fold_conv_bn",
@@ -55,10 +57,12 @@ __all__ = [
     "has_effect",
     "history",
     "is_function",
+    "last_uses",
     "node_outputs",
     "noise",
     "propagate",
     "role",
+    "run_graph",
     "shape",
     "spec",
     "sqnr_db",

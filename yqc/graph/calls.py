@@ -1,4 +1,4 @@
-"""Finding things in a graph: module calls, chains of them, and who else calls a module."""
+"""Finding nodes: calls of modules, chains of them, who else calls a module, and side effects."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Call(Generic[M]):
-    """A `call_module` node, seen together with the module that it calls."""
+    """A `call_module` node and the module that it calls."""
 
     node: fx.Node
     target: str
@@ -37,10 +37,10 @@ def calls(gm: fx.GraphModule, kind: type[M] | tuple[type[M], ...]) -> list[Call[
 
 
 def chains(gm: fx.GraphModule, *kinds: type[nn.Module]) -> Iterator[tuple[Call[Any], ...]]:
-    """Yield every run of module calls where each is the first input of the next.
+    """Yield every chain of module calls where each is the first input of the next.
 
-    The calls in between may have other users too: whether that matters is the caller's question.
-    The list is made before the first chain is yielded, so the graph may be edited on the way.
+    The calls in between may have other users too. The calls of the last kind are listed before the
+    first chain is yielded, so the graph may be edited on the way.
     """
     for last in calls(gm, kinds[-1]):
         run: list[Call[Any]] = [last]
@@ -65,5 +65,23 @@ def callers(gm: fx.GraphModule, target: object) -> int:
 
 
 def is_function(node: object, *functions: Callable[..., Any]) -> bool:
-    """Tell whether `node` calls one of the given functions."""
+    """Check whether `node` calls one of the given functions."""
     return isinstance(node, fx.Node) and node.op == "call_function" and node.target in functions
+
+
+def has_effect(node: fx.Node) -> bool:
+    """Check whether a node must stay even if nothing reads its result.
+
+    These are the nodes that fx takes for impure, and methods that write into their tensor
+    (`x.mul_(2)`).
+    """
+    in_place = node.op == "call_method" and str(node.target).endswith("_")
+    return in_place or node.is_impure()
+
+
+def attribute(root: nn.Module, target: str) -> object:
+    """Return the attribute at a dotted path, as a `get_attr` node names it."""
+    value: object = root
+    for atom in target.split("."):
+        value = getattr(value, atom)
+    return value

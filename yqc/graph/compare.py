@@ -10,9 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor, fx
 
+from yqc.graph.calls import attribute
 from yqc.graph.roles import role
+from yqc.graph.run import run_graph
 from yqc.graph.text import line
-from yqc.graph.values import TensorSpec, attribute
+from yqc.graph.values import TensorSpec
 
 _NAME = re.compile(r"%(\w+)")
 """A node in the text of a graph."""
@@ -24,11 +26,9 @@ def head_outputs(gm: fx.GraphModule, *inputs: Tensor) -> list[Tensor]:
 
     A graph without a detection head returns its outputs.
     """
-    wanted = head_nodes(gm)
-    runner = _Keeper(gm, wanted)
+    nodes = head_nodes(gm) or [gm.graph.output_node()]
     with torch.no_grad():
-        output = runner.run(*inputs)
-    return runner.kept if wanted else _flat(output)
+        return _flat(list(run_graph(gm, inputs, nodes).values()))
 
 
 def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
@@ -41,29 +41,11 @@ def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
     return list(found)
 
 
-def node_outputs(gm: fx.GraphModule, names: Sequence[str], *inputs: Tensor) -> dict[str, Tensor]:
-    """Run a graph and return what the named nodes compute."""
+def node_outputs(gm: fx.GraphModule, names: Collection[str], *inputs: Tensor) -> dict[str, Tensor]:
+    """Run a graph and return what the named nodes compute, in graph order."""
     wanted = [node for node in gm.graph.nodes if node.name in set(names)]
-    runner = _Keeper(gm, wanted)
     with torch.no_grad():
-        runner.run(*inputs)
-    return {node.name: kept for node, kept in zip(wanted, runner.kept, strict=True)}
-
-
-class _Keeper(fx.Interpreter):
-    def __init__(self, gm: fx.GraphModule, wanted: Sequence[fx.Node]) -> None:
-        super().__init__(gm)
-        self.wanted = {node: i for i, node in enumerate(wanted)}
-        self.kept = [torch.empty(0)] * len(wanted)
-        self.last = max(wanted, default=None)
-
-    def run_node(self, n: fx.Node) -> object:
-        if self.last is not None and n > self.last:
-            return None  # nobody asks what follows
-        value = super().run_node(n)
-        if n in self.wanted and isinstance(value, Tensor):
-            self.kept[self.wanted[n]] = value
-        return value
+        return {node.name: value for node, value in run_graph(gm, inputs, wanted).items()}
 
 
 def _flat(output: object) -> list[Tensor]:

@@ -4,17 +4,9 @@ from collections.abc import Iterable
 
 from torch import fx
 
+from yqc.graph.calls import has_effect
 from yqc.graph.roles import KEY
 from yqc.graph.values import propagate
-
-
-def has_effect(node: fx.Node) -> bool:
-    """Tell whether a node must stay even if nothing reads its result.
-
-    Beside what fx knows, these are methods that write into their tensor (`x.mul_(2)`).
-    """
-    in_place = node.op == "call_method" and str(node.target).endswith("_")
-    return in_place or node.is_impure()
 
 
 def tidy(gm: fx.GraphModule) -> None:

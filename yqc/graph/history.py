@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from yqc.graph.calls import attribute
 from yqc.graph.metadata import Mark
 from yqc.graph.text import expression
-from yqc.graph.values import attribute
 
 KEY = "yqc.history"
 

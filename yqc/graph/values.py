@@ -1,16 +1,17 @@
 """What every node computes: shape and dtype, kept in `node.meta["yqc.value"]`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
 from torch.utils._pytree import tree_map
 
 from yqc.errors import TraceError
+from yqc.graph.calls import attribute
 from yqc.graph.meta_tensors import Weightless, weightless
+from yqc.graph.run import compute_node
 
 KEY = "yqc.value"
 
@@ -71,56 +72,38 @@ def show(value: Value) -> str:
 
 
 class Evaluator:
-    """Runs single nodes on meta tensors: shapes and dtypes come out, nothing is computed."""
+    """Runs single nodes on meta tensors: gives shapes and dtypes, and computes nothing."""
 
     def __init__(self, root: nn.Module) -> None:
         self.root = root
         self.mode = Weightless()
         self.values: dict[fx.Node, Any] = {}
 
-    def run(self, node: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
+    def run(self, node: fx.Node) -> Any:  # noqa: ANN401  # any result
         """Evaluate one node whose inputs were evaluated before, and write its meta."""
-        args = map_arg(node.args, self.values.__getitem__)
-        kwargs = map_arg(node.kwargs, self.values.__getitem__)
         with torch.no_grad():
             if node.op == "get_attr":
                 value = weightless(attribute(self.root, str(node.target)))
             else:
-                value = self._tried(node, args, kwargs)
+                value = self._tried(node)
         self.values[node] = value
         node.meta[KEY] = spec(value)
         return value
 
-    def _tried(self, node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Evaluate a node; what does not fit is refused in the words that torch has for tensors."""
+    def _tried(self, node: fx.Node) -> Any:  # noqa: ANN401
+        """Evaluate a node; arguments that do not fit raise torch's error for real tensors."""
         try:
             with self.mode:
-                return self._call(node, args, kwargs)
+                return compute_node(self.root, node, self.values)
         except Exception:
-            self._call(node, *tree_map(_zeros, (args, kwargs)))
+            zeros = {n: tree_map(_zeros, self.values[n]) for n in node.all_input_nodes}
+            compute_node(self.root, node, zeros)
             raise
-
-    def _call(self, node: fx.Node, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
-        if node.op == "call_module":
-            return self.root.get_submodule(str(node.target))(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.op == "call_function" and callable(node.target):
-            return node.target(*args, **kwargs)
-        return args[0]  # output
 
 
 def _zeros(value: object) -> object:
     """Return zeros in the place of a meta tensor."""
     return torch.zeros_like(value, device="cpu") if isinstance(value, Tensor) else value
-
-
-def attribute(root: nn.Module, target: str) -> object:
-    """Return the attribute at a dotted path, as a `get_attr` node names it."""
-    value: object = root
-    for atom in target.split("."):
-        value = getattr(value, atom)
-    return value
 
 
 def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> None:

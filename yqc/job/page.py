@@ -12,8 +12,8 @@ from torch import Tensor, fx
 from yqc import evaluation as ev
 from yqc import report as rp
 from yqc.graph import history, is_function
+from yqc.graph.calls import attribute
 from yqc.graph.compare import node_outputs
-from yqc.graph.values import attribute
 from yqc.job.measure import Evidence
 from yqc.job.staged import as_view
 from yqc.look import View, ViewNode

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from torch import Tensor, fx, nn
 from yqc import evaluation as ev
 from yqc.errors import PassError
 from yqc.evaluation import Layout
-from yqc.graph import Call, call, calls, role
+from yqc.graph import Call, call, calls, role, run_graph
 from yqc.graph.compare import head_nodes
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
@@ -140,7 +139,6 @@ class _Runs:
         self, gm: fx.GraphModule, layers: list[Call[nn.Conv2d]], layout: Layout | None
     ) -> None:
         self.gm, self.layers, self.layout = gm, layers, layout
-        self.interpreter = fx.Interpreter(gm)
         self.weights = {layer.node: _rounded_weight(layer) for layer in layers}
         self.behind = {layer.node: _behind(gm, layer.node) for layer in layers}
         self.head = head_nodes(gm)
@@ -151,10 +149,7 @@ class _Runs:
 
     def add(self, image: Tensor) -> None:
         """Run one image through all."""
-        values: dict[fx.Node, Any] = {}
-        feed = iter([image])
-        for node in self.gm.graph.nodes:
-            values[node] = next(feed) if node.op == "placeholder" else self._run(node, values)
+        values = run_graph(self.gm, [image], keep=self.gm.graph.nodes)
         output = self.gm.graph.output_node()
         if self.layout:
             self.reference.append(self._detections(values[output]))
@@ -162,10 +157,9 @@ class _Runs:
         before = [_first(values[node]) for node in heads]
         self.signal += sum(float(t.double().square().sum()) for t in before)
         for layer in self.layers:
-            now = dict(values)
-            now[layer.node] = self._quantized(layer, values)
-            for node in self.behind[layer.node]:
-                now[node] = self._run(node, now)
+            unmoved = {n: v for n, v in values.items() if n not in self.behind[layer.node]}
+            unmoved[layer.node] = self._quantized(layer, values)
+            now = run_graph(self.gm, [], keep=[*heads, output], known=unmoved)
             if self.layout:
                 self.found[layer.node].append(self._detections(now[output]))
             after = [_first(now[node]) for node in heads]
@@ -192,11 +186,6 @@ class _Runs:
         array = _first(output)[0].float().numpy()
         return ev.detections(array, self.layout or "yolov8")
 
-    def _run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> object:
-        args = fx.node.map_arg(node.args, values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
-        return getattr(self.interpreter, node.op)(node.target, args, kwargs)
-
     def _quantized(self, layer: Call[nn.Conv2d], values: Mapping[fx.Node, object]) -> Tensor:
         """Compute a convolution with its weight and its input rounded."""
         source = layer.node.all_input_nodes[0]
@@ -218,13 +207,12 @@ def _rounded_weight(layer: Call[nn.Conv2d]) -> Tensor:
     return whole
 
 
-def _behind(gm: fx.GraphModule, start: fx.Node) -> list[fx.Node]:
-    """List what depends on a node, in graph order."""
-    reached, found = {start}, []
+def _behind(gm: fx.GraphModule, start: fx.Node) -> set[fx.Node]:
+    """Return the nodes that depend on a node."""
+    found: set[fx.Node] = set()
     for node in gm.graph.nodes:
-        if any(source in reached for source in node.all_input_nodes):
-            reached.add(node)
-            found.append(node)
+        if any(source is start or source in found for source in node.all_input_nodes):
+            found.add(node)
     return found
 
 

@@ -13,9 +13,10 @@ from torch import Tensor, fx, nn
 from yqc.emit.names import onnx_ops
 from yqc.errors import TraceError
 from yqc.graph import call, history, is_function, role, text
+from yqc.graph.calls import attribute
 from yqc.graph.channels.groups import channel_groups
 from yqc.graph.text import argument, arguments, operation
-from yqc.graph.values import KEY, attribute, show, spec
+from yqc.graph.values import KEY, show, spec
 from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
 from yqc.quant import Observer, QuantizedLayer
 

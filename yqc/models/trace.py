@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import TraceError, YqcError
-from yqc.graph.edit import drop_unread, has_effect
+from yqc.graph.calls import has_effect
+from yqc.graph.edit import drop_unread
 from yqc.graph.meta_tensors import weightless
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
+from yqc.graph.calls import attribute
 from yqc.graph.channels.sets import Channels, Slot
 from yqc.graph.channels.walk import is_transposed
 from yqc.graph.compare import macs, parameter_count
-from yqc.graph.values import attribute, shape
+from yqc.graph.values import shape
 from yqc.pruning.surgery import Keep
 
 Measure: TypeAlias = Literal["params", "channels", "macs"]

@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from yqc.graph.calls import attribute
 from yqc.graph.channels.sets import Channels
 from yqc.graph.channels.walk import is_transposed
-from yqc.graph.values import attribute
 
 Scores = NDArray[np.float64]
 

@@ -9,10 +9,11 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from yqc.graph.calls import attribute
 from yqc.graph.channels.sets import Axis, Channels, Cut, Ids, Slot
 from yqc.graph.channels.walk import is_transposed
 from yqc.graph.metadata import BatchNorm, Kept
-from yqc.graph.values import attribute, propagate
+from yqc.graph.values import propagate
 
 Keep = NDArray[np.bool_]
 """For each set of channels, whether it stays."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import fx
 
-from yqc.graph.edit import has_effect
+from yqc.graph.calls import has_effect
 from yqc.graph.roles import KEY as ROLE
 from yqc.graph.values import KEY as VALUE
 from yqc.rewrite.matching import Match, is_erased, matches

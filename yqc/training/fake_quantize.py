@@ -23,8 +23,8 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.graph import is_function
+from yqc.graph.calls import attribute
 from yqc.graph.edit import drop_unread
-from yqc.graph.values import attribute
 from yqc.quant import quantize_linear as _registers_the_ops  # noqa: F401
 from yqc.quant.ops import spread
 from yqc.quant.qparams import REDUCED, limits

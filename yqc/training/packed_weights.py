@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.graph.values import attribute
+from yqc.graph.calls import attribute
 from yqc.quant.weights.grid import ONE_NODE
 from yqc.quant.weights.ops import spread
 from yqc.quant.weights.packing import pack, unpack, unsigned

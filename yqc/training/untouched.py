@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.graph import has_effect
-from yqc.graph.values import attribute
+from yqc.graph.calls import attribute
 
 COUNT = "num_batches_tracked"
 

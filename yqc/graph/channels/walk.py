@@ -13,9 +13,10 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from yqc.graph.calls import attribute
 from yqc.graph.channels import rules as ops
 from yqc.graph.channels.sets import Axis, Cut, Ids, Sets, Side, Slot
-from yqc.graph.values import KEY, TensorSpec, attribute
+from yqc.graph.values import KEY, TensorSpec
 
 Known = Axis | tuple[Any, ...] | None
 
