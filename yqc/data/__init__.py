@@ -1,32 +1,53 @@
-"""Data sets, and images as a model takes them."""
+"""Data sets, and images as a model takes them.
+
+In reading order:
+
+    files       look at files that may not be there
+    pixels      read an image file as cv2.imread does
+    letterbox   fit an image into the model's input
+    images      read many images ahead, choose those for calibration
+    sets        a data set in memory: splits, annotations, its hash
+    labels      YOLO label files
+    yolo        data YAMLs
+    coco        COCO instances JSON
+    load        a data set of any kind
+    matching    number the classes as a model does
+    scenes      drawn pictures with exact boxes
+    shapes      a data set of them, on disk
+"""
 
 from yqc.data.images import (
     CalibrationImages,
     Placed,
     Unreadable,
     calibration_images,
+    list_unreadable,
     prefetch,
     read_images,
 )
-from yqc.data.letterbox import Placement, letterbox, to_float
+from yqc.data.letterbox import Letterboxed, letterbox, to_float
 from yqc.data.load import load_data
-from yqc.data.sets import Annotations, Data, Object, Split, annotate, check_classes
+from yqc.data.matching import fit_classes
+from yqc.data.pixels import read_image
+from yqc.data.sets import Annotations, Data, Object, Split, annotate
 
 __all__ = [
     "Annotations",
     "CalibrationImages",
     "Data",
+    "Letterboxed",
     "Object",
     "Placed",
-    "Placement",
     "Split",
     "Unreadable",
     "annotate",
     "calibration_images",
-    "check_classes",
+    "fit_classes",
     "letterbox",
+    "list_unreadable",
     "load_data",
     "prefetch",
+    "read_image",
     "read_images",
     "to_float",
 ]

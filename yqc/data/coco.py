@@ -1,21 +1,49 @@
-"""Reading a COCO instances JSON (Lin et al. 2014): images, objects, categories with any ids."""
+"""Read a COCO instances JSON (Lin et al. 2014): images, objects, categories with any ids."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yqc.data.files import is_dir, is_file, reason, show
-from yqc.data.sets import Data, Object, Split, annotate
+from yqc.data.files import is_dir, is_file, reason, shorten
+from yqc.data.pixels import Frame, read_frame
+from yqc.data.sets import Annotations, Data, Object, Split, annotate
 from yqc.errors import DataError
+
+Id = int | str
+"""An id; text of digits is the same as the number."""
+_DIGITS = 4000
+"""Text of more digits than this is no number: Python refuses to convert more than 4300."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An entry of the table of images."""
+
+    file_name: str
+    size: tuple[int, int] | None
+    """Width and height that it states, None without."""
+
+
+@dataclass
+class Boxes:
+    """The objects of the images, and what was found beside them."""
+
+    by_image: dict[Id, list[Object]]
+    unlisted: int = 0
+    """Annotations of images that are not in the table of images."""
+    repeated: int = 0
+    """Annotations that equal another one of the same image in category, box and crowd."""
 
 
 def load_coco(source: Path, images: Path | None = None) -> Data:
     """Read an instances file: the first half is for calibration, the second for evaluation.
 
     Images are taken by rising id, and those that are not on this disk are left out. Class i is the
-    i-th category by rising id.
+    i-th category by rising id. Boxes are in pixels of the upright image, unless 'width' and
+    'height' of an image are those of its pixels before EXIF turns them: then they are turned, too.
 
     Args:
         source: the JSON file.
@@ -26,38 +54,102 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
     """
     entries, objects, categories = _tables(source)
     classes = _classes(source, categories)
-    files = _files(source, entries)
-    folder = images or _image_folder(source, next(iter(files.values())))
+    listed = _listed(source, entries)
+    folder = images or _image_folder(source, next(iter(listed.values())).file_name)
     if not is_dir(folder):
         raise DataError(f"{folder}, the folder of the images of {source}, does not exist.")
-    found = {i: folder / name for i, name in files.items() if is_file(folder / name)}
+    found = {i: folder / entry.file_name for i, entry in listed.items()}
+    found = {i: path for i, path in found.items() if is_file(path)}
     if not found:
         raise DataError(
-            f"none of the {len(files)} images of {source} is in {folder}; "
+            f"none of the {len(listed)} images of {source} is in {folder}; "
             f"give their folder with --images."
         )
-    missing = len(files) - len(found)
-    boxes = _objects(source, objects, files, classes)
+    boxes = _objects(source, objects, listed, classes)
     names = tuple(name for _, name in sorted(classes.values()))
     ids, half = list(found), len(found) // 2
 
-    def split(name: str, part: Sequence[int | str]) -> Split:
-        return Split(
-            name,
-            tuple(found[i] for i in part),
-            lambda: annotate([files[i] for i in part], [boxes.get(i, ()) for i in part], names),
-        )
+    def split(name: str, part: Sequence[Id]) -> Split:
+        def annotations() -> Annotations:
+            things = [
+                _upright(boxes.by_image.get(i, ()), _stored_frame(listed[i], found[i]))
+                for i in part
+            ]
+            return annotate([listed[i].file_name for i in part], things, names)
 
+        return Split(name, tuple(found[i] for i in part), annotations)
+
+    warnings = []
+    if missing := len(listed) - len(found):
+        warnings.append(f"{missing} of {len(listed)} images of {source} are not in {folder}")
+    warnings += _complaints(source, boxes)
+    warnings += _compare_sizes(source, {found[i]: listed[i] for i in ids[half:]})
     return Data(
         kind="coco",
         source=source,
         names=names,
         train=split("train", ids[:half]),
         val=split("val", ids[half:]),
-        warnings=(f"{missing} of {len(files)} images of {source} are not in {folder}",)
-        if missing
-        else (),
+        warnings=tuple(warnings),
     )
+
+
+def _complaints(source: Path, boxes: Boxes) -> list[str]:
+    """Say which annotations do not count."""
+    said = []
+    if boxes.unlisted:
+        said.append(
+            f"{boxes.unlisted} annotations of {source} are of images that it does not list: "
+            "they are left out"
+        )
+    if boxes.repeated:
+        said.append(f"{boxes.repeated} boxes of {source} are written twice and count once")
+    return said
+
+
+def _stored_frame(entry: Listed, path: Path) -> Frame | None:
+    """Return how an image is turned, where its entry describes the pixels before that."""
+    if entry.size is None:
+        return None
+    try:
+        frame = read_frame(path)
+    except Exception:  # noqa: BLE001  # Pillow raises anything; the reader of the pixels reports it
+        return None
+    return frame if entry.size == frame.stored != frame.size else None
+
+
+def _upright(objects: Sequence[Object], frame: Frame | None) -> list[Object]:
+    if frame is None:
+        return list(objects)
+    return [thing._replace(bbox=frame.turn_box(thing.bbox)) for thing in objects]
+
+
+def _compare_sizes(source: Path, images: Mapping[Path, Listed]) -> list[str]:
+    """Say which images have another size than the file states."""
+    turned, other = [], []
+    for path, entry in images.items():
+        if entry.size is None:
+            continue
+        try:
+            frame = read_frame(path)
+        except Exception:  # noqa: BLE001, S112  # the reader of the pixels reports it
+            continue
+        if entry.size == frame.stored != frame.size:
+            turned.append(path)
+        elif entry.size != frame.size:
+            other.append(path)
+    said = []
+    if turned:
+        said.append(
+            f"{source} describes {len(turned)} images as they are before EXIF turns them, such as "
+            f"{turned[0].name}: their boxes are turned, too"
+        )
+    if other:
+        said.append(
+            f"{len(other)} images have another size than {source} says, such as {other[0].name}: "
+            "boxes are taken as pixels of the image file"
+        )
+    return said
 
 
 def _tables(source: Path) -> tuple[list[Any], list[Any], list[Any]]:
@@ -76,15 +168,15 @@ def _tables(source: Path) -> tuple[list[Any], list[Any], list[Any]]:
     return tables[0], tables[1], tables[2]  # type: ignore[return-value]  # just checked
 
 
-def _classes(source: Path, categories: list[dict[str, Any]]) -> dict[int, tuple[int, str]]:
-    """Category id -> (class, name)."""
+def _classes(source: Path, categories: list[dict[str, Any]]) -> dict[Id, tuple[int, str]]:
+    """Return category id -> (class, name)."""
     found: dict[int, str] = {}
     for entry in categories:
-        number: Any = entry.get("id")
-        name = entry.get("name")
-        if not _is_int(number) or not isinstance(name, str):
+        number, name = _id(entry.get("id")), entry.get("name")
+        if not isinstance(number, int) or not isinstance(name, str):
             raise DataError(
-                f"{source}: a category needs an integer 'id' and a text 'name', not {show(entry)}."
+                f"{source}: a category needs an integer 'id' and a text 'name', "
+                f"not {shorten(entry)}."
             )
         if number in found:
             raise DataError(f"{source}: the category id {number} occurs twice.")
@@ -94,19 +186,20 @@ def _classes(source: Path, categories: list[dict[str, Any]]) -> dict[int, tuple[
     return {number: (i, found[number]) for i, number in enumerate(sorted(found))}
 
 
-def _files(source: Path, entries: list[dict[str, Any]]) -> dict[int | str, str]:
-    """Image id -> file name, by rising id."""
-    found: dict[int | str, str] = {}
+def _listed(source: Path, entries: list[dict[str, Any]]) -> dict[Id, Listed]:
+    """Return image id -> entry, by rising id."""
+    found: dict[Id, Listed] = {}
     for entry in entries:
-        number: Any = entry.get("id")
-        name = entry.get("file_name")
-        if not (_is_int(number) or isinstance(number, str)) or not isinstance(name, str):
+        number, name = _id(entry.get("id")), entry.get("file_name")
+        if number is None or not isinstance(name, str):
             raise DataError(
-                f"{source}: an image needs an 'id' and a text 'file_name', not {show(entry)}."
+                f"{source}: an image needs an 'id' and a text 'file_name', not {shorten(entry)}."
             )
         if number in found:
             raise DataError(f"{source}: the image id {number} occurs twice.")
-        found[number] = name
+        size = entry.get("width"), entry.get("height")
+        stated = all(isinstance(side, int) and side > 0 for side in size)
+        found[number] = Listed(name, size if stated else None)  # type: ignore[arg-type]
     if not found:
         raise DataError(f"{source} has no images.")
     return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), item[0])))
@@ -115,38 +208,38 @@ def _files(source: Path, entries: list[dict[str, Any]]) -> dict[int | str, str]:
 def _objects(
     source: Path,
     entries: list[dict[str, Any]],
-    files: dict[int | str, str],
-    classes: dict[int, tuple[int, str]],
-) -> dict[int | str, list[Object]]:
-    """Image id -> its objects; as in pycocotools, objects of unlisted images are ignored."""
-    found: dict[int | str, list[Object]] = {}
+    listed: Mapping[Id, Listed],
+    classes: Mapping[Id, tuple[int, str]],
+) -> Boxes:
+    """Return the objects of each image; as in pycocotools, those of unlisted images are ignored."""
+    found = Boxes({})
     for i, entry in enumerate(entries):
         image, category, box = (entry.get(key) for key in ("image_id", "category_id", "bbox"))
-        if not (_is_int(image) or isinstance(image, str)):
-            raise DataError(f"{source}: annotation {i} has no 'image_id': {show(entry)}.")
-        if image not in files:
+        if (number := _id(image)) is None:
+            raise DataError(f"{source}: annotation {i} has no 'image_id': {shorten(entry)}.")
+        if number not in listed:
+            found.unlisted += 1
             continue
-        if not _is_int(category) or category not in classes:
-            raise DataError(f"{source}: annotation {i} has an unknown category: {show(entry)}.")
+        if (kind := _id(category)) is None or kind not in classes:
+            raise DataError(f"{source}: annotation {i} has an unknown category: {shorten(entry)}.")
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):  # noqa: PLR2004
             raise DataError(f"{source}: the 'bbox' of annotation {i} is not four finite numbers.")
         area = entry.get("area", box[2] * box[3])
         if not _is_number(area):
             raise DataError(f"{source}: the 'area' of annotation {i} is not a finite number.")
         left, top, width, height = map(float, box)
-        found.setdefault(image, []).append(
-            Object(
-                classes[category][0],
-                (left, top, width, height),
-                float(area),
-                entry.get("iscrowd") in (1, True),
-            )
-        )
+        crowd = entry.get("iscrowd") in (1, True)
+        thing = Object(classes[kind][0], (left, top, width, height), float(area), crowd)
+        found.by_image.setdefault(number, []).append(thing)
+    for number, things in found.by_image.items():
+        distinct = {(thing.cls, thing.bbox, thing.crowd): thing for thing in reversed(things)}
+        found.repeated += len(things) - len(distinct)
+        found.by_image[number] = list(distinct.values())[::-1]
     return found
 
 
 def _image_folder(source: Path, first: str) -> Path:
-    """Where images usually are: beside it; for `annotations/instances_X.json` also `images/X`."""
+    """Return where images usually are: beside it; for `annotations/instances_X.json` `images/X`."""
     part = source.stem.removeprefix("instances_")
     up = source.parent.parent
     places = [
@@ -160,13 +253,21 @@ def _image_folder(source: Path, first: str) -> Path:
         if is_file(place / first):
             return place
     raise DataError(
-        f"the images of {source} are not beside it (the first is {show(first)}); "
+        f"the images of {source} are not beside it (the first is {shorten(first)}); "
         f"give their folder with --images."
     )
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _id(value: object) -> Id | None:
+    """Return an id as a number where it is one, also if written as text or 7.0; None if no id."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        plain = value.isascii() and value.isdecimal() and len(value) <= _DIGITS
+        return int(value) if plain and str(int(value)) == value else value
+    return value if isinstance(value, int) else None
 
 
 def _is_number(value: object) -> bool:

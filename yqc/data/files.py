@@ -1,6 +1,6 @@
-"""Looking at files that a data set names, which may be anything at all."""
+"""Look at the files that a data set names: they may be missing, unreadable or of any kind."""
 
-import filecmp
+import hashlib
 import os
 import reprlib
 from collections.abc import Sequence
@@ -8,14 +8,16 @@ from pathlib import Path
 
 from yqc.errors import DataError
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
-"""Endings of image files, in lower case."""
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+)
+"""Endings of image files, in lower case: those that YOLO trainers list and `read_image` reads."""
 _SHOWN = 100
-"""How many characters of a value an error message shows."""
+"""Characters of a value that an error message shows: about one line of a terminal."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file; a name no file can have (NUL, too long) is just not there."""
+    """Whether `path` is a regular file; False for a name that no file can have (NUL, too long)."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -23,7 +25,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_dir(path: Path) -> bool:
-    """Whether `path` is a folder, with the same leniency as `is_file`."""
+    """Whether `path` is a folder; False for a name that no folder can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -31,7 +33,7 @@ def is_dir(path: Path) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+    """Return the text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
         DataError: the file cannot be read or is not text.
@@ -43,7 +45,7 @@ def read_text(path: Path) -> str:
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """All image files in `folder` and below, sorted by path; links to folders are not followed."""
+    """Return the image files in `folder` and below, sorted; links to folders are not followed."""
     found = [
         Path(where) / name
         for where, _, names in os.walk(folder)
@@ -53,28 +55,51 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def in_both(train: Sequence[Path], val: Sequence[Path]) -> tuple[Path, ...]:
-    """The images of `val` that are in `train` too: the same file, or a copy with the same name."""
-    by_name: dict[str, list[Path]] = {}
+def find_copies(train: Sequence[Path], val: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the images of `val` that are in `train` too: the same file, or one of equal bytes."""
+    known = set(train)
+    sizes: dict[int, list[Path]] = {}
     for path in train:
-        by_name.setdefault(path.name, []).append(path)
-    return tuple(p for p in val if any(_same(p, other) for other in by_name.get(p.name, ())))
+        sizes.setdefault(_size(path), []).append(path)
+    hashes: dict[Path, str | None] = {}
+
+    def hashed(path: Path) -> str | None:
+        if path not in hashes:
+            hashes[path] = content_hash(path)
+        return hashes[path]
+
+    def is_copy(path: Path) -> bool:
+        alike = sizes.get(_size(path), ()) if path not in known else ()
+        return path in known or any(hashed(other) == hashed(path) is not None for other in alike)
+
+    return tuple(path for path in val if is_copy(path))
 
 
-def _same(a: Path, b: Path) -> bool:
+def content_hash(path: Path) -> str | None:
+    """Return the SHA-256 of a regular file's bytes, None if it cannot be read."""
     try:
-        return a == b or a.samefile(b) or filecmp.cmp(a, b, shallow=False)
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):
-        return False
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return -1
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error, or its type, to stand within a sentence."""
+    """Return the first line of an error, or its type, to stand within a sentence."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
-def show(value: object) -> str:
-    """A short form of a value from a file, for an error message; never fails, never grows large."""
+def shorten(value: object) -> str:
+    """Return a short form of a value from a file, for an error message; it never fails."""
     try:
         text = reprlib.repr(value)
     except ValueError:  # An integer of thousands of digits has no text.

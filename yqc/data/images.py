@@ -1,4 +1,4 @@
-"""Reading images ahead of the work that needs them, in a fixed order and in bounded memory."""
+"""Read images for a model, ahead of the work on them, in a fixed order and in bounded memory."""
 
 import random
 from collections import deque
@@ -11,15 +11,21 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from yqc.data.files import reason
-from yqc.data.letterbox import Placement, letterbox, to_float
+from yqc.data.letterbox import Letterboxed, letterbox, to_float
+from yqc.data.pixels import check_channels, half_of_huge, read_image
 from yqc.data.sets import Split
 from yqc.errors import DataError
 
 ENOUGH = 8
-"""Calibration on fewer readable images than this is refused (unless fewer were asked for)."""
+"""Calibration on fewer readable images than this is refused (unless `--calib-images` is smaller).
+
+Not measured: half of it makes ranges depend on single images; double refuses data sets that are
+small but usable."""
+DARK = 8
+"""Largest value (of 255) in an image that counts as black: below the noise of a camera's sensor with
+the lens covered. Double would count night scenes."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -27,16 +33,16 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Placed:
-    """An image in the model's input, still in bytes."""
+    """An image that was read and letterboxed."""
 
     index: int
     """Its position in the list that was read."""
     path: Path
     pixels: NDArray[np.uint8]
-    """uint8 [3, H, W], RGB."""
-    placement: Placement
+    """uint8 [3, H, W] in RGB, or [1, H, W]."""
+    placement: Letterboxed
     size: tuple[int, int]
-    """Width and height of the image file, in pixels."""
+    """Width and height of the upright image, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +58,32 @@ class Unreadable:
 
 
 def read_images(
-    paths: Sequence[Path], imgsz: tuple[int, int], *, ahead: int = 4, channels_last: bool = False
+    paths: Sequence[Path],
+    imgsz: tuple[int, int],
+    *,
+    channels: int = 3,
+    ahead: int = 4,
+    channels_last: bool = False,
 ) -> Iterator[Placed | Unreadable]:
     """Read, letterbox and yield images in the order of `paths`; at most `ahead` lie in memory.
 
     Args:
         paths: image files.
         imgsz: height and width of the model's input in pixels.
+        channels: channels of the model's input: 3 for RGB, 1 for grey.
         ahead: how many images a thread of its own may read in advance.
         channels_last: how the pixels lie in memory, as `letterbox` takes it.
+
+    Raises:
+        DataError: images cannot be read for so many channels.
     """
-    work = partial(_read, imgsz=imgsz, channels_last=channels_last)
+    check_channels(channels)
+    work = partial(_place, imgsz=imgsz, channels=channels, channels_last=channels_last)
     return prefetch(work, enumerate(paths), ahead=ahead)
 
 
 def prefetch(work: Callable[[_T], _R], items: Iterable[_T], *, ahead: int) -> Iterator[_R]:
-    """`map(work, items)`, computed in a thread up to `ahead` results before they are asked for."""
+    """Yield `map(work, items)`, computed in a thread up to `ahead` results in advance."""
     waiting: deque[Future[_R]] = deque()
     with ThreadPoolExecutor(1, "yqc-images") as pool:
         try:
@@ -82,16 +98,16 @@ def prefetch(work: Callable[[_T], _R], items: Iterable[_T], *, ahead: int) -> It
                 future.cancel()
 
 
-def _read(
-    item: tuple[int, Path], imgsz: tuple[int, int], *, channels_last: bool
+def _place(
+    item: tuple[int, Path], imgsz: tuple[int, int], channels: int, *, channels_last: bool
 ) -> Placed | Unreadable:
+    """Read and letterbox one image of a numbered list."""
     index, path = item
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-        pixels, placement = letterbox(image, imgsz, channels_last=channels_last)
-        return Placed(index, path, pixels, placement, image.size)
-    except Exception as e:  # noqa: BLE001  # PIL's decoders raise anything on a broken file
+        image, size = read_image(path, channels, enough=half_of_huge(imgsz))
+        pixels, place = letterbox(image, imgsz, size=size, channels_last=channels_last)
+        return Placed(index, path, pixels, place, size)
+    except Exception as e:  # noqa: BLE001  # Pillow's decoders raise anything on a broken file
         return Unreadable(index, path, reason(e))
 
 
@@ -99,44 +115,63 @@ def _read(
 class CalibrationImages:
     """Images of a split for calibration: iterate as often as needed, each time they are read anew.
 
-    Yields float32 [1, 3, H, W] in 0..1, RGB, letterboxed; channels are last in memory. The choice
-    and its order depend on the split and `seed` only. An unreadable image is replaced by the next
-    one.
+    Yields float32 [1, C, H, W] in 0..1, letterboxed; channels are last in memory. The choice and its
+    order depend on the split and `seed` only. An unreadable image is replaced by the next one.
     """
 
     split: Split
     imgsz: tuple[int, int]
     count: int
     seed: int = 0
+    channels: int = 3
     skipped: list[Unreadable] = field(default_factory=list)
     """The unreadable images of the last reading, in the order in which they were met."""
+    dark: int = 0
+    """How many images of the last reading are black."""
+    distinct: int = 0
+    """How many images of the last reading differ from one another."""
 
     def __post_init__(self) -> None:
         self._require(len(self.split.images))
 
     def __len__(self) -> int:
-        """How many images there are if all can be read."""
+        """Return how many images there are if all can be read."""
         return min(self.count, len(self.split.images))
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Read the images.
 
         Raises:
-            DataError: so few can be read that calibration would mean nothing.
+            DataError: fewer than `ENOUGH` can be read.
         """
         paths = list(self.split.images)
         random.Random(self.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
         self.skipped.clear()
-        done = 0
-        for image in read_images(paths, self.imgsz, channels_last=True):
+        self.dark = done = 0
+        seen: set[int] = set()
+        images = read_images(paths, self.imgsz, channels=self.channels, channels_last=True)
+        for image in images:
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 self._require(len(paths) - len(self.skipped))
                 continue
+            self.dark += is_black(image)
+            seen.add(hash(image.pixels.tobytes()))
+            self.distinct = len(seen)
             yield to_float(image.pixels)
             done += 1
             if done == self.count:
                 return
+
+    def complaints(self) -> tuple[str, ...]:
+        """Say in sentences what is wrong with the images of the last whole reading."""
+        said = list(list_unreadable("calibration", self.skipped))
+        count = len(self) - max(0, len(self) + len(self.skipped) - len(self.split.images))
+        if self.dark:
+            said.append(f"{self.dark} of {count} calibration images are black")
+        if count > 1 and self.distinct == 1:
+            said.append(f"all {count} calibration images are alike: ranges are those of one image")
+        return tuple(said)
 
     def _require(self, left: int) -> None:
         if left >= min(ENOUGH, self.count):
@@ -151,11 +186,31 @@ class CalibrationImages:
 
 
 def calibration_images(
-    split: Split, imgsz: tuple[int, int], count: int = 128, seed: int = 0
+    split: Split,
+    imgsz: tuple[int, int],
+    count: int = 128,
+    seed: int = 0,
+    *,
+    channels: int = 3,
 ) -> CalibrationImages:
-    """A seeded choice of `count` images of `split`, or all of fewer, at `imgsz` (height, width).
+    """Choose `count` images of `split` by a seed, or all of fewer, at `imgsz` (height, width).
 
     Raises:
         DataError: the split has fewer images than calibration needs.
     """
-    return CalibrationImages(split, imgsz, count, seed)
+    return CalibrationImages(split, imgsz, count, seed, channels)
+
+
+def list_unreadable(what: str, skipped: Sequence[Unreadable]) -> tuple[str, ...]:
+    """Say which images were left out because they could not be read, in a sentence or none."""
+    if not skipped:
+        return ()
+    return (f"{len(skipped)} {what} images could not be read, the first was {skipped[0]}",)
+
+
+def is_black(image: Placed) -> bool:
+    """Whether no pixel of an image, the padding left out, is brighter than `DARK`."""
+    place = image.placement
+    height, width = image.pixels.shape[1:]
+    inside = image.pixels[:, place.dy : height - place.dy, place.dx : width - place.dx]
+    return bool((inside[:, :-1, :-1] if min(inside.shape[1:]) > 1 else inside).max() <= DARK)

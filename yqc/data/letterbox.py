@@ -1,9 +1,8 @@
-"""letterbox: fit an image of any size into the model's input without changing its aspect.
+"""Fit an image of any size into the model's input without changing its aspect (letterboxing).
 
     scale = min(W / w, H / h)      x' = x * scale + dx,   dx = (W - round(w * scale)) // 2
 
-Bilinear, enlarging small images too; what is left over is grey (114). The EXIF orientation is not
-applied: an image is what `PIL.Image.open(path).convert("RGB")` gives, boxes are in those pixels.
+Bilinear, enlarging small images too; the rest of the input is grey (114).
 """
 
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 PAD = 114
-"""The grey around the image, as YOLO training uses it."""
+"""The grey around the image: YOLOv5, YOLOv7 and Ultralytics pad with it in training. Half or double
+of it shows a detector an edge that it has not learned to ignore."""
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where an image lies in the model's input: input pixel = image pixel * scale + (dx, dy)."""
+class Letterboxed:
+    """The place of an image in the model's input: input = image * scale + (dx, dy), in pixels."""
 
     scale: float
     dx: int
@@ -26,32 +26,37 @@ class Placement:
 
 
 def letterbox(
-    image: Image.Image, imgsz: tuple[int, int], *, channels_last: bool = False
-) -> tuple[NDArray[np.uint8], Placement]:
-    """Place an RGB image in an input of `imgsz`.
+    image: Image.Image,
+    imgsz: tuple[int, int],
+    *,
+    size: tuple[int, int] | None = None,
+    channels_last: bool = False,
+) -> tuple[NDArray[np.uint8], Letterboxed]:
+    """Place an image in an input of `imgsz`.
 
     Args:
-        image: an image in mode RGB.
+        image: an image in mode RGB or L.
         imgsz: height and width of the input in pixels.
-        channels_last: leave the three values of a pixel side by side in memory.
+        size: width and height of the whole image where `image` was decoded smaller.
+        channels_last: leave the values of a pixel side by side in memory.
 
     Returns:
-        uint8 [3, H, W], channels in the order red, green, blue; and where the image lies in it.
+        uint8 [3, H, W] in the order red, green, blue, or [1, H, W] for mode L; and the place of the
+        (whole) image in it.
     """
     height, width = imgsz
-    w, h = image.size
+    w, h = size or image.size
     scale = min(width / w, height / h)
     new_w, new_h = max(1, round(w * scale)), max(1, round(h * scale))
     dx, dy = (width - new_w) // 2, (height - new_h) // 2
-    canvas = np.full((height, width, 3), PAD, np.uint8)
-    canvas[dy : dy + new_h, dx : dx + new_w] = np.asarray(
-        image.resize((new_w, new_h), Image.Resampling.BILINEAR)
-    )
+    small = np.asarray(image.resize((new_w, new_h), Image.Resampling.BILINEAR))
+    canvas = np.full((height, width, 1 if small.ndim == 2 else 3), PAD, np.uint8)  # noqa: PLR2004
+    canvas[dy : dy + new_h, dx : dx + new_w] = small.reshape(new_h, new_w, -1)
     pixels = canvas.transpose(2, 0, 1)
-    placement = Placement(scale, dx, dy)
-    return pixels if channels_last else np.ascontiguousarray(pixels), placement
+    place = Letterboxed(scale, dx, dy)
+    return pixels if channels_last else np.ascontiguousarray(pixels), place
 
 
 def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [3, H, W] to the model's float32 [1, 3, H, W] in 0..1, in the same order in memory."""
+    """Scale uint8 [C, H, W] to the model's float32 [1, C, H, W] in 0..1, in the same memory order."""
     return np.divide(pixels[None], np.float32(255))

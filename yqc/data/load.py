@@ -1,21 +1,24 @@
-"""load_data: whatever `--data` names, as a data set in two halves."""
+"""Load the data set that `--data` names, of any kind, as two splits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from yqc.data.coco import load_coco
-from yqc.data.files import is_dir, is_file, list_images
+from yqc.data.files import find_copies, is_dir, is_file, list_images
 from yqc.data.sets import Data, Split
 from yqc.data.yolo import load_yolo
 from yqc.errors import DataError
 
 
-def load_data(spec: Path, *, images: Path | None = None) -> Data:
+def load_data(spec: Path, *, images: Path | None = None, strict: bool = False) -> Data:
     """Read a YOLO data YAML, a COCO instances JSON or a folder of images.
 
     Args:
         spec: the `.yaml`, the `.json` or the folder. A JSON or a folder alone is cut in two: its
             first half is for calibration, its second for evaluation.
         images: where the images of a JSON are, if not beside it.
+        strict: whether a bad label is an error; otherwise its image is left out and counted in
+            `warnings`.
 
     Raises:
         DataError: there is no such data, or it is malformed; the message says where.
@@ -24,13 +27,13 @@ def load_data(spec: Path, *, images: Path | None = None) -> Data:
     if images is not None and kind != ".json":
         raise DataError(f"--images goes with a COCO JSON; {spec} says itself where its images are.")
     if kind == "folder":
-        return _load_folder(spec)
+        return _with_copies(_load_folder(spec))
     if not is_file(spec):
         raise DataError(f"there is no data at {spec}.")
     if kind in (".yaml", ".yml"):
-        return load_yolo(spec)
+        return _with_copies(load_yolo(spec, strict=strict))
     if kind == ".json":
-        return load_coco(spec, images)
+        return _with_copies(load_coco(spec, images))
     raise DataError(f"{spec} is neither a data YAML, nor a COCO JSON, nor a folder of images.")
 
 
@@ -46,3 +49,15 @@ def _load_folder(folder: Path) -> Data:
         train=Split("train", images[:half]),
         val=Split("val", images[half:]),
     )
+
+
+def _with_copies(data: Data) -> Data:
+    """Find the images that both splits hold, and say so."""
+    common = find_copies(data.train.images, data.val.images)
+    if not common:
+        return data
+    note = (
+        f"{len(common)} of the {len(data.val.images)} images of 'val' of {data.source} are in "
+        f"'train' too, such as {common[0].name}: calibration sees what accuracy is measured on"
+    )
+    return replace(data, common=common, warnings=(*data.warnings, note))

@@ -1,21 +1,23 @@
-"""What a data set is to yqc: images in two halves, and COCO annotations made when asked for."""
+"""Data sets in memory: images in two splits, and COCO annotations that are made on first use."""
 
+import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
-from yqc.errors import DataError
+from yqc.data.files import content_hash
 
 
 class Object(NamedTuple):
-    """One labelled object, whatever kind of file it came from."""
+    """One labelled object."""
 
     cls: int
     """Class, from 0."""
     bbox: tuple[float, float, float, float]
-    """Left, top, width, height in pixels of the image file."""
+    """Left, top, width, height in pixels of the upright image."""
     area: float
     """Square pixels."""
     crowd: bool = False
@@ -48,7 +50,7 @@ class CategoryEntry(TypedDict):
 
 
 class Annotations(TypedDict):
-    """COCO instances (Lin et al. 2014) with ids of yqc's own, whatever the source numbered them.
+    """COCO instances (Lin et al. 2014) under ids of yqc's own.
 
     The image at position i of `Split.images` has the id i + 1, class c the category id c + 1, and
     objects count from 1: pycocotools takes an object with the id 0 for a missing one.
@@ -60,12 +62,16 @@ class Annotations(TypedDict):
 
 
 def annotate(
-    files: Sequence[str], objects: Sequence[Sequence[Object]], names: Sequence[str]
+    files: Sequence[str], objects: Sequence[Sequence[Object] | None], names: Sequence[str]
 ) -> Annotations:
-    """Annotations of `files`, given the objects in each of them."""
-    flat = [(image, thing) for image, things in enumerate(objects, 1) for thing in things]
+    """Make annotations of `files` from the objects in each; one with None is left out."""
+    flat = [(image, thing) for image, things in enumerate(objects, 1) for thing in things or ()]
     return {
-        "images": [{"id": i, "file_name": name} for i, name in enumerate(files, 1)],
+        "images": [
+            {"id": i, "file_name": name}
+            for i, (name, things) in enumerate(zip(files, objects, strict=True), 1)
+            if things is not None
+        ],
         "annotations": [
             {
                 "id": i,
@@ -83,7 +89,7 @@ def annotate(
 
 @dataclass(frozen=True)
 class Split:
-    """One half of a data set: `train`, read for calibration, or `val`, read once for the report."""
+    """One part of a data set: `train`, read for calibration, or `val`, read once for the report."""
 
     name: str
     images: tuple[Path, ...]
@@ -91,7 +97,9 @@ class Split:
     read: Callable[[], Annotations] | None = field(default=None, repr=False, compare=False)
     """Makes the annotations; None where there are only images."""
     absent: str = ""
-    """Why there are no images, for the error of whoever needs some."""
+    """Why there are no images, for the error of a caller that needs some."""
+    labels: tuple[Path, ...] = ()
+    """The label file of each image, whether or not it exists; empty where one file has them all."""
 
     @cached_property
     def annotations(self) -> Annotations | None:
@@ -118,29 +126,17 @@ class Data:
     warnings: tuple[str, ...] = ()
     """What a report should say about this data, a sentence each."""
 
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of the description and, in order, of names and contents of images and labels.
 
-def check_classes(data: Data, nc: int, names: Sequence[str] | None = None) -> str | None:
-    """Compare the classes of a model with those of the data.
-
-    Args:
-        data: the data set; a folder of images fits any model.
-        nc: how many classes the model predicts.
-        names: the model's class names in class order, where it has any.
-
-    Returns:
-        A sentence about the first class whose name differs, or None.
-
-    Raises:
-        DataError: the numbers of classes differ.
-    """
-    if data.names is None:
-        return None
-    if len(data.names) != nc:
-        raise DataError(
-            f"{data.source} has {len(data.names)} classes but the model predicts {nc}; "
-            f"give the data that the model was trained on."
-        )
-    for i, (ours, theirs) in enumerate(zip(data.names, names or data.names, strict=False)):
-        if ours.strip().lower() != theirs.strip().lower():
-            return f"class {i} is '{ours}' in {data.source.name} and '{theirs}' in the model"
-    return None
+        Computed on first use; it reads every file of both splits. A file that cannot be read counts
+        by its name.
+        """
+        digest = hashlib.sha256((content_hash(self.source) or "").encode())
+        with ThreadPoolExecutor(4, "yqc-hashes") as pool:  # Hashing releases the interpreter lock.
+            for split in (self.train, self.val):
+                files = (*split.images, *split.labels)
+                for path, content in zip(files, pool.map(content_hash, files), strict=True):
+                    digest.update(f"{split.name}/{path.name} {content}\n".encode())
+        return digest.hexdigest()
