@@ -22,11 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import yqc
-from yqc.data import Data, letterbox, load_data, to_float
+from yqc.data import Data, letterbox, load_data, read_image, to_float
 from yqc.errors import DataError, YqcError
 from yqc.graph.serial import save_graph
 from yqc.models.source import open_model
@@ -45,7 +44,7 @@ def batches(data: Data, imgsz: tuple[int, int], size: int, seed: int) -> Iterato
     for entry in truth["annotations"]:
         x, y, w, h = entry["bbox"]
         objects[entry["image_id"]].append([entry["category_id"] - 1, x, y, x + w, y + h])
-    order = list(enumerate(data.train.images, start=1))
+    order = [(i, p) for i, p in enumerate(data.train.images, start=1) if i in objects]
     rng = random.Random(seed)  # noqa: S311  # an order of images, no secret
     rng.shuffle(order)
     for first in range(0, len(order) - size + 1, size):
@@ -60,8 +59,8 @@ def placed(
     path: Path, objects: list[list[float]], imgsz: tuple[int, int], *, mirror: bool
 ) -> tuple[Tensor, Tensor]:
     """Letterbox an image and its objects: float32 [1,3,H,W] and [M,5]."""
-    with Image.open(path) as file:
-        pixels, place = letterbox(file.convert("RGB"), imgsz)
+    image_file, _ = read_image(path)
+    pixels, place = letterbox(image_file, imgsz)
     image, boxes = torch.from_numpy(to_float(pixels)), torch.tensor(objects).view(-1, 5)
     shift = torch.tensor([place.dx, place.dy, place.dx, place.dy])
     boxes[:, 1:] = boxes[:, 1:] * place.scale + shift

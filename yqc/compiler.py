@@ -87,8 +87,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         resume: go on where an interrupted compile of the same input, settings and passes stopped.
         watchers: further watchers of the passes.
         progress: where long work is shown.
-        choices: single fields of the settings: `data`, `images`, `imgsz`, `head`, `arch`,
-            `calib_images`, `target`, `device`, `seed`, `dynamic`, `opset`, `emit`.
+        choices: single fields of the settings: `data`, `images`, `single_class`, `strict`,
+            `imgsz`, `head`, `arch`, `calib_images`, `target`, `device`, `seed`, `dynamic`,
+            `opset`, `emit`.
 
     Returns:
         The report, both graphs, and the paths of what was written.

@@ -32,6 +32,8 @@ class Settings:
     arch: str | None = None
     data: str | None = None
     images: str | None = None
+    single_class: bool = False
+    strict: bool = False
     calib_images: int = 128
     target: Target = "generic"
     device: str = "cpu"
@@ -51,6 +53,10 @@ class Choices(TypedDict, total=False):
     arch: str | Path
     data: str | Path
     images: str | Path
+    single_class: bool
+    """Whether every object counts as the one class of the model."""
+    strict: bool
+    """Whether a bad label is an error; otherwise its image is left out."""
     calib_images: int
     target: Target
     device: str
@@ -117,7 +123,7 @@ def _checked(path: Path, key: str, value: object) -> object:
         good, what = type(value) is int, "a whole number"
     elif key in {"calib_images", "opset"}:
         good, what = _is_count(value), "a whole number above 0"
-    elif key == "dynamic":
+    elif key in {"dynamic", "single_class", "strict"}:
         good, what = isinstance(value, bool), "true or false"
     elif key == "target":
         good, what = value in get_args(Target), " or ".join(get_args(Target))

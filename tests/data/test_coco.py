@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from yqc.data import load_data
+from yqc.data import Data, load_data
 from yqc.errors import DataError
 
 Write = Callable[..., Path]
@@ -75,13 +76,76 @@ def test_halves_by_rising_id_and_classes_by_rising_category(spec: Path) -> None:
     }
     assert data.train.annotations is not None
     assert [o["bbox"] for o in data.train.annotations["annotations"]] == [[5.0, 6.0, 7.0, 8.0]]
+    assert data.warnings == (
+        f"1 annotations of {spec} are of images that it does not list: they are left out",
+    )
+
+
+def change(spec: Path, **tables: Any) -> Path:
+    """Replace tables of the file."""
+    spec.write_text(json.dumps(instances() | tables))
+    return spec
+
+
+def boxes(data: Data) -> list[list[float]]:
+    assert data.val.annotations is not None
+    return [entry["bbox"] for entry in data.val.annotations["annotations"]]
+
+
+@pytest.mark.parametrize("kind", [str, float])
+def test_ids_as_text_and_as_numbers_are_the_same(spec: Path, kind: type) -> None:
+    before = load_data(spec)
+    for table, key in (
+        ("images", "id"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+    ):
+        entries = [entry | {key: kind(entry[key])} for entry in instances()[table]]
+        data = load_data(change(spec, **{table: entries}))
+        assert data.val.annotations == before.val.annotations
+        assert data.val.images == before.val.images
+        assert data.warnings == before.warnings
+
+
+def test_ids_of_text_stay_apart(spec: Path) -> None:
+    images = [{"id": i, "file_name": "3.png"} for i in ("7", "07", "a", "٧", 3)]
+    assert len(load_data(change(spec, images=images)).val.images) == 3
+
+
+def test_a_box_that_is_written_twice_counts_once(spec: Path) -> None:
+    first, *others = instances()["annotations"]
+    entries = [first, *others[:2], first | {"id": 9}, first | {"id": 10, "category_id": 1}]
+    data = load_data(change(spec, annotations=entries))
+    assert sorted(boxes(data)) == [[1, 1, 9, 9], [1, 2, 3, 4], [1, 2, 3, 4]]
+    assert data.warnings == (f"1 boxes of {spec} are written twice and count once",)
+
+
+@pytest.mark.parametrize(
+    ("stated", "box", "said"),
+    [
+        ({}, [1, 2, 3, 4], ""),
+        ({"width": 20, "height": 40}, [1, 2, 3, 4], ""),
+        ({"width": 40, "height": 20}, [14, 1, 4, 3], "describes 1 images as they are before EXIF"),
+        ({"width": 80, "height": 40}, [1, 2, 3, 4], "1 images have another size than"),
+    ],
+)
+def test_width_and_height_say_which_frame_boxes_are_in(
+    spec: Path, stated: dict[str, int], box: list[float], said: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(spec.parent / "40.png", exif=exif)
+    images = [{"id": 40, "file_name": "40.png"} | stated]
+    data = load_data(change(spec, images=images, annotations=instances()["annotations"][:1]))
+    assert boxes(data) == [box]
+    assert [said in one for one in data.warnings] == [True] * bool(said)
 
 
 def test_leaves_out_images_that_are_not_there_and_says_so(spec: Path) -> None:
     (spec.parent / "7.png").unlink()
     data = load_data(spec)
     assert [p.name for p in (*data.train.images, *data.val.images)] == ["3.png", "40.png", "90.png"]
-    assert data.warnings == (f"1 of 4 images of {spec} are not in {spec.parent}",)
+    assert data.warnings[0] == f"1 of 4 images of {spec} are not in {spec.parent}"
 
 
 def test_takes_the_folder_it_is_given(spec: Path, tmp_path: Path) -> None:
@@ -133,7 +197,8 @@ def broken(*path: str | int, value: object) -> dict[str, Any]:
         (broken("images", 0, "id", value=[7]), "an image needs an 'id'"),
         (broken("images", 0, "file_name", value=None), "an image needs an 'id'"),
         (broken("categories", 0, "id", value=1), "the category id 1 occurs twice"),
-        (broken("categories", 0, "id", value="1"), "a category needs an integer 'id'"),
+        (broken("categories", 0, "id", value="1"), "the category id 1 occurs twice"),
+        (broken("categories", 0, "id", value="one"), "a category needs an integer 'id'"),
         (broken("categories", 0, "id", value=True), "a category needs an integer 'id'"),
         (broken("categories", 0, "name", value=...), "a category needs an integer 'id'"),
         (broken("annotations", 1, "image_id", value=...), "annotation 1 has no 'image_id'"),

@@ -16,6 +16,7 @@ from yqc.data import (
     calibration_images,
     letterbox,
     prefetch,
+    read_image,
     read_images,
     to_float,
 )
@@ -87,7 +88,7 @@ def test_reads_images_and_names_those_it_cannot_read(picture: Write, tmp_path: P
     got = list(read_images([torn, good, text, gone], (32, 64)))
     assert [type(one) for one in got] == [Unreadable, Placed, Unreadable, Unreadable]
     assert [one.index for one in got] == [0, 1, 2, 3]
-    assert str(got[2]).startswith(f"{text}: cannot identify image file")
+    assert str(got[2]) == f"{text}: it is in no image format that is read here"
     image = got[1]
     assert isinstance(image, Placed)
     pixels, placement = letterbox(Image.open(good), (32, 64))
@@ -104,13 +105,22 @@ def test_reads_any_mode_as_rgb(tmp_path: Path, mode: str) -> None:
     assert image.pixels.shape == (3, 16, 16)
 
 
-def test_does_not_turn_images_by_their_exif(tmp_path: Path) -> None:
+def test_turns_images_by_their_exif(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees"
     Image.new("RGB", (40, 20)).save(tmp_path / "x.jpg", exif=exif)
     (image,) = read_images([tmp_path / "x.jpg"], (32, 32))
     assert isinstance(image, Placed)
-    assert image.size == (40, 20)
+    assert image.size == (20, 40)
+
+
+def test_a_model_of_one_channel_sees_grey(picture: Write) -> None:
+    path = picture("x.png", (16, 16))
+    (image,) = read_images([path], (16, 16), channels=1)
+    assert isinstance(image, Placed)
+    np.testing.assert_array_equal(image.pixels[0], np.asarray(read_image(path, 1)[0]))
+    with pytest.raises(DataError, match="the model takes 4 channels"):
+        list(read_images([path], (16, 16), channels=4))
 
 
 @pytest.fixture
@@ -158,3 +168,34 @@ def test_calibration_refuses_too_few(split: Split) -> None:
         calibration_images(Split("train", split.images[:7]), (32, 32), 128)
     with pytest.raises(DataError, match="needs at least 8 images: 'train' of d is gone"):
         calibration_images(Split("train", (), absent="'train' of d is gone"), (32, 32))
+
+
+def read_all(paths: list[Path]) -> tuple[str, ...]:
+    images = calibration_images(Split("train", tuple(paths)), (32, 32), 8)
+    list(images)
+    return images.complaints()
+
+
+def test_calibration_images_that_differ_are_fine(split: Split) -> None:
+    assert read_all(list(split.images[:8])) == ()
+
+
+def test_says_that_all_calibration_images_are_alike(picture: Write, tmp_path: Path) -> None:
+    first = picture("0.png")
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    for path in paths[1:]:
+        path.write_bytes(first.read_bytes())
+    assert read_all(paths) == ("all 8 calibration images are alike: ranges are those of one image",)
+
+
+def test_says_how_many_calibration_images_are_black(split: Split) -> None:
+    for path in split.images[:3]:
+        Image.new("RGB", (40, 31), (8, 0, 3)).save(path)
+    (said,) = read_all(list(split.images[:8]))
+    assert said == "3 of the 8 calibration images are black"
+
+
+def test_says_which_calibration_images_cannot_be_read(split: Split) -> None:
+    split.images[0].write_bytes(b"")
+    (said,) = read_all(list(split.images[:9]))
+    assert said.startswith("1 calibration images could not be read, the first was ")

@@ -1,11 +1,11 @@
-"""Telling the kinds of data apart, folders, and the check of classes."""
+"""Kinds of data, folders, copies, and the hash of a data set."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from yqc.data import check_classes, load_data
+from yqc.data import load_data
 from yqc.errors import DataError
 
 Write = Callable[..., Path]
@@ -42,17 +42,30 @@ def test_images_go_with_a_json_only(yolo: Write, tmp_path: Path) -> None:
         load_data(yolo(), images=tmp_path)
 
 
-def test_classes_must_be_as_many_as_the_models(yolo: Write) -> None:
-    data = load_data(yolo())
-    assert check_classes(data, 2, ["Cat ", "dog"]) is None
-    assert check_classes(data, 2) is None
-    assert check_classes(data, 2, ["cat", "wolf"]) == (
-        "class 1 is 'dog' in data.yaml and 'wolf' in the model"
-    )
-    with pytest.raises(DataError, match=r"data\.yaml has 2 classes but the model predicts 80"):
-        check_classes(data, 80)
+def test_copies_by_content_are_named(picture: Write, tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
+        picture(name)
+    (tmp_path / "b/4.png").write_bytes((tmp_path / "a/1.png").read_bytes())
+    data = load_data(tmp_path)
+    assert [p.name for p in data.common] == ["4.png"]
+    assert "1 of the 2 images of 'val'" in data.warnings[0]
 
 
-def test_a_folder_fits_any_model(picture: Write, tmp_path: Path) -> None:
-    picture("a.png")
-    assert check_classes(load_data(tmp_path), 80, ["x"]) is None
+def test_the_hash_is_of_names_and_contents(yolo: Write, tmp_path: Path) -> None:
+    spec = yolo()
+    first = load_data(spec).sha256
+    assert (load_data(spec).sha256, len(first)) == (first, 64)
+    changes: list[tuple[Path, bytes]] = [
+        (tmp_path / "labels/val/a.txt", b"0 0.5 0.5 0.5 0.25\n"),
+        (tmp_path / "labels/train/t1.txt", b""),
+        (tmp_path / "images/train/t3.png", b"no picture"),
+        (spec, spec.read_bytes() + b"# note\n"),
+    ]
+    seen = {first}
+    for path, data in changes:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        seen.add(load_data(spec).sha256)
+    assert len(seen) == 5
+    (tmp_path / "images/train/t4.png").rename(tmp_path / "images/train/t44.png")
+    assert load_data(spec).sha256 not in seen

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from yqc.data import Data, load_data
-from yqc.data.yolo import label_file
+from yqc.data.labels import label_file
 from yqc.errors import DataError
 
 Write = Callable[..., Path]
@@ -28,7 +29,7 @@ def objects(data: Data) -> list[tuple[int, int, list[float]]]:
 
 
 def test_reads_images_and_labels_in_pixels(yolo: Write) -> None:
-    data = load_data(yolo({"b": "1 0.5 0.5 0.5 0.2\n\n0 0.25 0.5 0.1 1\n"}))
+    data = load_data(yolo({"a": "", "b": "1 0.5 0.5 0.5 0.2\n\n0 0.25 0.5 0.1 1\n"}))
     assert (data.kind, data.names, data.common, data.warnings) == ("yolo", ("cat", "dog"), (), ())
     assert names_of(data.train.images) == [f"t{i}.png" for i in range(10)]
     assert names_of(data.val.images) == ["a.png", "b.png"]
@@ -45,9 +46,34 @@ def test_reads_an_outline_as_the_box_around_it(yolo: Write) -> None:
     assert objects(data) == [(1, 1, [10, 3, 20, 15])]
 
 
-def test_counts_a_repeated_line_once(yolo: Write) -> None:
-    line = "0 0.5 0.5 0.5 0.2\n"
-    assert len(objects(load_data(yolo({"a": line + line})))) == 1
+def test_counts_a_repeated_box_once_and_says_so(yolo: Write) -> None:
+    data = load_data(yolo({"a": "0 0.5 0.5 0.5 0.2\n0 .50 0.5 0.5 0.2\n", "b": ""}))
+    assert len(objects(data)) == 1
+    assert data.warnings == (f"1 boxes of 'val' of {data.source} are written twice and count once",)
+
+
+def test_says_how_many_images_have_no_label_file(yolo: Write, tmp_path: Path) -> None:
+    data = load_data(yolo())
+    assert data.warnings == (
+        f"1 of the 2 images of 'val' of {data.source} have no label file, such as "
+        f"{tmp_path / 'labels/val/b.txt'}: they count as images without objects",
+    )
+
+
+def test_says_that_two_images_share_a_label_file(yolo: Write, picture: Write) -> None:
+    picture("images/val/a.jpg")
+    data = load_data(yolo({"a": "0 0.5 0.5 0.5 0.2\n", "b": ""}))
+    assert data.warnings == (
+        f"1 label files of 'val' of {data.source} belong to two images, such as a.jpg and a.png",
+    )
+
+
+def test_labels_are_relative_to_the_upright_image(yolo: Write, tmp_path: Path) -> None:
+    spec = yolo({"a": "0 0.25 0.5 0.1 1\n"})
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.new("RGB", (30, 40)).save(tmp_path / "images/val/a.png", exif=exif)
+    assert objects(load_data(spec)) == [(1, 1, [8, 0, 4, 30])]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +130,13 @@ def test_reports_images_that_train_and_val_share(yolo: Write, tmp_path: Path) ->
     (tmp_path / "copies" / "b.png").write_bytes((tmp_path / "images/val/b.png").read_bytes())
     data = load_data(spec)
     assert names_of(data.common) == ["a.png", "b.png"]
-    assert "2 of the 2 images of 'val'" in data.warnings[0]
+    assert "2 of the 2 images of 'val'" in data.warnings[-1]
+
+
+def test_reports_copies_under_another_name(yolo: Write, tmp_path: Path) -> None:
+    spec = yolo()
+    (tmp_path / "images/train/t3.png").write_bytes((tmp_path / "images/val/b.png").read_bytes())
+    assert names_of(load_data(spec).common) == ["b.png"]
 
 
 def test_does_not_report_other_images_of_the_same_name(yolo: Write, picture: Write) -> None:
@@ -113,7 +145,7 @@ def test_does_not_report_other_images_of_the_same_name(yolo: Write, picture: Wri
 
 
 def test_evaluation_needs_no_train(yolo: Write) -> None:
-    data = load_data(yolo(train="images/gone"))
+    data = load_data(yolo({"a": "", "b": ""}, train="images/gone"))
     assert data.train.images == ()
     assert "images/gone, which does not exist" in data.train.absent
     assert data.warnings == (data.train.absent,)
@@ -138,17 +170,35 @@ def test_evaluation_needs_no_train(yolo: Write) -> None:
 def test_a_malformed_label_is_named_by_file_and_line(
     yolo: Write, line: str, complaint: str
 ) -> None:
+    spec = yolo({"a": "", "b": f"0 0.5 0.5 0.5 0.2\n\n0 0.5 0.5 0.5 0.2\n{line}\n"})
     with pytest.raises(DataError, match=complaint) as e:
-        load_data(yolo({"b": f"0 0.5 0.5 0.5 0.2\n\n0 0.5 0.5 0.5 0.2\n{line}\n"}))
+        load_data(spec, strict=True)
     assert "labels/val/b.txt:4 " in str(e.value)
+    data = load_data(spec)
+    assert names_of(data.val.images) == ["a.png"]
+    (said,) = data.warnings
+    assert said.startswith(
+        f"1 of the 2 images of 'val' of {spec} have a bad label and are left out"
+    )
+    assert str(e.value).rstrip(".") in said
 
 
-def test_a_malformed_training_label_is_an_error_when_asked_for(yolo: Write, tmp_path: Path) -> None:
-    data = load_data(yolo())
+def test_bad_labels_everywhere_are_an_error(yolo: Write) -> None:
+    with pytest.raises(
+        DataError, match=r"every image of 'val' .* has a bad label, such as: .*a\.txt:1"
+    ):
+        load_data(yolo({"a": "x", "b": "y"}))
+
+
+def test_a_bad_training_label_leaves_its_image_out(yolo: Write, tmp_path: Path) -> None:
+    spec = yolo()
     (tmp_path / "labels/train").mkdir(parents=True)
     (tmp_path / "labels/train/t3.txt").write_text("7 0.5 0.5 0.5 0.5")
+    annotations = load_data(spec).train.annotations
+    assert annotations is not None
+    assert [entry["id"] for entry in annotations["images"]] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
     with pytest.raises(DataError, match=r"t3\.txt:1 names class 7"):
-        _ = data.train.annotations
+        _ = load_data(spec, strict=True).train.annotations
 
 
 def test_an_unreadable_image_has_no_objects(yolo: Write, tmp_path: Path) -> None:
@@ -242,8 +292,9 @@ def test_any_yaml_is_read_or_refused(tmp_path: Path, top: dict[str, object]) -> 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.sampled_from("01 .5-e\nnaif\t"), max_size=40))
 def test_any_label_file_is_read_or_refused(yolo: Write, text: str) -> None:
-    spec = yolo({"a": text})
+    spec = yolo({"a": text, "b": ""})
     try:
-        assert load_data(spec).val.annotations is not None
+        assert load_data(spec, strict=True).val.annotations is not None
     except DataError as e:
         assert "labels/val/a.txt:" in str(e)  # noqa: PT017  # either outcome is right
+        assert names_of(load_data(spec).val.images) == ["b.png"]

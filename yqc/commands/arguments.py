@@ -53,6 +53,12 @@ DataOption = Annotated[
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder of the images that a COCO JSON names.")
 ]
+SingleClassOption = Annotated[
+    bool, typer.Option("--single-class", help="Count every object as the model's one class.")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at a bad label; else its image is left out.")
+]
 SizeOption = Annotated[str | None, typer.Option(help="640 or H,W; default: as trained.")]
 LoadOption = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
 HeadOption = Annotated[HeadChoice | None, typer.Option(help="For models with two heads.")]
@@ -103,10 +109,18 @@ class PassOptions(ModelOptions):
 
     data: DataOption = None
     images: ImagesOption = None
+    single_class: SingleClassOption = False
+    strict: StrictOption = False
 
     def settings(self) -> "Settings":
         """Return what the options say, as a recipe holds it."""
-        return replace(super().settings(), data=path_text(self.data), images=path_text(self.images))
+        return replace(
+            super().settings(),
+            data=path_text(self.data),
+            images=path_text(self.images),
+            single_class=self.single_class,
+            strict=self.strict,
+        )
 
 
 def with_options(kind: type[ModelOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:

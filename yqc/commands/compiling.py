@@ -130,4 +130,5 @@ def _settings(config: Path | None, how: PassOptions, **given: Any) -> "Settings"
 
     base, read = read_recipe(config) if config else Settings(), how.settings()
     given |= {name: getattr(read, name) for name in ("imgsz", "head", "arch", "data", "images")}
+    given |= {name: getattr(read, name) or None for name in ("single_class", "strict")}
     return replace(base, **{name: value for name, value in given.items() if value is not None})

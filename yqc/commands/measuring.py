@@ -14,7 +14,9 @@ from yqc.commands.arguments import (
     ModelOptions,
     QuietOption,
     RuntimeChoice,
+    SingleClassOption,
     SizeOption,
+    StrictOption,
     ThreadsOption,
     parse_size,
     with_options,
@@ -31,6 +33,8 @@ def eval_(
     data: Annotated[Path, typer.Option(help="Data YAML or COCO JSON.")],
     *,
     images: ImagesOption = None,
+    single_class: SingleClassOption = False,
+    strict: StrictOption = False,
     threads: ThreadsOption = 2,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -49,6 +53,8 @@ def eval_(
         threads=threads,
         head=None if how.head is None else how.head.value,
         arch=how.arch,
+        single_class=single_class,
+        strict=strict,
         progress=rp.make_progress(quiet=quiet),
     )
     echo(rp.to_json(result), nl=False) if json else print_tables(rp.eval_table(result))

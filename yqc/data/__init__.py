@@ -27,7 +27,7 @@ from yqc.data.images import (
 )
 from yqc.data.letterbox import Letterboxed, letterbox, to_float
 from yqc.data.load import load_data
-from yqc.data.matching import fit_classes
+from yqc.data.matching import advise, fit_classes
 from yqc.data.pixels import read_image
 from yqc.data.sets import Annotations, Data, Object, Split, annotate
 
@@ -40,6 +40,7 @@ __all__ = [
     "Placed",
     "Split",
     "Unreadable",
+    "advise",
     "annotate",
     "calibration_images",
     "fit_classes",

@@ -24,8 +24,10 @@ ENOUGH = 8
 Not measured: half of it makes ranges depend on single images; double refuses data sets that are
 small but usable."""
 DARK = 8
-"""Largest value (of 255) in an image that counts as black: below the noise of a camera's sensor with
-the lens covered. Double would count night scenes."""
+"""Largest value of 255 in an image that counts as black.
+
+Not measured: a covered lens leaves noise of a few steps, which half of it would miss; double would
+count night scenes."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -115,8 +117,8 @@ def _place(
 class CalibrationImages:
     """Images of a split for calibration: iterate as often as needed, each time they are read anew.
 
-    Yields float32 [1, C, H, W] in 0..1, letterboxed; channels are last in memory. The choice and its
-    order depend on the split and `seed` only. An unreadable image is replaced by the next one.
+    Yields float32 [1, C, H, W] in 0..1, letterboxed; channels are last in memory. The choice and
+    its order depend on the split and `seed` only. An unreadable image is replaced by the next one.
     """
 
     split: Split
@@ -126,10 +128,10 @@ class CalibrationImages:
     channels: int = 3
     skipped: list[Unreadable] = field(default_factory=list)
     """The unreadable images of the last reading, in the order in which they were met."""
-    dark: int = 0
-    """How many images of the last reading are black."""
-    distinct: int = 0
-    """How many images of the last reading differ from one another."""
+    black: int = 0
+    """Black images of the last reading."""
+    _seen: list[int] = field(default_factory=list, repr=False)
+    """A hash of each image of the last reading."""
 
     def __post_init__(self) -> None:
         self._require(len(self.split.images))
@@ -147,29 +149,27 @@ class CalibrationImages:
         paths = list(self.split.images)
         random.Random(self.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
         self.skipped.clear()
-        self.dark = done = 0
-        seen: set[int] = set()
+        self._seen.clear()
+        self.black = 0
         images = read_images(paths, self.imgsz, channels=self.channels, channels_last=True)
         for image in images:
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 self._require(len(paths) - len(self.skipped))
                 continue
-            self.dark += is_black(image)
-            seen.add(hash(image.pixels.tobytes()))
-            self.distinct = len(seen)
+            self.black += is_black(image)
+            self._seen.append(hash(image.pixels.tobytes()))
             yield to_float(image.pixels)
-            done += 1
-            if done == self.count:
+            if len(self._seen) == self.count:
                 return
 
     def complaints(self) -> tuple[str, ...]:
         """Say in sentences what is wrong with the images of the last whole reading."""
         said = list(list_unreadable("calibration", self.skipped))
-        count = len(self) - max(0, len(self) + len(self.skipped) - len(self.split.images))
-        if self.dark:
-            said.append(f"{self.dark} of {count} calibration images are black")
-        if count > 1 and self.distinct == 1:
+        count = len(self._seen)
+        if self.black:
+            said.append(f"{self.black} of the {count} calibration images are black")
+        if count > 1 and len(set(self._seen)) == 1:
             said.append(f"all {count} calibration images are alike: ranges are those of one image")
         return tuple(said)
 
@@ -210,7 +210,7 @@ def list_unreadable(what: str, skipped: Sequence[Unreadable]) -> tuple[str, ...]
 
 def is_black(image: Placed) -> bool:
     """Whether no pixel of an image, the padding left out, is brighter than `DARK`."""
-    place = image.placement
-    height, width = image.pixels.shape[1:]
-    inside = image.pixels[:, place.dy : height - place.dy, place.dx : width - place.dx]
-    return bool((inside[:, :-1, :-1] if min(inside.shape[1:]) > 1 else inside).max() <= DARK)
+    place, size = image.placement, image.size
+    width, height = (max(1, round(side * place.scale)) for side in size)
+    inside = image.pixels[:, place.dy : place.dy + height, place.dx : place.dx + width]
+    return bool(inside.max() <= DARK)

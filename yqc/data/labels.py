@@ -14,8 +14,9 @@ _BOX = 5
 _POLYGON = 7
 """A label line of an outline has at least three points after the class."""
 _SLACK = 0.01
-"""How far outside 0..1 a coordinate may lie. Ultralytics takes values up to 1.01, YOLOv5 and YOLOv7
-up to 1; half of it refuses labels that Ultralytics trains on, double takes what none of them does."""
+"""How far outside 0..1 a coordinate may lie: Ultralytics takes values up to 1.01, YOLOv5 and YOLOv7
+up to 1. Half of it refuses labels that Ultralytics trains on; double takes what none of them does.
+"""
 
 Label = tuple[int, tuple[float, ...]]
 """Class, and centre x, centre y, width, height relative to the image."""

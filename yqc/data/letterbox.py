@@ -58,5 +58,5 @@ def letterbox(
 
 
 def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Scale uint8 [C, H, W] to the model's float32 [1, C, H, W] in 0..1, in the same memory order."""
+    """Scale uint8 [C, H, W] to float32 [1, C, H, W] in 0..1, in the same order in memory."""
     return np.divide(pixels[None], np.float32(255))

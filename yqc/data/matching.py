@@ -46,7 +46,10 @@ def fit_classes(
         same = classes == {i: i for i in range(len(data.names))}
         return data if same else _renumber(data, classes, names)
     if nc is not None and len(data.names) != nc:
-        raise DataError(_mismatch(data, nc))
+        raise DataError(
+            f"{data.source} has {len(data.names)} classes but the model predicts {nc}; "
+            f"{advise(nc)}."
+        )
     for i, (ours, theirs) in enumerate(zip(data.names, names or data.names, strict=False)):
         if _plain(ours) != _plain(theirs):
             note = (
@@ -86,15 +89,14 @@ def _used_classes(data: Data) -> set[int]:
     }
 
 
-def _mismatch(data: Data, nc: int) -> str:
-    count = len(data.names or ())
-    text = f"{data.source} has {count} classes but the model predicts {nc}; "
+def advise(nc: int) -> str:
+    """Say what to do where a model predicts `nc` classes and the data has others."""
     if nc == 1:
-        return text + (
+        return (
             "add --single-class to count every object as the model's one class, "
-            "or give the data that the model was trained on."
+            "or give the data that the model was trained on"
         )
-    return text + "give the data that the model was trained on."
+    return "give the data that the model was trained on"
 
 
 def _renumber(data: Data, classes: Mapping[int, int], names: Sequence[str]) -> Data:

@@ -88,8 +88,8 @@ _TURNS = {
 _SWAPPED = 5
 """Orientations from this one on swap width and height."""
 _EXTRA_SAMPLES, _UNASSOCIATED = 338, 2
-"""TIFF 6.0, section 18: the tag for what alpha means, and its value for colour that is not multiplied
-by alpha yet."""
+"""TIFF 6.0, section 18: the tag for the meaning of alpha, and its value for colour that is not yet
+multiplied by it."""
 _SIZ = b"\xff\x4f\xff\x51"
 """JPEG 2000 (ISO 15444-1, A.5.1): the markers SOC and SIZ, with which the code stream begins."""
 _DEPTH = 42
@@ -107,7 +107,7 @@ def read_image(
     Args:
         path: a regular file in one of `FORMATS`.
         channels: 3 for what IMREAD_COLOR gives (in RGB order), 1 for IMREAD_GRAYSCALE.
-        enough: given width and height of the stored image, those that are enough; a JPEG is then
+        enough: given width and height of the upright image, those that are enough; a JPEG is then
             decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling) if that is not smaller.
 
     Returns:
@@ -120,14 +120,16 @@ def read_image(
     """
     check_channels(channels)
     with _open(path) as image:
-        size, turn = image.size, _orientation(image)
+        turn = _orientation(image)
+        size = image.size if turn < _SWAPPED else (image.size[1], image.size[0])
         if image.format in _JPEGS:
-            wanted = size if enough is None else enough(size)
+            width, height = size if enough is None else enough(size)
+            wanted = (width, height) if turn < _SWAPPED else (height, width)
             image.draft("L" if channels == 1 else None, wanted)
         upright = _to_grey(image, path) if channels == 1 else _to_rgb(image, path)
     if turn in _TURNS:
         upright = upright.transpose(_TURNS[turn])
-    return upright, (size[1], size[0]) if turn >= _SWAPPED else size
+    return upright, size
 
 
 def check_channels(channels: int) -> None:
@@ -250,6 +252,7 @@ def _to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
 def _converted(image: ImageFile.ImageFile) -> Image.Image:
     """Decode into mode RGB; `Image.convert` would copy what is RGB already."""
     if image.mode != "RGB":
+        image.info.pop("transparency", None)  # It is dropped; Pillow would warn of it.
         return image.convert("RGB")
     image.load()
     return image
@@ -354,13 +357,14 @@ def _jp2_depth(path: Path) -> int:
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Return Pillow's name for how the pixels lie in the file, such as `RGB;16B`."""
     args = image.tile[0].args
-    return str(args if isinstance(args, str) else args[0])
+    return args[0] if isinstance(args, tuple) else str(args)
 
 
 def _set_raw_mode(image: ImageFile.ImageFile, raw: str) -> None:
     image.tile = [
-        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in image.tile
     ]
 
@@ -376,7 +380,7 @@ def _png_grey(image: ImageFile.ImageFile, path: Path) -> Pixels:
     linear = abs(gamma - 1) <= 0.05  # noqa: PLR2004  # libpng's PNG_GAMMA_THRESHOLD
     if _raw_mode(image).startswith("RGB") and ";16" in _raw_mode(image) and linear:
         return ((_sixteen_bits(image, path)[..., :3] @ weights + 16384) >> 23).astype(np.uint8)
-    rgb = np.asarray(image.convert("RGB"))
+    rgb = np.asarray(_converted(image))
     if linear:
         return ((rgb @ weights) >> 15).astype(np.uint8)
     steps = np.arange(256) / 255

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from yqc.data import Annotations, Object, Split, Unreadable, annotate
+from yqc.data import Annotations, Object, Split, Unreadable, advise, annotate
 from yqc.errors import DataError
 from yqc.evaluation.decode import Boxes, Layout
 from yqc.evaluation.detect import Detections, detect
@@ -164,8 +164,7 @@ def _check_classes(found: Detections, nc: int) -> None:
         scored = max(nc, *used, 0)
     if scored != nc:
         raise DataError(
-            f"the model predicts {scored} classes but the data has {nc}; "
-            f"give the data that the model was trained on."
+            f"the model predicts {scored} classes but the data has {nc}; {advise(scored)}."
         )
 
 

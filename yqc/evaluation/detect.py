@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 
-from yqc.data import Placed, Placement, Split, Unreadable, prefetch, read_images, to_float
+from yqc.data import Letterboxed, Placed, Split, Unreadable, advise, prefetch, read_images, to_float
 from yqc.errors import CheckpointError, DataError
 from yqc.evaluation.decode import Boxes, Head, Layout, detections, head_of
 from yqc.evaluation.nms import Floats
@@ -42,6 +42,7 @@ def detect(
     nc: int | None = None,
     threads: int | None = None,
     batch: int = 1,
+    channels: int = 3,
     progress: Progress | None = None,
 ) -> Detections:
     """Find objects in the images of a split: score > 0.001, NMS at IoU 0.65, at most 300 an image.
@@ -54,6 +55,7 @@ def detect(
         nc: how many classes the model must score, if that is known; checked at the first image.
         threads: for an ONNX file, threads within an operator.
         batch: run so many images at a time; for a `Runner` that takes them.
+        channels: channels of a `Runner`'s input, 3 (RGB) or 1 (grey); an ONNX file states its own.
         progress: shown an image at a time.
 
     Raises:
@@ -61,7 +63,8 @@ def detect(
         DataError: there is no readable image, or the model scores another number of classes.
     """
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
-    job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch)
+    channels = runner.channels if isinstance(runner, OnnxModel) else channels
+    job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch, channels)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
         boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=batch))
@@ -82,6 +85,7 @@ class _Job:
     layout: Layout | None
     nc: int | None
     batch: int
+    channels: int
     head: Head | None = None
     skipped: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
@@ -102,7 +106,7 @@ class _Job:
 
     def readable(self, advance: Advance) -> Iterator[Placed]:
         """Read the images, and note those that cannot be read."""
-        for image in read_images(self.split.images, self.imgsz):
+        for image in read_images(self.split.images, self.imgsz, channels=self.channels):
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 advance(1)
@@ -122,10 +126,9 @@ class _Job:
             head = head_of(output, self.layout, len(names) if names else None)
         except CheckpointError as e:
             raise CheckpointError(f"{path} cannot be evaluated: {e}") from e
-        if self.nc is not None and head.nc not in (None, self.nc):
+        if self.nc is not None and head.nc is not None and head.nc != self.nc:
             raise DataError(
-                f"{path} predicts {head.nc} classes but the data has {self.nc}; "
-                f"give the data that the model was trained on."
+                f"{path} predicts {head.nc} classes but the data has {self.nc}; {advise(head.nc)}."
             )
         return head
 
@@ -144,7 +147,7 @@ def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
     return imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
 
 
-def unplace(boxes: Boxes, placement: Placement, size: tuple[int, int]) -> Boxes:
+def unplace(boxes: Boxes, placement: Letterboxed, size: tuple[int, int]) -> Boxes:
     """Boxes in input pixels to pixels of the image of `size` (width, height), clipped to it."""
     shift = np.array([placement.dx, placement.dy] * 2, np.float32)
     limit = np.array(size * 2, np.float32)

@@ -21,7 +21,7 @@ _TYPES: dict[str, type[np.generic]] = {
     "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8,
 }
-_IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, 3, 3
+_IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, (1, 3), 3
 
 
 def count_cores() -> int:
@@ -75,7 +75,11 @@ class OnnxModel:
         image, output = _image(path, self._session), _detections(path, self._session)
         self._input, self._dtype, self._output = image.name, _TYPES[image.type], output.name
         self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        batch, _, height, width = (side if isinstance(side, int) else None for side in image.shape)
+        batch, channels, height, width = (
+            side if isinstance(side, int) else None for side in image.shape
+        )
+        self.channels = channels or 3
+        """Channels of the input image: 3 (RGB) or 1 (grey)."""
         self.batch = batch
         """The fixed batch size, or None."""
         self.imgsz = (height, width) if height and width else None
@@ -144,10 +148,10 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     inputs = session.get_inputs()
     if len(inputs) == 1 and inputs[0].type in _TYPES and len(inputs[0].shape) == _IMAGE_RANK:
         channels = inputs[0].shape[1]
-        if channels == _CHANNELS or not isinstance(channels, int):
+        if channels in _CHANNELS or not isinstance(channels, int):
             return inputs[0]
     raise CheckpointError(
-        f"{path} is no YOLO detector: it should have one float or uint8 input [N, 3, H, W], "
+        f"{path} is no YOLO detector: it should have one float or uint8 input [N, 3 or 1, H, W], "
         f"but has {', '.join(f'{i.name}: {i.type}{i.shape}' for i in inputs) or 'none'}."
     )
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from yqc import evaluation as ev
 from yqc import report as rp
-from yqc.data import check_classes, load_data
+from yqc.data import fit_classes, load_data
 from yqc.emit import emit, save, yolo_metadata
 from yqc.errors import CheckpointError, DataError
+from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
 from yqc.models.source import Head, Source, open_model
 from yqc.progress import Progress
@@ -23,29 +24,44 @@ def evaluate_file(
     threads: int = 2,
     head: Head | None = None,
     arch: Path | None = None,
+    single_class: bool = False,
+    strict: bool = False,
     progress: Progress,
 ) -> rp.EvalResult:
     """Measure the mAP of an ONNX file, a checkpoint or a graph file on the val split of `data`.
+
+    Args:
+        model: the file.
+        data: a data YAML or a COCO JSON.
+        images: the folder of the images that a JSON names.
+        imgsz: height and width; by default what the file records.
+        threads: threads of the runtime.
+        head: of models with two.
+        arch: the model YAML of a file of bare weights.
+        single_class: count every object as the model's one class.
+        strict: stop at a bad label; otherwise its image is left out.
+        progress: shown an image at a time.
 
     Raises:
         CheckpointError: the model cannot be read or is no decoded YOLO detector.
         DataError: the data set cannot be read, or has other classes than the model.
     """
     require_file(model)
-    found = load_data(data, images=images)
+    found = load_data(data, images=images, strict=strict)
     with tempfile.TemporaryDirectory() as folder:
         path, layout = model, None
         if model.suffix != ".onnx":
             source = open_model(model, imgsz=imgsz, head=head, arch=arch)
-            check_classes(found, len(source.names))
+            found = fit_classes(found, source.names, single_class=single_class)
             path = _save_as_onnx(source, Path(folder))
             imgsz, layout = source.imgsz, source.layout
         elif head is not None or arch is not None:
             option = "--arch" if head is None else "--head"
             raise CheckpointError(f"{model} is an ONNX file, built already; leave {option} out")
-        measured = ev.evaluate(
-            path, found.val, imgsz=imgsz, layout=layout, threads=threads, progress=progress
-        )
+        runner = ev.OnnxModel(path, threads=threads)
+        if model.suffix == ".onnx":
+            found = fit_classes(found, runner.names, single_class=single_class)
+        measured = ev.evaluate(runner, found.val, imgsz=imgsz, layout=layout, progress=progress)
     return rp.EvalResult(
         path=str(model),
         images=measured.images,
@@ -53,6 +69,7 @@ def evaluate_file(
         seconds_total=measured.seconds_total,
         seconds_session=measured.seconds_session,
         unreadable=len(measured.skipped),
+        warnings=(*found.warnings, *doubt_zero("model", measured.map)),
     )
 
 

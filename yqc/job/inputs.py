@@ -12,11 +12,10 @@ from torch import Tensor, fx
 
 from yqc import __version__
 from yqc import evaluation as ev
-from yqc.data import Data, Split, calibration_images, check_classes, load_data
+from yqc.data import Data, Split, calibration_images, fit_classes, load_data
 from yqc.errors import DataError, PipelineError
 from yqc.graph.compare import macs
 from yqc.job.cache import FolderCache
-from yqc.job.measure import unreadable
 from yqc.job.sensitivity import worst
 from yqc.models.source import Source
 from yqc.pipeline.base import JUDGES, Context, Pass
@@ -130,9 +129,8 @@ def find_data(settings: Settings, source: Source) -> Data | None:
     if not source.is_detector:
         raise DataError("data was given, but the model is no YOLO detector and cannot be evaluated")
     images = Path(settings.images) if settings.images else None
-    data = load_data(Path(settings.data), images=images)
-    check_classes(data, len(source.names), source.names)
-    return data
+    data = load_data(Path(settings.data), images=images, strict=settings.strict)
+    return fit_classes(data, source.names, single_class=settings.single_class)
 
 
 def make_context(
@@ -148,18 +146,17 @@ def make_context(
         layout=source.layout,
     )
     ctx.costliest = lambda gm, count: worst(gm, ctx, count)
-    noise = torch.rand(1, 3, *source.imgsz, generator=torch.Generator().manual_seed(settings.seed))
+    shape = (1, source.facts.channels, *source.imgsz)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(settings.seed))
     ctx.example = noise
     if data is None:
         return ctx
     ctx.warnings.extend(data.warnings)
-    if note := check_classes(data, len(source.names), source.names):
-        ctx.warn(note)
     if not data.train.images:
         ctx.warn(f"there are no calibration images ({data.train.absent or 'none given'})")
         return ctx
 
-    stream = partial(CalibrationStream, data.train, source.imgsz, settings, ctx)
+    stream = partial(CalibrationStream, data.train, source, settings, ctx)
     ctx.calibration, ctx.train = stream, data.train.images
     if source.layout is not None:
         ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), progress)
@@ -171,16 +168,20 @@ def make_context(
 
 
 class CalibrationStream:
-    """The calibration images, read anew each time; says in the end which could not be read.
+    """The calibration images, read anew each time; warns in the end of what is wrong with them.
 
     Raises:
         DataError: there are fewer than calibration needs.
     """
 
-    def __init__(
-        self, split: Split, imgsz: tuple[int, int], settings: Settings, ctx: Context
-    ) -> None:
-        self._images = calibration_images(split, imgsz, settings.calib_images, settings.seed)
+    def __init__(self, split: Split, source: Source, settings: Settings, ctx: Context) -> None:
+        self._images = calibration_images(
+            split,
+            source.imgsz,
+            settings.calib_images,
+            settings.seed,
+            channels=source.facts.channels,
+        )
         self._warn = ctx.warn
 
     def __len__(self) -> int:
@@ -191,7 +192,7 @@ class CalibrationStream:
         """Yield each as float32 [1, 3, H, W] in 0..1, channels last in memory."""
         for image in self._images:
             yield torch.from_numpy(image)
-        for sentence in unreadable("calibration", self._images.skipped):
+        for sentence in self._images.complaints():
             self._warn(sentence)
 
 
@@ -233,5 +234,6 @@ class Agreeing:
             imgsz=self._source.imgsz,
             layout=self._source.layout,
             batch=TOGETHER,
+            channels=self._source.facts.channels,
             progress=self._progress,
         )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, fx
 
 from yqc import evaluation as ev
 from yqc import report as rp
+from yqc.data import read_image
 from yqc.graph import history, is_function
 from yqc.graph.calls import attribute
 from yqc.graph.compare import node_outputs
@@ -206,8 +206,7 @@ def choose_pictures(evidence: Evidence, names: Sequence[str]) -> tuple[pg.Pictur
 
 
 def _picture(path: Path, before: ev.Boxes, after: ev.Boxes, names: Sequence[str]) -> pg.Picture:
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image, _ = read_image(path)
     factor = min(1.0, WIDTH / image.width)
     size = round(image.width * factor), max(1, round(image.height * factor))
     buffer = io.BytesIO()

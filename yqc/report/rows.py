@@ -86,6 +86,8 @@ class EvalResult:
     """The part of `seconds_total` that the network itself took."""
     unreadable: int = 0
     """Images that were left out because they could not be read."""
+    warnings: tuple[str, ...] = ()
+    """What is doubtful about the data, a sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)

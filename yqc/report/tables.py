@@ -105,7 +105,8 @@ def eval_table(result: EvalResult) -> RenderableType:
         if result.seconds_session is not None:
             spent += f", of which {human.duration(result.seconds_session)} in the network"
         rows.append(("took", say(spent)))
-    return Group(fields(rows), "", Trimmed(table))
+    doubts = ["", warnings(result.warnings)] if result.warnings else []
+    return Group(fields(rows), "", Trimmed(table), *doubts)
 
 
 def bench_table(bench: Bench) -> RenderableType:

@@ -77,7 +77,9 @@ def distill(
     ctx = ctx or Context()
     progress = progress or ctx.progress
     workers = 1 if ctx.device == "cpu" else min(16, os.cpu_count() or 1)
-    pictures = Pictures(tuple(images), plan.imgsz or _size(gm), plan.seed, workers=workers)
+    channels, *size = _input_shape(gm)
+    imgsz = plan.imgsz or (size[0], size[1])
+    pictures = Pictures(tuple(images), imgsz, plan.seed, channels, workers=workers)
     same = set() if plan.bn_l1 else untouched(gm, original)
     taps = _taps(gm, original, plan)
     if all(tap.name in same for tap in taps):
@@ -219,11 +221,12 @@ class _Run:
         )
 
 
-def _size(gm: fx.GraphModule) -> tuple[int, int]:
+def _input_shape(gm: fx.GraphModule) -> tuple[int, int, int]:
+    """Return channels, height and width of the images that a graph takes."""
     value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta.get("yqc.value")
-    if not isinstance(value, TensorSpec) or len(value.shape) != 4 or value.shape[1] != 3:  # noqa: PLR2004
+    if not isinstance(value, TensorSpec) or len(value.shape) != 4 or value.shape[1] not in (1, 3):  # noqa: PLR2004
         raise PassError("only a graph that takes images [N,3,H,W] can be trained on images")
-    return value.shape[2], value.shape[3]
+    return value.shape[1], value.shape[2], value.shape[3]
 
 
 def _taps(gm: fx.GraphModule, original: fx.GraphModule, plan: Plan) -> list[Tap]:

@@ -20,11 +20,17 @@ from PIL import Image
 from yqc.data.files import reason
 from yqc.data.images import prefetch
 from yqc.data.letterbox import letterbox
+from yqc.data.pixels import read_image
 from yqc.errors import DataError
 from yqc.training import augment
 
 MEMORY = 512 << 20
 """So many bytes of decoded images are kept."""
+ROOM = 1.5
+"""Decoded images are kept at most this many times as large as letterboxed ones.
+
+Augmentation enlarges them by up to 1.4 (`augment.SCALES`). Half of it blurs these; double takes
+four times the memory."""
 AHEAD = 3
 ENOUGH = 4
 """Fewer readable images than this teach nothing: a mosaic is made of as many."""
@@ -42,6 +48,8 @@ class Pictures:
     imgsz: tuple[int, int]
     """Height and width of what is made of them, in pixels."""
     seed: int = 0
+    channels: int = 3
+    """Channels of the model's input: 3 for RGB, 1 for grey."""
     memory: int = MEMORY
     workers: int = 1
     """Threads that make the images of a batch; what they make does not depend on it."""
@@ -71,7 +79,7 @@ class Pictures:
             first: number of the first step.
 
         Yields:
-            uint8 [size, 3, H, W], RGB.
+            uint8 [size, C, H, W], RGB or grey.
 
         Raises:
             DataError: too many images cannot be read.
@@ -82,8 +90,9 @@ class Pictures:
             yield from prefetch(make, numbers, ahead=AHEAD)
 
     def batch(self, step: int, size: int, each: Callable[..., Any] = map) -> NDArray[np.uint8]:
-        """Make the batch of one step: uint8 [size, 3, H, W]; `each` is how to map."""
-        return np.stack(list(each(self._one, range(step * size, (step + 1) * size))))
+        """Make the batch of one step: uint8 [size, C, H, W]; `each` is how to map."""
+        numbers = range(step * size, (step + 1) * size)
+        return np.stack(list(each(self._one, numbers)))[:, : self.channels]
 
     def _one(self, number: int) -> NDArray[np.uint8]:
         """Make the training image of a running number."""
@@ -119,7 +128,7 @@ class Pictures:
             if (kept := self._kept.get(path)) is not None:
                 return kept
         try:
-            image = _read(path, self.imgsz)
+            image = _read(path, self.imgsz, self.channels)
         except Exception as error:  # noqa: BLE001  # PIL's decoders raise anything
             with self._lock:
                 self.unreadable[path] = reason(error)
@@ -132,17 +141,22 @@ class Pictures:
         return image
 
     def plain(self, count: int) -> NDArray[np.uint8]:
-        """Letterbox the first images of a seeded choice: uint8 [count, 3, H, W]."""
+        """Letterbox the first images of a seeded choice: uint8 [count, C, H, W]."""
         chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.paths))[:count]
-        return np.stack([letterbox(self._near(i), self.imgsz)[0] for i in chosen.tolist()])
+        images = [letterbox(self._near(i), self.imgsz)[0] for i in chosen.tolist()]
+        return np.stack(images)[:, : self.channels]
 
 
-def _read(path: Path, imgsz: tuple[int, int]) -> Image.Image:
-    with Image.open(path) as file:
-        w, h = file.size
-        scale = 1.5 * min(imgsz[1] / w, imgsz[0] / h)
-        size = (max(1, round(w * scale)), max(1, round(h * scale)))
-        if scale < 1:
-            file.draft("RGB", size)
-        image = file.convert("RGB")
-    return image.resize(size, Image.Resampling.BILINEAR) if scale < 1 else image
+def _read(path: Path, imgsz: tuple[int, int], channels: int) -> Image.Image:
+    """Read an image in RGB, at most `ROOM` times as large as it is when letterboxed."""
+
+    def enough(size: tuple[int, int]) -> tuple[int, int]:
+        scale = ROOM * min(imgsz[1] / size[0], imgsz[0] / size[1])
+        if scale >= 1:
+            return size
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    image, size = read_image(path, channels, enough=enough)
+    image = image.convert("RGB")  # Grey is repeated: augmentation works on three channels.
+    small = enough(size)
+    return image if small == size else image.resize(small, Image.Resampling.BILINEAR)
