@@ -47,6 +47,8 @@ def test_reads_as_a_person_would_write_it() -> None:
         r'passes = "prune{keep=\"a b\"},int8"',
         "imgsz = [640, 480]",
         'data = "d.yaml"',
+        "single_class = false",
+        "strict = false",
         "calib_images = 128",
         'target = "generic"',
         'device = "cpu"',

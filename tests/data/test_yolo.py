@@ -54,10 +54,9 @@ def test_counts_a_repeated_box_once_and_says_so(yolo: Write) -> None:
 
 def test_says_how_many_images_have_no_label_file(yolo: Write, tmp_path: Path) -> None:
     data = load_data(yolo())
-    assert data.warnings == (
-        f"1 of the 2 images of 'val' of {data.source} have no label file, such as "
-        f"{tmp_path / 'labels/val/b.txt'}: they count as images without objects",
-    )
+    (said,) = data.warnings
+    assert said.startswith(f"1 of the 2 images of 'val' of {data.source} have no label file")
+    assert str(tmp_path / "labels/val/b.txt") in said
 
 
 def test_says_that_two_images_share_a_label_file(yolo: Write, picture: Write) -> None:
