@@ -3,6 +3,7 @@
 PASSES = {
     "bias-correct": "yqc_passes.bias_correct:BiasCorrect",
     "calibrate": "yqc_passes.calibrate:Calibrate",
+    "channel-prune": "yqc_passes.channel_prune:ChannelPrune",
     "cluster": "yqc_passes.cluster:Cluster",
     "codebook": "yqc_passes.codebook:CodebookRecipe",
     "dce": "yqc_passes.dce:DeadCodeElimination",

@@ -1,18 +1,20 @@
-"""recover: train the rewritten graph to answer as the float original does, without labels.
+"""recover: train the rewritten graph to compute what the float original does, without labels.
 
-1. The training images, every other one mirrored and some of them augmented (mosaic, scale, colour),
-   are given to both graphs; what their heads compute before the decoding is compared, and features
-   in front of the head where both graphs have them; of a pruned one, the channels that are left.
-   Annotations are not read. Layers that still compute just what the original does, from the images
-   on, do not learn, and are computed once for both graphs.
+1. Both graphs run on the training images, half of them mirrored and some augmented (mosaic, scale,
+   colour). The raw outputs of their heads are compared, and the features in front of the heads
+   where both graphs have them; of pruned features, the channels that are left. Annotations are not
+   read. Layers that still compute exactly what the original does are not trained, and are computed
+   once for both graphs.
 2. Quantizers are trained through: gradients pass straight through the rounding, scales learn (Esser
    et al., Learned Step Size Quantization, 2020). Integers stay integers.
-3. A time is turned into a number of steps once the first of them have been timed; the recipe keeps
-   that number, so it does the same again elsewhere.
-4. `bn-l1` pulls the scales of batch norms towards zero, for `prune{criterion=bn-scale}` after it
+3. A time is turned into a number of steps once the first of them have been timed; the recipe file
+   keeps that number, so that it gives the same result on other machines.
+4. With `agreement`, a training after which fewer detections agree with the float model is undone.
+5. `bn-l1` pulls the scales of batch norms towards zero, for `prune{criterion=bn-scale}` after it
    (Liu et al., Network Slimming, 2017).
 """
 
+import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -21,37 +23,39 @@ from torch import fx
 from yqc import Context, Pass
 from yqc.errors import PassError, PipelineError
 from yqc.pipeline.options import Duration
-from yqc.training import Outcome, Plan, distill
+from yqc.training import Outcome, Plan, distill, untouched
 
-USUAL = Duration(600)
-"""How long it takes where nothing is said."""
-ON_GPU = 16
-"""Images a step on a GPU where nothing is said: with those of a CPU it would idle."""
+TIME = Duration(600)
+"""Default time. Half of it recovers less; double rarely gains as much as the first half."""
+GPU_BATCH = 16
+"""Default number of images per step on a GPU. Batches of 4, as on a CPU, leave most of it idle;
+more images per step make fewer steps of an epoch."""
 
 
 @dataclass(frozen=True)
 class Recover(Pass):
-    """Train the graph to answer as the float original does."""
+    """Train the graph to compute what the float original does."""
 
     name: ClassVar[str] = "recover"
     trains: ClassVar[bool] = True
     needs_images: ClassVar[bool] = True
+    once: ClassVar[bool] = True
 
     epochs: float | None = None
     """Times through the training images."""
     steps: int | None = None
     """Batches to train on; the result does not depend on the machine's speed then."""
     time: Duration | None = None
-    """How long to train, such as 10m; that is also the default."""
+    """How long to train, such as 10m, the default."""
     lr: float | None = None
-    """Highest learning rate, after 20 steps and before a cosine; by default it is tried how large a
-    step may be. Layers that read more than 256 numbers get less of it with adamw."""
+    """Highest learning rate, after 20 steps and before a cosine; by default it is chosen by trial
+    steps. Layers that read more than 256 numbers get less of it with adamw."""
     batch: int | None = None
-    """Images a step; by default 4 on a CPU and 16 on a GPU."""
+    """Images per step; by default 4 on a CPU and 16 on a GPU."""
     imgsz: int | None = None
     """Side of the training images in pixels; the size the graph was traced for by default."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """How weights follow gradients."""
+    """The optimizer."""
     features: float = 1.0
     """Weight of the features' loss beside the head's."""
     bn_l1: float = 0.0
@@ -61,25 +65,30 @@ class Recover(Pass):
     damaged from the start."""
     seed: int | None = None
     """Of images and augmentation; the compile's by default."""
+    agreement: float | None = None
+    """Undo the training if the agreement with the float model (AP50) is below this after it, and
+    below what it was before; by default the agreement is not measured."""
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise ValueError(f"batch must be above 0, not {self.batch}")
         if sum(v is not None for v in (self.epochs, self.steps, self.time)) > 1:
             raise ValueError("give one of epochs, steps and time")
+        if self.agreement is not None and not 0 < self.agreement <= 1:
+            raise ValueError(f"agreement must be above 0 and at most 1, not {self.agreement:g}")
         try:
             self.plan(0, "cpu")
         except PipelineError as error:
             raise ValueError(str(error)) from None
 
     def plan(self, seed: int, device: str) -> Plan:
-        """Return what the options ask for; `seed` and `device` are the compile's."""
+        """Return the plan that the options describe; `seed` and `device` are the compile's."""
         alone = self.steps is None and self.epochs is None
         return Plan(
             steps=self.steps,
             epochs=self.epochs,
-            seconds=(USUAL if self.time is None else self.time) if alone else None,
-            batch=self.batch or (Plan.batch if device == "cpu" else ON_GPU),
+            seconds=(TIME if self.time is None else self.time) if alone else None,
+            batch=self.batch or (Plan.batch if device == "cpu" else GPU_BATCH),
             imgsz=None if self.imgsz is None else (self.imgsz, self.imgsz),
             lr=self.lr,
             optimizer=self.optimizer,
@@ -95,18 +104,47 @@ class Recover(Pass):
         if ctx.original is None:
             raise PassError("there is no float original to learn from; set Context.original")
         plan = self.plan(ctx.seed, ctx.device)
+        before = self.measure_agreement(gm, ctx)
+        kept = None if before is None else copy.deepcopy(gm.state_dict())
         done = distill(gm, ctx.original, ctx.train, plan, ctx)
         steps = done.planned if self.epochs is None else None
         same = replace(self, steps=steps, time=None, batch=plan.batch)
         if same != self:
             ctx.chose(same)
+        ctx.rewrote(gm.graph.output_node(), describe_training(done))
         if done.problem:
             ctx.warn(f"recover: {done.problem}")
-        ctx.rewrote(gm.graph.output_node(), told(done))
+            return
+        after = None if before is None else self.measure_agreement(gm, ctx)
+        if before is None or after is None or kept is None or self.agreement is None:
+            return
+        change = f"the agreement with the float model from {before:.3f} to {after:.3f}"
+        if after < min(before, self.agreement):
+            gm.load_state_dict(kept)
+            ctx.warn(f"recover: {done.steps} steps brought {change} and were undone")
+        else:
+            ctx.says(f"{done.steps} steps brought {change}")
+
+    def measure_agreement(self, gm: fx.GraphModule, ctx: Context) -> float | None:
+        """Return the agreement with the float model; None where no option needs it or no data."""
+        return ctx.agreement(gm) if self.agreement is not None and ctx.agreement else None
+
+    def explain(self, gm: fx.GraphModule, ctx: Context) -> list[str]:
+        """Describe the training; it is not run, since it takes minutes."""
+        plan = self.plan(ctx.seed, ctx.device)
+        length = f"{plan.seconds:g} s" if plan.seconds else f"{plan.epochs} epochs"
+        length = f"{plan.steps} steps" if plan.steps else length
+        if not ctx.train or ctx.original is None:
+            return [f"{length}, but there are no images to learn from; give some with --data"]
+        alone = len(untouched(gm, ctx.original))
+        return [
+            f"{length} of {plan.batch} images, from {len(ctx.train)} training images",
+            f"{alone} of {len(gm.graph.nodes)} nodes compute what the original does: not trained",
+        ]
 
 
-def told(done: Outcome) -> str:
-    """Say in a line what a training did."""
+def describe_training(done: Outcome) -> str:
+    """Describe in a line what a training did."""
     return (
         f"{done.parameters} values trained for {done.steps} steps ({done.epochs:.3g} epochs): "
         f"distance to the original {done.before:.4g} -> {done.after:.4g}"

@@ -20,6 +20,7 @@ from yqc.job.inputs import (
     check_images,
     emitted_kinds,
     find_data,
+    foreseen_given,
     make_context,
     open_cache,
 )
@@ -30,7 +31,7 @@ from yqc.job.page import PageInputs, make_page
 from yqc.job.sensitivity import costs
 from yqc.models.source import Source, open_model
 from yqc.pipeline.base import Context, Pass, Recipe
-from yqc.pipeline.pipeline import Pipeline, Step, reproducible
+from yqc.pipeline.pipeline import Pipeline, Step, given_by, reproducible
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.resume import Stages
 from yqc.pipeline.watchers import Reproducer, Snapshots, Verify, Watcher
@@ -100,7 +101,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     settings, progress = choose(settings, choices), progress or Silent()
     pipeline = _pipeline(passes or settings.passes, registry)
     settings = replace(settings, passes=str(pipeline))
-    expanded = pipeline.expand()
+    expanded = pipeline.expand(given=foreseen_given(settings))
     check_device(settings.device, expanded)
     check_images(settings, expanded)
     kinds = emitted_kinds(settings.emit)
@@ -116,6 +117,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     data = find_data(settings, source)
     original, gm = source.gm, copy.deepcopy(source.gm)
     ctx = make_context(settings, source, data, progress)
+    expanded = pipeline.expand(given=given_by(ctx))
     cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
     ctx.cache = cache
     looking: list[Watcher] = [Verify()] if verify else []
@@ -126,7 +128,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     stages = Stages(cache, lambda: "pt2" not in kinds or last_float.is_now)
     steps = pipeline.run(gm, ctx, looking, stages=stages)
 
-    metadata = _metadata(source, pipeline)
+    text = reproducible(pipeline, steps)
+    metadata = _metadata(source, text)
     emitted = emit(
         gm,
         metadata=metadata,
@@ -178,8 +181,9 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         stage.report.write_text(report.to_json(), encoding="utf-8")
         if "pt2" in kinds:
             save_exported(last_float.gm, stage.exported)
-        settings = replace(settings, passes=reproducible(pipeline, steps))
-        recipe = write_recipe(settings, yqc.__version__, source.path, source.sha256)
+        recipe = write_recipe(
+            replace(settings, passes=text), yqc.__version__, source.path, source.sha256
+        )
         stage.recipe.write_text(recipe, encoding="utf-8")
         if html:
             shown = PageInputs(source, gm, ctx.example_for(gm), measured.evidence)
@@ -203,8 +207,8 @@ def _default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:
     return Path("-".join([stem, *(step.name for step in pipeline.steps)]) + ".onnx")
 
 
-def _metadata(source: Source, pipeline: Pipeline) -> dict[str, str]:
-    own = {"version": yqc.__version__, "pipeline": str(pipeline), "input_sha256": source.sha256}
+def _metadata(source: Source, pipeline: str) -> dict[str, str]:
+    own = {"version": yqc.__version__, "pipeline": pipeline, "input_sha256": source.sha256}
     if not source.is_detector:
         return {f"yqc.{key}": value for key, value in own.items()}
     return yolo_metadata(

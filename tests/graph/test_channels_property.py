@@ -12,7 +12,7 @@ from tests.graph.channel_nets import OPS, Net, Program, perturb
 from yqc import trace
 from yqc.graph.channels.groups import channel_groups, find_channels
 from yqc.graph.channels.sets import Channels
-from yqc.pruning.surgery import Keep, remove
+from yqc.pruning.surgery import Keep, remove_channels
 
 X = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 programs = st.lists(
@@ -57,7 +57,7 @@ def test_removing_what_nobody_weighs_changes_nothing(program: Program, seed: int
     keep = drawn(channels, seed)
     silence(gm, channels, keep)
     pruned = copy.deepcopy(gm)
-    remove(pruned, channels, keep)
+    remove_channels(pruned, channels, keep)
     torch.testing.assert_close(pruned(X), gm(X), rtol=1e-4, atol=1e-4)
     assert sum(p.numel() for p in pruned.parameters()) <= sum(p.numel() for p in gm.parameters())
 

@@ -63,6 +63,55 @@ def test_what_is_no_better_is_undone_and_said(ctx: yqc.Context) -> None:
     assert ctx.warnings == ["recover: it did not come closer to the original and was undone"]
 
 
+@pytest.mark.parametrize(("after", "undone"), [(0.9, False), (0.8, True)])
+def test_what_agrees_less_is_undone(ctx: yqc.Context, after: float, *, undone: bool) -> None:
+    """Below what it was and below the option; what stays above one of the two is kept."""
+    gm = damaged(yqc.trace(Residual(), X))
+    measured = iter((0.85, after))
+    ctx.agreement = lambda _: next(measured)
+    before = fingerprint(gm)
+    Recover(steps=20, batch=4, freeze_bn=True, agreement=0.95).run(gm, ctx)
+    assert (fingerprint(gm) == before) == undone
+    change = f"20 steps brought the agreement with the float model from 0.850 to {after:.3f}"
+    assert ctx.warnings == ([f"recover: {change} and were undone"] if undone else [])
+    assert ctx.records.says == ([] if undone else [change])
+
+
+def test_less_agreement_than_before_is_kept_above_the_option(ctx: yqc.Context) -> None:
+    gm = damaged(yqc.trace(Residual(), X))
+    measured = iter((1.0, 0.97))
+    ctx.agreement = lambda _: next(measured)
+    before = fingerprint(gm)
+    Recover(steps=20, batch=4, freeze_bn=True, agreement=0.95).run(gm, ctx)
+    assert fingerprint(gm) != before
+    assert ctx.warnings == []
+
+
+@pytest.mark.parametrize("agreement", [None, 0.95])
+def test_without_the_option_or_detections_no_agreement_counts(
+    ctx: yqc.Context, agreement: float | None
+) -> None:
+    gm = damaged(yqc.trace(Residual(), X))
+    calls: list[None] = []
+    ctx.agreement = lambda _: calls.append(None)
+    before = fingerprint(gm)
+    Recover(steps=20, batch=4, freeze_bn=True, agreement=agreement).run(gm, ctx)
+    assert fingerprint(gm) != before
+    assert len(calls) == (0 if agreement is None else 1)
+
+
+def test_explains_without_training(ctx: yqc.Context) -> None:
+    gm = damaged(yqc.trace(Residual(), X))
+    before = fingerprint(gm)
+    assert Recover(steps=20, batch=2).explain(gm, ctx) == [
+        "20 steps of 2 images, from 8 training images",
+        "1 of 15 nodes compute what the original does: not trained",
+    ]
+    assert fingerprint(gm) == before
+    (line,) = Recover().explain(gm, yqc.Context())
+    assert line == "600 s, but there are no images to learn from; give some with --data"
+
+
 def test_a_time_is_written_as_steps(ctx: yqc.Context) -> None:
     pipeline = yqc.Pipeline.parse("fold-bn,recover{time=0.5s batch=4},dce")
     steps = pipeline.run(damaged(yqc.trace(Residual(), X)), ctx)
@@ -101,6 +150,7 @@ def test_without_images_or_original_it_says_what_to_give(ctx: yqc.Context) -> No
         ("batch=0", "batch must be above 0, not 0"),
         ("imgsz=0", "imgsz must be above 0, not 0"),
         ("bn-l1=-0.1", "bn_l1 must be 0 or above, not -0.1"),
+        ("agreement=1.2", "agreement must be above 0 and at most 1, not 1.2"),
     ],
 )
 def test_options_that_make_no_sense_point_at_themselves(options: str, message: str) -> None:
@@ -127,8 +177,8 @@ def test_slim_hands_its_options_on() -> None:
     text = "slim{ratio=0.3 of=macs steps=40}"
     assert str(parse(text)) == text
     names = list(map(str, parse(text).expand()))
-    assert names == ["prune{ratio=0.3 of=macs}", "recover{steps=40}"]
-    assert list(map(str, parse("slim").expand())) == ["prune", "recover"]
+    assert names == ["channel-prune{ratio=0.3 of=macs}", "recover{steps=40}"]
+    assert list(map(str, parse("slim").expand())) == ["channel-prune", "recover"]
     assert list(map(str, parse("slim{time=5m}").expand()))[1] == "recover{time=5m}"
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import fx, nn
 
 from tests.passes.nets import Unit, expanded
-from yqc import Context, Pipeline, calls, trace
+from yqc import Context, Given, Pipeline, calls, trace
 from yqc.emit import emit, roundtrip
 from yqc.errors import PassError
 from yqc.graph.compare import max_abs_error, parameter_count
@@ -40,21 +40,28 @@ def distance(gm: fx.GraphModule) -> float:
 
 
 def test_stands_for_its_steps_and_hands_options_on() -> None:
-    assert expanded("slim") == "prune,recover"
+    assert expanded("slim") == "channel-prune,recover"
     assert expanded("slim{ratio=0.3 of=macs time=10m}") == (
-        "prune{ratio=0.3 of=macs},recover{time=10m}"
+        "channel-prune{ratio=0.3 of=macs},recover{time=10m}"
     )
-    assert expanded("slim{ratio=0.25 steps=40}") == "prune{ratio=0.25},recover{steps=40}"
+    assert expanded("slim{ratio=0.25 steps=40}") == "channel-prune{ratio=0.25},recover{steps=40}"
 
 
 def test_pruning_goes_before_rounding() -> None:
-    assert expanded("slim,int8") == f"prune,recover,{expanded('int8')}"
+    assert expanded("slim,int8") == f"channel-prune,recover,{expanded('int8')}"
 
 
-def test_each_slim_prunes_again() -> None:
-    """Nothing that it provides would be there already: a second one takes more."""
-    assert expanded("slim,slim") == "prune,recover,prune,recover"
-    assert expanded("prune{ratio=0.2},slim") == "prune{ratio=0.2},prune,recover"
+def test_each_slim_prunes_again_and_the_last_trains() -> None:
+    assert expanded("slim,slim") == "channel-prune,channel-prune,recover"
+    assert expanded("prune{ratio=0.2},slim") == "channel-prune{ratio=0.2},channel-prune,recover"
+
+
+@pytest.mark.parametrize("passes", ["slim", "prune,slim", "slim{steps=5},recover{steps=5}"])
+def test_nothing_is_trained_twice(passes: str) -> None:
+    given = Given(has_data=True, can_train=True)
+    names = [action.name for action in Pipeline.parse(passes).expand(given=given)]
+    assert names.count("recover") == 1
+    assert names[-1] == "recover"
 
 
 def test_a_share_of_the_parameters_goes_and_the_rest_learns(ctx: Context) -> None:
@@ -67,7 +74,7 @@ def test_a_share_of_the_parameters_goes_and_the_rest_learns(ctx: Context) -> Non
     widths = [c.module.out_channels for c in calls(gm, nn.Conv2d)]
     assert widths[-1] == 2, "the outputs stay"
     assert max(widths) < 32
-    assert {r.by for r in ctx.rewrites} == {"prune", "recover"}
+    assert {r.by for r in ctx.rewrites} == {"channel-prune", "recover"}
     assert distance(gm) < distance(pruned)
 
 

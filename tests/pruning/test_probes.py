@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from yqc.pruning.probes import project
+from yqc.pruning.probes import project_head
 from yqc.training.heads import Tap
 from yqc.training.losses import distance
 
@@ -22,7 +22,7 @@ def slopes(kind: str, times: int) -> Tensor:
     total = torch.zeros_like(value)
     generator = torch.Generator().manual_seed(1)
     for _ in range(times):
-        (slope,) = torch.autograd.grad(project(TAPS[kind], {"a": value}, generator), value)
+        (slope,) = torch.autograd.grad(project_head(TAPS[kind], {"a": value}, generator), value)
         total += slope.square() / times
     return total
 
@@ -58,7 +58,9 @@ def test_sides_where_nothing_is_seen_count_nothing(bins: int) -> None:
     cls[0, 1, 1, 0] = 2.0
     taps = [Tap("box", "box"), Tap("cls", "cls")]
     generator = torch.Generator().manual_seed(1)
-    torch.autograd.backward(project(taps, {"box": box, "cls": cls.requires_grad_()}, generator))
+    torch.autograd.backward(
+        project_head(taps, {"box": box, "cls": cls.requires_grad_()}, generator)
+    )
     assert box.grad is not None
     felt = box.grad.square().sum(1)[0]
     assert felt[1, 0] > 1e-3

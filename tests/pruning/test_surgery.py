@@ -9,7 +9,7 @@ from tests.modules import conv, norm
 from yqc import text, trace
 from yqc.graph.channels.groups import find_channels
 from yqc.graph.metadata import BatchNorm
-from yqc.pruning.surgery import remove
+from yqc.pruning.surgery import remove_channels
 
 X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -35,7 +35,7 @@ def without(gm: fx.GraphModule, target: str, *gone: int) -> None:
     assert slot is not None
     keep = np.ones(channels.count, dtype=np.bool_)
     keep[slot.ids[list(gone)]] = False
-    remove(gm, channels, keep)
+    remove_channels(gm, channels, keep)
 
 
 def test_uneven_chunks_become_a_split_with_sizes() -> None:

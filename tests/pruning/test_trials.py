@@ -7,24 +7,25 @@ import torch
 from torch import nn
 
 from yqc import Context, trace
-from yqc.pruning.cost import Measure
-from yqc.pruning.solve import Limits
-from yqc.pruning.trials import LANES, Job, Wishes
+from yqc.pruning.options import PruningOptions
+from yqc.pruning.sizes import SizeUnit
+from yqc.pruning.trials import LANES, PruningTask
 
 X = torch.zeros(1, 3, 8, 8)
 
 
-def job(of: Measure, round_to: int = 8) -> Job:
+def task(of: SizeUnit, round_to: int = 8) -> PruningTask:
     torch.manual_seed(0)
     widths = [3, 16, 32, 48, 64, 96, 128, 112, 160, 144, 96, 80, 64, 4]
     convs = [nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)]
-    return Job(trace(nn.Sequential(*convs), X), Context(), Wishes(of, "global", Limits(round_to)))
+    options = PruningOptions(of=of, round_to=round_to)
+    return PruningTask(trace(nn.Sequential(*convs), X), Context(), options)
 
 
-def left(of: Measure, ratio: float, round_to: int = 8) -> list[int]:
-    one = job(of, round_to)
-    keep = one.choose("l2", ratio)
-    assert one.cost.removed(keep) == pytest.approx(ratio, rel=0.01)
+def left(of: SizeUnit, ratio: float, round_to: int = 8) -> list[int]:
+    one = task(of, round_to)
+    keep = one.select("l2", ratio)
+    assert one.sizes.share_removed(keep) == pytest.approx(ratio, rel=0.01)
     return [int(keep[b.first : b.first + b.count].sum()) for b in one.channels.blocks if not b.pin]
 
 

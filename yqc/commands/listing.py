@@ -31,7 +31,7 @@ def explain(registry: Registry, name: str) -> PassHelp:
     )
     about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
     if issubclass(kind, Recipe):
-        return replace(about, expands_to=kind().expand(Given()))
+        return replace(about, expands_to=kind().expand(Given(has_data=True, can_train=True)))
     return replace(
         about, requires=tuple(sorted(kind.requires)), provides=tuple(sorted(kind.provides))
     )

@@ -15,7 +15,7 @@ from yqc.look.explained import Explained, Group
 from yqc.look.printers import as_dot, groups_dot
 from yqc.look.view import View
 from yqc.pipeline.base import Context, Pass, Recipe
-from yqc.pipeline.pipeline import TRACED, Pipeline
+from yqc.pipeline.pipeline import TRACED, Pipeline, given_by
 from yqc.pipeline.registry import Registry
 from yqc.progress import Progress
 from yqc.settings import Settings
@@ -52,11 +52,11 @@ def explain(
     asked = Pipeline.parse(passes, registry)
     before, pipeline = _with_needs(asked)
     gm, ctx, given = prepared(model, pipeline, settings, progress)
-    if before.steps:
-        before.run(gm, ctx, known=given)
-    actions = pipeline.expand(TRACED | given)
-    done = actions[: len(before.expand(TRACED | given))]
-    asked_for = actions[len(done) :]
+    parts = pipeline.expand_each(TRACED | given, given_by(ctx))
+    done = [action for part in parts[: len(before.steps)] for action in part]
+    asked_for = [action for part in parts[len(before.steps) :] for action in part]
+    if done:
+        Pipeline(done, asked.registry).run(gm, ctx, known=given)
     found = []
     for action in asked_for:
         view = as_view(gm) if draw else None

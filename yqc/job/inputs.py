@@ -18,7 +18,7 @@ from yqc.graph.compare import macs
 from yqc.job.cache import FolderCache
 from yqc.job.sensitivity import worst
 from yqc.models.source import Source
-from yqc.pipeline.base import JUDGES, Context, Pass
+from yqc.pipeline.base import JUDGES, Context, Given, Pass
 from yqc.progress import Progress
 from yqc.settings import Settings
 from yqc.training.teacher import fold
@@ -31,6 +31,12 @@ TOGETHER = 4
 
 KINDS = ("onnx", "pt2")
 """What can be emitted."""
+
+
+def foreseen_given(settings: Settings) -> Given:
+    """Return what recipes will know, before the model and the data are read."""
+    has_data = settings.data is not None
+    return Given(settings.target, has_data=has_data, can_train=has_data)
 
 
 def check_device(device: str, passes: Sequence[Pass]) -> None:

@@ -99,11 +99,22 @@ class Pipeline:
         Raises:
             PipelineError: a pass requires what nothing before it provides.
         """
-        passes: list[Pass] = []
+        return [action for part in self.expand_each(state, given) for action in part]
+
+    def expand_each(
+        self, state: frozenset[str] = TRACED, given: Given | None = None
+    ) -> list[list[Pass]]:
+        """Do as `expand`, and return the passes of each step of the pipeline by themselves."""
+        parts: list[list[Pass]] = [[] for _ in self.steps]
         removed: dict[str, Pass] = {}
-        steps = list(self._flatten(self.steps, given or Given(), depth=0))
-        for index, (action, from_recipe) in enumerate(steps):
-            later = {other.name for other, _ in steps[index + 1 :]}
+        given = given or Given()
+        steps = [
+            (*found, part)
+            for part, step in zip(parts, self.steps, strict=True)
+            for found in self._flatten([step], given, depth=0)
+        ]
+        for index, (action, from_recipe, part) in enumerate(steps):
+            later = {other.name for other, *_ in steps[index + 1 :]}
             is_provided = bool(action.provides) and action.provides <= state
             if from_recipe and (is_provided or (action.once and action.name in later)):
                 continue
@@ -112,8 +123,8 @@ class Pipeline:
                 raise PipelineError(self._explain(action, missing[0], removed))
             removed |= dict.fromkeys(action.removes & state, action)
             state = (state - action.removes) | action.provides
-            passes.append(action)
-        return passes
+            part.append(action)
+        return parts
 
     def _flatten(
         self, steps: Iterable[Pass | Recipe], given: Given, depth: int

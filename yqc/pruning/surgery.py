@@ -1,4 +1,4 @@
-"""Taking sets of channels out of a graph: weights, norms, constants, and numbers in arguments."""
+"""Remove sets of channels from a graph: weights, norms, constants, and numbers in arguments."""
 
 from dataclasses import replace
 
@@ -19,18 +19,20 @@ Keep = NDArray[np.bool_]
 """For each set of channels, whether it stays."""
 
 
-def remove(gm: fx.GraphModule, channels: Channels, keep: Keep, *, shapes: bool = True) -> None:
-    """Take sets of channels out of a graph, in place.
+def remove_channels(
+    gm: fx.GraphModule, channels: Channels, keep: Keep, *, shapes: bool = True
+) -> None:
+    """Remove sets of channels from a graph, in place.
 
     Args:
         gm: the graph that `channels` describes; modules are edited, not replaced.
-        channels: what is known of its channels.
+        channels: its channels.
         keep: for each set, whether it stays; bool [channels.count].
-        shapes: whether the nodes learn their new shapes, too; a trial has no need of them.
+        shapes: whether the nodes get their new shapes, too; a trial does not need them.
 
     Raises:
-        ValueError: a set that is pinned is to go.
-        TraceError: the graph does not fit together afterwards, where `shapes` are asked for.
+        ValueError: a pinned set is not kept.
+        TraceError: the shapes do not fit afterwards; raised only with `shapes`.
     """
     pinned = [why for why, stays in zip(channels.pins, keep.tolist(), strict=True) if why]
     if any(why and not stays for why, stays in zip(channels.pins, keep.tolist(), strict=True)):
@@ -49,14 +51,14 @@ def remove(gm: fx.GraphModule, channels: Channels, keep: Keep, *, shapes: bool =
         propagate(gm)
 
 
-def kept(ids: Ids, keep: Keep) -> Tensor:
+def kept_positions(ids: Ids, keep: Keep) -> Tensor:
     """Return the positions of the channels that stay, int64."""
     return torch.from_numpy(np.flatnonzero(keep[ids]))
 
 
 def _trim(gm: fx.GraphModule, slot: Slot, keep: Keep) -> None:
     held = attribute(gm, slot.target)
-    stay = kept(slot.ids, keep)
+    stay = kept_positions(slot.ids, keep)
     if isinstance(held, Tensor):
         _set(gm, slot.target, held.index_select(slot.dim, stay))
     elif isinstance(held, _ConvNd):
@@ -111,7 +113,7 @@ def _trim_linear(linear: nn.Linear, slot: Slot, stay: Tensor) -> None:
 
 
 def _set(owner: nn.Module, path: str, value: Tensor) -> None:
-    """Put a tensor in the place of a parameter or buffer."""
+    """Replace a parameter or buffer."""
     parent, _, name = path.rpartition(".")
     holder = owner.get_submodule(parent)
     old = getattr(holder, name)
@@ -147,7 +149,7 @@ def _resize_parts(node: fx.Node, counts: list[int]) -> None:
 def _resized(
     node: fx.Node, place: int, count: int
 ) -> tuple[tuple[fx.node.Argument, ...], dict[str, fx.node.Argument]]:
-    """Return a reshaping's arguments with another number at one place among the sizes."""
+    """Return the arguments of a reshape with another number at one place among the sizes."""
     args, kwargs = list(node.args), dict(node.kwargs)
     for key in ("shape", "size", "sizes"):
         if key in kwargs:
@@ -165,10 +167,10 @@ def _resized(
 
 
 def _trim_meta(node: fx.Node, axis: Axis, keep: Keep) -> None:
-    """Note which channels of a node stay, and trim what is known of their distribution."""
+    """Record which channels of a node stay, and trim the statistics of its folded batch norm."""
     if keep[axis.ids].all():
         return
-    stay = kept(axis.ids, keep)
+    stay = kept_positions(axis.ids, keep)
     if axis.dim == 1:
         before = node.meta.get("yqc.kept")
         node.meta["yqc.kept"] = Kept(before.channels[stay] if isinstance(before, Kept) else stay)

@@ -1,9 +1,9 @@
-"""Pruning without data: what may go, by weights and batch norms, and what is made up for.
+"""Prune without data: saliency and correction from batch norms.
 
-A batch norm says of a channel that its values have mean `shift` and deviation |scale|, which is
-followed through activations, additions and concatenations. When a channel goes, its mean goes into
-the biases of what reads it (data-free bias correction, Nagel et al., ICCV 2019). What is lost is
-its deviation times the weights; each consumer counts it as a share of the variance that it makes.
+After a batch norm a channel has mean `shift` and standard deviation |scale|, which are followed
+through activations, additions and concatenations. When a channel is removed, its mean is added to
+the biases of its consumers (data-free bias correction, Nagel et al., ICCV 2019). Its variance times
+the squared weights is lost; a score is the share of that in the variance of a consumer's output.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from yqc.graph import callers
 from yqc.graph.channels import rules as ops
 from yqc.graph.channels.sets import Axis, Channels
 from yqc.graph.metadata import BatchNorm
-from yqc.pruning.criteria import Scores
 from yqc.pruning.statistics import consumers, correctable, full_weight
-from yqc.pruning.surgery import Keep, kept
+from yqc.pruning.surgery import Keep, kept_positions
+from yqc.pruning.weight_scores import Saliency
 
 ADDITIONS = ("add", "iadd")
 SAME = (*ops.SPATIAL, nn.Identity, nn.Dropout)
@@ -102,10 +102,10 @@ def bent(function: Callable[[Tensor], Tensor], before: Spread) -> Spread:
     return Spread(mean, ((y - mean.unsqueeze(1)).square() * weight).sum(1).sqrt())
 
 
-def lost(gm: fx.GraphModule, channels: Channels) -> Scores:
-    """Score sets by the largest share of a consumer's variance that goes with them.
+def score_by_variance(gm: fx.GraphModule, channels: Channels) -> Saliency:
+    """Score sets by their share in the variance of their consumers' outputs, summed over consumers.
 
-    Infinite where nothing is known of what a consumer reads. A set that nothing reads scores 0.
+    Infinite where the distribution of a consumer's input is unknown; 0 where nothing reads a set.
     """
     known = spreads(gm, channels)
     scores = np.zeros(channels.count)
@@ -122,8 +122,10 @@ def lost(gm: fx.GraphModule, channels: Channels) -> Scores:
     return scores
 
 
-def absorb(whole: fx.GraphModule, pruned: fx.GraphModule, channels: Channels, keep: Keep) -> None:
-    """Move the means of what has gone into biases, or running means of batch norms, in `pruned`."""
+def absorb_means(
+    whole: fx.GraphModule, pruned: fx.GraphModule, channels: Channels, keep: Keep
+) -> None:
+    """Add the means of removed channels to biases, or running means of batch norms, in `pruned`."""
     known = spreads(whole, channels)
     partner = {n.name: n for n in pruned.graph.nodes}
     for node in correctable(whole, channels):
@@ -135,18 +137,18 @@ def absorb(whole: fx.GraphModule, pruned: fx.GraphModule, channels: Channels, ke
         move = (weight[:, gone].sum(2) @ spread.mean[gone].double()).float()
         out: Axis | None = channels.axes.get(node)
         if out is not None:
-            move = move[kept(out.ids, keep)]
+            move = move[kept_positions(out.ids, keep)]
         add_to_bias(pruned, partner[node.name], move)
 
 
 def add_to_bias(gm: fx.GraphModule, node: fx.Node, move: Tensor) -> bool:
-    """Add to what a convolution or linear layer computes, one value a channel.
+    """Add a value per channel to the output of a convolution or linear layer.
 
-    Where it has no bias and a batch norm follows, that one's running mean takes it, so that the
-    graph stays of the same form.
+    Where it has no bias and a batch norm follows, the value is subtracted from the running mean of
+    the norm, so that no parameter is added.
 
     Returns:
-        Whether the node itself computes more now; else the batch norm behind it does.
+        Whether the node's own output changed; if not, that of the batch norm behind it did.
     """
     module = gm.get_submodule(str(node.target))
     if not isinstance(module, (_ConvNd, nn.Linear)):

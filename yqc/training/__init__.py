@@ -4,5 +4,6 @@ from yqc.training import packed_weights  # noqa: F401  # registers how packed we
 from yqc.training.distill import distill
 from yqc.training.fake_quantize import Latent, latent
 from yqc.training.plan import Outcome, Plan
+from yqc.training.untouched import untouched
 
-__all__ = ["Latent", "Outcome", "Plan", "distill", "latent"]
+__all__ = ["Latent", "Outcome", "Plan", "distill", "latent", "untouched"]

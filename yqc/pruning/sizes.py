@@ -1,4 +1,4 @@
-"""What channels cost: parameters, multiply-accumulates, channels, for any choice of what stays."""
+"""Count parameters, multiply-accumulates or channels of a graph for any choice of what stays."""
 
 import math
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from yqc.graph.compare import macs, parameter_count
 from yqc.graph.values import shape
 from yqc.pruning.surgery import Keep
 
-Measure: TypeAlias = Literal["params", "channels", "macs"]
+SizeUnit: TypeAlias = Literal["params", "channels", "macs"]
 
 
 @dataclass(frozen=True)
-class Term:
-    """A cost of `each` times the channels that stay in both slots; one slot may be a constant."""
+class SizeTerm:
+    """A count of `each` times the channels that stay in both slots; one slot may be a constant."""
 
     each: float
     out: int | None
@@ -30,39 +30,39 @@ class Term:
     """Index of the slot of input channels, or None."""
 
 
-class Cost:
-    """Counts parameters, multiply-accumulates or channels of a graph after channels have gone.
+class SizeCounter:
+    """Count parameters, multiply-accumulates or channels of a graph after a removal.
 
     Args:
-        gm: the graph, whole.
+        gm: the graph before the removal.
         channels: its channels.
-        measure: what is counted. Channels are those that convolutions and linear layers make.
+        unit: what is counted. Channels are those that convolutions and linear layers make.
     """
 
-    def __init__(self, gm: fx.GraphModule, channels: Channels, measure: Measure) -> None:
+    def __init__(self, gm: fx.GraphModule, channels: Channels, unit: SizeUnit) -> None:
         self.channels = channels
         self._index = {(s.target, s.side): i for i, s in enumerate(channels.slots)}
-        self.terms: list[Term] = []
-        if measure == "channels":
+        self.terms: list[SizeTerm] = []
+        if unit == "channels":
             self.terms = [
-                Term(1.0, i, None) for i, s in enumerate(channels.slots) if s.side == "out"
+                SizeTerm(1.0, i, None) for i, s in enumerate(channels.slots) if s.side == "out"
             ]
             self.whole = self._sum(self._counts(None)) + _outside(gm, channels)
         else:
-            (self._params if measure == "params" else self._macs)(gm)
-            self.whole = float(parameter_count(gm) if measure == "params" else macs(gm))
+            (self._params if unit == "params" else self._macs)(gm)
+            self.whole = float(parameter_count(gm) if unit == "params" else macs(gm))
         self._fixed = self.whole - self._sum(self._counts(None))
 
-    def of(self, keep: Keep) -> float:
-        """Return what is left when only the sets in `keep` stay."""
+    def left(self, keep: Keep) -> float:
+        """Return the count that is left when only the sets in `keep` stay."""
         return self._fixed + self._sum(self._counts(keep))
 
-    def removed(self, keep: Keep) -> float:
-        """Return the share that is gone, 0..1."""
-        return 1 - self.of(keep) / self.whole
+    def share_removed(self, keep: Keep) -> float:
+        """Return the share that is removed, 0..1."""
+        return 1 - self.left(keep) / self.whole
 
     def saving(self) -> NDArray[np.float64]:
-        """Return what the removal of each set alone saves, to first order, float64 [sets]."""
+        """Return what removing each set alone saves, to first order: float64 [sets]."""
         counts, slots = self._counts(None), self.channels.slots
         saved = np.zeros(self.channels.count)
         for term in self.terms:
@@ -88,14 +88,14 @@ class Cost:
             held = attribute(gm, slot.target)
             if isinstance(held, Tensor):
                 if isinstance(held, nn.Parameter):
-                    self.terms.append(Term(held.numel() / len(slot.ids), index, None))
+                    self.terms.append(SizeTerm(held.numel() / len(slot.ids), index, None))
             elif isinstance(held, (_ConvNd, nn.Linear)):
                 self._weight(held, slot, 1)
                 if slot.side != "in" and held.bias is not None:
-                    self.terms.append(Term(len(held.bias) / len(slot.ids), index, None))
+                    self.terms.append(SizeTerm(len(held.bias) / len(slot.ids), index, None))
             else:
                 each = sum(p.numel() for p in held.parameters()) / len(slot.ids)  # type: ignore[attr-defined]
-                self.terms.append(Term(each, index, None))
+                self.terms.append(SizeTerm(each, index, None))
 
     def _macs(self, gm: fx.GraphModule) -> None:
         for node in gm.graph.nodes:
@@ -117,12 +117,12 @@ class Cost:
         size = module.weight.numel() * times
         if slot.side == "channels":
             index = self._index[slot.target, "channels"]
-            self.terms.append(Term(size / len(slot.ids), index, None))
+            self.terms.append(SizeTerm(size / len(slot.ids), index, None))
         elif slot.side == "out":
             other = 1 if into is None else len(self.channels.slots[into].ids)
-            self.terms.append(Term(size / len(slot.ids) / other, out, into))
+            self.terms.append(SizeTerm(size / len(slot.ids) / other, out, into))
         elif out is None:
-            self.terms.append(Term(size / len(slot.ids), None, into))
+            self.terms.append(SizeTerm(size / len(slot.ids), None, into))
 
 
 def _outside(gm: fx.GraphModule, channels: Channels) -> int:
