@@ -27,11 +27,11 @@ from yqc.graph.compare import parameter_count
 from yqc.job.inputs import find_data, make_context
 from yqc.models.source import Source, open_model
 from yqc.progress import Silent
-from yqc.quant.weights.scheme import KINDS, Scheme
-from yqc.quantizing.weights.inputs import Gathered, Sight, affordable
-from yqc.quantizing.weights.pack import WEIGHTED, packable
-from yqc.quantizing.weights.rewrite import put
-from yqc.quantizing.weights.rounder import Rounder, Settings
+from yqc.quant.weights.scheme import SCHEME_KINDS, Scheme
+from yqc.quantizing.weights.inputs import LayerInputs, LayerStatistics, affordable_images
+from yqc.quantizing.weights.pack import WEIGHTED, packable_convolutions
+from yqc.quantizing.weights.rewrite import replace_by_packed
+from yqc.quantizing.weights.rounder import Rounder, RoundingSettings
 
 GRANULARITIES = ("tensor", "channel", "block", "kernel")
 ROUNDINGS = ("nearest", "mse", "gptq", "adaround")
@@ -48,9 +48,9 @@ def main() -> None:
         raise DataError("the study needs calibration images and labelled ones; give --data")
     gm = copy.deepcopy(source.gm)
     yqc.Pipeline.parse("reparam,fold-bn,dce").run(gm, ctx)
-    images = list(islice(ctx.calibration(), min(asked.calib_images, affordable(gm))))
-    convs = packable(gm, ctx)
-    gathered = Sight(gm, convs, images, source.layout, Silent()).statistics()
+    images = list(islice(ctx.calibration(), min(asked.calib_images, affordable_images(gm))))
+    convs = packable_convolutions(gm, ctx)
+    gathered = LayerInputs(gm, convs, images, source.layout, Silent()).statistics()
     half = 2 * parameter_count(source.gm)
     print(f"{'scheme':10} {'granularity':11} {'bits':>4} {'rounding':8} {'mAP':>6} {'vs fp16':>8}")
     accuracy, _ = judge(source.gm, source, data)
@@ -73,7 +73,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="YOLO data YAML or COCO JSON")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=SCHEME_KINDS, default=list(SCHEME_KINDS))
     parser.add_argument(
         "--granularities", nargs="+", choices=GRANULARITIES, default=list(GRANULARITIES)
     )
@@ -85,18 +85,20 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def row(gm: fx.GraphModule, scheme: Scheme, rounding: str, gathered: Gathered) -> fx.GraphModule:
+def row(
+    gm: fx.GraphModule, scheme: Scheme, rounding: str, gathered: LayerStatistics
+) -> fx.GraphModule:
     """Round all layers by one scheme, and return the graph that holds them packed."""
     small = copy.deepcopy(gm)
     twins = dict(zip(gm.graph.nodes, small.graph.nodes, strict=True))
     convs = [c for c in calls(gm, WEIGHTED) if c.node in gathered]
     plan = dict.fromkeys(gathered, scheme)
-    settings = Settings(rounding=rounding)  # type: ignore[arg-type]  # argparse checked it
-    outcomes = Rounder(gm, convs, plan, settings, Silent()).with_statistics(gathered)  # type: ignore[arg-type]
+    settings = RoundingSettings(rounding=rounding)  # type: ignore[arg-type]  # argparse checked it
+    layers = Rounder(gm, convs, plan, settings, Silent()).with_statistics(gathered)  # type: ignore[arg-type]
     for conv in convs:
         module = small.get_submodule(conv.target)
         twin = Call(twins[conv.node], conv.target, module)
-        put(small, twin, outcomes[conv.node], rounding)  # type: ignore[arg-type]
+        replace_by_packed(small, twin, layers[conv.node], rounding)  # type: ignore[arg-type]
     small.recompile()
     yqc.Pipeline.parse("dce").run(small, yqc.Context())
     return small

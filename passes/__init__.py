@@ -7,6 +7,7 @@ PASSES = {
     "cluster": "yqc_passes.cluster:Cluster",
     "codebook": "yqc_passes.codebook:CodebookRecipe",
     "dce": "yqc_passes.dce:DeadCodeElimination",
+    "decompose-silu": "yqc_passes.decompose_silu:DecomposeSilu",
     "equalize": "yqc_passes.equalize:Equalize",
     "fold-bn": "yqc_passes.fold_bn:FoldBatchNorm",
     "fuse": "yqc_passes.fuse:Fuse",

@@ -1,17 +1,17 @@
-"""bias-correct: work out the mean error of each convolution, to be taken out of its bias.
+"""bias-correct: measure the mean error of each convolution, to be subtracted from its bias.
 
-1. With data, a few calibration images go through the graph twice: once as it is, which `calibrate`
-   has seen to where it could, and once with rounded weights and activations. At each convolution,
-   in graph order, the mean error of every output channel is noted and taken out at once, so that
-   what follows sees corrected inputs (empirical bias correction, Nagel et al., Data-Free
-   Quantization, ICCV 2019, appendix D).
-2. The mean counts every position by its relevance to the detections (`yqc.quant.relevance`): the
+1. With data, a few calibration images go through the graph twice: in float, which `calibrate` has
+   done already as a rule, and with rounded weights and activations. At each convolution, in graph
+   order, the mean error of every output channel is measured and subtracted at once, so that later
+   layers see corrected inputs (empirical bias correction, Nagel et al., Data-Free Quantization,
+   ICCV 2019, appendix D).
+2. The mean weights every position by its relevance to the detections (`yqc.quant.relevance`): the
    plain mean is one over background, and moves the scores of objects the wrong way.
-3. Images that disagree say little, so a correction b with variance v between images is shrunk to
-   b * b^2 / (b^2 + v).
-4. Weights that are packed already were corrected as they were rounded; with data, what rounding
-   their inputs adds is taken out as well.
-5. Without data, from what the batch norms say of the input's means E[x] (section 4.2 there):
+3. Where images disagree a correction is unreliable, so a correction b with variance v between
+   images is shrunk to b * b^2 / (b^2 + v).
+4. Weights that are packed already were corrected as they were rounded; with data, the error of
+   rounding their inputs is subtracted as well.
+5. Without data, from the input's means E[x] by the batch norms (section 4.2 there):
 
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
@@ -27,28 +27,32 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
 from yqc.graph.memory import as_weights, channels_last
-from yqc.quant import FULL, Int8, Observer, to_integers
-from yqc.quantizing import bias_error
-from yqc.quantizing.bias_error import Outputs
-from yqc.quantizing.weights.rewrite import is_packed, stored_bias
+from yqc.quant import FULL_RANGE, Int8, Observer, fake_quantize_weight
+from yqc.quantizing import (
+    ReferenceOutputs,
+    correctable_convolutions,
+    is_packed,
+    measure_outputs,
+    stored_bias,
+    take_outputs,
+)
 
 
 @dataclass(frozen=True)
 class BiasCorrect(Pass):
-    """Work out the mean error of each convolution, to be taken out of its bias."""
+    """Measure the mean error of each convolution, to be subtracted from its bias."""
 
     name: ClassVar[str] = "bias-correct"
     requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
     keeps_numbers: ClassVar[bool] = True
 
     images: int = 8
-    """How many calibration images to measure on; all of them are in memory at once."""
+    """Number of calibration images to measure on; all of them are in memory at once."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         chosen: dict[fx.Node, Int8] = {}
         for conv in calls(gm, nn.Conv2d):
-            mark = conv.node.meta.get("yqc.int8")
-            if not isinstance(mark, Int8) or mark.scale is None:
+            if (mark := Int8.on(conv.node)) is None or mark.scale is None:
                 continue
             if why := self.obstacle(gm, conv):
                 ctx.skipped(conv.node, why)
@@ -58,9 +62,9 @@ class BiasCorrect(Pass):
             chosen |= {node: Int8() for node in self.packed(gm, ctx)}
         if not chosen:
             return
-        errors = self.measured(gm, ctx, chosen) if ctx.calibration else self.told(gm, ctx, chosen)
-        for node, error in errors.items():
-            node.meta["yqc.int8"] = replace(chosen[node], mean_error=error)
+        measure = self.measure_on_images if ctx.calibration else self.derive_from_batch_norms
+        for node, error in measure(gm, ctx, chosen).items():
+            replace(chosen[node], mean_error=error).put(node)
             ctx.rewrote(node, f"bias to move by up to {float(error.abs().max()):.3g}")
 
     def obstacle(self, gm: fx.GraphModule, conv: Call[nn.Conv2d]) -> str | None:
@@ -72,14 +76,14 @@ class BiasCorrect(Pass):
     def packed(self, gm: fx.GraphModule, ctx: Context) -> list[fx.Node]:
         """List the convolutions of packed weights whose inputs are to be rounded."""
         found = []
-        for node in filter(is_packed, bias_error.convolutions(gm)):
+        for node in filter(is_packed, correctable_convolutions(gm)):
             if stored_bias(node) is None:
                 ctx.skipped(node, "it has no bias to correct")
             else:
                 found.append(node)
         return found
 
-    def measured(
+    def measure_on_images(
         self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
     ) -> dict[fx.Node, Tensor]:
         """Measure the mean errors on calibration images: float32 [O] for each convolution."""
@@ -87,31 +91,31 @@ class BiasCorrect(Pass):
             return {}
         with channels_last(gm):
             images = [as_weights(i, gm) for i in islice(ctx.calibration(), self.images)]
-            return self.corrected(gm, ctx, chosen, images)
+            return self.measure_on_batch(gm, ctx, chosen, images)
 
-    def corrected(
+    def measure_on_batch(
         self,
         gm: fx.GraphModule,
         ctx: Context,
         chosen: dict[fx.Node, Int8],
         images: list[Tensor],
     ) -> dict[fx.Node, Tensor]:
-        """Measure on images that are laid out as the weights are."""
-        wanted = bias_error.take(gm, chosen, len(images))
+        """Measure on images in the memory layout of the weights."""
+        wanted = take_outputs(gm, chosen, len(images))
         with ctx.progress.task("correcting biases", len(images) + 1) as advance:
             if wanted is None:
-                wanted = bias_error.measure(gm, chosen, images, ctx)
+                wanted = measure_outputs(gm, chosen, images, ctx)
             advance(len(images))
             with rounding(calls(gm, Observer)), torch.no_grad():
-                rounded = Rounded(gm, chosen, wanted)
+                rounded = RoundedRun(gm, chosen, wanted)
                 rounded.run(torch.cat(images))
             advance(1)
         return rounded.errors
 
-    def told(
+    def derive_from_batch_norms(
         self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
     ) -> dict[fx.Node, Tensor]:
-        """Tell the mean errors from the means that the batch norms gave the observers."""
+        """Derive the mean errors from the means that batch norms gave the observers."""
         errors = {}
         for node, mark in chosen.items():
             observer = call(gm, node.all_input_nodes[0], Observer)
@@ -140,19 +144,22 @@ class rounding:  # noqa: N801  # reads as a statement: `with rounding(observers)
             module.rounding = False
 
 
-class Rounded(fx.Interpreter):
-    """Runs a graph with rounded weights, and takes the errors out of what it computes."""
+class RoundedRun(fx.Interpreter):
+    """Runs a graph with rounded weights, and subtracts the mean errors from what it computes."""
 
     def __init__(
-        self, gm: fx.GraphModule, chosen: dict[fx.Node, Int8], wanted: dict[fx.Node, Outputs]
+        self,
+        gm: fx.GraphModule,
+        chosen: dict[fx.Node, Int8],
+        wanted: dict[fx.Node, ReferenceOutputs],
     ) -> None:
         super().__init__(gm)
         self.chosen, self.wanted = chosen, wanted
         self.errors: dict[fx.Node, Tensor] = {}
 
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # whatever the node computes
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # any value
         if len(self.errors) == len(self.chosen):
-            return None  # nobody asks what follows
+            return None  # the rest is not needed
         if n not in self.chosen:
             return super().run_node(n)
         y = self.rounded(n)
@@ -167,17 +174,17 @@ class Rounded(fx.Interpreter):
             return packed
         (x,), _ = self.fetch_args_kwargs_from_env(n)
         conv = self.fetch_attr(str(n.target))
-        weight = to_integers(conv.weight, scale, mark.most) * scale.view(-1, 1, 1, 1)
+        weight = fake_quantize_weight(conv.weight, scale, mark.most)
         where = (conv.stride, conv.padding, conv.dilation, conv.groups)
         return F.conv2d(x, weight, conv.bias, *where)
 
 
-def mean_error(conv: nn.Conv2d, scale: Tensor, mean: Tensor, most: int = FULL) -> Tensor:
+def mean_error(conv: nn.Conv2d, scale: Tensor, mean: Tensor, most: int = FULL_RANGE) -> Tensor:
     """Return the mean error of each output channel, float32 [O], for input means [I].
 
     Padding is left out of the mean.
     """
-    rounded = to_integers(conv.weight, scale, most) * scale.view(-1, 1, 1, 1)
+    rounded = fake_quantize_weight(conv.weight, scale, most)
     error = (rounded - conv.weight.detach()).sum((2, 3))
     groups, per = conv.groups, conv.out_channels // conv.groups
     inputs = mean.view(groups, 1, -1).expand(-1, per, -1).reshape(error.shape)

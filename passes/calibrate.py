@@ -1,18 +1,18 @@
 """calibrate: choose a scale and a zero point for every observed tensor, and scales for weights.
 
 1. With data, the calibration images go through the graph once; every observer keeps extremes and a
-   histogram of fixed length. Memory does not grow with the images. The first few go through with
+   histogram of fixed length, so memory does not grow with the images. The first few run with
    gradients.
-2. Observers of one group get one range, chosen from their histograms together. The method `mse`
-   quantizes the histogram; where all that reads a tensor is an activation, behind that. The method
-   `relevance` does so with each value counted as much as values like it matter to the detections
-   (`yqc.quant.value_relevance`), so that what only objects make is not clipped for the sake of
-   background.
-3. Without data, ranges follow from the batch norms that were folded
-   (`yqc.quantizing.distribution`); what they do not give is measured on seeded noise.
-4. The graph's input is in 0..1 by contract, and a sigmoid by its nature; their range is that, and
-   8-bit images lose nothing.
-5. Weights get a symmetric scale, one an output channel.
+2. Observers of one group get one range, chosen from the sum of their histograms. The method `mse`
+   takes the least rounding error of the histogram; where an activation alone reads the tensor, the
+   error behind it. The method `relevance` is the same with each value weighted by the mean
+   relevance of values of its size (`yqc.quant.value_relevance`), so that values that only objects
+   have are not clipped for the sake of background.
+3. Without data, ranges follow from the batch norms (`yqc.quantizing.distribution`); those that do
+   not are measured on seeded noise.
+4. The graph's input is in 0..1 by contract, and the result of a sigmoid always; that is their
+   range, and 8-bit images lose nothing.
+5. Weights get a symmetric scale for each output channel.
 """
 
 from collections import defaultdict
@@ -27,23 +27,28 @@ from yqc import Call, Context, Pass, calls, is_function
 from yqc.graph.noise import noise
 from yqc.quant import (
     DTYPES,
-    FULL,
-    REDUCED,
+    FULL_RANGE,
+    REDUCED_RANGE,
     Histogram,
     Int8,
-    Method,
     Observer,
-    Worth,
-    best_channel_scale,
-    channel_scale,
-    choose,
-    error,
-    from_range,
+    RangeMethod,
+    ValueRelevance,
+    choose_range,
+    minmax_channel_scale,
+    mse_channel_scale,
+    qparams_from_range,
+    rounding_error,
 )
-from yqc.quantizing import Response, bias_error, response
-from yqc.quantizing.bias_error import Outputs
-from yqc.quantizing.calibration import gather
-from yqc.quantizing.distribution import follow
+from yqc.quantizing import (
+    OnlyActivation,
+    ReferenceOutputs,
+    correctable_convolutions,
+    find_only_activation,
+    follow_distributions,
+    gather_statistics,
+    put_outputs,
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,10 @@ class Calibrate(Pass):
     provides: ClassVar[frozenset[str]] = frozenset({"calibrated"})
     keeps_numbers: ClassVar[bool] = True
 
-    ranges: Method | Literal["relevance"] = "relevance"
+    ranges: RangeMethod | Literal["relevance"] = "relevance"
     """How the range of an activation is chosen from its statistics."""
     images: int = 8
-    """How many images tell what values matter."""
+    """Number of images on which relevance is measured."""
     percentile: float = 99.99
     """Share of values, in percent, that the percentile method keeps."""
     weights: Literal["minmax", "mse"] = "minmax"
@@ -79,10 +84,10 @@ class Calibrate(Pass):
         for each in observers:
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
-            if "yqc.int8" in conv.node.meta:
-                choice = channel_scale if self.weights == "minmax" else best_channel_scale
-                most = REDUCED if self.reduce_range else FULL
-                conv.node.meta["yqc.int8"] = Int8(choice(conv.module.weight, most), most=most)
+            if Int8.on(conv.node) is not None:
+                choose = minmax_channel_scale if self.weights == "minmax" else mse_channel_scale
+                most = REDUCED_RANGE if self.reduce_range else FULL_RANGE
+                Int8(choose(conv.module.weight, most), most=most).put(conv.node)
 
     def with_data(
         self,
@@ -91,93 +96,101 @@ class Calibrate(Pass):
         observers: list[Call[Observer]],
         images: Iterable[Tensor],
     ) -> None:
-        """Choose ranges from what images tell; leave to `bias-correct` what it wants of them."""
-        worth = {o.node: (Worth(), o.node) for o in observers if o.module.records}
-        for members in grouped(observers):
-            made = activation(gm, members)
-            if made is not None and members[0].node in worth:
-                worth[members[0].node] = (Worth(), made.node)
-        wanted = bias_error.convolutions(gm) if "bias-correct" in ctx.upcoming else ()
-        kept = {node: Outputs() for node in wanted}
-        gather(gm, observers, images, ctx, with_gradients=self.images, worth=worth, outputs=kept)
+        """Choose ranges from images; keep the convolutions' outputs if `bias-correct` follows."""
+        relevance = {o.node: (ValueRelevance(), o.node) for o in observers if o.module.records}
+        for members in group_observers(observers):
+            made = only_activation(gm, members)
+            if made is not None and members[0].node in relevance:
+                relevance[members[0].node] = (ValueRelevance(), made.node)
+        wanted = correctable_convolutions(gm) if "bias-correct" in ctx.upcoming else ()
+        kept = {node: ReferenceOutputs() for node in wanted}
+        gather_statistics(
+            gm,
+            observers,
+            images,
+            ctx,
+            with_gradients=self.images,
+            relevance=relevance,
+            outputs=kept,
+        )
         if kept:
-            bias_error.leave(gm, kept)
-        self.from_statistics(gm, observers, {n: w for n, (w, _) in worth.items()}, ctx)
+            put_outputs(gm, kept)
+        self.from_statistics(gm, observers, {n: r for n, (r, _) in relevance.items()}, ctx)
 
     def from_statistics(
         self,
         gm: fx.GraphModule,
         observers: list[Call[Observer]],
-        worth: Mapping[fx.Node, Worth],
+        relevance: Mapping[fx.Node, ValueRelevance],
         ctx: Context,
     ) -> None:
-        """Choose one range a group from what its observers recorded."""
-        for members in grouped(observers):
+        """Choose one range a group from its observers' histograms."""
+        for members in group_observers(observers):
             found = {
                 m.node: m.module.histogram
                 for m in members
                 if m.module.records and m.module.histogram is not None
             }
             plain = Histogram.merged(list(found.values()))
-            weighed = Histogram.merged([worth[node].weigh(h) for node, h in found.items()])
+            weighed = Histogram.merged([relevance[node].weigh(h) for node, h in found.items()])
             symmetric = members[0].module.symmetric
-            behind = activation(gm, members)
-            shape = None if behind is None else behind.function
-            low, high = choose(
+            behind = only_activation(gm, members)
+            response = None if behind is None else behind.function
+            low, high = choose_range(
                 weighed if self.ranges == "relevance" else plain,
                 "mse" if self.ranges == "relevance" else self.ranges,
                 symmetric=symmetric,
                 percentile=self.percentile,
-                response=shape,
+                response=response,
             )
-            low, high = settle(members, low, high, ctx)
-            harm = error(weighed, low, high, symmetric=symmetric, response=shape)
+            low, high = set_range(members, low, high, ctx)
+            damage = rounding_error(weighed, low, high, symmetric=symmetric, response=response)
             for member in members:
-                member.module.harm.fill_(harm)
+                member.module.damage.fill_(damage)
 
     def without_data(
         self, gm: fx.GraphModule, ctx: Context, observers: list[Call[Observer]]
     ) -> None:
-        """Choose ranges from the batch norms, and from noise where they do not tell."""
-        known = follow(gm)
+        """Choose ranges from the batch norms, and from noise where they do not reach."""
+        known = follow_distributions(gm)
         unknown = [o for o in observers if o.node not in known]
         if unknown:
-            gather(gm, unknown, noise(gm, ctx.seed), ctx)
+            gather_statistics(gm, unknown, noise(gm, ctx.seed), ctx)
             ctx.warn(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
         ctx.warn("no data was given: ranges come from the batch norms, accuracy is not measured")
-        for members in grouped(observers):
+        for members in group_observers(observers):
             ends = [(0.0, 0.0)]
             for member in members:
                 histogram = member.module.histogram
-                if (told := known.get(member.node)) is not None:
-                    member.module.mean = told.mean
-                    ends.append((float(told.low.min()), float(told.high.max())))
+                if (found := known.get(member.node)) is not None:
+                    member.module.mean = found.mean
+                    ends.append((float(found.low.min()), float(found.high.max())))
                 elif histogram is not None and histogram.bound:
                     ends.append((histogram.smallest, histogram.largest))
-            settle(members, min(low for low, _ in ends), max(high for _, high in ends), ctx)
+            set_range(members, min(low for low, _ in ends), max(high for _, high in ends), ctx)
 
 
-def grouped(observers: Iterable[Call[Observer]]) -> list[list[Call[Observer]]]:
-    """Gather the observers that share a scale, in graph order."""
+def group_observers(observers: Iterable[Call[Observer]]) -> list[list[Call[Observer]]]:
+    """List the observers that share a scale together, in graph order."""
     groups: dict[str, list[Call[Observer]]] = defaultdict(list)
     for each in observers:
         groups[each.module.group].append(each)
     return list(groups.values())
 
 
-def activation(gm: fx.GraphModule, members: list[Call[Observer]]) -> Response | None:
-    """Return the activation that alone reads what a group of one observer marks, if there is."""
-    return response(gm, members[0].node) if len(members) == 1 else None
+def only_activation(gm: fx.GraphModule, members: list[Call[Observer]]) -> OnlyActivation | None:
+    """Return the activation that alone reads the tensor of a group of one observer, or None."""
+    return find_only_activation(gm, members[0].node) if len(members) == 1 else None
 
 
-def settle(
+def set_range(
     members: list[Call[Observer]], low: float, high: float, ctx: Context
 ) -> tuple[float, float]:
-    """Give the observers of one group the scale and zero point of a range; return the range."""
+    """Set scale and zero point of a group's observers from a range; return the range used."""
     if any(is_bounded(m.node.all_input_nodes[0]) for m in members):
         low, high = 0.0, 1.0
     module = members[0].module
-    chosen = from_range(
+    chosen = qparams_from_range(
         torch.tensor(low), torch.tensor(high), DTYPES[module.dtype], symmetric=module.symmetric
     )
     for member in members:
@@ -187,5 +200,5 @@ def settle(
 
 
 def is_bounded(node: fx.Node) -> bool:
-    """Tell whether a tensor is in 0..1 whatever the image is."""
+    """Tell whether a tensor is in 0..1 for every image."""
     return node.op == "placeholder" or is_function(node, torch.sigmoid)

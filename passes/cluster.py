@@ -4,10 +4,10 @@
                                 %b = yqc.dequantize_linear(int16 bias, scale)
                                 %conv = conv2d(%x, %w, %b, ...)
 
-1. A layer has one table (or one for so many output channels) and a scale a channel.
-2. The table holds k-means centres, weighted by the second moments of the inputs and by what a
-   channel is worth to the detections, improved by turns with the scales; or it is piecewise linear
-   (a dense centre and sparse tails); or zero and powers of two.
+1. A layer has one table (or one for every `rows` output channels) and a scale a channel.
+2. The table holds k-means centres, weighted by the second moments of the inputs and by the
+   relevance of the channels, and improved by turns with the scales; or it is piecewise linear (a
+   dense centre and sparse tails); or zero and powers of two.
 3. Rounding is as in pack-int4: error feedback, coordinate descent, least squares for the scales,
    and for the entries of a k-means table too.
 4. A small share of bytes on top, `spare`, goes to the layers where it lowers the damage to the
@@ -20,11 +20,15 @@ from typing import ClassVar, Literal
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
-from yqc.quantizing.weights.allocate import read_plan, richer_than
-from yqc.quantizing.weights.budget import Budget
-from yqc.quantizing.weights.pack import Job, pack_layers
-from yqc.quantizing.weights.rounder import Settings
+from yqc.quant import Granularity, Rounding, Scheme
+from yqc.quantizing import (
+    PackJob,
+    RoundingSettings,
+    WeightBudget,
+    pack_layers,
+    plan_differences,
+    read_plan_line,
+)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Cluster(Pass):
     rows: int = 0
     """Output channels that share a k-means table; 0 for one table a layer."""
     rounding: Rounding = "gptq"
-    """Nearest, by importance (mse), with error feedback (gptq), or learned (adaround)."""
+    """Nearest, weighted by moments (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
-    """How many calibration images to look at; fewer if memory does not allow that."""
+    """Number of calibration images to use; fewer if memory does not allow that."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
@@ -68,17 +72,17 @@ class Cluster(Pass):
         if not 0 <= self.spare <= 1:
             raise ValueError("spare must be between 0 and 1")
         for line in self.plan:
-            read_plan(line)
+            read_plan_line(line)
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         scheme = Scheme(self.table, self.bits, self.granularity, self.block, self.rows)
-        job = Job(
+        job = PackJob(
             scheme,
-            Settings(rounding=self.rounding, damp=self.damp),
+            RoundingSettings(rounding=self.rounding, damp=self.damp),
             images=self.images,
             skip=self.skip,
             plan=self.plan,
-            budget=Budget(spare=self.spare) if self.spare else None,
+            budget=WeightBudget(spare=self.spare) if self.spare else None,
         )
-        if plan := richer_than(pack_layers(gm, ctx, job), scheme):
+        if plan := plan_differences(pack_layers(gm, ctx, job), scheme):
             ctx.chose(replace(self, spare=0.0, plan=plan))

@@ -1,6 +1,6 @@
 """int4: store convolution weights as uniform four-bit integers; activations stay in float.
 
-Stands for `reparam,fold-bn,dce,pack-int4`; options are handed on.
+Stands for `reparam,fold-bn,dce,pack-int4`; options go to the passes that have them.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from yqc import Given, Recipe
 from yqc.pipeline.options import show
-from yqc.quant.weights.scheme import Granularity
+from yqc.quant import Granularity
 
 
 @dataclass(frozen=True)

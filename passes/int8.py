@@ -1,7 +1,7 @@
 """int8: quantize weights and activations to eight bits, and leave the decoding in float.
 
-Stands for `reparam,fold-bn,dce,observe,calibrate,relax,bias-correct,quantize`; options are handed
-on.
+Stands for `reparam,fold-bn,dce,observe,calibrate,relax,bias-correct,quantize`, and has
+`decompose-silu` before `observe` for `--target ort`. Options go to the passes that have them.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from yqc import Given, Recipe
 from yqc.pipeline.options import write
-from yqc.quant import Method
+from yqc.quant import RangeMethod
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Int8Recipe(Recipe):
 
     name: ClassVar[str] = "int8"
 
-    ranges: Method | Literal["relevance"] = "relevance"
+    ranges: RangeMethod | Literal["relevance"] = "relevance"
     """How the range of an activation is chosen: minmax, percentile, mse, entropy, or relevance."""
     reduce_range: bool = False
     """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
@@ -27,9 +27,10 @@ class Int8Recipe(Recipe):
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
-    def expand(self, given: Given) -> str:  # noqa: ARG002
+    def expand(self, given: Given) -> str:
         observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
         relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""
         calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
-        return f"reparam,fold-bn,dce,{observe},{calibrate},{relax}bias-correct,quantize"
+        decompose = "decompose-silu," if given.target == "ort" else ""
+        return f"reparam,fold-bn,dce,{decompose}{observe},{calibrate},{relax}bias-correct,quantize"

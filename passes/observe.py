@@ -4,14 +4,14 @@
 2. A tensor is marked if a convolution reads it, or an addition, concat, pooling, upsampling or
    split whose result is marked. Nothing marks the outputs of the head's last convolutions, the
    decoding, and the products and softmaxes of attention: they stay in float.
-3. What meets in a concat, or passes a pooling, an upsampling or a split, shares one scale.
-4. onnxruntime runs a convolution on integers only if its own result is quantized, and has integer
-   kernels for Sigmoid and Mul, none for SiLU. So for `--target ort` a SiLU becomes x * sigmoid(x),
-   and what is between a convolution and its activation is marked too. A convolution of few input
-   channels is slower on integers there: what it reads stays in float.
+3. The tensors of a concat, a pooling, an upsampling or a split share one scale.
+4. onnxruntime runs a convolution on integers only if its own result is quantized. So for
+   `--target ort` the tensors between a convolution and its activation are marked too, where the
+   activation is not fused; SiLU must be decomposed for that (`decompose-silu`). A convolution of
+   few input channels is slower on integers there: its input stays in float.
 5. TensorRT and OpenVINO add a residual inside the convolution, at full precision, if only the
-   other summand is quantized. So but for onnxruntime, whose addition wants two integers, the
-   convolution's side is left unmarked; that is one rounding less, too.
+   other summand is quantized. So for targets but onnxruntime, whose addition takes two integers,
+   the convolution's side is left unmarked; that is one rounding less, too.
 6. TensorRT wants int8 with zero point 0 everywhere.
 
 The policy is that of Jacob et al., CVPR 2018, and of the runtimes' published rules.
@@ -25,19 +25,17 @@ from torch import fx, nn
 
 from yqc import Context, Pass, call, calls, role, shape
 from yqc.errors import PassError, PipelineError
-from yqc.quant import Int8, Observer
+from yqc.quant import Int8, Observer, QuantizedLayer
 from yqc.quantizing import (
-    Placement,
-    before_activations,
-    hands_on,
+    FEW_CHANNELS,
+    FUSED_ACTIVATIONS,
+    ObserverPlacement,
+    find_only_activation,
     is_addition,
-    place,
-    take_apart,
+    is_packed,
+    passes_values_through,
+    place_observers,
 )
-from yqc.quantizing.weights.rewrite import is_packed
-
-FEW = 3
-"""So few input channels, those of an image, run faster in float under onnxruntime."""
 
 
 @dataclass(frozen=True)
@@ -61,34 +59,43 @@ class Observe(Pass):
         skip = self.paths(gm, ctx)
         convolutions = self.convolutions(gm, ctx, skip)
         if ctx.target == "ort":
-            placement = self.for_onnxruntime(gm, convolutions, ctx)
+            placement = self.place_for_onnxruntime(gm, convolutions, ctx)
         else:
-            placement = place(gm, convolutions)
+            placement = place_observers(gm, convolutions)
             placement.points = [n for n in placement.points if not is_fused_summand(gm, n)]
         for point in placement.points:
-            insert(gm, point, placement, ctx)
+            insert_observer(gm, point, placement, ctx)
             ctx.rewrote(point, "observed")
 
-    def for_onnxruntime(
+    def place_for_onnxruntime(
         self, gm: fx.GraphModule, convolutions: list[fx.Node], ctx: Context
-    ) -> Placement:
-        """Place by rule 4."""
+    ) -> ObserverPlacement:
+        """Choose the tensors to mark by rule 4."""
         wide = []
         for conv in convolutions:
-            if shape(conv.all_input_nodes[0])[1] > FEW:
+            if shape(conv.all_input_nodes[0])[1] > FEW_CHANNELS:
                 wide.append(conv)
             else:
-                ctx.skipped(conv, f"at most {FEW} input channels run faster in float here")
-        before = place(gm, wide).points
-        quantized = [c for c in before_activations(gm, wide) if only_user(c) in before]
-        inner = [take_apart(gm, only_user(conv)) for conv in quantized]
-        placement = place(gm, wide)
-        extra = {*quantized, *(node for node in inner if node is not None)}
-        placement.points = sorted({*placement.points, *extra})
+                ctx.skipped(conv, f"at most {FEW_CHANNELS} input channels run faster in float here")
+        placement = place_observers(gm, wide)
+        marked, inner = set(placement.points), list[fx.Node]()
+        for conv in wide:
+            activation = find_only_activation(gm, conv)
+            if activation is None or activation.node not in marked:
+                continue
+            if call(gm, activation.node, FUSED_ACTIVATIONS) is not None:
+                continue
+            if call(gm, activation.node, nn.SiLU) is not None:
+                ctx.skipped(
+                    activation.node,
+                    "onnxruntime has no integer kernel for SiLU; put decompose-silu before observe",
+                )
+            inner += [conv, *(user for user in conv.users if user is not activation.node)]
+        placement.points = sorted({*marked, *inner})
         return placement
 
     def paths(self, gm: fx.GraphModule, ctx: Context) -> tuple[str, ...]:
-        """Put the layers that cost most when quantized alone in the place of `worst:3`."""
+        """Replace `worst:3` by the paths of the layers that cost most when quantized alone."""
         found: list[str] = []
         for word in self.skip:
             count = word.removeprefix("worst:")
@@ -105,7 +112,7 @@ class Observe(Pass):
     def convolutions(
         self, gm: fx.GraphModule, ctx: Context, skip: tuple[str, ...]
     ) -> list[fx.Node]:
-        """List the convolutions to quantize; record the others that hold weights."""
+        """List the convolutions to quantize; record the other nodes that hold weights."""
         found = []
         for each in calls(gm, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             if not isinstance(each.module, nn.Conv2d):
@@ -117,38 +124,36 @@ class Observe(Pass):
             elif each.module.padding_mode != "zeros":
                 ctx.skipped(each.node, f"it pads with {each.module.padding_mode}")
             else:
-                each.node.meta["yqc.int8"] = Int8()
+                Int8().put(each.node)
                 found.append(each.node)
-        for node in filter(is_packed, gm.graph.nodes):  # its weight stays as it is packed
-            if any(fnmatch(node.meta["yqc.layer"].name, pattern) for pattern in skip):
+        for node in filter(is_packed, gm.graph.nodes):  # the weight stays as it is packed
+            layer = QuantizedLayer.on(node)
+            if layer is not None and any(fnmatch(layer.name, pattern) for pattern in skip):
                 ctx.skipped(node, "asked to skip it")
             else:
                 found.append(node)
         return sorted(found)
 
 
-def only_user(node: fx.Node) -> fx.Node:
-    """Return the first of the nodes that read one; called where there is one."""
-    return next(iter(node.users))
-
-
 def is_fused_summand(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Tell whether a unit's result is only added to something: a convolution takes that in."""
     if len(node.users) != 1 or not is_addition(user := next(iter(node.users))):
         return False
-    second = user.all_input_nodes[-1]
-    return node is second and not hands_on(gm, node) and call(gm, node, nn.Module) is not None
+    is_unit = not passes_values_through(gm, node) and call(gm, node, nn.Module) is not None
+    return is_unit and node is user.all_input_nodes[-1]
 
 
-def insert(gm: fx.GraphModule, point: fx.Node, placement: Placement, ctx: Context) -> None:
-    """Put an observer behind `point`, for everything that reads it."""
+def insert_observer(
+    gm: fx.GraphModule, point: fx.Node, placement: ObserverPlacement, ctx: Context
+) -> None:
+    """Insert an observer behind `point`, for everything that reads it."""
     name = f"{point.name}_observer"
     symmetric = ctx.target == "tensorrt"
     observer = Observer(
         dtype="int8" if symmetric else "uint8",
         symmetric=symmetric,
         group=placement.find(point).name,
-        records=not hands_on(gm, point),
+        records=not passes_values_through(gm, point),
         channels=shape(point)[1],
     )
     gm.add_submodule(name, observer)

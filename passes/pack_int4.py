@@ -4,15 +4,15 @@
                                 %b = yqc.dequantize_linear(int16 bias, scale)
                                 %conv = conv2d(%x, %w, %b, ...)
 
-1. With data, layers are rounded in graph order, against inputs from what is rounded already, so
+1. With data, layers are rounded in graph order, against inputs from the layers rounded before, so
    that the output changes least (`yqc.quant.weights`): error feedback through the inverse Hessian
-   (GPTQ, Frantar et al. 2022), then coordinate descent and least-squares scales by turns. Earlier
-   layers' errors are made up for, and biases take up what is left of the mean error.
-2. Samples of the inputs count by how much the detections depend on that position of the output.
+   (GPTQ, Frantar et al. 2022), then coordinate descent and least-squares scales by turns. Later
+   layers correct for the errors of earlier ones, and biases take up the rest of the mean error.
+2. Samples of the inputs are weighted by the relevance of that position of the output.
 3. Without data, the second moments of the inputs follow from the batch norms.
-4. `granularity=auto` measures what each scheme does to each layer's part in the detections, and
-   chooses scheme, granularity and bits a layer for the least damage within a budget (Lagrange). The
-   recipe that is written holds the plan.
+4. `granularity=auto` measures the damage of each scheme in each layer, and chooses scheme,
+   granularity and bits of the layers for the least damage within a budget (Lagrange). The written
+   recipe has the plan.
 5. Otherwise a small share of bytes on top, `spare`, goes to the layers where it lowers the damage
    most, as finer scales or eight bits.
 6. Scales take two bytes, and so do biases. Activations stay in float.
@@ -24,11 +24,16 @@ from typing import ClassVar, Literal
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
-from yqc.quantizing.weights.allocate import read_plan, richer_than
-from yqc.quantizing.weights.budget import Budget, read_bytes
-from yqc.quantizing.weights.pack import Job, pack_layers
-from yqc.quantizing.weights.rounder import Settings
+from yqc.quant import Granularity, Rounding, Scheme
+from yqc.quantizing import (
+    PackJob,
+    RoundingSettings,
+    WeightBudget,
+    pack_layers,
+    plan_differences,
+    read_bytes,
+    read_plan_line,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class PackInt4(Pass):
     rounding: Rounding = "gptq"
     """Nearest, with clipping (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
-    """How many calibration images to look at; fewer if memory does not allow that."""
+    """Number of calibration images to use; fewer if memory does not allow that."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
     skip: tuple[str, ...] = ()
@@ -84,7 +89,7 @@ class PackInt4(Pass):
         if min(self.ratio_vs_fp16, self.max_drop) < 0:
             raise ValueError("ratio_vs_fp16 and max_drop must not be negative")
         for line in self.plan:
-            read_plan(line)
+            read_plan_line(line)
         if self.bytes:
             read_bytes(self.bytes)
 
@@ -92,18 +97,18 @@ class PackInt4(Pass):
         auto = self.granularity == "auto"
         granularity = "channel" if self.granularity == "auto" else self.granularity
         size = read_bytes(self.bytes) if self.bytes else 0
-        budget = Budget(self.ratio_vs_fp16, size, self.max_drop) if auto else None
+        budget = WeightBudget(self.ratio_vs_fp16, size, self.max_drop) if auto else None
         base = Scheme(self.scheme, self.bits, granularity, self.block)
-        job = Job(
+        job = PackJob(
             base,
-            Settings(rounding=self.rounding, damp=self.damp),
+            RoundingSettings(rounding=self.rounding, damp=self.damp),
             images=self.images,
             skip=self.skip,
             plan=self.plan,
-            budget=budget or (Budget(spare=self.spare) if self.spare else None),
+            budget=budget or (WeightBudget(spare=self.spare) if self.spare else None),
         )
         plan = pack_layers(gm, ctx, job)
-        if auto or richer_than(plan, base):
+        if auto or plan_differences(plan, base):
             ctx.chose(
                 replace(
                     self,
@@ -112,6 +117,6 @@ class PackInt4(Pass):
                     bytes="",
                     max_drop=0.0,
                     spare=0.0,
-                    plan=plan if auto else richer_than(plan, base),
+                    plan=plan if auto else plan_differences(plan, base),
                 )
             )

@@ -6,10 +6,10 @@
                                       %conv = conv2d(%x_dq, %w, bias, ...)
 
 1. Weights are symmetric int8, one scale an output channel, and have no zero point.
-2. Biases stay in float32: a runtime that wants int32 makes them from the scales it has.
+2. Biases stay in float32: a runtime that wants int32 computes them from the scales.
 3. Scales and zero points of one group are stored once.
-4. The signal-to-quantization-noise ratio of each convolution's output on the example input, against
-   the graph before this pass, is left in `meta["yqc.layer"]`.
+4. The mark `QuantizedLayer` of each convolution gets the signal-to-quantization-noise ratio of its
+   output on the example input, against the graph before this pass.
 """
 
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, callers, calls, is_function
 from yqc.graph.compare import node_outputs, sqnr_db
-from yqc.quant import Int8, Observer, QuantizedLayer, to_integers
-from yqc.quantizing.weights.rewrite import is_packed, move_bias
+from yqc.quant import Int8, Observer, QuantizedLayer, quantize_weight
+from yqc.quantizing import is_packed, move_bias
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -38,14 +38,13 @@ class Quantize(Pass):
     removes: ClassVar[frozenset[str]] = frozenset({"observed", "calibrated"})
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        names = [c.node.name for c in calls(gm, nn.Conv2d) if "yqc.int8" in c.node.meta]
+        names = [c.node.name for c in calls(gm, nn.Conv2d) if Int8.on(c.node) is not None]
         before = node_outputs(gm, names, ctx.example_for(gm))
         for observer in calls(gm, Observer):
             replace_observer(gm, observer)
             ctx.rewrote(observer.node, "became quantize-dequantize")
         for conv in calls(gm, nn.Conv2d):
-            chosen = conv.node.meta.get("yqc.int8")
-            if not isinstance(chosen, Int8) or chosen.scale is None:
+            if (chosen := Int8.on(conv.node)) is None or chosen.scale is None:
                 continue
             if callers(gm, conv.target) > 1:
                 ctx.skipped(conv.node, f"{conv.target} is called from more than one place")
@@ -54,27 +53,31 @@ class Quantize(Pass):
             ctx.rewrote(conv.node, "weights became int8")
         for node in filter(is_packed, gm.graph.nodes):
             if is_function(node.all_input_nodes[0], DEQUANTIZE):
-                node.meta["yqc.layer"] = replace(node.meta["yqc.layer"], activation_bits=8)
-                chosen = node.meta.pop("yqc.int8", None)
-                if isinstance(chosen, Int8) and chosen.mean_error is not None:
-                    move_bias(gm, node, -chosen.mean_error)
+                update_packed(gm, node)
                 ctx.rewrote(node, "input became int8; the weight stays as it is packed")
         gm.recompile()
         after = node_outputs(gm, names, ctx.example_for(gm))
         for node in gm.graph.nodes:
-            layer = node.meta.get("yqc.layer")
-            if isinstance(layer, QuantizedLayer) and node.name in after:
+            if (layer := QuantizedLayer.on(node)) is not None and node.name in after:
                 ratio = sqnr_db([before[node.name]], [after[node.name]])
-                node.meta["yqc.layer"] = replace(layer, sqnr_db=ratio)
+                replace(layer, sqnr_db=ratio).put(node)
+
+
+def update_packed(gm: fx.GraphModule, node: fx.Node) -> None:
+    """Record that a packed convolution reads int8, and correct its bias if an error is known."""
+    if (layer := QuantizedLayer.on(node)) is not None:
+        replace(layer, activation_bits=8).put(node)
+    if (chosen := Int8.drop(node)) is not None and chosen.mean_error is not None:
+        move_bias(gm, node, -chosen.mean_error)
 
 
 def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
-    """Put quantize and dequantize in an observer's place."""
+    """Replace an observer by quantize and dequantize."""
     node, module = observer.node, observer.module
     base = f"{module.group}_group"
     scale, zero = (
-        keep(gm, f"{base}_scale", module.scale),
-        keep(gm, f"{base}_zero", module.zero_point),
+        keep_buffer(gm, f"{base}_scale", module.scale),
+        keep_buffer(gm, f"{base}_zero", module.zero_point),
     )
     source, stem = node.all_input_nodes[0], node.name.removesuffix("_observer")
     with gm.graph.inserting_before(node):
@@ -92,13 +95,16 @@ def replace_convolution(
 ) -> None:
     """Turn a convolution's module call into a function of an integer weight, in place."""
     module, node, path = conv.module, conv.node, conv.target
-    tensors = {"weight_q": to_integers(module.weight, scale, chosen.most), "weight_scale": scale}
+    tensors = {
+        "weight_q": quantize_weight(module.weight, scale, chosen.most),
+        "weight_scale": scale,
+    }
     bias = module.bias
     if chosen.mean_error is not None:
         bias = -chosen.mean_error if bias is None else bias - chosen.mean_error
     if bias is not None:
         tensors["bias"] = bias
-    paths = hold(gm, path, tensors)
+    paths = put_holder(gm, path, tensors)
     with gm.graph.inserting_before(node):
         at = {
             key: gm.graph.create_node("get_attr", where, name=f"{node.name}_{key}")
@@ -111,8 +117,8 @@ def replace_convolution(
     settings = (module.stride, module.padding, module.dilation, module.groups)
     inputs = (node.all_input_nodes[0], w, at.get("bias"), *settings)
     node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
-    del node.meta["yqc.int8"]
-    node.meta["yqc.layer"] = QuantizedLayer(
+    Int8.drop(node)
+    QuantizedLayer(
         name=path,
         op="Conv2d",
         shape=tuple(module.weight.shape),
@@ -122,18 +128,18 @@ def replace_convolution(
         granularity="channel",
         rounding="nearest",
         weight_bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
-    )
+    ).put(node)
 
 
-def keep(gm: fx.GraphModule, name: str, tensor: Tensor) -> str:
-    """Store a tensor of a group of observers, unless it is there; return its name."""
+def keep_buffer(gm: fx.GraphModule, name: str, tensor: Tensor) -> str:
+    """Register a buffer, unless one of that name is there; return its name."""
     if name not in dict(gm.named_buffers(recurse=False)):
         gm.register_buffer(name, tensor.detach().clone())
     return name
 
 
-def hold(gm: fx.GraphModule, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Put a module that only holds tensors at `path`; return where each is."""
+def put_holder(gm: fx.GraphModule, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Replace the module at `path` by one that only holds tensors; return the path of each."""
     holder = nn.Module()
     for name, tensor in tensors.items():
         value = tensor.detach().clone()

@@ -1,11 +1,11 @@
-"""relax: leave the inputs of a few convolutions in float, where rounding them costs most.
+"""relax: leave the inputs of a few convolutions in float, where rounding them does most damage.
 
-1. What rounding a tensor does to the detections was measured as its range was chosen: its squared
-   error, each value counted as much as values like it matter (`yqc.quant.value_relevance`).
-2. Tensors that share a scale are left in float together. Among these groups those are taken that
-   do most harm while at most `share` of all convolution inputs stay in float (a 0/1 knapsack).
-3. Their observers go; weights become int8 all the same. Without data nothing was measured, and
-   nothing is done.
+1. The damage of rounding a tensor was measured as its range was chosen: its squared error, each
+   value weighted by relevance (`yqc.quant.value_relevance`).
+2. Tensors that share a scale are left in float together. The groups are chosen whose damage is
+   largest in total while at most `share` of all convolution inputs stay in float (a 0/1 knapsack).
+3. Their observers are removed; weights become int8 all the same. Without data no damage was
+   measured, and nothing is done.
 
 Mixed precision by second-order sensitivity is that of HAWQ-V3 (Yao et al., ICML 2021).
 """
@@ -20,12 +20,12 @@ from torch import fx, nn
 from yqc import Context, Pass, call, calls
 from yqc.graph.edit import drop_unread
 from yqc.quant import Observer
-from yqc.quantizing.weights.rewrite import is_packed
+from yqc.quantizing import is_packed
 
 
 @dataclass(frozen=True)
 class Relax(Pass):
-    """Leave the inputs of a few convolutions in float, where rounding them costs most."""
+    """Leave the inputs of a few convolutions in float, where rounding them does most damage."""
 
     name: ClassVar[str] = "relax"
     requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
@@ -39,22 +39,22 @@ class Relax(Pass):
             raise ValueError(f"share must be between 0 and 1, not {self.share:g}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        readers = inputs(gm)
-        harm = {o.module.group: float(o.module.harm) for o in calls(gm, Observer)}
-        total = sum(harm.values())
+        readers = count_readers(gm)
+        damage = {o.module.group: float(o.module.damage) for o in calls(gm, Observer)}
+        total = sum(damage.values())
         room = int(self.share * sum(readers.values()))
-        chosen = worst({g: harm[g] for g in readers if harm[g] > 0}, readers, room)
+        chosen = most_damage({g: damage[g] for g in readers if damage[g] > 0}, readers, room)
         for each in calls(gm, Observer):
             if (group := each.module.group) in chosen:
                 source = each.node.all_input_nodes[0]
                 each.node.replace_all_uses_with(source)
                 gm.graph.erase_node(each.node)
-                ctx.rewrote(source, f"stays in float; {harm[group] / total:.1%} of the harm")
+                ctx.rewrote(source, f"stays in float; {damage[group] / total:.1%} of the damage")
         drop_unread(gm)
         gm.recompile()
 
 
-def inputs(gm: fx.GraphModule) -> Counter[str]:
+def count_readers(gm: fx.GraphModule) -> Counter[str]:
     """Count the convolutions that read a tensor of each group of observers."""
     found: Counter[str] = Counter()
     for node in gm.graph.nodes:
@@ -65,18 +65,20 @@ def inputs(gm: fx.GraphModule) -> Counter[str]:
     return found
 
 
-def worst(harm: Mapping[str, float], price: Mapping[str, int], room: int) -> frozenset[str]:
-    """Choose what does most harm together among what the room allows; ties go to the first.
+def most_damage(
+    damage: Mapping[str, float], readers: Mapping[str, int], room: int
+) -> frozenset[str]:
+    """Choose the groups of most damage in total that fit; ties go to the first.
 
     Args:
-        harm: of each, positive.
-        price: how much room each takes, at least 1.
-        room: how much there is.
+        damage: of each group, positive.
+        readers: number of convolutions that read each group, at least 1.
+        room: limit of the chosen groups' readers.
     """
     best: list[tuple[float, frozenset[str]]] = [(0.0, frozenset())] * (room + 1)
-    for name, amount in harm.items():
-        for left in range(room, price[name] - 1, -1):
-            before, taken = best[left - price[name]]
+    for name, amount in damage.items():
+        for left in range(room, readers[name] - 1, -1):
+            before, taken = best[left - readers[name]]
             if before + amount > best[left][0]:
                 best[left] = (before + amount, taken | {name})
     return best[room][1]

@@ -3,7 +3,7 @@ from torch import nn
 
 from tests.passes.nets import X, images, traced
 from yqc import Context
-from yqc.quant import to_integers
+from yqc.quant import quantize_weight
 from yqc_passes.bias_correct import mean_error
 
 
@@ -13,7 +13,7 @@ def test_mean_error_is_exact_for_constant_channels() -> None:
     scale = torch.full((6,), 0.05)
     x = mean.view(1, 4, 1, 1).expand(1, 4, 3, 3)
     rounded = nn.Conv2d(4, 6, 3, groups=2)
-    rounded.weight = nn.Parameter(to_integers(conv.weight, scale) * 0.05)
+    rounded.weight = nn.Parameter(quantize_weight(conv.weight, scale) * 0.05)
     rounded.bias = conv.bias
     want = (rounded(x) - conv(x)).flatten()
     torch.testing.assert_close(mean_error(conv, scale, mean), want, atol=1e-6, rtol=1e-4)

@@ -5,7 +5,7 @@ from tests.passes.nets import Residual, X, images, traced
 from yqc import Context, Pipeline, calls, trace
 from yqc.errors import PassError, PipelineError
 from yqc.quant import Int8, Observer
-from yqc.quant.ranges import METHODS
+from yqc.quant.ranges import RANGE_METHODS
 
 
 def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None:
@@ -23,7 +23,7 @@ def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None
     assert len({(float(m.scale), int(m.zero_point)) for m in group}) == 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RANGE_METHODS)
 def test_every_method_gives_every_observer_a_scale(method: str) -> None:
     ctx = Context(example=X, calibration=images)
     gm = traced(f"fold-bn,observe,calibrate{{ranges={method}}}", ctx)

@@ -46,6 +46,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "dce": (idle, "dce"),
     "fuse": (branches, "fuse"),
     "equalize": (nets.residual, "fold-bn,equalize"),
+    "decompose-silu": (nets.csp, "fold-bn,decompose-silu"),
     "observe": (nets.csp, "fold-bn,observe"),
     "calibrate": (nets.csp, "fold-bn,observe,calibrate"),
     "bias-correct": (nets.csp, "fold-bn,observe,calibrate,bias-correct"),

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.passes.nets import calibrated, expanded, traced
+from yqc import Given, Pipeline, Recipe
 
 STEPS = "reparam,fold-bn,dce,observe,calibrate,relax,bias-correct,quantize"
 
@@ -11,6 +12,14 @@ def test_stands_for_its_steps_and_hands_options_on() -> None:
         "reparam,fold-bn,dce,observe{skip=a.*|b},calibrate{ranges=minmax},relax,bias-correct,quantize"
     )
     assert "calibrate{reduce_range=true}" in expanded("int8{reduce-range=true}")
+
+
+def test_decomposes_silu_for_onnxruntime_before_it_observes() -> None:
+    (recipe,) = Pipeline.parse("int8{skip=a.*}").steps
+    assert isinstance(recipe, Recipe)
+    text = recipe.expand(Given(target="ort"))
+    assert text.startswith("reparam,fold-bn,dce,decompose-silu,observe{skip=a.*},calibrate")
+    assert "decompose-silu" not in recipe.expand(Given(target="openvino"))
 
 
 @pytest.mark.parametrize("before", ["fold-bn", "fuse", "fold-bn,reparam"])

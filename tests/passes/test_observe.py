@@ -34,9 +34,9 @@ def test_marks_what_convolutions_read_and_groups_what_meets_in_a_concat() -> Non
     }
 
 
-def test_takes_silu_apart_and_marks_all_of_it_for_onnxruntime() -> None:
+def test_marks_all_of_a_decomposed_silu_for_onnxruntime() -> None:
     ctx = Context(example=X, target="ort")
-    gm = traced("fold-bn,observe", ctx)
+    gm = traced("fold-bn,decompose-silu,observe", ctx)
     lines = text(gm).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("%a_conv:"))
     assert lines[at : at + 6] == [
@@ -50,10 +50,23 @@ def test_takes_silu_apart_and_marks_all_of_it_for_onnxruntime() -> None:
     assert "out" not in observed(gm)
 
 
-def test_leaves_a_convolution_of_few_channels_in_float_for_onnxruntime() -> None:
+def test_names_the_pass_that_decomposes_silu_for_onnxruntime() -> None:
     ctx = Context(example=X, target="ort")
     gm = traced("fold-bn,observe", ctx)
-    assert ctx.skips == [("stem_conv", "at most 3 input channels run faster in float here")]
+    assert {name: why for name, why in ctx.skips if "SiLU" in why} == dict.fromkeys(
+        ("a_act", "b_act"),
+        "onnxruntime has no integer kernel for SiLU; put decompose-silu before observe",
+    )
+    assert {"a_conv", "a_act"} <= observed(gm).keys()
+
+
+def test_leaves_a_convolution_of_few_channels_in_float_for_onnxruntime() -> None:
+    ctx = Context(example=X, target="ort")
+    gm = traced("fold-bn,decompose-silu,observe", ctx)
+    assert ctx.skips == [
+        ("stem_act", "its convolution reads at most 3 channels and stays in float"),
+        ("stem_conv", "at most 3 input channels run faster in float here"),
+    ]
     assert not {"images", "stem_conv"} & observed(gm).keys()
 
 

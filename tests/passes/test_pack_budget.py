@@ -8,7 +8,7 @@ from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Pipeline
 from yqc.errors import PassError
 from yqc.quant.weights.scheme import Scheme
-from yqc.quantizing.weights.allocate import richer, write_plan
+from yqc.quantizing.weights.allocate import finer_schemes, write_plan_line
 
 
 def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
@@ -115,6 +115,6 @@ def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
 def test_a_layer_may_get_finer_scales_or_tables_or_eight_bits(
     scheme: Scheme, others: set[str]
 ) -> None:
-    first, *found = richer(scheme)
+    first, *found = finer_schemes(scheme)
     assert first == scheme
-    assert {write_plan("x", one) for one in found} == {f"x:{other}" for other in others}
+    assert {write_plan_line("x", one) for one in found} == {f"x:{other}" for other in others}

@@ -12,7 +12,7 @@ from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Context, calls
 from yqc.errors import PipelineError
 from yqc.quant import Observer
-from yqc_passes.relax import inputs, worst
+from yqc_passes.relax import count_readers, most_damage
 
 OBSERVED = "fold-bn,observe,calibrate{ranges=minmax}"
 
@@ -32,14 +32,16 @@ def test_at_most_a_share_of_the_inputs_stays_in_float() -> None:
 
 def test_what_is_chosen_helps_more_than_the_others() -> None:
     gm = traced(OBSERVED, calibrated())
-    groups = list(inputs(gm))
+    groups = list(count_readers(gm))
     alone = {}
     for group in groups:
         for each in calls(gm, Observer):
             each.module.rounding = each.module.group != group
         alone[group] = quality(gm)
-    (chosen,) = set(groups) - set(inputs(traced(f"{OBSERVED},relax{{share=0.5}}", calibrated())))
-    price = inputs(gm)
+    (chosen,) = set(groups) - set(
+        count_readers(traced(f"{OBSERVED},relax{{share=0.5}}", calibrated()))
+    )
+    price = count_readers(gm)
     assert alone[chosen] == max(alone[g] for g in groups if price[g] <= 2)
 
 
@@ -71,6 +73,6 @@ def test_the_worst_is_chosen(harm: Mapping[str, float], room: int, data: st.Data
     price = {name: data.draw(st.integers(1, 4)) for name in harm}
     every = [set(c) for n in range(len(harm) + 1) for c in combinations(harm, n)]
     fits = [c for c in every if sum(price[n] for n in c) <= room]
-    chosen = worst(harm, price, room)
+    chosen = most_damage(harm, price, room)
     assert chosen in fits
     assert sum(harm[n] for n in chosen) == pytest.approx(max(sum(harm[n] for n in c) for c in fits))

@@ -16,7 +16,7 @@ from yqc.pruning.reconstruction_scores import remove_one_by_one, score_by_recons
 from yqc.pruning.statistics import measure_moments, measure_relevance
 from yqc.pruning.surgery import Keep, remove_channels
 from yqc.pruning.weight_scores import score_by_bn_scale, score_by_magnitude
-from yqc.pruning.without_data import score_by_variance, spreads
+from yqc.pruning.without_data import follow_channels, score_by_variance
 
 IMAGES = [
     torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(8)
@@ -167,7 +167,7 @@ def test_weights_are_judged_with_the_batch_norm_folded_in() -> None:
 def test_batch_norms_tell_mean_and_deviation() -> None:
     gm, channels = prepared()
     node = next(n for n in gm.graph.nodes if n.name == "bn")
-    found, bn = spreads(gm, channels)[node], norm(gm, "bn")
+    found, bn = follow_channels(gm, channels)[node], norm(gm, "bn")
     torch.testing.assert_close(found.mean, bn.bias.detach())
     torch.testing.assert_close(found.deviation, bn.weight.detach().abs())
 

@@ -28,3 +28,12 @@ def test_rounding_is_quantize_and_dequantize(
     assert torch.equal(
         observer.rounded(x), dequantize_linear(q, observer.scale, observer.zero_point)
     )
+
+
+def test_loads_what_was_saved_under_the_former_name_of_damage() -> None:
+    observer = Observer(dtype="uint8", symmetric=False, group="a", records=True, channels=2)
+    state = observer.state_dict()
+    state["harm"] = state.pop("damage") + 3
+    holder = torch.nn.ModuleDict({"x": observer})
+    holder.load_state_dict({f"x.{name}": value for name, value in state.items()})
+    assert float(observer.damage) == 3

@@ -4,13 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yqc.quant import (
-    METHODS,
+    RANGE_METHODS,
     Histogram,
-    best_channel_scale,
-    channel_scale,
-    choose,
-    from_range,
-    to_integers,
+    choose_range,
+    minmax_channel_scale,
+    mse_channel_scale,
+    qparams_from_range,
+    quantize_weight,
 )
 
 NORMAL = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
@@ -45,16 +45,16 @@ def test_merged_histograms_count_every_value_alike() -> None:
 
 
 def test_minmax_is_exact_and_holds_zero() -> None:
-    assert choose(histogram(NORMAL.abs() + 1), "minmax")[0] == 0.0
-    assert choose(histogram(NORMAL), "minmax") == (float(NORMAL.min()), float(NORMAL.max()))
+    assert choose_range(histogram(NORMAL.abs() + 1), "minmax")[0] == 0.0
+    assert choose_range(histogram(NORMAL), "minmax") == (float(NORMAL.min()), float(NORMAL.max()))
 
 
 def test_mse_clips_a_lonely_outlier_and_beats_minmax() -> None:
     x = torch.cat([NORMAL, torch.tensor([60.0])])
-    ranges = {method: choose(histogram(x), method) for method in METHODS}
+    ranges = {method: choose_range(histogram(x), method) for method in RANGE_METHODS}
     errors = {}
     for method, (low, high) in ranges.items():
-        p = from_range(torch.tensor(low), torch.tensor(high), torch.uint8, symmetric=False)
+        p = qparams_from_range(torch.tensor(low), torch.tensor(high), torch.uint8, symmetric=False)
         q = torch.ops.yqc.quantize_linear(x, p.scale, p.zero_point)
         errors[method] = float(
             (torch.ops.yqc.dequantize_linear(q, p.scale, p.zero_point) - x).square().mean()
@@ -66,22 +66,22 @@ def test_mse_clips_a_lonely_outlier_and_beats_minmax() -> None:
 
 
 def test_mse_keeps_a_flat_distribution_whole() -> None:
-    low, high = choose(histogram(torch.linspace(-1, 3, 10_000)), "mse")
+    low, high = choose_range(histogram(torch.linspace(-1, 3, 10_000)), "mse")
     assert low < -0.98
     assert high > 2.95
 
 
 def test_many_exact_zeros_cost_nothing() -> None:
     positive = NORMAL[NORMAL > 0]
-    alone = choose(histogram(positive), "mse")
-    among = choose(histogram(positive, torch.zeros(20_000)), "mse")
+    alone = choose_range(histogram(positive), "mse")
+    among = choose_range(histogram(positive, torch.zeros(20_000)), "mse")
     assert among == alone
 
 
 def test_mse_clips_what_the_activation_flattens() -> None:
     x = torch.cat([NORMAL * 3, torch.full((200,), -80.0)])
-    plain = choose(histogram(x), "mse")
-    behind = choose(histogram(x), "mse", response=torch.nn.functional.silu)
+    plain = choose_range(histogram(x), "mse")
+    behind = choose_range(histogram(x), "mse", response=torch.nn.functional.silu)
     assert plain[0] < -20
     assert -13 < behind[0] < -4
 
@@ -91,39 +91,40 @@ def test_mse_is_the_least_error_of_the_real_quantizer(symmetric: bool) -> None:
     x = NORMAL.sign() * NORMAL.abs() ** 1.7
     dtype = torch.int8 if symmetric else torch.uint8
 
-    def error(low: float, high: float) -> float:
-        p = from_range(torch.tensor(low), torch.tensor(high), dtype, symmetric=symmetric)
+    def rounding_error(low: float, high: float) -> float:
+        p = qparams_from_range(torch.tensor(low), torch.tensor(high), dtype, symmetric=symmetric)
         q = torch.ops.yqc.quantize_linear(x, p.scale, p.zero_point)
         back = torch.ops.yqc.dequantize_linear(q, p.scale, p.zero_point)
         return float((back - x).square().mean())
 
-    chosen = error(*choose(histogram(x), "mse", symmetric=symmetric))
+    chosen = rounding_error(*choose_range(histogram(x), "mse", symmetric=symmetric))
     shrunk = [
-        error(s * float(x.min()), s * float(x.max())) for s in torch.linspace(0.3, 1, 30).tolist()
+        rounding_error(s * float(x.min()), s * float(x.max()))
+        for s in torch.linspace(0.3, 1, 30).tolist()
     ]
     assert chosen <= 1.02 * min(shrunk)
 
 
 def test_affine_range_represents_zero_exactly() -> None:
-    p = from_range(torch.tensor(-0.2785), torch.tensor(7.3), torch.uint8, symmetric=False)
+    p = qparams_from_range(torch.tensor(-0.2785), torch.tensor(7.3), torch.uint8, symmetric=False)
     q = torch.ops.yqc.quantize_linear(torch.zeros(1), p.scale, p.zero_point)
     assert torch.ops.yqc.dequantize_linear(q, p.scale, p.zero_point).item() == 0.0
     assert q.item() == p.zero_point.item() == 9
 
 
 def test_constant_zero_tensor_has_a_usable_scale() -> None:
-    p = from_range(torch.tensor(0.0), torch.tensor(0.0), torch.int8, symmetric=True)
+    p = qparams_from_range(torch.tensor(0.0), torch.tensor(0.0), torch.int8, symmetric=True)
     assert p.scale.item() == 1.0
 
 
 def test_weights_clip_where_that_lowers_the_squared_error() -> None:
     weight = NORMAL[:1800].view(2, 100, 3, 3).clone()
     weight[0, 0, 0, 0] = 40.0
-    full, best = channel_scale(weight), best_channel_scale(weight)
+    full, best = minmax_channel_scale(weight), mse_channel_scale(weight)
 
-    def error(scale: torch.Tensor) -> torch.Tensor:
-        back = to_integers(weight, scale) * scale.view(-1, 1, 1, 1)
+    def rounding_error(scale: torch.Tensor) -> torch.Tensor:
+        back = quantize_weight(weight, scale) * scale.view(-1, 1, 1, 1)
         return (back - weight).square().flatten(1).sum(1)
 
-    assert (error(best) <= error(full)).all()
-    assert to_integers(weight, full).abs().max() == 127
+    assert (rounding_error(best) <= rounding_error(full)).all()
+    assert quantize_weight(weight, full).abs().max() == 127

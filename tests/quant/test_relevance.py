@@ -4,8 +4,8 @@ from torch import nn
 
 from tests.modules import conv
 from yqc import trace
-from yqc.quant import relevance
-from yqc.quant.relevance import Layout, boxes_and_scores, projected
+from yqc.quant.relevance import Layout, project_outputs, split_boxes_and_scores
+from yqc.quantizing import measure_relevance
 
 X = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -25,12 +25,12 @@ class Net(nn.Module):
 def test_values_are_the_graph_s_and_relevance_is_the_squared_slope() -> None:
     gm = trace(Net().eval(), X)
     first = next(n for n in gm.graph.nodes if n.name == "first")
-    (found,) = relevance(gm, [first], [X], None, seed=3)
+    (found,) = measure_relevance(gm, [first], [X], None, seed=3)
     y, weight = found[first]
     torch.testing.assert_close(y, conv(gm, "first")(X))
     leaf = y.clone().requires_grad_()
     output = conv(gm, "last")(torch.nn.functional.silu(leaf)), conv(gm, "dead")(X).detach()
-    torch.autograd.backward(projected(output, None, torch.Generator().manual_seed(3)))
+    torch.autograd.backward(project_outputs(output, None, torch.Generator().manual_seed(3)))
     assert leaf.grad is not None
     torch.testing.assert_close(weight, leaf.grad.square())
 
@@ -38,7 +38,7 @@ def test_values_are_the_graph_s_and_relevance_is_the_squared_slope() -> None:
 def test_what_no_output_depends_on_counts_alike_everywhere() -> None:
     gm = trace(Net().eval(), X)
     dead = next(n for n in gm.graph.nodes if n.name == "dead")
-    (found,) = relevance(gm, [dead], [X], None)
+    (found,) = measure_relevance(gm, [dead], [X], None)
     assert (found[dead][1] == 1).all()
 
 
@@ -46,7 +46,7 @@ def test_leaves_no_gradients_behind() -> None:
     gm = trace(Net().eval(), X)
     with torch.inference_mode():
         image = X.clone()
-    list(relevance(gm, list(gm.graph.nodes)[1:2], [image], None))
+    list(measure_relevance(gm, list(gm.graph.nodes)[1:2], [image], None))
     assert all(p.grad is None for p in gm.parameters())
 
 
@@ -56,7 +56,7 @@ def test_leaves_no_gradients_behind() -> None:
 )
 def test_boxes_and_scores_of_every_layout(layout: Layout, shape: tuple[int, ...]) -> None:
     output = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    box, size, score = boxes_and_scores(output, layout)
+    box, size, score = split_boxes_and_scores(output, layout)
     rows = output.mT if layout == "yolov8" else output
     assert box.shape == size.shape == (1, 7, 4)
     want = {
@@ -68,6 +68,6 @@ def test_boxes_and_scores_of_every_layout(layout: Layout, shape: tuple[int, ...]
     width = rows[..., 2] - rows[..., 0] if layout == "end2end" else rows[..., 2]
     assert torch.equal(size[..., 0], width)
     assert torch.equal(size[..., 2], width)
-    torch.autograd.backward(projected(output, layout, torch.Generator().manual_seed(0)))
+    torch.autograd.backward(project_outputs(output, layout, torch.Generator().manual_seed(0)))
     assert output.grad is not None
     assert bool(output.grad.isfinite().all())

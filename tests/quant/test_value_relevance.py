@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from yqc.quant import Histogram, Worth, choose, error, from_range
+from yqc.quant import Histogram, ValueRelevance, choose_range, qparams_from_range, rounding_error
 
 NORMAL = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
 
@@ -17,29 +17,32 @@ def histogram(values: Tensor) -> Histogram:
     return result
 
 
-def worth(values: Tensor, relevance: Tensor) -> Worth:
-    result = Worth()
+def measured(values: Tensor, relevance: Tensor) -> ValueRelevance:
+    result = ValueRelevance()
     result.add(values, relevance)
     return result
 
 
 def test_equal_relevance_changes_no_range() -> None:
     plain = histogram(NORMAL)
-    weighed = worth(NORMAL, torch.full_like(NORMAL, 3.0)).weigh(plain)
+    weighed = measured(NORMAL, torch.full_like(NORMAL, 3.0)).weigh(plain)
     torch.testing.assert_close(weighed.counts, 3 * plain.counts)
-    assert choose(weighed, "mse") == choose(plain, "mse")
+    assert choose_range(weighed, "mse") == choose_range(plain, "mse")
 
 
 def test_what_matters_is_clipped_less() -> None:
     x = NORMAL.sign() * NORMAL.abs() ** 3
     plain = histogram(x)
-    before, after = choose(plain, "mse"), choose(worth(x, x.square()).weigh(plain), "mse")
+    before, after = (
+        choose_range(plain, "mse"),
+        choose_range(measured(x, x.square()).weigh(plain), "mse"),
+    )
     assert after[1] > before[1]
     assert after[0] < before[0]
 
 
 def test_what_no_image_held_counts_as_the_largest_that_one_did() -> None:
-    some = worth(NORMAL, 1 + NORMAL.abs())
+    some = measured(NORMAL, 1 + NORMAL.abs())
     weighed = some.weigh(histogram(torch.tensor([-30.0, 0.01, 30.0])))
     low, middle, high = weighed.counts[weighed.counts > 0].tolist()
     assert low > 2.5 * middle
@@ -48,7 +51,7 @@ def test_what_no_image_held_counts_as_the_largest_that_one_did() -> None:
 
 def test_relevance_of_nothing_counts_values_alike() -> None:
     plain = histogram(NORMAL)
-    for nothing in (Worth(), worth(NORMAL, torch.zeros_like(NORMAL))):
+    for nothing in (ValueRelevance(), measured(NORMAL, torch.zeros_like(NORMAL))):
         torch.testing.assert_close(nothing.weigh(plain).counts, plain.counts)
 
 
@@ -58,7 +61,7 @@ def test_what_counts_never_falls_away_from_zero(first: float, second: float, see
     g = torch.Generator().manual_seed(seed)
     x, like = torch.randn(3000, generator=g) * first, torch.randn(3000, generator=g) * second
     plain = histogram(like)
-    weighed = worth(x, torch.rand(3000, generator=g)).weigh(plain)
+    weighed = measured(x, torch.rand(3000, generator=g)).weigh(plain)
     before = plain.widened(weighed.bound).counts
     each = (weighed.counts / before)[before > 0]
     positive = weighed.centres[before > 0] > 0
@@ -70,10 +73,12 @@ def test_what_counts_never_falls_away_from_zero(first: float, second: float, see
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_error_of_a_range_is_that_of_the_quantizer(symmetric: bool) -> None:
     dtype = torch.int8 if symmetric else torch.uint8
-    p = from_range(torch.tensor(-1.0), torch.tensor(2.0), dtype, symmetric=symmetric)
+    p = qparams_from_range(torch.tensor(-1.0), torch.tensor(2.0), dtype, symmetric=symmetric)
     back = torch.ops.yqc.dequantize_linear(
         torch.ops.yqc.quantize_linear(NORMAL, p.scale, p.zero_point), p.scale, p.zero_point
     )
     want = float((back - NORMAL).square().sum())
-    assert error(histogram(NORMAL), -1.0, 2.0, symmetric=symmetric) == pytest.approx(want, rel=0.02)
-    assert error(histogram(NORMAL), 0.0, 0.0) == 0
+    assert rounding_error(histogram(NORMAL), -1.0, 2.0, symmetric=symmetric) == pytest.approx(
+        want, rel=0.02
+    )
+    assert rounding_error(histogram(NORMAL), 0.0, 0.0) == 0

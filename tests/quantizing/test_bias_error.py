@@ -10,21 +10,22 @@ from tests.passes.nets import X, images, traced
 from yqc import Context
 from yqc.quant import Int8
 from yqc.quantizing import bias_error
-from yqc.quantizing.bias_error import Outputs, shrunk
+from yqc.quantizing.bias_error import ReferenceOutputs, shrink_mean
+from yqc_passes import bias_correct, calibrate
 
 PASSES = "fold-bn,observe,calibrate,relax{share=0.4},bias-correct"
 
 
 def test_a_correction_is_the_weighted_mean_where_the_images_agree() -> None:
     weights = torch.tensor([[1.0, 2.0], [3.0, 0.5]])
-    torch.testing.assert_close(shrunk(weights * 0.25, weights), torch.tensor([0.25, 0.25]))
+    torch.testing.assert_close(shrink_mean(weights * 0.25, weights), torch.tensor([0.25, 0.25]))
 
 
 def test_a_correction_vanishes_where_the_images_contradict_each_other() -> None:
     surplus, total = torch.tensor([[0.5], [-0.5]]), torch.ones(2, 1)
-    assert shrunk(surplus, total).item() == 0.0
+    assert shrink_mean(surplus, total).item() == 0.0
     mean, variance = 0.25, 2 * (0.5 * 0.25) ** 2
-    some = shrunk(torch.tensor([[0.5], [0.0]]), total).item()
+    some = shrink_mean(torch.tensor([[0.5], [0.0]]), total).item()
     assert some == pytest.approx(mean * mean**2 / (mean**2 + variance))
 
 
@@ -32,7 +33,7 @@ def test_the_error_of_outputs_is_the_one_that_relevant_places_have() -> None:
     y = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     weight = torch.zeros_like(y)
     weight[..., 0, 0] = 2.0
-    wanted = Outputs()
+    wanted = ReferenceOutputs()
     wanted.add(y, weight)
     wrong = y + 9.0
     wrong[..., 0, 0] = y[..., 0, 0] + 0.5
@@ -40,16 +41,16 @@ def test_the_error_of_outputs_is_the_one_that_relevant_places_have() -> None:
 
 
 def corrections(ctx: Context) -> dict[str, Tensor | None]:
-    marks = {n.name: n.meta.get("yqc.int8") for n in traced(PASSES, ctx).graph.nodes}
-    return {name: mark.mean_error for name, mark in marks.items() if isinstance(mark, Int8)}
+    marks = {n.name: Int8.on(n) for n in traced(PASSES, ctx).graph.nodes}
+    return {name: mark.mean_error for name, mark in marks.items() if mark is not None}
 
 
 def test_what_was_left_is_what_would_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = Mock(wraps=bias_error.measure)
-    monkeypatch.setattr(bias_error, "measure", measured)
+    measured = Mock(wraps=bias_error.measure_outputs)
+    monkeypatch.setattr(bias_correct, "measure_outputs", measured)
     left = corrections(Context(example=X, calibration=images))
     measured.assert_not_called()
-    monkeypatch.setattr(bias_error, "leave", lambda *_: None)
+    monkeypatch.setattr(calibrate, "put_outputs", lambda *_: None)
     again = corrections(Context(example=X, calibration=images))
     measured.assert_called_once()
     assert left.keys() == again.keys()
@@ -61,14 +62,14 @@ def test_what_was_left_is_what_would_be_measured(monkeypatch: pytest.MonkeyPatch
 def test_what_was_left_of_other_images_or_another_graph_is_not_taken() -> None:
     ctx = Context(example=X, calibration=images)
     gm = traced("fold-bn,observe", ctx)
-    nodes = bias_error.convolutions(gm)
-    kept = bias_error.measure(gm, nodes, images(), ctx)
+    nodes = bias_error.correctable_convolutions(gm)
+    kept = bias_error.measure_outputs(gm, nodes, images(), ctx)
     count = len(list(images()))
-    bias_error.leave(gm, kept)
-    assert bias_error.take(gm, nodes, count - 1) is None
-    bias_error.leave(gm, kept)
-    assert bias_error.take(gm, nodes, count) == kept
-    assert bias_error.take(gm, nodes, count) is None
-    bias_error.leave(gm, kept)
+    bias_error.put_outputs(gm, kept)
+    assert bias_error.take_outputs(gm, nodes, count - 1) is None
+    bias_error.put_outputs(gm, kept)
+    assert bias_error.take_outputs(gm, nodes, count) == kept
+    assert bias_error.take_outputs(gm, nodes, count) is None
+    bias_error.put_outputs(gm, kept)
     gm.get_parameter("a.conv.weight").data[0] += 1
-    assert bias_error.take(gm, nodes, count) is None
+    assert bias_error.take_outputs(gm, nodes, count) is None

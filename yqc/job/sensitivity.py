@@ -25,7 +25,7 @@ from yqc.graph.compare import head_nodes
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline
-from yqc.quant import Int8, Observer, dequantize_linear, quantize_linear, to_integers
+from yqc.quant import Int8, Observer, dequantize_linear, quantize_linear, quantize_weight
 from yqc.report import Sensitivity
 
 IMAGES = 16
@@ -202,7 +202,7 @@ class _Runs:
 
 def _rounded_weight(layer: Call[nn.Conv2d]) -> Tensor:
     mark = layer.node.meta["yqc.int8"]
-    integers = to_integers(layer.module.weight, mark.scale, mark.most)
+    integers = quantize_weight(layer.module.weight, mark.scale, mark.most)
     whole: Tensor = dequantize_linear(integers, mark.scale, None, 0)
     return whole
 

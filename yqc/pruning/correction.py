@@ -20,9 +20,10 @@ from torch.fx.node import map_arg
 from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph.channels.sets import Axis, Channels
-from yqc.pruning.statistics import SAMPLES, correctable, factor, is_linear, sample_rows
+from yqc.pruning.statistics import SAMPLES, correctable, is_linear, sample_rows
 from yqc.pruning.surgery import Keep, kept_positions
 from yqc.pruning.without_data import add_to_bias
+from yqc.quant import cholesky_with_ridge
 from yqc.training.heads import head_taps
 from yqc.training.losses import distance
 
@@ -133,7 +134,7 @@ class Correction:
         wide, narrow = wide - wide.mean(0), narrow - narrow.mean(0)
         second, mixed = (narrow.T @ narrow).double(), (narrow.T @ wide).double()
         mixed[:, stay] -= second  # x without S y
-        return torch.cholesky_solve(mixed, factor(second, RIDGE)).T.float()
+        return torch.cholesky_solve(mixed, cholesky_with_ridge(second, RIDGE)).T.float()
 
     def shift(self, node: fx.Node, x: Tensor, y: Tensor) -> Tensor:
         """Move the remaining error of the mean into bias or batch norm; return the output."""

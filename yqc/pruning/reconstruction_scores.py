@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from yqc.graph.channels.sets import Channels
-from yqc.pruning.statistics import ChannelMoments, consumers, factor, full_weight
+from yqc.pruning.statistics import ChannelMoments, consumers, full_weight
 from yqc.pruning.weight_scores import Saliency
+from yqc.quant import cholesky_with_ridge
 
 RIDGE = 1e-3
 """Share of the mean variance that is added to every variance before a covariance is inverted. On a
@@ -83,7 +84,7 @@ def score_by_reconstruction(
 
 def invert_covariance(covariance: Tensor) -> Tensor:
     """Invert a covariance, with `RIDGE` of its mean variance added to every variance."""
-    return torch.cholesky_inverse(factor(covariance, RIDGE))
+    return torch.cholesky_inverse(cholesky_with_ridge(covariance, RIDGE))
 
 
 def remove_one_by_one(parts: list[tuple[Tensor, Tensor, int]], count: int) -> Saliency:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.errors import PassError
 from yqc.graph import callers
 from yqc.graph.channels.sets import Channels
 from yqc.pruning.probes import project_head
@@ -52,31 +51,6 @@ def sample_rows(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> 
     if x.shape[1] > each:
         x = x.index_select(1, torch.randperm(x.shape[1], generator=generator)[:each])
     return x.flatten(0, 1)
-
-
-def factor(matrix: Tensor, ridge: float) -> Tensor:
-    """Return the Cholesky factor of a covariance, float64 [C, C], with a ridge added.
-
-    Args:
-        matrix: the covariance, in any unit.
-        ridge: share of the mean variance that is added to every variance; multiplied by ten until
-            rounding leaves the matrix positive definite.
-
-    Raises:
-        PassError: the matrix holds values that are not finite.
-    """
-    if not matrix.isfinite().all():
-        raise PassError(
-            "the graph computes values that are not finite; the checkpoint is damaged, or its "
-            "training diverged"
-        )
-    mean = matrix.diagonal().mean().clamp_min(0) + 1e-12
-    while True:
-        regular = matrix + torch.diag_embed((ridge * mean).expand(len(matrix)))
-        found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(regular)
-        if not found[1].any():
-            return found[0]
-        ridge *= 10
 
 
 class MomentsCollector(fx.Interpreter):

@@ -6,9 +6,6 @@ the biases of its consumers (data-free bias correction, Nagel et al., ICCV 2019)
 the squared weights is lost; a score is the share of that in the variance of a consumer's output.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
@@ -16,90 +13,20 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph import callers
-from yqc.graph.channels import rules as ops
 from yqc.graph.channels.sets import Axis, Channels
-from yqc.graph.metadata import BatchNorm
 from yqc.pruning.statistics import consumers, correctable, full_weight
 from yqc.pruning.surgery import Keep, kept_positions
 from yqc.pruning.weight_scores import Saliency
-
-ADDITIONS = ("add", "iadd")
-SAME = (*ops.SPATIAL, nn.Identity, nn.Dropout)
+from yqc.quantizing.distribution import Distribution, follow_distributions
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and deviation of each channel of a tensor: float32 [C] each."""
-
-    mean: Tensor
-    deviation: Tensor
-
-
-def spreads(gm: fx.GraphModule, channels: Channels) -> dict[fx.Node, Spread]:
-    """Tell mean and deviation of the tensors whose channels are known, as far as batch norms do."""
-    found: dict[fx.Node, Spread] = {}
-    for node in gm.graph.nodes:
-        axis = channels.axes.get(node)
-        spread = _of_node(gm, node, found, channels) if axis is not None else None
-        if axis is not None and spread is not None and len(spread.mean) == len(axis.ids):
-            found[node] = spread
-    return found
-
-
-def _of_node(  # noqa: PLR0911  # one return a kind of node
-    gm: fx.GraphModule, node: fx.Node, found: dict[fx.Node, Spread], channels: Channels
-) -> Spread | None:
-    if isinstance(known := node.meta.get("yqc.bn"), BatchNorm):
-        return Spread(known.shift, known.scale.abs())
-    sources = node.all_input_nodes
-    if node.op == "call_module":
-        module = gm.get_submodule(str(node.target))
-        if isinstance(module, _NormBase) and module.running_var is not None:
-            norm = BatchNorm.of(module)  # type: ignore[arg-type]  # has the same fields
-            return Spread(norm.shift, norm.scale.abs())
-        before = found.get(sources[0])
-        if before is None or isinstance(module, SAME):
-            return before
-        return bent(module, before) if isinstance(module, ops.ELEMENTWISE) else None
-    name = ops.name_of(node)
-    if name == "getitem":
-        return _part(node, found, channels)
-    inputs = [found.get(s) for s in sources]
-    known_inputs = [s for s in inputs if s is not None]
-    if len(known_inputs) < len(inputs) or not known_inputs:
-        return None
-    if name in ADDITIONS and len(known_inputs) == 2:  # noqa: PLR2004
-        a, b = known_inputs
-        return Spread(a.mean + b.mean, (a.deviation.square() + b.deviation.square()).sqrt())
-    if name in {"cat", "concat"} and channels.axes[node].dim == 1:
-        parts = [found[n] for n in node.args[0]]  # type: ignore[union-attr,index]
-        return Spread(torch.cat([p.mean for p in parts]), torch.cat([p.deviation for p in parts]))
-    return known_inputs[0] if name in {"interpolate", "max_pool2d", "avg_pool2d"} else None
-
-
-def _part(node: fx.Node, found: dict[fx.Node, Spread], channels: Channels) -> Spread | None:
-    """Tell of one part of a chunk or split."""
-    cut = node.args[0]
-    if not isinstance(cut, fx.Node) or not isinstance(node.args[1], int):
-        return None
-    parts = next((c.ids for c in channels.cuts if c.node is cut and c.kind == "parts"), None)
-    whole = found.get(cut.all_input_nodes[0])
-    if parts is None or whole is None:
-        return None
-    first = sum(len(p) for p in parts[: node.args[1]])
-    part = slice(first, first + len(parts[node.args[1]]))
-    return Spread(whole.mean[part], whole.deviation[part])
-
-
-def bent(function: Callable[[Tensor], Tensor], before: Spread) -> Spread:
-    """Send normal distributions through an elementwise function, numerically."""
-    at = torch.linspace(-5, 5, 201)
-    weight = torch.exp(-0.5 * at.square())
-    weight /= weight.sum()
-    with torch.no_grad():
-        y = function(before.mean.unsqueeze(1) + before.deviation.unsqueeze(1) * at)
-    mean = (y * weight).sum(1)
-    return Spread(mean, ((y - mean.unsqueeze(1)).square() * weight).sum(1).sqrt())
+def follow_channels(gm: fx.GraphModule, channels: Channels) -> dict[fx.Node, Distribution]:
+    """Return the distributions of the tensors whose channels are known, one value a channel."""
+    return {
+        node: found
+        for node, found in follow_distributions(gm).items()
+        if node in channels.axes and len(found.mean) == len(channels.axes[node].ids)
+    }
 
 
 def score_by_variance(gm: fx.GraphModule, channels: Channels) -> Saliency:
@@ -107,16 +34,16 @@ def score_by_variance(gm: fx.GraphModule, channels: Channels) -> Saliency:
 
     Infinite where the distribution of a consumer's input is unknown; 0 where nothing reads a set.
     """
-    known = spreads(gm, channels)
+    known = follow_channels(gm, channels)
     scores = np.zeros(channels.count)
     for node in consumers(gm, channels):
         source = node.all_input_nodes[0]
-        weight, spread = full_weight(gm, node), known.get(source)
+        weight, seen = full_weight(gm, node), known.get(source)
         ids = channels.axes[source].ids
-        if weight is None or spread is None:
+        if weight is None or seen is None:
             scores[ids] = np.inf
             continue
-        power = weight.square().sum(2) * spread.deviation.double().square()
+        power = weight.square().sum(2) * seen.deviation.double().square()
         share = (power / power.sum(1, keepdim=True).clamp_min(1e-30)).mean(0)
         np.add.at(scores, ids, share.numpy())
     return scores
@@ -126,15 +53,15 @@ def absorb_means(
     whole: fx.GraphModule, pruned: fx.GraphModule, channels: Channels, keep: Keep
 ) -> None:
     """Add the means of removed channels to biases, or running means of batch norms, in `pruned`."""
-    known = spreads(whole, channels)
+    known = follow_channels(whole, channels)
     partner = {n.name: n for n in pruned.graph.nodes}
     for node in correctable(whole, channels):
         source = node.all_input_nodes[0]
-        weight, spread, axis = full_weight(whole, node), known.get(source), channels.axes[source]
+        weight, seen, axis = full_weight(whole, node), known.get(source), channels.axes[source]
         gone = torch.from_numpy(~keep[axis.ids])
-        if weight is None or spread is None or not gone.any():
+        if weight is None or seen is None or not gone.any():
             continue
-        move = (weight[:, gone].sum(2) @ spread.mean[gone].double()).float()
+        move = (weight[:, gone].sum(2) @ seen.mean[gone].double()).float()
         out: Axis | None = channels.axes.get(node)
         if out is not None:
             move = move[kept_positions(out.ids, keep)]

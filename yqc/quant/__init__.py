@@ -1,42 +1,61 @@
-"""Quantization mathematics: pure tensor functions, the ops, and the observers that use them."""
+"""Quantization of tensors: pure functions, ONNX's two operators, and the nodes that observe.
+
+In reading order:
+
+    ops              QuantizeLinear and DequantizeLinear as PyTorch operators
+    qparams          scales and zero points from ranges; weights to int8
+    histogram        statistics of a tensor over many images, in fixed memory
+    ranges           the range of a tensor from its histogram: minmax, percentile, mse, entropy
+    relevance        what a change of a detector's outputs counts, as one scalar to differentiate
+    value_relevance  mean relevance of a tensor's values, by their size
+    observer         the module that marks a tensor to quantize and keeps its histogram
+    marks            what quantization writes on nodes: `Int8`, `QuantizedLayer`
+    linear           the Cholesky factor of a covariance with a ridge
+    weights          few-bit weights: schemes, grids, rounding, packing
+"""
 
 from yqc.quant.histogram import Histogram
+from yqc.quant.linear import cholesky_with_ridge
 from yqc.quant.marks import Int8, QuantizedLayer
 from yqc.quant.observer import DTYPES, Observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
 from yqc.quant.qparams import (
-    FULL,
-    REDUCED,
+    FULL_RANGE,
+    REDUCED_RANGE,
     QParams,
-    best_channel_scale,
-    channel_scale,
-    from_range,
-    to_integers,
+    fake_quantize_weight,
+    minmax_channel_scale,
+    mse_channel_scale,
+    qparams_from_range,
+    quantize_weight,
 )
-from yqc.quant.ranges import METHODS, Method, choose, error
-from yqc.quant.relevance import Layout, relevance
-from yqc.quant.value_relevance import Worth
+from yqc.quant.ranges import RANGE_METHODS, RangeMethod, choose_range, rounding_error
+from yqc.quant.value_relevance import ValueRelevance
+from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
 
 __all__ = [
     "DTYPES",
-    "FULL",
-    "METHODS",
-    "REDUCED",
+    "FULL_RANGE",
+    "RANGE_METHODS",
+    "REDUCED_RANGE",
+    "Granularity",
     "Histogram",
     "Int8",
-    "Layout",
-    "Method",
     "Observer",
     "QParams",
     "QuantizedLayer",
-    "Worth",
-    "best_channel_scale",
-    "channel_scale",
-    "choose",
+    "RangeMethod",
+    "Rounding",
+    "Scheme",
+    "ValueRelevance",
+    "cholesky_with_ridge",
+    "choose_range",
     "dequantize_linear",
-    "error",
-    "from_range",
+    "fake_quantize_weight",
+    "minmax_channel_scale",
+    "mse_channel_scale",
+    "qparams_from_range",
     "quantize_linear",
-    "relevance",
-    "to_integers",
+    "quantize_weight",
+    "rounding_error",
 ]

@@ -1,7 +1,7 @@
 """Statistics of a tensor over many images in one pass, in memory that does not grow.
 
 A histogram of fixed length covers a range that widens by powers of two: when values fall outside,
-neighbouring bins are merged, so nothing counted is lost and nothing is counted twice.
+neighbouring bins are merged, so no count is lost or made twice.
 """
 
 import math
@@ -12,17 +12,21 @@ from torch import Tensor
 from yqc.graph.memory import flat
 
 BINS = 4096
+"""Bins of a histogram: 16 for each of the 256 levels that a range is rounded to, so that the bins'
+width adds little to the rounding error. Half of them doubles that share, double costs memory."""
 SAMPLE = 1 << 14
-"""About so many values of a tensor are counted."""
+"""Values of a tensor that are counted for an image, about. Extremes are taken of all values; half
+as many make the counts noisier, double as many cost twice the time."""
 AT_ONCE = 1 << 17
-"""Samples are kept until there are so many values, and then counted together."""
+"""Values that are gathered before they are counted together: counting costs a fixed time a call,
+and gathered values take memory."""
 
 
 class Histogram:
     """Counts of values between `-bound` and `bound`, and the exact extremes.
 
     Args:
-        weighed: whether every value comes with a weight, which are added up as well.
+        weighed: whether every value comes with a weight; a second table sums the weights.
     """
 
     def __init__(self, *, weighed: bool = False) -> None:
@@ -39,7 +43,7 @@ class Histogram:
             values: float32 of any shape. If one is not finite, the extremes become NaN and nothing
                 is counted.
             weights: of the values, float32 of the same shape, where they are weighed.
-            sample: about how many values are counted.
+            sample: how many values are counted, about.
         """
         vectors = flat(values.detach(), *(() if weights is None else (weights.detach(),)))
         low, high = (float(v) for v in vectors[0].aminmax())
@@ -89,7 +93,7 @@ class Histogram:
         return not math.isnan(self.smallest)
 
     def widen(self, reach: float) -> None:
-        """Let the range hold values up to `reach` in size."""
+        """Widen the range until it holds values up to `reach` in size."""
         needed = 2.0 ** math.ceil(math.log2(max(reach, 1e-30)))
         if self.bound == 0.0:
             self.bound = needed
@@ -110,14 +114,14 @@ class Histogram:
 
     @property
     def centres(self) -> Tensor:
-        """Middle of every bin, float32 [BINS]; 0 for the two next to 0, which many values are."""
+        """Middle of every bin, float32 [BINS]; 0 for the two next to 0, since many values are 0."""
         width = 2 * self.bound / BINS
         middle = torch.arange(BINS) * width + (width / 2 - self.bound)
         return torch.where(middle.abs() < width, 0.0, middle)
 
     @staticmethod
     def merged(parts: "list[Histogram]") -> "Histogram":
-        """Add up histograms, each counting as much as it holds values."""
+        """Return the sum of histograms; each counts with its number of values."""
         result = Histogram()
         result.widen(max((one.bound for one in parts), default=0.0))
         for one in parts:

@@ -1,4 +1,4 @@
-"""What is written on the nodes of a graph that is being quantized."""
+"""Marks that quantization writes on the nodes of a graph."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from yqc.graph.metadata import Mark
 from yqc.graph.optable import allow_function
 from yqc.quant import ops  # noqa: F401  # registers torch.ops.yqc
-from yqc.quant.qparams import FULL
+from yqc.quant.qparams import FULL_RANGE
 
 allow_function("yqc.quantize_linear", torch.ops.yqc.quantize_linear)
 allow_function("yqc.dequantize_linear", torch.ops.yqc.dequantize_linear)
@@ -21,8 +21,8 @@ class Int8(Mark, topic="int8"):
     scale: Tensor | None = None
     """float32 [O]; None until calibration has chosen it."""
     mean_error: Tensor | None = None
-    """What rounding the weights adds to each output on average, float32 [O], if it is known."""
-    most: int = FULL
+    """Mean error that rounding adds to each output channel, float32 [O], if it is known."""
+    most: int = FULL_RANGE
     """Largest integer that a weight becomes: 127, or 63 where two products must fit 16 bits."""
 
 
@@ -43,6 +43,8 @@ class QuantizedLayer(Mark, topic="layer"):
     weight_bytes: int
     """Of integers, scales and bias."""
     sqnr_db: float | None = None
-    """Of its output on the example input, against the graph before; None where nothing differs."""
+    """Signal-to-noise ratio of its output on the example input, against the graph before; None
+    where nothing differs."""
     sensitivity: float | None = None
-    """What its rounding does to the detections: a mean square, as calibration images tell it."""
+    """Damage that rounding this layer does: mean squared change of the detections, estimated on
+    calibration images."""

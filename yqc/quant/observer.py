@@ -1,5 +1,7 @@
 """Observers: visible nodes that let a tensor pass and, while calibrating, keep its statistics."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn, zeros
 
@@ -8,6 +10,7 @@ from yqc.quant.histogram import Histogram
 from yqc.quant.ops import LIMITS
 
 DTYPES = {str(d).removeprefix("torch."): d for d in LIMITS}
+"""Integer types that ONNX quantizes to, by name."""
 
 
 class Observer(nn.Module):
@@ -24,10 +27,11 @@ class Observer(nn.Module):
 
     scale: Tensor
     zero_point: Tensor
-    harm: Tensor
-    """What rounding its group does to the detections, float32; 0 where nobody has measured it."""
+    damage: Tensor
+    """Damage that rounding the group does, float32: its squared error weighted by relevance; 0
+    where it was not measured."""
     mean: Tensor
-    """Mean of every channel, float32 [channels], where the batch norms tell it; else 0."""
+    """Mean of every channel, float32 [channels], where batch norms give it; else 0."""
 
     def __init__(
         self, *, dtype: str, symmetric: bool, group: str, records: bool, channels: int
@@ -37,7 +41,7 @@ class Observer(nn.Module):
         self.records, self.channels = records, channels
         self.register_buffer("scale", zeros(()))
         self.register_buffer("zero_point", zeros((), dtype=DTYPES[dtype]))
-        self.register_buffer("harm", zeros(()))
+        self.register_buffer("damage", zeros(()))
         self.register_buffer("mean", zeros(channels))
         self.histogram: Histogram | None = None
         self.rounding = False
@@ -48,7 +52,7 @@ class Observer(nn.Module):
         self.histogram = Histogram()
 
     def stop(self) -> None:
-        """Keep no more statistics, and drop them."""
+        """Drop the statistics and keep no more."""
         self.histogram = None
 
     @property
@@ -65,7 +69,7 @@ class Observer(nn.Module):
     def rounded(self, x: Tensor) -> Tensor:
         """Return x, float32 [N, channels, ...], quantized and dequantized, without gradients.
 
-        It is what the two operators compute, number for number, without integers in between.
+        Equal to the two operators, number for number, but without integers in between.
         """
         low, high = LIMITS[DTYPES[self.dtype]]
         offset = int(self.zero_point)
@@ -73,9 +77,20 @@ class Observer(nn.Module):
         return steps.mul_(self.scale)
 
     def extra_repr(self) -> str:
-        """Say what it stands for."""
+        """Return dtype, group and, once calibrated, the scale."""
         known = f", scale={float(self.scale):.6g}" if self.calibrated else ""
         return f"{self.dtype}, group={self.group}{known}"
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        *rest: Any,  # noqa: ANN401  # as nn.Module has it
+    ) -> None:
+        """Load buffers; graphs saved before call `damage` `harm`."""
+        if f"{prefix}harm" in state_dict:
+            state_dict[f"{prefix}damage"] = state_dict.pop(f"{prefix}harm")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 allow_module(Observer, "dtype", "symmetric", "group", "records", "channels")

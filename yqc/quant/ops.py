@@ -25,8 +25,8 @@ LIMITS = {
 """Smallest and largest value of each type that ONNX quantizes to, four-bit types aside."""
 
 
-def spread(value: Tensor, like: Tensor, axis: int, block_size: int) -> Tensor:
-    """Shape a scale or zero point so that it broadcasts against `like`."""
+def broadcast_along(value: Tensor, like: Tensor, axis: int, block_size: int) -> Tensor:
+    """Reshape a scale or zero point so that it broadcasts against `like` along an axis."""
     if value.ndim == 0 or value.numel() == 1:
         return value.reshape(())
     if block_size:
@@ -41,8 +41,8 @@ def _quantize(  # the operator's own signature
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int
 ) -> Tensor:
     low, high = LIMITS[zero_point.dtype]
-    divisor = spread(scale, x, axis, block_size)
-    offset = spread(zero_point, x, axis, block_size).to(x.dtype)
+    divisor = broadcast_along(scale, x, axis, block_size)
+    offset = broadcast_along(zero_point, x, axis, block_size).to(x.dtype)
     steps = torch.div(x, divisor).round_().add_(offset).clamp_(low, high)
     return steps.to(zero_point.dtype)
 
@@ -104,5 +104,5 @@ def dequantize_linear(
     """
     value = x.to(scale.dtype, copy=True)
     if zero_point is not None:
-        value.sub_(spread(zero_point, x, axis, block_size).to(scale.dtype))
-    return value.mul_(spread(scale, x, axis, block_size))
+        value.sub_(broadcast_along(zero_point, x, axis, block_size).to(scale.dtype))
+    return value.mul_(broadcast_along(scale, x, axis, block_size))

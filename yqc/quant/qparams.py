@@ -15,7 +15,7 @@ from torch import Tensor
 from yqc.quant.ops import LIMITS
 
 TINY = torch.finfo(torch.float32).tiny
-FULL, REDUCED = 127, 63
+FULL_RANGE, REDUCED_RANGE = 127, 63
 """Largest integer of a symmetric weight of eight bits, and of seven.
 
 Two products of seven-bit weights with uint8 stay within int16 (2 * 255 * 63 < 32768), in which x86
@@ -25,19 +25,21 @@ CPUs without VNNI add them.
 
 @dataclass(frozen=True)
 class QParams:
-    """What one quantization needs: float32 scale and integer zero point, of equal shapes."""
+    """Scale, float32, and integer zero point of one quantization, of equal shapes."""
 
     scale: Tensor
     zero_point: Tensor
 
 
-def limits(dtype: torch.dtype, *, symmetric: bool) -> tuple[int, int]:
+def integer_limits(dtype: torch.dtype, *, symmetric: bool) -> tuple[int, int]:
     """Return the smallest and largest integer used; symmetric int8 leaves -128 out."""
     low, high = LIMITS[dtype]
     return (-high, high) if symmetric and low < 0 else (low, high)
 
 
-def from_range(low: Tensor, high: Tensor, dtype: torch.dtype, *, symmetric: bool) -> QParams:
+def qparams_from_range(
+    low: Tensor, high: Tensor, dtype: torch.dtype, *, symmetric: bool
+) -> QParams:
     """Return scale and zero point for the range `low`..`high`.
 
     Args:
@@ -46,7 +48,7 @@ def from_range(low: Tensor, high: Tensor, dtype: torch.dtype, *, symmetric: bool
         dtype: integer type to quantize to.
         symmetric: the zero point is 0 (for unsigned types: the middle).
     """
-    qmin, qmax = limits(dtype, symmetric=symmetric)
+    qmin, qmax = integer_limits(dtype, symmetric=symmetric)
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     if symmetric:
         middle = 0 if qmin < 0 else (qmax + 1) // 2
@@ -63,25 +65,25 @@ def _positive(scale: Tensor) -> Tensor:
     return torch.where(scale > TINY, scale, torch.ones_like(scale))
 
 
-def channel_scale(weight: Tensor, most: int = FULL) -> Tensor:
+def minmax_channel_scale(weight: Tensor, most: int = FULL_RANGE) -> Tensor:
     """Return the symmetric min-max scale of each output channel: float32 [O] of [O, ...]."""
     return _positive(weight.detach().flatten(1).abs().amax(1) / most)
 
 
-def best_channel_scale(weight: Tensor, most: int = FULL, steps: int = 40) -> Tensor:
+def mse_channel_scale(weight: Tensor, most: int = FULL_RANGE, steps: int = 40) -> Tensor:
     """Return the symmetric scale of each output channel with the least squared error.
 
-    Candidates shrink the min-max scale by up to a half; the search is over all channels at once.
+    Candidates shrink the min-max scale by up to a half; all channels are searched at once.
 
     Args:
         weight: float32 [O, ...].
         most: the largest integer to quantize to.
-        steps: how many candidates.
+        steps: number of candidates.
 
     Returns:
         float32 [O].
     """
-    flat, full = weight.detach().flatten(1), channel_scale(weight, most)
+    flat, full = weight.detach().flatten(1), minmax_channel_scale(weight, most)
     best, least = full, torch.full_like(full, torch.inf)
     for shrink in torch.linspace(1.0, 0.5, steps).tolist():
         scale = (full * shrink).unsqueeze(1)
@@ -91,7 +93,13 @@ def best_channel_scale(weight: Tensor, most: int = FULL, steps: int = 40) -> Ten
     return best
 
 
-def to_integers(weight: Tensor, scale: Tensor, most: int = FULL) -> Tensor:
+def quantize_weight(weight: Tensor, scale: Tensor, most: int = FULL_RANGE) -> Tensor:
     """Round a weight [O, ...] to int8 in -most..most, with one symmetric scale [O] a channel."""
     flat = weight.detach().flatten(1) / scale.unsqueeze(1)
     return flat.round().clamp(-most, most).to(torch.int8).view(weight.shape)
+
+
+def fake_quantize_weight(weight: Tensor, scale: Tensor, most: int = FULL_RANGE) -> Tensor:
+    """Round a weight [O, ...] as `quantize_weight` does and return it in float32."""
+    shape = (-1, *[1] * (weight.ndim - 1))
+    return quantize_weight(weight, scale, most) * scale.view(shape)

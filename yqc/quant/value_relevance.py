@@ -1,8 +1,8 @@
-"""How much the values of a tensor matter, by their size.
+"""Mean relevance of a tensor's values, by their size.
 
-Nearly all values of a detector are those of background, and the large ones are those of objects. A
-range that is chosen by the plain mean squared error clips what is seldom. So each value counts with
-the mean relevance (`yqc.quant.relevance`) of values like it, which a few images tell.
+Nearly all values of a detector belong to background, and the large ones belong to objects. A range
+chosen by the plain mean squared error clips what is rare. So each value counts with the mean
+relevance (`yqc.quant.relevance`) of values of its size, measured on a few images.
 """
 
 import torch
@@ -11,19 +11,21 @@ from torch import Tensor
 from yqc.quant.histogram import Histogram
 
 POOL = 128
-"""So many neighbouring bins have one mean."""
+"""Neighbouring bins, of 4096, whose relevance is averaged. Half of it: half as many values a mean,
+more noise; double: values of unlike size share a mean."""
 SAMPLE = 1 << 17
-"""About so many values of a tensor are looked at, an image."""
+"""Values of a tensor that are counted for an image, about. Fewer make the means noisier, more cost
+time in proportion."""
 
 
-class Worth:
+class ValueRelevance:
     """Mean relevance of a tensor's values, by their size."""
 
     def __init__(self) -> None:
         self.seen = Histogram(weighed=True)
 
     def add(self, values: Tensor, relevance: Tensor) -> None:
-        """Look at a tensor.
+        """Count a tensor.
 
         Args:
             values: float32 of any shape, finite.
@@ -32,10 +34,10 @@ class Worth:
         self.seen.add(values, relevance, sample=SAMPLE)
 
     def weigh(self, histogram: Histogram) -> Histogram:
-        """Count every value of a histogram with the mean relevance of values like it.
+        """Return a histogram in which every value counts with the mean relevance of its size.
 
-        A value counts no less than one that is nearer to zero on its side: a few images tell
-        little of what is seldom, and nothing of what is beyond all they hold.
+        A value counts no less than one that is nearer to zero on its side: a few images hold few
+        rare values, and none beyond their own extremes.
         """
         bound = max(histogram.bound, self.seen.bound)
         result, seen = histogram.widened(bound), self.seen.widened(bound)

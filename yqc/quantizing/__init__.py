@@ -1,15 +1,67 @@
-"""Quantization of graphs: where to quantize, with which statistics, and into what."""
+"""Quantization of graphs: which tensors, with which statistics, and into what.
 
-from yqc.quantizing.placement import Placement, before_activations, hands_on, is_addition, place
-from yqc.quantizing.response import Response, response, take_apart
+In reading order:
+
+    placement      which tensors int8 quantizes, and which share one scale
+    activations    the activation that alone reads a tensor
+    relevance      relevance of the values that nodes compute, by backward passes
+    bias_error     reference outputs of convolutions, and the mean error against them
+    calibration    images through the graph, for all of these statistics at once
+    distribution   mean, deviation and extremes of tensors from batch norms, without data
+    weights        few-bit weights of graphs: which layers, against which inputs
+"""
+
+from yqc.quantizing.activations import OnlyActivation, find_only_activation
+from yqc.quantizing.bias_error import (
+    ReferenceOutputs,
+    correctable_convolutions,
+    measure_outputs,
+    put_outputs,
+    take_outputs,
+)
+from yqc.quantizing.calibration import gather_statistics
+from yqc.quantizing.distribution import Distribution, follow_distributions
+from yqc.quantizing.placement import (
+    FEW_CHANNELS,
+    FUSED_ACTIVATIONS,
+    ObserverPlacement,
+    is_addition,
+    passes_values_through,
+    place_observers,
+)
+from yqc.quantizing.relevance import measure_relevance
+from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
+from yqc.quantizing.weights.budget import WeightBudget, read_bytes
+from yqc.quantizing.weights.pack import PackJob, pack_layers
+from yqc.quantizing.weights.rewrite import is_packed, move_bias, stored_bias
+from yqc.quantizing.weights.rounder import RoundingSettings
 
 __all__ = [
-    "Placement",
-    "Response",
-    "before_activations",
-    "hands_on",
+    "FEW_CHANNELS",
+    "FUSED_ACTIVATIONS",
+    "Distribution",
+    "ObserverPlacement",
+    "OnlyActivation",
+    "PackJob",
+    "ReferenceOutputs",
+    "RoundingSettings",
+    "WeightBudget",
+    "correctable_convolutions",
+    "find_only_activation",
+    "follow_distributions",
+    "gather_statistics",
     "is_addition",
-    "place",
-    "response",
-    "take_apart",
+    "is_packed",
+    "measure_outputs",
+    "measure_relevance",
+    "move_bias",
+    "pack_layers",
+    "passes_values_through",
+    "place_observers",
+    "plan_differences",
+    "put_outputs",
+    "read_bytes",
+    "read_plan_line",
+    "stored_bias",
+    "take_outputs",
 ]

@@ -1,7 +1,7 @@
-"""What convolutions of the float graph compute, as far as their biases are concerned.
+"""Reference outputs of convolutions of the float graph, and the mean error against them.
 
-`calibrate` meets all of it while it measures what values matter, and leaves it to `bias-correct`,
-which measures it itself where nothing was left, such as in a compile that was resumed in between.
+`calibrate` runs the float graph with gradients anyway, so it keeps these outputs for `bias-correct`
+as marks; `bias-correct` measures them itself where there are none, such as in a resumed compile.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,15 @@ from yqc.graph.calls import call, calls
 from yqc.graph.compare import fingerprint
 from yqc.graph.metadata import Mark
 from yqc.pipeline.base import Context
+from yqc.quant.marks import Int8
 from yqc.quant.observer import Observer
-from yqc.quant.relevance import relevance
+from yqc.quantizing.relevance import measure_relevance
 from yqc.quantizing.weights.rewrite import is_packed
 
 
 @dataclass
-class Outputs:
-    """What one convolution computes on a few images."""
+class ReferenceOutputs:
+    """Outputs of one convolution on a few images, as sums weighted by relevance."""
 
     weights: list[Tensor] = field(default_factory=list)
     """For each image the relevance of its outputs, bfloat16 [1, O, h, w]."""
@@ -35,14 +36,14 @@ class Outputs:
 
     def error(self, y: Tensor) -> Tensor:
         """Return the mean error of each channel, float32 [O], of outputs [N, O, h, w]."""
-        # One image at a time: what a batch takes in between is new memory for every layer.
+        # One image at a time: temporaries of a whole batch would be new memory for every layer.
         sums = [(w * one).sum((2, 3)) for w, one in zip(self.weights, y, strict=True)]
         totals = [w.sum((2, 3), dtype=torch.float32) for w in self.weights]
-        return shrunk(torch.cat(sums) - torch.cat(self.sums), torch.cat(totals))
+        return shrink_mean(torch.cat(sums) - torch.cat(self.sums), torch.cat(totals))
 
 
-def shrunk(surplus: Tensor, total: Tensor) -> Tensor:
-    """Return the weighted mean of what several images say, shrunk as far as they disagree.
+def shrink_mean(surplus: Tensor, total: Tensor) -> Tensor:
+    """Return the weighted mean error over images, shrunk as far as the images disagree.
 
     Args:
         surplus: weighted sum of the errors in each image, float32 [N, O].
@@ -59,9 +60,9 @@ def shrunk(surplus: Tensor, total: Tensor) -> Tensor:
     return mean * mean.square() / (mean.square() + variance).clamp(min=tiny)
 
 
-def convolutions(gm: fx.GraphModule) -> list[fx.Node]:
+def correctable_convolutions(gm: fx.GraphModule) -> list[fx.Node]:
     """List the convolutions whose biases may be corrected: to be quantized, or packed already."""
-    quantized = [c.node for c in calls(gm, nn.Conv2d) if "yqc.int8" in c.node.meta]
+    quantized = [c.node for c in calls(gm, nn.Conv2d) if Int8.on(c.node) is not None]
     return quantized + [
         node
         for node in gm.graph.nodes
@@ -69,12 +70,12 @@ def convolutions(gm: fx.GraphModule) -> list[fx.Node]:
     ]
 
 
-def measure(
+def measure_outputs(
     gm: fx.GraphModule, nodes: Iterable[fx.Node], images: Iterable[Tensor], ctx: Context
-) -> dict[fx.Node, Outputs]:
-    """Run images, float32 [1, 3, H, W] each, through the graph and keep what nodes compute."""
-    kept = {node: Outputs() for node in nodes}
-    for found in relevance(gm, kept, images, ctx.layout, ctx.seed):
+) -> dict[fx.Node, ReferenceOutputs]:
+    """Run images, float32 [1, 3, H, W] each, through the graph and keep the nodes' outputs."""
+    kept = {node: ReferenceOutputs() for node in nodes}
+    for found in measure_relevance(gm, kept, images, ctx.layout, ctx.seed):
         for node, output in kept.items():
             output.add(*found[node])
     return kept
@@ -82,29 +83,29 @@ def measure(
 
 @dataclass(frozen=True)
 class FloatOutputs(Mark, topic="float-outputs", saved=False):
-    """The outputs of a convolution as `calibrate` met them, for `bias-correct`."""
+    """The outputs of a convolution that `calibrate` kept for `bias-correct`."""
 
-    outputs: Outputs
+    outputs: ReferenceOutputs
     graph: str
     """Fingerprint of the graph that computed them."""
 
 
-def leave(gm: fx.GraphModule, outputs: Mapping[fx.Node, Outputs]) -> None:
+def put_outputs(gm: fx.GraphModule, outputs: Mapping[fx.Node, ReferenceOutputs]) -> None:
     """Mark nodes with their outputs, for a later pass."""
-    graph = _unrounded(gm)
+    graph = _fingerprint_without_observers(gm)
     for node, output in outputs.items():
         FloatOutputs(output, graph).put(node)
 
 
-def take(
+def take_outputs(
     gm: fx.GraphModule, nodes: Iterable[fx.Node], images: int
-) -> dict[fx.Node, Outputs] | None:
-    """Remove the marks of `leave`, and return the outputs.
+) -> dict[fx.Node, ReferenceOutputs] | None:
+    """Remove the marks of `put_outputs`, and return the outputs.
 
-    None where they are missing, of other images in number, or of another graph.
+    None if they are missing, of another number of images, or of another graph.
     """
     marks = {node: FloatOutputs.drop(node) for node in nodes}
-    graph, found = _unrounded(gm), dict[fx.Node, Outputs]()
+    graph, found = _fingerprint_without_observers(gm), dict[fx.Node, ReferenceOutputs]()
     for node, mark in marks.items():
         if mark is None or mark.graph != graph or len(mark.outputs.sums) != images:
             return None
@@ -112,6 +113,6 @@ def take(
     return found
 
 
-def _unrounded(gm: fx.GraphModule) -> str:
-    """Hash what a graph computes where no observer rounds."""
+def _fingerprint_without_observers(gm: fx.GraphModule) -> str:
+    """Hash a graph but for its observers, which change nothing while they do not round."""
     return fingerprint(gm, without=[each.node for each in calls(gm, Observer)])

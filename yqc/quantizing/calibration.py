@@ -1,7 +1,6 @@
-"""What calibration images tell of the tensors that observers mark, gathered in one pass.
+"""Calibration: images through the graph once, for the statistics of all observed tensors.
 
-The first few images go through the graph with gradients, so that they also tell how much values
-matter; all are counted.
+The first few images run with gradients, for the relevance of values; all of them are counted.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sized
@@ -16,47 +15,48 @@ from yqc.graph.edit import upto
 from yqc.graph.memory import as_weights, channels_last
 from yqc.pipeline.base import Context
 from yqc.quant.observer import Observer
-from yqc.quant.relevance import relevance
-from yqc.quant.value_relevance import Worth
-from yqc.quantizing.bias_error import Outputs
+from yqc.quant.value_relevance import ValueRelevance
+from yqc.quantizing.bias_error import ReferenceOutputs
+from yqc.quantizing.relevance import measure_relevance
 
 
-def gather(
+def gather_statistics(
     gm: fx.GraphModule,
     observers: Collection[Call[Observer]],
     images: Iterable[Tensor],
     ctx: Context,
     *,
     with_gradients: int = 0,
-    worth: Mapping[fx.Node, tuple[Worth, fx.Node]] | None = None,
-    outputs: Mapping[fx.Node, Outputs] | None = None,
+    relevance: Mapping[fx.Node, tuple[ValueRelevance, fx.Node]] | None = None,
+    outputs: Mapping[fx.Node, ReferenceOutputs] | None = None,
 ) -> None:
-    """Send images through the graph while the observers keep statistics.
+    """Run images through the graph while the observers keep statistics.
 
     Args:
         gm: the graph.
-        observers: those that are to keep statistics; they begin from nothing.
+        observers: those that keep statistics; they begin from nothing.
         images: float32 [1, 3, H, W] each.
-        ctx: tells the layout of the graph's output; shows progress.
-        with_gradients: how many images tell how much values matter, too.
-        worth: nodes whose values' worth is wanted: where it is kept, and the node at whose place
-            the values matter.
-        outputs: convolutions whose relevant outputs are wanted, and where they are kept.
+        ctx: has the layout of the graph's output and the seed; shows progress.
+        with_gradients: number of images, the first ones, that relevance and outputs are measured
+            on.
+        relevance: for nodes whose values' relevance is wanted, where it is added up, and the node
+            whose gradient counts for it.
+        outputs: for convolutions whose outputs are wanted, where they are kept.
 
     Raises:
         PassError: a tensor holds values that are not finite; the message names its node.
     """
-    worth, outputs = worth or {}, outputs or {}
-    read = {*worth, *(place for _, place in worth.values()), *outputs}
+    relevance, outputs = relevance or {}, outputs or {}
+    read = {*relevance, *(place for _, place in relevance.values()), *outputs}
     for each in observers:
         each.module.start()
     count = len(images) if isinstance(images, Sized) else 0
     with channels_last(gm), ctx.progress.task("calibrating", count) as advance:
         laid = (as_weights(image, gm) for image in images)
         first = islice(laid, with_gradients)
-        for found in relevance(gm, read, first, ctx.layout, ctx.seed):
-            finite(observers)
-            for node, (kept, place) in worth.items():
+        for found in measure_relevance(gm, read, first, ctx.layout, ctx.seed):
+            check_finite(observers)
+            for node, (kept, place) in relevance.items():
                 kept.add(found[node][0], found[place][1])
             for node, output in outputs.items():
                 output.add(*found[node])
@@ -65,12 +65,12 @@ def gather(
             part = upto(gm, (each.node for each in observers))
             for image in laid:
                 part(image)
-                finite(observers)
+                check_finite(observers)
                 advance(1)
 
 
-def finite(observers: Iterable[Call[Observer]]) -> None:
-    """Raise if an observer has met values that are not finite."""
+def check_finite(observers: Iterable[Call[Observer]]) -> None:
+    """Raise a PassError if an observer has met values that are not finite."""
     for each in observers:
         histogram = each.module.histogram
         if histogram is not None and not histogram.finite:

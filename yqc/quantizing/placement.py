@@ -1,9 +1,9 @@
 """Where an int8 graph quantizes: which tensors, and which of them share one scale.
 
-A *unit* is a convolution with its activation. A tensor is wanted in int8 if a convolution reads
-it, or an operation that can work on integers (add, concat, pooling, upsampling, split) whose own
-result is wanted. What the head's last convolutions compute, the decoding, and the products and
-softmaxes of attention stay in float: nothing wants them.
+A *unit* is a convolution with its activation. A tensor is quantized if a convolution reads it, or
+an operation that can work on integers (add, concat, pooling, upsampling, split) whose own result is
+quantized. The outputs of the head's last convolutions, the decoding, and the products and softmaxes
+of attention stay in float, since nothing of the kind reads them.
 """
 
 import operator
@@ -16,12 +16,19 @@ from torch import fx, nn
 from yqc.graph import TensorSpec, call, is_function, role
 from yqc.graph.values import KEY
 
+FEW_CHANNELS = 3
+"""Input channels, those of an image, up to which a convolution stays in float for onnxruntime: it
+is faster in float there. More would leave layers in float that are faster in int8; with 0 the first
+layer is quantized too and slower."""
+
 POOLS = (nn.MaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.Identity)
 POOL_FUNCTIONS = (F.max_pool2d, F.interpolate, torch.cat)
 PARTS = (torch.chunk, torch.split, operator.getitem)
 PART_METHODS = {"chunk", "split", "contiguous"}
 ADDITIONS = (operator.add, torch.add)
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Sigmoid, nn.Mish, nn.GELU)
+FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
+"""Those that onnxruntime computes inside an integer convolution."""
 
 
 def is_tensor(node: fx.Node) -> bool:
@@ -30,7 +37,7 @@ def is_tensor(node: fx.Node) -> bool:
     return isinstance(value, TensorSpec) and value.dtype.is_floating_point
 
 
-def hands_on(gm: fx.GraphModule, node: fx.Node) -> bool:
+def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Tell whether every value that a node computes is a value of one of its inputs."""
     return (
         call(gm, node, POOLS) is not None
@@ -49,7 +56,7 @@ def is_addition(node: fx.Node) -> bool:
 
 
 @dataclass
-class Placement:
+class ObserverPlacement:
     """Which tensors are quantized, in graph order, and which share a scale."""
 
     points: list[fx.Node] = field(default_factory=list)
@@ -68,34 +75,24 @@ class Placement:
         self.leader[second] = first
 
 
-def place(gm: fx.GraphModule, convolutions: list[fx.Node]) -> Placement:
-    """Decide which tensors to quantize for the given convolutions.
+def place_observers(gm: fx.GraphModule, convolutions: list[fx.Node]) -> ObserverPlacement:
+    """Choose the tensors to quantize for the given convolutions.
 
     Every tensor that a convolution reads is quantized; so are, backwards, the inputs of additions
-    and of operations that hand values on. What a concat, a pooling, an upsampling or a split
-    takes and gives shares one scale.
+    and of operations that pass values through. The inputs and results of a concat, a pooling, an
+    upsampling or a split share one scale.
     """
-    placement, wanted = Placement(), set[fx.Node]()
+    placement, wanted = ObserverPlacement(), set[fx.Node]()
     todo = [node.all_input_nodes[0] for node in convolutions]
     while todo:
         node = todo.pop()
         if node in wanted or node.op == "get_attr" or role(node) == "head.decode":
             continue
         wanted.add(node)
-        if hands_on(gm, node) or is_addition(node):
+        if passes_values_through(gm, node) or is_addition(node):
             todo += node.all_input_nodes
-        if hands_on(gm, node):
+        if passes_values_through(gm, node):
             for source in node.all_input_nodes:
                 placement.unite(source, node)
     placement.points = [n for n in gm.graph.nodes if n in wanted and is_tensor(n)]
     return placement
-
-
-def before_activations(gm: fx.GraphModule, convolutions: list[fx.Node]) -> list[fx.Node]:
-    """List the convolutions whose result only an activation reads that a runtime does not fuse."""
-    kinds = tuple(kind for kind in ACTIVATIONS if kind not in {nn.ReLU, nn.ReLU6})
-    return [
-        node
-        for node in convolutions
-        if len(node.users) == 1 and call(gm, next(iter(node.users)), kinds) is not None
-    ]

@@ -26,8 +26,8 @@ from yqc.graph import is_function
 from yqc.graph.calls import attribute
 from yqc.graph.edit import drop_unread
 from yqc.quant import quantize_linear as _registers_the_ops  # noqa: F401
-from yqc.quant.ops import spread
-from yqc.quant.qparams import REDUCED, limits
+from yqc.quant.ops import broadcast_along
+from yqc.quant.qparams import REDUCED_RANGE, integer_limits
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -125,23 +125,23 @@ class FakeQuantize(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.dtype, self.axis, self.block_size = scale, dtype, axis, block_size
-        self.low, self.high = limits(dtype, symmetric=symmetric)
+        self.low, self.high = integer_limits(dtype, symmetric=symmetric)
         zero = torch.zeros(()) if zero_point is None else zero_point.detach().float()
         self.register_buffer("zero_point", zero)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round float32 `x`, of any shape, to what the integers can say."""
         scale = self.scale()
-        factor = spread(scale, x, self.axis, self.block_size)
-        zero = spread(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
+        factor = broadcast_along(scale, x, self.axis, self.block_size)
+        zero = broadcast_along(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
         share = 1 / math.sqrt(max(1, x.numel() // scale.numel()) * self.high)
         return round_to_steps(x, factor, self.low - zero, self.high - zero, share)
 
     @torch.no_grad()
     def integers(self, x: Tensor) -> Tensor:
         """Return what `forward` rounds to, as integers of x's shape."""
-        factor = spread(self.scale(), x, self.axis, self.block_size)
-        zero = spread(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
+        factor = broadcast_along(self.scale(), x, self.axis, self.block_size)
+        zero = broadcast_along(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
         return ((x / factor).round() + zero).clamp(self.low, self.high).to(self.dtype)
 
 
@@ -208,8 +208,8 @@ def integer_weight(gm: fx.GraphModule, node: fx.Node) -> Latent | None:
     point = None if zero is None else cast("Tensor", attribute(gm, str(zero.target)))
     factor = Scale(cast("Tensor", attribute(gm, str(scale.target))), str(scale.target))
     quantize = FakeQuantize(factor, point, tensor.dtype, axis, block, symmetric=zero is None)
-    if tensor.dtype == torch.int8 and zero is None and int(tensor.abs().max()) <= REDUCED:
-        quantize.low, quantize.high = -REDUCED, REDUCED  # seven bits stay seven bits
+    if tensor.dtype == torch.int8 and zero is None and int(tensor.abs().max()) <= REDUCED_RANGE:
+        quantize.low, quantize.high = -REDUCED_RANGE, REDUCED_RANGE  # seven bits stay seven bits
     value = DEQUANTIZE(tensor, cast("Tensor", factor.stored), point, axis, block)
     return IntegerWeight(str(stored.target), quantize, value.detach().clone())
 

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from yqc.graph.calls import attribute
 from yqc.quant.weights.grid import ONE_NODE
-from yqc.quant.weights.ops import spread
+from yqc.quant.weights.ops import expand_scales
 from yqc.quant.weights.packing import pack, unpack, unsigned
 from yqc.training.fake_quantize import Latent, Scale, latent, round_to_steps, write
 
@@ -72,8 +72,8 @@ class UniformWeight(Latent):
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weight as rows, and what belongs to each of its values."""
         rows = self.value.reshape(self.shape[0], -1)
-        scale = spread(half(self.scale()), rows.shape[1], self.block)
-        offset = spread(cast("Tensor", self.offset), rows.shape[1], self.block)
+        scale = expand_scales(half(self.scale()), rows.shape[1], self.block)
+        offset = expand_scales(cast("Tensor", self.offset), rows.shape[1], self.block)
         return rows, scale, offset
 
     @torch.no_grad()
@@ -100,7 +100,10 @@ class TableWeight(Latent):
     def forward(self) -> Tensor:
         """Return the weight as the graph looks it up."""
         rows = self.value.reshape(self.shape[0], -1)
-        scale, table = spread(half(self.scale()), rows.shape[1], self.block), half(self.table)
+        scale, table = (
+            expand_scales(half(self.scale()), rows.shape[1], self.block),
+            half(self.table),
+        )
         units = (rows / scale).detach().view(len(table), -1)
         found = table.gather(1, nearest(units, table.detach())).view_as(rows)
         lowest, highest = table.detach().amin(1, keepdim=True), table.detach().amax(1, keepdim=True)
@@ -112,7 +115,10 @@ class TableWeight(Latent):
     def store(self, gm: fx.GraphModule) -> None:
         """Write codes, table and scale."""
         rows = self.value.reshape(self.shape[0], -1)
-        scale, table = spread(half(self.scale()), rows.shape[1], self.block), half(self.table)
+        scale, table = (
+            expand_scales(half(self.scale()), rows.shape[1], self.block),
+            half(self.table),
+        )
         codes = nearest((rows / scale).view(len(table), -1), table)
         write(gm, self.path, pack(codes.view_as(rows), self.bits))
         write(gm, self.table_path, table.half())

@@ -1,1 +1,15 @@
-"""Weights in few bits: schemes, grids, Hessian-guided rounding, packing."""
+"""Few-bit weights: schemes, grids, rounding by second moments, packing.
+
+In reading order:
+
+    scheme     the format in which a layer's weights are stored
+    grid       the values that weights may take, and rounding to them
+    grids      choose a grid: ranges by least squares, tables by k-means
+    rounding   error feedback (GPTQ), coordinate descent, least-squares scales
+    adaround   learn for each weight whether it is rounded up or down
+    layer      all of these for the weight of one layer
+    rounded    a rounded layer: weight, bias, error, damage
+    sampling   which output positions to sample, weighted by relevance
+    packing    codes of 1 to 8 bits in bytes
+    ops        the operators that unpack weights
+"""

@@ -1,13 +1,13 @@
 """Grids: the values that the weights of a layer may take, and rounding to them.
 
-A weight is seen as rows [R, C]: one row an output channel, its C = I * kh * kw weights in the order
-of the flattened tensor. `block` consecutive weights of a row share a scale:
+A weight is taken as rows [R, C]: one row an output channel, with its C = I * kh * kw weights in the
+order of the flattened tensor. `block` consecutive weights of a row share a scale:
 
     uniform    value = scale * (level - zero)        level = low .. high, zero an integer
     table      value = scale * table[level]          tables sorted, one for R / T rows each
 
-Scales and tables are held in float32 but are always numbers that float16 has, since that is how
-they are stored. Where an ONNX file dequantizes in one node (uniform, 4 and 8 bits), the product is
+Scales and tables are float32 tensors of values that float16 represents, since they are stored in
+float16. Where an ONNX file dequantizes in one node (uniform, 4 and 8 bits), the product is
 rounded to float16 as well; elsewhere it is computed in float32.
 """
 
@@ -19,18 +19,19 @@ from torch import Tensor
 SMALLEST = 2.0**-14
 """The smallest normal float16: no scale is smaller."""
 LARGEST = 65504.0
+"""The largest float16."""
 ONE_NODE = (16, 256)
-"""Numbers of levels that have an ONNX type of their own."""
+"""Numbers of levels that have an ONNX type of their own, INT4 and INT8."""
 
 
-def half(x: Tensor) -> Tensor:
-    """Round to the nearest float16 and return as float32."""
+def round_to_float16(x: Tensor) -> Tensor:
+    """Round to the nearest float16; return float32."""
     return x.clamp(-LARGEST, LARGEST).half().float()
 
 
-def positive(scale: Tensor) -> Tensor:
+def legal_scale(scale: Tensor) -> Tensor:
     """Return the nearest legal scale: a normal positive float16."""
-    return half(scale.clamp(SMALLEST, LARGEST))
+    return round_to_float16(scale.clamp(SMALLEST, LARGEST))
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Grid:
     block: int
     """Weights of a row that share a scale; C if all do."""
     levels: int
-    """How many levels there are: 2^bits, or less."""
+    """Number of levels: 2^bits, or fewer."""
     zero: Tensor | None = None
-    """float32 [R, G], integers: the level that stands for zero. For uniform grids."""
+    """float32 [R, G], integers: the level of the value zero. For uniform grids."""
     table: Tensor | None = None
     """float32 [T, levels], ascending. For tables."""
 
@@ -76,36 +77,36 @@ class Grid:
         return self._look_up(level.unsqueeze(1)).squeeze(1) * self.scale[:, at]
 
     def nearest(self, w: Tensor) -> Tensor:
-        """Round weights [R, C] to levels [R, C], each for itself."""
-        x = w / self.spread(self.scale, w.shape[1])
+        """Round weights [R, C] to the nearest levels [R, C]."""
+        x = w / self.per_column(self.scale, w.shape[1])
         if self.table is None:
-            zero = self.spread(self._zero(), w.shape[1])
+            zero = self.per_column(self._zero(), w.shape[1])
             return (x + zero).round_().clamp_(0, self.levels - 1)
         return self._search(x)
 
     def values(self, level: Tensor) -> Tensor:
         """Return the values of levels [R, C]: float32 [R, C]."""
         columns = level.shape[1]
-        return self._stored(self.units(level) * self.spread(self.scale, columns))
+        return self._stored(self.units(level) * self.per_column(self.scale, columns))
 
     def units(self, level: Tensor) -> Tensor:
-        """Return what the scales multiply: level - zero, or the table's entries; [R, C]."""
+        """Return the values before scaling: level - zero, or the table's entries; [R, C]."""
         if self.table is None:
-            return level - self.spread(self._zero(), level.shape[1])
+            return level - self.per_column(self._zero(), level.shape[1])
         return self._look_up(level)
 
-    def spread(self, value: Tensor, columns: int) -> Tensor:
-        """Repeat what is held a block, [R, G], for each column: [R, columns] or [R, 1]."""
+    def per_column(self, value: Tensor, columns: int) -> Tensor:
+        """Repeat values of blocks, [R, G], for each column: [R, columns] or [R, 1]."""
         if value.shape[1] == 1:
             return value
         return value.repeat_interleave(self.block, 1)[:, :columns]
 
     def with_scale(self, scale: Tensor) -> "Grid":
-        """Return this grid with other scales, made legal."""
-        return replace(self, scale=positive(scale))
+        """Return this grid with other scales, rounded to legal ones."""
+        return replace(self, scale=legal_scale(scale))
 
     def _stored(self, value: Tensor) -> Tensor:
-        return half(value) if self.table is None and self.levels in ONE_NODE else value
+        return round_to_float16(value) if self.table is None and self.levels in ONE_NODE else value
 
     def _zero(self) -> Tensor:
         if self.zero is None:
@@ -129,6 +130,6 @@ class Grid:
         return table.gather(1, level.long().reshape(len(table), -1)).view(level.shape)
 
 
-def groups(columns: int, block: int) -> int:
-    """Return how many scales a row of so many columns has."""
+def scales_per_row(columns: int, block: int) -> int:
+    """Return the number of scales of a row."""
     return (columns + block - 1) // block

@@ -1,29 +1,34 @@
-"""Choosing a grid for weights before they are rounded: scales, zero points, tables.
+"""Choose a grid for weights before they are rounded: scales, zero points, tables.
 
-Errors count by the diagonal of the inputs' second moments, so clipping a weight that meets small
-inputs costs little. With rows normalised by their scale, tables come from k-means so weighted.
+Squared errors are weighted by the diagonal of the inputs' second moments, so clipping a weight of a
+small input costs little. Tables are found by k-means, weighted alike, of rows divided by their
+scales.
 """
 
 import torch
 from torch import Tensor
 
-from yqc.quant.weights.grid import Grid, groups, half, positive
+from yqc.quant.weights.grid import Grid, legal_scale, round_to_float16, scales_per_row
 
 SHARES = (*torch.linspace(1.0, 0.4, 13).tolist(), 0.32, 0.24, 0.17, 0.12)
-"""Parts of the full range that are tried."""
+"""Shares of the full range that are tried as the first range: steps of 0.05 where most layers end,
+coarse ones below. Twice as many take twice the time; least squares moves the ends in between."""
 REFINEMENTS = 4
+"""Turns of rounding and least squares from each first range. Affine grids take that many to settle,
+since zero points move; symmetric ones two."""
 TURNS = 6
-"""How often tables and scales are improved by turns."""
+"""Turns of k-means and least-squares scales; the error falls at every turn, ever more slowly."""
 PEAK = 3.0
+"""First scale of a k-means table: the largest weight divided by this, about three deviations."""
 SAMPLE = 1 << 15
-"""Values of a table that its entries are found by, at most: evenly spaced ones of more."""
+"""Values, evenly spaced, that k-means of one table looks at, at most; time grows in proportion."""
 
 
-def minmax(w: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
-    """Return the uniform grid that holds all weights [R, C].
+def minmax_grid(w: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
+    """Return the uniform grid whose range covers all weights [R, C].
 
     Symmetric grids use the levels -2^(bits-1) .. 2^(bits-1) - 1 around zero, but are scaled by the
-    last one on either side, so nothing is clipped.
+    last one on either side, so nothing is mse_grid.
     """
     low, high = _range(w, block)
     return _uniform(low, high, bits, block, affine=affine)
@@ -35,24 +40,24 @@ def _range(w: Tensor, block: int) -> tuple[Tensor, Tensor]:
 
 
 def _blocks(w: Tensor, block: int) -> Tensor:
-    """Cut rows into blocks, the last one filled up with its own zeros: [R, G, block]."""
+    """Split rows into blocks, the last one padded with zeros: [R, G, block]."""
     rows, columns = w.shape
-    count = groups(columns, block)
+    count = scales_per_row(columns, block)
     return torch.nn.functional.pad(w, (0, count * block - columns)).view(rows, count, block)
 
 
 def _uniform(low: Tensor, high: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
     levels = 1 << bits
     if affine:
-        scale = positive((high - low) / (levels - 1))
+        scale = legal_scale((high - low) / (levels - 1))
         zero = (-low / scale).round().clamp(0, levels - 1)
         return Grid(scale, block, levels, zero=zero)
     middle = levels // 2
-    scale = positive(torch.maximum(-low / middle, high / max(middle - 1, 1)))
+    scale = legal_scale(torch.maximum(-low / middle, high / max(middle - 1, 1)))
     return Grid(scale, block, levels, zero=torch.full_like(scale, float(middle)))
 
 
-def clipped(w: Tensor, importance: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
+def mse_grid(w: Tensor, error_weight: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
     """Return the uniform grid with the least weighted squared error.
 
     Several shares of the full range are tried for each scale, each improved by turns: levels by
@@ -60,13 +65,13 @@ def clipped(w: Tensor, importance: Tensor, bits: int, block: int, *, affine: boo
 
     Args:
         w: float32 [R, C].
-        importance: how much a squared error counts, [R, C] or [1, C].
+        error_weight: weight of each squared error, [R, C] or [1, C].
         bits: of a level.
         block: weights of a row that share a scale.
         affine: whether zero points are free.
     """
     parts = _blocks(w, block)
-    weight = _blocks(importance.expand_as(w), block)
+    weight = _blocks(error_weight.expand_as(w), block)
     low, high = _range(w, block)
     best: Grid | None = None
     least = torch.full(low.shape, torch.inf)
@@ -120,19 +125,19 @@ def _improve(grid: Grid, parts: Tensor, weight: Tensor, *, affine: bool) -> Grid
     mean_level, mean_part = (weight * level).sum(2) / total, (weight * parts).sum(2) / total
     off = level - mean_level.unsqueeze(2)
     top, bottom = (weight * off * parts).sum(2), (weight * off.square()).sum(2)
-    scale = positive(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale))
+    scale = legal_scale(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale))
     zero = (mean_level - mean_part / scale).round().clamp(0, grid.levels - 1)
     return Grid(scale, grid.block, grid.levels, zero=zero)
 
 
-def whole(w: Tensor, importance: Tensor, bits: int, *, affine: bool, clip: bool) -> Grid:
-    """Return a grid with one scale for the whole tensor, spread over all rows: scale [R, 1]."""
+def tensor_grid(w: Tensor, error_weight: Tensor, bits: int, *, affine: bool, clip: bool) -> Grid:
+    """Return a grid with one scale for the whole tensor, repeated for all rows: scale [R, 1]."""
     flat = w.reshape(1, -1)
     if clip:
-        weight = importance.expand_as(w).reshape(1, -1)
-        grid = clipped(flat, weight, bits, flat.shape[1], affine=affine)
+        weight = error_weight.expand_as(w).reshape(1, -1)
+        grid = mse_grid(flat, weight, bits, flat.shape[1], affine=affine)
     else:
-        grid = minmax(flat, bits, flat.shape[1], affine=affine)
+        grid = minmax_grid(flat, bits, flat.shape[1], affine=affine)
     rows = len(w)
     return Grid(
         grid.scale.expand(rows, 1),
@@ -149,9 +154,9 @@ def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
     are dense (Panter and Dite 1951).
 
     Args:
-        x: float32 [T, N], each row for itself.
+        x: float32 [T, N]; each row has its own centres.
         weight: float32 [T, N], not negative.
-        levels: how many centres.
+        levels: number of centres.
         rounds: of Lloyd's algorithm.
 
     Returns:
@@ -180,38 +185,38 @@ def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
     return centres
 
 
-def codebook(
+def codebook_grid(
     w: Tensor,
-    importance: Tensor,
+    error_weight: Tensor,
     bits: int,
     block: int,
     tables: int = 1,
-    worth: Tensor | None = None,
+    relevance: Tensor | None = None,
 ) -> Grid:
     """Return a grid with tables by k-means, each for R / tables rows, and a scale a block.
 
-    Tables and scales are improved by turns: k-means of what the scales leave, then least squares
-    for every scale. The first scales are a third of the largest weights; the mean square does as a
-    start much worse, since rows with long tails then share no shape with the others.
+    Tables and scales are improved by turns: k-means of the scaled weights, then least squares for
+    every scale. The first scales are a third of the largest weights; the root mean square is a much
+    worse start, since rows with long tails then have another shape than the rest.
 
     Args:
         w: float32 [R, C].
-        importance: how much a squared error counts, [R, C] or [1, C].
+        error_weight: weight of each squared error, [R, C] or [1, C].
         bits: of an index.
         block: weights of a row that share a scale.
-        tables: how many.
-        worth: how much each row counts, float32 [R]; all alike if None.
+        tables: number of tables.
+        relevance: of each row's output, float32 [R]; equal if None.
     """
-    count = importance.expand_as(w)
-    if worth is not None:
-        share = (worth / worth.mean().clamp(min=1e-30)).clamp(min=1e-3)
+    count = error_weight.expand_as(w)
+    if relevance is not None:
+        share = (relevance / relevance.mean().clamp(min=1e-30)).clamp(min=1e-3)
         count = count * share.unsqueeze(1)
     parts, weight = _blocks(w, block), _blocks(count, block)
-    scale = positive(parts.abs().amax(2) / PEAK)
+    scale = legal_scale(parts.abs().amax(2) / PEAK)
     grid = Grid(scale, block, 1 << bits)
     table = torch.zeros(tables, 1 << bits)
     for _ in range(TURNS):
-        wide = grid.spread(scale, w.shape[1])
+        wide = grid.per_column(scale, w.shape[1])
         mass = (count * wide.square()).reshape(tables, -1)
         some = slice(None, None, max(1, mass.shape[1] // SAMPLE))
         table = k_means((w / wide).reshape(tables, -1)[:, some], mass[:, some], 1 << bits)
@@ -219,26 +224,26 @@ def codebook(
         units = _blocks(grid.units(grid.nearest(w)), block)
         top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
         best = top / bottom.clamp(min=1e-30)
-        scale = positive(torch.where((bottom > 0) & (best > 0), best, scale))
-    return normal(scale, table, block)
+        scale = legal_scale(torch.where((bottom > 0) & (best > 0), best, scale))
+    return normalize_table(scale, table, block)
 
 
-def normal(scale: Tensor, table: Tensor, block: int) -> Grid:
-    """Make a legal grid: entries of at most one in size, scales taking up the rest."""
+def normalize_table(scale: Tensor, table: Tensor, block: int) -> Grid:
+    """Return a legal grid: table entries of at most one in size, and scales that make up for it."""
     top = table.abs().amax(1, keepdim=True).clamp(min=1e-12)
     per = len(scale) // len(table)
     return Grid(
-        positive(scale * top.repeat_interleave(per, 0)),
+        legal_scale(scale * top.repeat_interleave(per, 0)),
         block,
         table.shape[1],
-        table=half(table / top),
+        table=round_to_float16(table / top),
     )
 
 
-def powers_of_two(bits: int) -> Tensor:
+def powers_of_two_table(bits: int) -> Tensor:
     """Return the table of zero and plus and minus powers of two, the largest +-1: [1, levels].
 
-    One code more is left than the powers that come in pairs; it goes to the smallest negative one.
+    The powers come in pairs and leave one code over, which is the smallest negative power.
     """
     half_count = (1 << (bits - 1)) - 1
     powers = [2.0**-i for i in range(half_count)]
@@ -246,7 +251,7 @@ def powers_of_two(bits: int) -> Tensor:
     return torch.tensor([sorted([0.0, smallest, *powers, *(-p for p in powers)])])
 
 
-def piecewise(break_at: float, bits: int) -> Tensor:
+def piecewise_table(break_at: float, bits: int) -> Tensor:
     """Return a piecewise linear table: half of the levels within +-break_at, half beyond, to +-1.
 
     Both parts are uniform (Fang et al., Post-Training Piecewise Linear Quantization, ECCV 2020).
@@ -258,32 +263,32 @@ def piecewise(break_at: float, bits: int) -> Tensor:
     return torch.cat([-beyond.flip(0), centre, beyond]).unsqueeze(0)
 
 
-def fixed_table(w: Tensor, importance: Tensor, table: Tensor, block: int) -> Grid:
-    """Return a grid of a fixed table, and a scale a block with the least weighted error."""
-    parts, weight = _blocks(w, block), _blocks(importance.expand_as(w), block)
+def fixed_table_grid(w: Tensor, error_weight: Tensor, table: Tensor, block: int) -> Grid:
+    """Return a grid of a given table, with the scale of each block of least weighted error."""
+    parts, weight = _blocks(w, block), _blocks(error_weight.expand_as(w), block)
     largest = parts.abs().amax(2)
-    best, least = positive(largest), torch.full(largest.shape, torch.inf)
-    entries = half(table)
+    best, least = legal_scale(largest), torch.full(largest.shape, torch.inf)
+    entries = round_to_float16(table)
     middle = ((entries[:, 1:] + entries[:, :-1]) / 2)[0]
     for share in (1.2, 1.1, *SHARES):
-        scale = positive(largest * share)
+        scale = legal_scale(largest * share)
         for _ in range(2):
             index = torch.searchsorted(middle, (parts / scale.unsqueeze(2)).contiguous())
             units = entries[0][index]
             top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
-            scale = positive(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), scale))
+            scale = legal_scale(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), scale))
         error = ((units * scale.unsqueeze(2) - parts).square() * weight).sum(2)
         best = torch.where(error < least, scale, best)
         least = torch.minimum(error, least)
     return Grid(best, block, entries.shape[1], table=entries)
 
 
-def best_piecewise(w: Tensor, importance: Tensor, bits: int, block: int) -> Grid:
+def piecewise_grid(w: Tensor, error_weight: Tensor, bits: int, block: int) -> Grid:
     """Return the piecewise linear grid whose breakpoint has the least weighted error."""
     found: tuple[float, Grid] | None = None
     for break_at in torch.linspace(0.2, 0.6, 9).tolist():
-        grid = fixed_table(w, importance, piecewise(break_at, bits), block)
-        error = float(((grid.values(grid.nearest(w)) - w).square() * importance).sum())
+        grid = fixed_table_grid(w, error_weight, piecewise_table(break_at, bits), block)
+        error = float(((grid.values(grid.nearest(w)) - w).square() * error_weight).sum())
         if found is None or error < found[0]:
             found = (error, grid)
     if found is None:

@@ -1,4 +1,4 @@
-"""One layer: from a weight and what is known of its inputs to levels on a grid."""
+"""Round the weight of one layer to levels on a grid, by the statistics of its inputs."""
 
 from dataclasses import dataclass, replace
 
@@ -6,20 +6,27 @@ import torch
 from torch import Tensor
 
 from yqc.quant.weights import grids
-from yqc.quant.weights.adaround import adaround
-from yqc.quant.weights.grid import Grid, groups, half
+from yqc.quant.weights.adaround import learn_rounding
+from yqc.quant.weights.grid import Grid, round_to_float16, scales_per_row
 from yqc.quant.weights.packing import pack, packed_bytes, unsigned
-from yqc.quant.weights.rounding import Moments, descend, feedback, refit
+from yqc.quant.weights.rounding import (
+    InputMoments,
+    descend_coordinates,
+    refit_scales,
+    round_with_feedback,
+)
 from yqc.quant.weights.scheme import Rounding, Scheme
 
 ROUNDS = 2
-"""How often levels and scales are improved by turns."""
+"""Turns of improving levels and scales. The error never grows with further turns, and each takes as
+long as the rounding itself."""
 FITTED = 64
-"""Entries of the largest tables whose values are fitted; of more, k-means are near enough."""
+"""Entries of the largest table whose values are fitted: time grows with the entries, and k-means of
+more than 64 entries leaves little error."""
 
 
 @dataclass(frozen=True)
-class Rounded:
+class RoundedWeight:
     """The rounded weight of a layer."""
 
     scheme: Scheme
@@ -30,11 +37,11 @@ class Rounded:
 
     @property
     def weight(self) -> Tensor:
-        """Return what it stands for: float32, of `shape`."""
+        """Return the dequantized weight: float32, of `shape`."""
         return self.grid.values(self.levels).view(self.shape)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what is stored: the packed codes, and float16 scales and tables.
+        """Return the tensors to store: the packed codes, and float16 scales and tables.
 
         A scale is [] for the tensor, [R] or [R, G]. Affine weights have packed zero points.
         """
@@ -57,16 +64,16 @@ class Rounded:
 
     @property
     def block(self) -> int:
-        """Weights of a row that share a scale, as the ops take it: 0 for all of them."""
+        """Weights of a row that share a scale, as the operators take it: 0 for all of them."""
         return 0 if self.grid.scale.shape[1] == 1 else self.grid.block
 
 
-def storage(scheme: Scheme, shape: tuple[int, ...]) -> int:
-    """Return the bytes that a weight of this shape takes: codes, scales, tables, zero points."""
+def storage_bytes(scheme: Scheme, shape: tuple[int, ...]) -> int:
+    """Return the bytes of a stored weight of a shape: codes, scales, tables, zero points."""
     rows, columns = shape[0], 1
     for side in shape[1:]:
         columns *= side
-    scales = rows * groups(columns, scheme.block_of(shape))
+    scales = rows * scales_per_row(columns, scheme.block_of(shape))
     if scheme.granularity == "tensor":
         scales = 1
     total = packed_bytes(rows * columns, scheme.bits) + 2 * scales
@@ -79,88 +86,87 @@ def storage(scheme: Scheme, shape: tuple[int, ...]) -> int:
 
 def choose_grid(
     w: Tensor,
-    moments: Moments,
+    moments: InputMoments,
     scheme: Scheme,
     rounding: Rounding,
     shape: tuple[int, ...],
-    worth: Tensor | None = None,
+    relevance: Tensor | None = None,
 ) -> Grid:
-    """Return the grid that a weight [R, C] is rounded to; arguments as of `round_layer`."""
+    """Choose the grid that a weight [R, C] is rounded to; arguments as of `round_weight`."""
     block, bits = scheme.block_of(shape), scheme.bits
-    importance = moments.by_row(len(w))
+    error_weight = moments.by_row(len(w))
     if rounding == "nearest":
-        importance = torch.ones(1, w.shape[1])
+        error_weight = torch.ones(1, w.shape[1])
     affine = scheme.kind == "affine"
     if scheme.granularity == "tensor":
-        return _of_tensor(w, importance, scheme, rounding)
+        return _of_tensor(w, error_weight, scheme, rounding)
     if scheme.kind == "codebook":
-        return grids.codebook(w, importance, bits, block, scheme.tables(len(w)), worth)
+        return grids.codebook_grid(w, error_weight, bits, block, scheme.tables(len(w)), relevance)
     if scheme.kind == "pwlq":
-        return grids.best_piecewise(w, importance, bits, block)
+        return grids.piecewise_grid(w, error_weight, bits, block)
     if scheme.kind == "pot":
-        return grids.fixed_table(w, importance, grids.powers_of_two(bits), block)
+        return grids.fixed_table_grid(w, error_weight, grids.powers_of_two_table(bits), block)
     if rounding == "nearest":
-        return grids.minmax(w, bits, block, affine=affine)
-    return grids.clipped(w, importance, bits, block, affine=affine)
+        return grids.minmax_grid(w, bits, block, affine=affine)
+    return grids.mse_grid(w, error_weight, bits, block, affine=affine)
 
 
-def _of_tensor(w: Tensor, importance: Tensor, scheme: Scheme, rounding: Rounding) -> Grid:
+def _of_tensor(w: Tensor, error_weight: Tensor, scheme: Scheme, rounding: Rounding) -> Grid:
     """Return a grid with one scale for all rows: that of the weight as a single row."""
     if scheme.uniform:
         clip, affine = rounding != "nearest", scheme.kind == "affine"
-        return grids.whole(w, importance, scheme.bits, affine=affine, clip=clip)
+        return grids.tensor_grid(w, error_weight, scheme.bits, affine=affine, clip=clip)
     flat = w.reshape(1, -1)
-    mass = importance.expand_as(w).reshape(1, -1)
+    mass = error_weight.expand_as(w).reshape(1, -1)
     one = replace(scheme, granularity="channel", rows=0)
     columns = flat.shape[1]
     if one.kind == "codebook":
-        grid = grids.codebook(flat, mass, one.bits, columns)
+        grid = grids.codebook_grid(flat, mass, one.bits, columns)
     elif one.kind == "pwlq":
-        grid = grids.best_piecewise(flat, mass, one.bits, columns)
+        grid = grids.piecewise_grid(flat, mass, one.bits, columns)
     else:
-        grid = grids.fixed_table(flat, mass, grids.powers_of_two(one.bits), columns)
+        grid = grids.fixed_table_grid(flat, mass, grids.powers_of_two_table(one.bits), columns)
     return replace(grid, scale=grid.scale.expand(len(w), 1), block=w.shape[1])
 
 
-def round_layer(
+def round_weight(
     w: Tensor,
-    moments: Moments,
+    moments: InputMoments,
     scheme: Scheme,
     rounding: Rounding,
     shape: tuple[int, ...],
-    worth: Tensor | None = None,
-) -> Rounded:
-    """Round a weight.
+    relevance: Tensor | None = None,
+) -> RoundedWeight:
+    """Round a weight to the levels of a scheme.
 
     Args:
         w: float32 [R, C].
         moments: of the layer's inputs, damped.
-        scheme: how it is to be stored.
-        rounding: `nearest` looks at the weights only, `mse` at the moments' diagonal, `gptq` and
-            `adaround` at all of them.
+        scheme: the format to store it in.
+        rounding: `nearest` uses the weights only, `mse` the moments' diagonal, `gptq` and
+            `adaround` all of the moments.
         shape: of the layer's weight.
-        worth: how much the output of each row counts, float32 [R]; tables are fitted with it, but
-            for `nearest`.
+        relevance: of each row's output, float32 [R]; tables are fitted with it, but for `nearest`.
     """
     if rounding == "nearest":
-        worth = None
-    grid = choose_grid(w, moments, scheme, rounding, shape, worth)
+        relevance = None
+    grid = choose_grid(w, moments, scheme, rounding, shape, relevance)
     if rounding == "adaround":
-        return Rounded(scheme, shape, adaround(w, moments, grid), grid)
+        return RoundedWeight(scheme, shape, learn_rounding(w, moments, grid), grid)
     if rounding != "gptq":
-        return Rounded(scheme, shape, grid.nearest(w), grid)
-    levels = feedback(w, moments, grid)
+        return RoundedWeight(scheme, shape, grid.nearest(w), grid)
+    levels = round_with_feedback(w, moments, grid)
     for _ in range(ROUNDS):
-        levels = descend(w, moments, grid, levels, 1)
+        levels = descend_coordinates(w, moments, grid, levels, 1)
         if scheme.kind == "codebook":
-            grid = refit_table(w, moments, grid, levels, worth)
-        grid = refit(w, moments, grid, levels)
-    levels = descend(w, moments, grid, levels, 1)
-    return Rounded(scheme, shape, levels, grid)
+            grid = refit_table(w, moments, grid, levels, relevance)
+        grid = refit_scales(w, moments, grid, levels)
+    levels = descend_coordinates(w, moments, grid, levels, 1)
+    return RoundedWeight(scheme, shape, levels, grid)
 
 
 def refit_table(
-    w: Tensor, moments: Moments, grid: Grid, levels: Tensor, worth: Tensor | None
+    w: Tensor, moments: InputMoments, grid: Grid, levels: Tensor, relevance: Tensor | None
 ) -> Grid:
     """Give the entries of each table their least-squares values, with levels and scales held.
 
@@ -170,8 +176,8 @@ def refit_table(
     if grid.table is None or grid.levels > FITTED:
         return grid
     tables, count = grid.table.shape
-    wide = grid.spread(grid.scale, w.shape[1]).expand_as(w)
-    rows = torch.ones(len(w)) if worth is None else worth
+    wide = grid.per_column(grid.scale, w.shape[1]).expand_as(w)
+    rows = torch.ones(len(w)) if relevance is None else relevance
     rows = (rows / rows.mean().clamp(min=1e-30)).clamp(min=1e-3).view(-1, 1)
     weight = rows * wide
     first = torch.arange(tables).repeat_interleave(len(w) // tables).view(-1, 1) * count
@@ -187,7 +193,7 @@ def refit_table(
     extent = matrix.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     ridge = 1e-4 * extent.view(-1, 1, 1) * torch.eye(count)
     step = torch.linalg.solve(matrix + ridge, right - (matrix @ grid.table.unsqueeze(2)).squeeze(2))
-    table = half((grid.table + step).clamp(-4.0, 4.0))
+    table = round_to_float16((grid.table + step).clamp(-4.0, 4.0))
     sorted_table, _ = table.sort(1)
     if not torch.equal(sorted_table, table):
         return grid

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yqc.graph.operators import operator
 from yqc.graph.optable import allow_function
-from yqc.quant.weights.grid import ONE_NODE, groups
+from yqc.quant.weights.grid import ONE_NODE, scales_per_row
 from yqc.quant.weights.packing import signed, unpack
 
 
@@ -52,8 +52,8 @@ def unpack_uniform(
         level = signed(codes, bits).float()
     else:
         offset = unpack(zero, scale.numel(), bits).view(scale.shape).float()
-        level = codes.float() - spread(offset, codes.shape[1], block)
-    value = level * spread(scale.float(), codes.shape[1], block)
+        level = codes.float() - expand_scales(offset, codes.shape[1], block)
+    value = level * expand_scales(scale.float(), codes.shape[1], block)
     if 1 << bits in ONE_NODE:
         value = value.half().float()
     return value.view(list(shape))
@@ -74,7 +74,7 @@ def _table(
 def unpack_table(
     packed: Tensor, table: Tensor, scale: Tensor, shape: Sequence[int], bits: int, block: int
 ) -> Tensor:
-    """Look packed weights up.
+    """Look up packed weights in their tables.
 
     Args:
         packed: uint8, the codes of `shape` in order.
@@ -89,20 +89,22 @@ def unpack_table(
     """
     codes = unpack(packed, math.prod(shape), bits).long().view(len(table), -1)
     units = table.float().gather(1, codes).view(shape[0], -1)
-    value = units * spread(scale.float(), units.shape[1], block)
+    value = units * expand_scales(scale.float(), units.shape[1], block)
     return value.view(list(shape))
 
 
-def spread(value: Tensor, columns: int, block: int) -> Tensor:
-    """Shape what is held a tensor, row or block so that it fits [R, columns]."""
-    if value.ndim < 2:  # noqa: PLR2004  # a tensor's or a row's
+def expand_scales(value: Tensor, columns: int, block: int) -> Tensor:
+    """Reshape values of a tensor, [], of rows, [R], or of blocks, [R, G], to fit [R, columns]."""
+    if value.ndim < 2:  # noqa: PLR2004  # of the tensor or of rows
         return value.reshape(-1, 1)
-    if value.shape[1] != groups(columns, block):
-        raise ValueError(f"{columns} weights a row in blocks of {block} need other scales")
+    if value.shape[1] != scales_per_row(columns, block):
+        raise ValueError(
+            f"{columns} weights a row in blocks of {block} need another number of scales"
+        )
     return value.repeat_interleave(block, 1)[:, :columns]
 
 
 allow_function("yqc.unpack_uniform", torch.ops.yqc.unpack_uniform)
 allow_function("yqc.unpack_table", torch.ops.yqc.unpack_table)
 UNPACK = (torch.ops.yqc.unpack_uniform, torch.ops.yqc.unpack_table)
-"""What makes a weight out of packed codes."""
+"""The operators that compute a weight from packed codes."""

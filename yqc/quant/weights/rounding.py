@@ -1,18 +1,18 @@
-"""Rounding weights to a grid so that a layer's *output* changes least.
+"""Round weights to a grid so that a layer's *output* changes least.
 
 With rows w of weights [R, C], their rounded form q, and the second moments H [C, C] of the layer's
 inputs (one H for each group of a grouped convolution), the squared error of the output is
 
     sum over rows of (w - q) H (w - q)^T
 
-Three steps lower it, each exactly as far as it can alone:
+Three steps lower it, each to its own minimum:
 
-1. `feedback` rounds column by column and lets the columns that follow make up for the error through
-   the Cholesky factor of the inverse of H (Frantar et al., GPTQ, 2022), the columns with the
-   largest moments first.
-2. `descend` revisits every weight and gives it the level that is best with all others held (cyclic
-   coordinate descent; Behdin et al., QuantEase, 2023). The error never grows.
-3. `refit` gives every scale, with the levels held, its least-squares value.
+1. `round_with_feedback` rounds column by column and corrects the columns that follow for the error
+   through the Cholesky factor of the inverse of H (Frantar et al., GPTQ, 2022), the columns with
+   the largest moments first.
+2. `descend_coordinates` revisits every weight and gives it the best level with all others fixed
+   (cyclic coordinate descent; Behdin et al., QuantEase, 2023). The error never grows.
+3. `refit_scales` gives every scale its least-squares value with the levels fixed.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from yqc.quant.linear import cholesky_with_ridge, next_ridge
 from yqc.quant.weights.grid import Grid
 
 BLOCK = 128
-"""Columns that are worked on before the rest is brought up to date by one matrix product."""
+"""Columns that are rounded before the rest is updated by one matrix product, as in the GPTQ paper:
+half as many take twice as many products, twice as many more single-column updates; the result is
+the same up to float rounding."""
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Second moments of a layer's inputs, and what was derived from them.
+class InputMoments:
+    """Second moments of a layer's inputs.
 
     Args:
         h: float32 [B, C, C], symmetric, positive definite; B is the number of groups.
@@ -55,13 +58,13 @@ class Moments:
         return (self.product(e) * e).sum(1)
 
 
-def feedback(w: Tensor, moments: Moments, grid: Grid) -> Tensor:
-    """Round with error feedback.
+def round_with_feedback(w: Tensor, moments: InputMoments, grid: Grid) -> Tensor:
+    """Round with error round_with_feedback.
 
     Args:
         w: float32 [R, C].
         moments: of the inputs.
-        grid: where to round to.
+        grid: of the levels.
 
     Returns:
         Levels [R, C]: float32 for uniform grids, int64 for tables.
@@ -90,34 +93,32 @@ def feedback(w: Tensor, moments: Moments, grid: Grid) -> Tensor:
 def inverse_factor(h: Tensor) -> Tensor:
     """Return the upper Cholesky factor U of the inverse of H = (U^T U)^-1: [B, C, C].
 
+    A ridge is added to H as far as H or its inverse has no factor without.
+
     Raises:
-        ValueError: H is not finite.
+        PassError: H is not finite.
     """
-    eye = torch.eye(h.shape[1], dtype=h.dtype)
-    damp = 0.0
-    upper: Tensor
-    scale = h.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
+    ridge = 0.0
     while True:
-        lower, info = torch.linalg.cholesky_ex(h + damp * scale * eye)
+        inverse = torch.cholesky_inverse(cholesky_with_ridge(h, ridge))
+        upper: Tensor
+        upper, info = torch.linalg.cholesky_ex(inverse, upper=True)
         if not info.any():
-            inverse = torch.cholesky_inverse(lower)
-            upper, info = torch.linalg.cholesky_ex(inverse, upper=True)
-            if not info.any():
-                return upper
-        damp = max(10 * damp, 1e-4)
-        if damp > 1:
-            raise ValueError("second moments that are not finite have no factor")
+            return upper
+        ridge = next_ridge(ridge)
 
 
-def descend(w: Tensor, moments: Moments, grid: Grid, levels: Tensor, sweeps: int = 4) -> Tensor:
-    """Improve levels one weight at a time; the error falls or stays.
+def descend_coordinates(
+    w: Tensor, moments: InputMoments, grid: Grid, levels: Tensor, sweeps: int = 4
+) -> Tensor:
+    """Improve levels one weight at a time; the error never grows.
 
     Args:
         w: float32 [R, C].
         moments: of the inputs.
-        grid: where the levels stand for values.
+        grid: of the levels.
         levels: [R, C], changed in place.
-        sweeps: how often every weight is visited; ends early when nothing moves any more.
+        sweeps: visits of every weight at most; it ends once hardly a level changes.
 
     Returns:
         `levels`.
@@ -151,7 +152,7 @@ def descend(w: Tensor, moments: Moments, grid: Grid, levels: Tensor, sweeps: int
 
 
 def _outer(to: Tensor, column: Tensor, row: Tensor, sign: float) -> None:
-    """Add an outer product in place: to [N, R], column [B, N] a group of rows, row [R]."""
+    """Add an outer product in place: to [N, R], column [B, N] for each group of rows, row [R]."""
     if len(column) == 1:
         to.addr_(column[0], row, alpha=sign)
     else:
@@ -159,17 +160,17 @@ def _outer(to: Tensor, column: Tensor, row: Tensor, sign: float) -> None:
 
 
 def _across(matrix: Tensor, steps: Tensor) -> Tensor:
-    """Multiply by a matrix a group of rows: [B, M, N] and [N, R] to [M, R]."""
+    """Multiply each group of rows by its matrix: [B, M, N] and [N, R] to [M, R]."""
     if len(matrix) == 1:
         return matrix[0] @ steps
     by_group = steps.view(len(steps), len(matrix), -1).transpose(0, 1)
     return (matrix @ by_group).transpose(0, 1).reshape(matrix.shape[1], -1)
 
 
-def refit(w: Tensor, moments: Moments, grid: Grid, levels: Tensor) -> Grid:
-    """Give every scale its least-squares value with the levels held.
+def refit_scales(w: Tensor, moments: InputMoments, grid: Grid, levels: Tensor) -> Grid:
+    """Give every scale its least-squares value with the levels fixed.
 
-    One scale a row:    s = (w H u^T) / (u H u^T), with u the units that it multiplies.
+    One scale a row:    s = (w H u^T) / (u H u^T), with u the values before scaling.
     Several a row:      the small system of all scales of the row.
     """
     units = grid.units(levels)
@@ -184,11 +185,11 @@ def refit(w: Tensor, moments: Moments, grid: Grid, levels: Tensor) -> Grid:
     return _refit_blocks(w, moments, grid, units)
 
 
-def _refit_blocks(w: Tensor, moments: Moments, grid: Grid, units: Tensor) -> Grid:
-    """One pass over the blocks of all rows, each given its best scale with the others held."""
+def _refit_blocks(w: Tensor, moments: InputMoments, grid: Grid, units: Tensor) -> Grid:
+    """Give the blocks of all rows, one after the other, their best scale with the others fixed."""
     scale = grid.scale.clone()
     columns, block, groups = w.shape[1], grid.block, len(moments.h)
-    slope = moments.product(units * grid.spread(scale, columns) - w)
+    slope = moments.product(units * grid.per_column(scale, columns) - w)
     per = len(w) // groups
     for g in range(scale.shape[1]):
         at = slice(g * block, min((g + 1) * block, columns))
@@ -204,5 +205,5 @@ def _refit_blocks(w: Tensor, moments: Moments, grid: Grid, units: Tensor) -> Gri
 
 
 def _rows(values: Tensor, per: int) -> Tensor:
-    """Repeat what is known a group, [B, N], for the rows of each group: [B * per, N] or [1, N]."""
+    """Repeat values of groups, [B, N], for the rows of each group: [B * per, N] or [1, N]."""
     return values if len(values) == 1 else values.repeat_interleave(per, 0)

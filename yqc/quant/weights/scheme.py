@@ -1,28 +1,29 @@
-"""How the weights of a layer are to be stored."""
+"""Scheme: the format in which the weights of a layer are stored."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["symmetric", "affine", "codebook", "pwlq", "pot"]
+SchemeKind = Literal["symmetric", "affine", "codebook", "pwlq", "pot"]
 Granularity = Literal["tensor", "channel", "block", "kernel"]
 Rounding = Literal["nearest", "mse", "gptq", "adaround"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+SCHEME_KINDS: tuple[SchemeKind, ...] = get_args(SchemeKind)
 SHORTEST = 4
-"""Blocks are not shorter than what was asked for divided by this."""
-UNIFORM: tuple[Kind, ...] = ("symmetric", "affine")
+"""A block is no shorter than the requested length divided by this, else the row is one block.
+Larger values allow shorter blocks, which take more bytes for scales than was asked for."""
+UNIFORM: tuple[SchemeKind, ...] = ("symmetric", "affine")
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the weights of a layer are to be stored."""
+    """Format in which the weights of a layer are stored."""
 
-    kind: Kind = "affine"
+    kind: SchemeKind = "affine"
     """Uniform (symmetric, affine), or a table: k-means, piecewise linear, powers of two."""
     bits: int = 4
     granularity: Granularity = "channel"
     """What shares a scale."""
     block: int = 64
-    """Consecutive weights of a row that share one, if the granularity is `block`."""
+    """Consecutive weights of a row that share a scale, if the granularity is `block`."""
     rows: int = 0
     """Output channels that share a table; 0 if all do."""
 
@@ -32,9 +33,9 @@ class Scheme:
         return self.kind in UNIFORM
 
     def block_of(self, shape: tuple[int, ...]) -> int:
-        """Return how many weights of a row share a scale: all, unless in blocks or kernels.
+        """Return the number of weights of a row that share a scale: all, but in blocks or kernels.
 
-        Blocks are as long as asked for, or the next shorter length that fills a row; where only
+        Blocks have the requested length, or the next shorter one that divides a row; where only
         much shorter ones do, the row is one block.
         """
         columns = 1
@@ -49,7 +50,7 @@ class Scheme:
         return columns
 
     def tables(self, channels: int) -> int:
-        """Return how many tables a layer of so many output channels has: 1 if they do not fit."""
+        """Return the number of tables of a layer: 1 where `rows` does not divide its channels."""
         if self.kind != "codebook" or self.rows <= 0 or channels % self.rows:
             return 1
         return channels // self.rows

@@ -1,1 +1,13 @@
-"""Few-bit weights of graphs: which layers, in which order, against which inputs."""
+"""Few-bit weights of graphs: which layers, in which order, against which inputs.
+
+In reading order:
+
+    pack       the steps of a packing pass: choose layers, choose schemes, round, replace
+    budget     choose a scheme for each layer within a budget
+    allocate   the least damage within a number of bytes (Lagrange)
+    rounder    round all layers of a graph
+    inputs     the inputs of chosen convolutions on calibration images, or by batch norms
+    walk       run the float and the rounded graph side by side, node by node
+    store      rounded layers in a compile's cache
+    rewrite    replace a convolution's module by a function of packed weights
+"""

@@ -1,14 +1,14 @@
-"""Which scheme for which layer: the least damage that some bytes can buy.
+"""Choose a scheme for each layer: the least damage within a number of bytes.
 
-The damage that rounding a layer does is measured, not guessed from its name: the squared error of
-each output channel, by the second moments of its inputs on calibration images, times what that
-channel's changes are worth to the detections (`yqc.quant.weights.sampling`), over all positions.
-Damages of layers add up, to second order, so the choice is
+The damage of rounding a layer is measured: the squared error of each output channel, by the second
+moments of its inputs on calibration images, times that channel's mean relevance
+(`yqc.quant.weights.sampling`), over all positions. Damages of layers add up, to second order, so
+the choice is
 
     least  sum of damage[layer][choice]    with    sum of bytes[layer][choice] <= budget
 
 With a price on bytes each layer chooses for itself (Lagrange; Shoham and Gersho 1988); the price is
-found by bisection. What is left of the budget then goes where it lowers the damage most a byte.
+found by bisection. The rest of the budget then goes where it lowers the damage most a byte.
 """
 
 import re
@@ -18,33 +18,35 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.quant.weights.layer import round_layer, storage
-from yqc.quant.weights.rounding import Moments
-from yqc.quant.weights.scheme import KINDS, Rounding, Scheme
-from yqc.quantizing.weights.rounder import places
+from yqc.quant.weights.layer import round_weight, storage_bytes
+from yqc.quant.weights.rounding import InputMoments
+from yqc.quant.weights.scheme import SCHEME_KINDS, Rounding, Scheme
+from yqc.quantizing.weights.rounder import positions_of
 
 BISECTIONS = 60
+"""Halvings of the price's interval, enough for every bit of a float; a few more cost nothing."""
 CHOICES = (
     *(Scheme("affine", bits) for bits in (2, 3, 4, 5, 6, 8)),
     *(Scheme("codebook", bits) for bits in (3, 4)),
     *(Scheme("affine", 4, "block", block) for block in (32, 64, 128)),
     Scheme("symmetric", 4),
 )
-"""What a layer may choose from."""
+"""Schemes that a layer may have."""
 WIDE = 8
-"""Bits at which clipping is not worth a search."""
+"""Bits at which rounding is so fine that clipping is not searched."""
 PLAN = re.compile(
-    rf"(?P<kind>{'|'.join(KINDS)})\.(?P<bits>[234568])"
+    rf"(?P<kind>{'|'.join(SCHEME_KINDS)})\.(?P<bits>[234568])"
     r"\.(?P<granularity>tensor|channel|kernel|block\.(?P<block>[1-9]\d*))"
     r"(\.rows\.(?P<rows>[1-9]\d*))?"
 )
 ROWS = (16, 4)
-"""Channels that share a table, where one for the whole layer is not enough."""
+"""Numbers of channels that share a table, tried where one table a layer is too coarse: fewer
+channels a table take more bytes for tables."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One way to store one layer, and what it costs."""
+class SchemeChoice:
+    """One scheme for one layer, with its bytes and damage."""
 
     scheme: Scheme
     size: int
@@ -53,48 +55,50 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What one layer may choose from: no choice is both larger and worse than another."""
+class LayerOptions:
+    """The choices of one layer: none is both larger and worse than another."""
 
     node: fx.Node
-    choices: tuple[Choice, ...]
+    choices: tuple[SchemeChoice, ...]
     """From the smallest to the largest."""
 
 
-def measure(
+def measure_schemes(
     node: fx.Node,
     conv: nn.Conv2d,
     covariance: Tensor,
-    moments: Moments,
-    worth: Tensor | None,
+    moments: InputMoments,
+    relevance: Tensor | None,
     schemes: Sequence[Scheme] = CHOICES,
-) -> Options:
-    """Measure what each scheme does to a layer's outputs.
+) -> LayerOptions:
+    """Measure the damage that each scheme does to a layer's outputs.
 
     Args:
         node: the layer.
         conv: its module.
         covariance: of its inputs, [B, C, C].
         moments: the same, damped.
-        worth: mean squared derivative by each output channel, [R]; None counts all alike.
+        relevance: mean relevance of each output channel, [R]; None weights all alike.
         schemes: to try.
     """
     w, shape = conv.weight.detach().flatten(1), tuple(conv.weight.shape)
-    weight = places(node) * (torch.ones(len(w)) if worth is None else worth)
-    plain = Moments(covariance)
+    weight = positions_of(node) * (torch.ones(len(w)) if relevance is None else relevance)
+    plain = InputMoments(covariance)
     found = []
     for scheme in schemes:
         how: Rounding = "nearest" if scheme.bits == WIDE else "mse"
-        rounded = round_layer(w, moments, scheme, how, shape, worth)
+        rounded = round_weight(w, moments, scheme, how, shape, relevance)
         error = plain.errors(rounded.grid.values(rounded.levels) - w).clamp(min=0)
-        found.append(Choice(scheme, storage(scheme, shape), float((error * weight).sum())))
-    return Options(node, frontier(found))
+        found.append(
+            SchemeChoice(scheme, storage_bytes(scheme, shape), float((error * weight).sum()))
+        )
+    return LayerOptions(node, pareto_front(found))
 
 
-def richer(scheme: Scheme) -> tuple[Scheme, ...]:
-    """List what a layer may become where more bytes than the scheme takes lower the damage.
+def finer_schemes(scheme: Scheme) -> tuple[Scheme, ...]:
+    """List a scheme and finer ones, which take more bytes for less damage.
 
-    Finer scales or tables at the same number of bits, and eight bits.
+    These have finer scales or tables at the same number of bits, or eight bits.
     """
     found = [scheme]
     if scheme.granularity == "channel":
@@ -107,48 +111,52 @@ def richer(scheme: Scheme) -> tuple[Scheme, ...]:
     return tuple(found)
 
 
-def frontier(choices: Sequence[Choice]) -> tuple[Choice, ...]:
-    """Drop choices that another one beats in size and damage; the rest by rising size."""
-    kept: list[Choice] = []
+def pareto_front(choices: Sequence[SchemeChoice]) -> tuple[SchemeChoice, ...]:
+    """Return the choices that no other one beats in both size and damage, by rising size."""
+    kept: list[SchemeChoice] = []
     for choice in sorted(choices, key=lambda c: (c.size, c.damage)):
         if not kept or choice.damage < kept[-1].damage:
             kept.append(choice)
     return tuple(kept)
 
 
-def allocate(layers: Sequence[Options], budget: int) -> list[Choice]:
-    """Choose for each layer so that the damage is least within the budget.
+def allocate_bytes(layers: Sequence[LayerOptions], budget: int) -> list[SchemeChoice]:
+    """Choose a scheme for each layer so that the damage is least within a budget of bytes.
 
     Args:
-        layers: what each may choose from.
+        layers: the choices of each.
         budget: bytes for all of them.
 
     Returns:
-        One choice a layer; the smallest of each if the budget does not even hold these.
+        One choice a layer; the smallest of each if not even these fit the budget.
     """
     low, high = 0.0, 1.0
-    while size(at_price(layers, high)) > budget and high < 1e30:  # noqa: PLR2004  # nothing is dearer
+    while total_bytes(choose_at_price(layers, high)) > budget and high < 1e30:  # noqa: PLR2004  # nothing is dearer
         high *= 10
     for _ in range(BISECTIONS):
         price = (low + high) / 2
-        low, high = (low, price) if size(at_price(layers, price)) <= budget else (price, high)
-    return spend(layers, at_price(layers, high), budget)
+        low, high = (
+            (low, price) if total_bytes(choose_at_price(layers, price)) <= budget else (price, high)
+        )
+    return spend_remainder(layers, choose_at_price(layers, high), budget)
 
 
-def at_price(layers: Sequence[Options], price: float) -> list[Choice]:
-    """Return each layer's best choice where a byte costs so much damage."""
+def choose_at_price(layers: Sequence[LayerOptions], price: float) -> list[SchemeChoice]:
+    """Return each layer's best choice at a price, the damage that a byte is traded for."""
     return [min(one.choices, key=lambda c: c.damage + price * c.size) for one in layers]
 
 
-def size(choices: Sequence[Choice]) -> int:
-    """Return the bytes of choices."""
+def total_bytes(choices: Sequence[SchemeChoice]) -> int:
+    """Return the sum of the choices' bytes."""
     return sum(choice.size for choice in choices)
 
 
-def spend(layers: Sequence[Options], chosen: list[Choice], budget: int) -> list[Choice]:
-    """Spend what is left on the steps that lower the damage most a byte, while one fits."""
+def spend_remainder(
+    layers: Sequence[LayerOptions], chosen: list[SchemeChoice], budget: int
+) -> list[SchemeChoice]:
+    """Spend the rest of the budget on the steps that lower the damage most a byte."""
     chosen = list(chosen)
-    left = budget - size(chosen)
+    left = budget - total_bytes(chosen)
     while True:
         steps = [
             ((now.damage - c.damage) / (c.size - now.size), i, c)
@@ -163,10 +171,10 @@ def spend(layers: Sequence[Options], chosen: list[Choice], budget: int) -> list[
         chosen[i] = best
 
 
-def write_plan(path: str, scheme: Scheme) -> str:
-    """Print one line of a plan: `model.0.conv:affine.4.channel`.
+def write_plan_line(path: str, scheme: Scheme) -> str:
+    """Return one line of a plan: `model.0.conv:affine.4.channel`.
 
-    A block's length stands behind `block`; `rows.8` at the end has eight channels share a table.
+    A block's length follows `block`; `rows.8` at the end means that eight channels share a table.
     """
     parts = [scheme.kind, str(scheme.bits), scheme.granularity]
     parts += [str(scheme.block)] if scheme.granularity == "block" else []
@@ -174,13 +182,13 @@ def write_plan(path: str, scheme: Scheme) -> str:
     return f"{path}:{'.'.join(parts)}"
 
 
-def richer_than(plan: Sequence[str], base: Scheme) -> tuple[str, ...]:
-    """Return the lines of a plan that say something else than one scheme for all layers."""
-    return tuple(line for line in plan if read_plan(line)[1] != base)
+def plan_differences(plan: Sequence[str], base: Scheme) -> tuple[str, ...]:
+    """Return the lines of a plan whose scheme differs from a base scheme."""
+    return tuple(line for line in plan if read_plan_line(line)[1] != base)
 
 
-def read_plan(line: str) -> tuple[str, Scheme]:
-    """Undo `write_plan`.
+def read_plan_line(line: str) -> tuple[str, Scheme]:
+    """Undo `write_plan_line`.
 
     Raises:
         ValueError: it is no such line.

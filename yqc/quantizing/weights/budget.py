@@ -1,4 +1,4 @@
-"""From a budget, as a user gives it, to a scheme for each layer."""
+"""Choose a scheme for each layer within a budget, as a user gives it."""
 
 import copy
 import re
@@ -10,31 +10,33 @@ from torch import Tensor, fx, nn
 from yqc.errors import PassError
 from yqc.graph import Call
 from yqc.graph.compare import parameter_count, tensor_bytes
-from yqc.quant.weights.layer import storage
-from yqc.quant.weights.rounded import Outcome
+from yqc.quant.weights.layer import storage_bytes
+from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quantizing.weights.allocate import (
     CHOICES,
-    Choice,
-    Options,
-    allocate,
-    measure,
-    richer,
-    size,
+    LayerOptions,
+    SchemeChoice,
+    allocate_bytes,
+    finer_schemes,
+    measure_schemes,
+    total_bytes,
 )
-from yqc.quantizing.weights.inputs import New, Sight
+from yqc.quantizing.weights.inputs import LayerInputs, NewWeight
 from yqc.quantizing.weights.rounder import Rounder
-from yqc.quantizing.weights.walk import Statistics
+from yqc.quantizing.weights.walk import InputStatistics
 
 TRIALS = 4
-"""How many budgets are tried for `max_drop`; each rounds all layers and detects anew."""
-LOOKED_AT = 16
-"""Images that sensitivities are measured on: they rank layers, which takes fewer than rounding."""
+"""Budgets that are tried for `max_drop`; each rounds all layers and detects anew. One more halves
+the step in bytes and takes as long as each before."""
+SENSITIVITY_IMAGES = 16
+"""Images on which sensitivities are measured: ranking layers takes fewer than rounding them. Time
+grows in proportion."""
 UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What a compressed graph may cost; exactly one of these is given, the others are 0."""
+class WeightBudget:
+    """Limit of a compressed graph's weights; exactly one field is given, the others are 0."""
 
     ratio: float = 0.0
     """Least ratio of the float16 parameters' bytes to the bytes of all weights."""
@@ -43,7 +45,7 @@ class Budget:
     drop: float = 0.0
     """Largest loss of agreement with the float graph on calibration images."""
     spare: float = 0.0
-    """Share of what all layers take by the plan that may be spent on top of that."""
+    """Share of the bytes of the given plan that may be spent on top of it."""
 
 
 def read_bytes(text: str) -> int:
@@ -59,7 +61,7 @@ def read_bytes(text: str) -> int:
 
 
 def fixed_bytes(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> int:
-    """Return the bytes that do not depend on the choice: biases, and what is not packed."""
+    """Return the bytes that do not depend on the choice: biases, and tensors that stay."""
     whole = tensor_bytes(gm)
     for conv in convs:
         tensors = [conv.module.weight, *([] if conv.module.bias is None else [conv.module.bias])]
@@ -68,57 +70,63 @@ def fixed_bytes(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> int:
     return whole
 
 
-def sensitivities(rounder: Rounder, sight: Sight, budget: Budget) -> list[Options]:
-    """Measure what every scheme does to every layer, each for itself, on the float graph.
+def measure_sensitivities(
+    rounder: Rounder, inputs: LayerInputs, budget: WeightBudget
+) -> list[LayerOptions]:
+    """Measure the damage that every scheme does to each layer alone, on the float graph.
 
     Args:
-        rounder: knows the layers, and the plan that a spare share of bytes comes on top of.
-        sight: of a few calibration images.
-        budget: says which schemes come into question.
+        rounder: of the layers, with the plan that a spare share of bytes comes on top of.
+        inputs: the layers' inputs on calibration images.
+        budget: with `spare`, only finer schemes than the plan's are tried.
     """
-    found: list[Options] = []
+    found: list[LayerOptions] = []
 
-    def look(node: fx.Node, conv: nn.Conv2d, seen: Statistics, worth: Tensor | None) -> New | None:
+    def measure(
+        node: fx.Node, conv: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
+    ) -> NewWeight | None:
         moments = seen.damped(rounder.settings.damp)
         schemes = CHOICES
         if budget.spare:
             base, shape = rounder.plan[node], tuple(conv.weight.shape)
-            least = storage(base, shape)
-            schemes = tuple(s for s in richer(base) if s == base or storage(s, shape) > least)
-        found.append(measure(node, conv, seen.covariance, moments, worth, schemes))
+            least = storage_bytes(base, shape)
+            schemes = tuple(
+                s for s in finer_schemes(base) if s == base or storage_bytes(s, shape) > least
+            )
+        found.append(measure_schemes(node, conv, seen.covariance, moments, relevance, schemes))
         return None
 
-    batches = max(1, LOOKED_AT // len(sight.batches[0]))
-    sight.walk(look, "measuring sensitivities", batches=batches)
+    batches = max(1, SENSITIVITY_IMAGES // len(inputs.batches[0]))
+    inputs.walk(measure, "measuring measure_sensitivities", batches=batches)
     return found
 
 
-def choose(
+def choose_schemes(
     rounder: Rounder,
-    options: Sequence[Options],
-    budget: Budget,
+    options: Sequence[LayerOptions],
+    budget: WeightBudget,
     original: fx.GraphModule | None,
     agreement: Callable[[fx.GraphModule], float | None] | None,
-    sight: Sight,
-) -> list[Choice]:
+    inputs: LayerInputs,
+) -> list[SchemeChoice]:
     """Choose a scheme for each layer.
 
     Args:
         rounder: of the graph; rounds all layers a few times for `budget.drop`.
-        options: what each layer may choose from.
-        budget: what all may cost.
-        original: the graph whose parameters the ratio is against; None for the rounder's own.
-        agreement: judges a graph against the float one.
-        sight: to round with.
+        options: the choices of each layer.
+        budget: of all layers.
+        original: the graph whose parameters the ratio refers to; None for the rounder's own.
+        agreement: of a graph's detections with the float graph's.
+        inputs: to round with.
 
     Raises:
         PassError: the budget is smaller than the smallest choices, or cannot be judged.
     """
-    smallest = size([one.choices[0] for one in options])
+    smallest = total_bytes([one.choices[0] for one in options])
     if budget.drop:
-        return _by_drop(rounder, options, budget.drop, agreement, sight)
+        return _by_drop(rounder, options, budget.drop, agreement, inputs)
     if budget.spare:
-        return allocate(options, int(smallest * (1 + budget.spare)))
+        return allocate_bytes(options, int(smallest * (1 + budget.spare)))
     fixed = fixed_bytes(rounder.gm, rounder.convs)
     total = budget.size or int(2 * parameter_count(original or rounder.gm) / budget.ratio)
     if total - fixed < smallest:
@@ -126,28 +134,28 @@ def choose(
             f"the budget is {total} bytes, and the smallest choice takes {smallest + fixed}; allow "
             "more bytes, or prune first"
         )
-    return allocate(options, total - fixed)
+    return allocate_bytes(options, total - fixed)
 
 
 def _by_drop(
     rounder: Rounder,
-    options: Sequence[Options],
+    options: Sequence[LayerOptions],
     drop: float,
     agreement: Callable[[fx.GraphModule], float | None] | None,
-    sight: Sight,
-) -> list[Choice]:
+    inputs: LayerInputs,
+) -> list[SchemeChoice]:
     """Find the smallest budget whose graph agrees well enough, by bisection."""
     if agreement is None:
         raise PassError("max_drop is judged on calibration images; give --data, or a ratio")
-    low = size([one.choices[0] for one in options])
-    high = size([one.choices[-1] for one in options])
-    best = allocate(options, high)
+    low = total_bytes([one.choices[0] for one in options])
+    high = total_bytes([one.choices[-1] for one in options])
+    best = allocate_bytes(options, high)
     for _ in range(TRIALS):
         middle = (low + high) // 2
-        chosen = allocate(options, middle)
+        chosen = allocate_bytes(options, middle)
         rounder.plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
-        outcomes = rounder.with_data(sight)
-        reached = agreement(rounded_copy(rounder, outcomes))
+        layers = rounder.with_data(inputs)
+        reached = agreement(copy_with_rounded_weights(rounder, layers))
         if reached is None:
             raise PassError(
                 "max_drop cannot be judged: the float model finds nothing in the calibration "
@@ -160,20 +168,22 @@ def _by_drop(
     return best
 
 
-def rounded_copy(rounder: Rounder, outcomes: dict[fx.Node, Outcome]) -> fx.GraphModule:
-    """Return the graph with rounded weights in float, to be judged."""
+def copy_with_rounded_weights(
+    rounder: Rounder, layers: dict[fx.Node, RoundedLayer]
+) -> fx.GraphModule:
+    """Return a copy of the graph with rounded weights in float."""
     trial = copy.deepcopy(rounder.gm)
     for conv in rounder.convs:
         module = trial.get_submodule(conv.target)
-        done = outcomes[conv.node]
+        done = layers[conv.node]
         module.weight = nn.Parameter(done.rounded.weight, requires_grad=False)
         if done.bias is not None:
             module.bias = nn.Parameter(done.bias.clone(), requires_grad=False)
     return trial
 
 
-def table(options: Sequence[Options], chosen: Sequence[Choice]) -> list[str]:
-    """Print a plan for people, a line a layer: scheme, bits, granularity, bytes, damage."""
+def format_plan(options: Sequence[LayerOptions], chosen: Sequence[SchemeChoice]) -> list[str]:
+    """Return a plan as a text table, a line a layer: scheme, bits, granularity, bytes, damage."""
     rows: list[tuple[str, ...]] = [("layer", "scheme", "bits", "granularity", "bytes", "damage")]
     for one, choice in zip(options, chosen, strict=True):
         how = choice.scheme

@@ -1,11 +1,11 @@
-"""What the convolutions of a graph see on calibration images, gathered in one walk over the graph.
+"""Inputs of chosen convolutions: on calibration images, or by the batch norms before them.
 
-Samples of a layer's inputs are taken where the output matters most to the detections (`stakes`);
-that is measured once, however often the graph is walked.
+Inputs are sampled at output positions by their relevance (`yqc.quant.weights.sampling`); that is
+measured once, however often the graph is walked.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -17,30 +17,36 @@ from yqc.graph.memory import batched
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
 from yqc.quant.relevance import Layout
-from yqc.quant.weights.sampling import Stakes, stakes
-from yqc.quantizing.distribution import follow
-from yqc.quantizing.weights.walk import Collector, Statistics, Walk
+from yqc.quant.weights.sampling import OutputSamples
+from yqc.quantizing.distribution import follow_distributions
+from yqc.quantizing.relevance import measure_relevance
+from yqc.quantizing.weights.walk import InputStatistics, StatisticsCollector, TwinWalk
 
 MEMORY = 1_200_000_000
-"""Bytes that values of all images may take while they wait for their readers."""
+"""Bytes that values of all images may take while they wait for their readers. It limits the number
+of images; half of it halves them at large input sizes."""
 PER_COLUMN = 16
-"""Samples of a layer's inputs for each column of its weight."""
+"""Samples of a layer's inputs for each column of its weight. A covariance of C columns takes a few
+times C samples to be better than its ridge; more take time in proportion."""
 FEWEST, MOST = 8192, 32768
+"""Limits of the samples of a layer's inputs."""
 NEIGHBOURS = 0.7
-"""Correlation of a channel's pixels within a kernel, where there is no data to tell."""
+"""Correlation of a channel's pixels within a kernel, assumed where there is no data. With 0 pixels
+are independent, with 1 the covariance has no inverse."""
 
-New = tuple[Tensor, "Tensor | None"]
+NewWeight = tuple[Tensor, "Tensor | None"]
 """A weight and a bias."""
-Work = Callable[[fx.Node, nn.Conv2d, Statistics, "Tensor | None"], "New | None"]
-"""Gets a convolution, its inputs' statistics and its outputs' worth; may return how to round it."""
-Known = Callable[[fx.Node, nn.Conv2d], "New | None"]
-"""Gets a convolution; returns how it is rounded if that is known already."""
-Gathered = dict[fx.Node, "tuple[Statistics, Tensor | None]"]
-"""The statistics of each layer's inputs, and what its outputs are worth."""
+LayerWork = Callable[[fx.Node, nn.Conv2d, InputStatistics, "Tensor | None"], "NewWeight | None"]
+"""Takes a convolution, its inputs' statistics and its outputs' relevance; returns a new weight, or
+None."""
+KnownWeight = Callable[[fx.Node, nn.Conv2d], "NewWeight | None"]
+"""Takes a convolution; returns its rounded weight if that is known already."""
+LayerStatistics = dict[fx.Node, "tuple[InputStatistics, Tensor | None]"]
+"""The statistics of each layer's inputs, and the mean relevance of its output channels."""
 
 
-class Sight:
-    """Calibration images, and what chosen convolutions see of them.
+class LayerInputs:
+    """Calibration images, and the inputs of chosen convolutions on them.
 
     Args:
         gm: the float graph; it is only read.
@@ -64,15 +70,15 @@ class Sight:
         self.batches, self.count = batched(gm, images), len(images)
         self.layout, self.progress, self.seed = layout, progress, seed
 
-    def samples(self, node: fx.Node) -> int:
+    def samples_of(self, node: fx.Node) -> int:
         """Return how many positions of an image are sampled for a convolution."""
         columns = self.chosen[node].module.weight[0].numel()
         return math.ceil(min(max(PER_COLUMN * columns, FEWEST), MOST) / self.count)
 
     @cached_property
-    def stakes(self) -> dict[fx.Node, Stakes]:
-        """What the outputs of each convolution are worth, and where it is sampled."""
-        with self.progress.task("weighing what matters", len(self.batches)) as advance:
+    def samples(self) -> dict[fx.Node, OutputSamples]:
+        """Sampled positions of each convolution's outputs, with their relevance."""
+        with self.progress.task("measuring relevance", len(self.batches)) as advance:
 
             def counted() -> Iterator[Tensor]:
                 for batch in self.batches:
@@ -80,70 +86,107 @@ class Sight:
                     advance(1)
 
             nodes = list(self.chosen)
-            return stakes(self.gm, nodes, counted(), self.layout, self.samples, self.seed)
+            return sample_outputs(
+                self.gm, nodes, counted(), self.layout, self.samples_of, self.seed
+            )
 
     def walk(
-        self, work: Work, label: str, known: Known | None = None, batches: int | None = None
+        self,
+        work: LayerWork,
+        label: str,
+        known: KnownWeight | None = None,
+        batches: int | None = None,
     ) -> None:
         """Send images through the graph and do some work at every chosen convolution.
 
         Args:
-            work: called at each convolution, in graph order; what it returns takes the place of the
-                convolution's weight and bias for what follows.
-            label: for people.
-            known: asked first; where it answers, nothing is gathered.
-            batches: how many of the batches to send; all of them if None.
+            work: called at each convolution, in graph order; the weight and bias that it returns
+                replace the convolution's for the nodes that follow.
+            label: of the progress bar.
+            known: called first; where it returns a weight, no statistics are gathered.
+            batches: number of batches to send; all of them if None.
 
         Raises:
-            PassError: what a convolution sees is not finite.
+            PassError: an input of a convolution is not finite.
         """
-        some, worths = self.batches[:batches], self.stakes
+        some, samples = self.batches[:batches], self.samples
         with self.progress.task(label, len(self.chosen)) as advance:
 
             def visit(
                 node: fx.Node, conv: nn.Conv2d, plain: list[Tensor], rounded: list[Tensor]
-            ) -> New | None:
+            ) -> NewWeight | None:
                 if node not in self.chosen:
                     return None
                 new = known(node, conv) if known else None
                 if new is None:
-                    seen = collected(conv, plain, rounded, worths[node])
+                    seen = collect_statistics(conv, plain, rounded, samples[node])
                     if not (seen.covariance.isfinite().all() and seen.cross.isfinite().all()):
                         raise PassError(
                             f"the inputs of {node} are not finite on the calibration images; the "
                             "checkpoint is damaged, or its training diverged"
                         )
-                    new = work(node, conv, seen, worths[node].energy)
+                    new = work(node, conv, seen, samples[node].relevance)
                 advance(1)
                 return new
 
-            Walk(self.gm, some, torch.float16).run(list(self.chosen)[-1], visit)
+            TwinWalk(self.gm, some, torch.float16).run(list(self.chosen)[-1], visit)
 
-    def statistics(self, batches: int | None = None) -> Gathered:
-        """Gather what every convolution sees in the float graph."""
-        found: Gathered = {}
+    def statistics(self, batches: int | None = None) -> LayerStatistics:
+        """Gather the statistics of every convolution's inputs in the float graph."""
+        found: LayerStatistics = {}
 
-        def keep(node: fx.Node, _: nn.Conv2d, seen: Statistics, worth: Tensor | None) -> New | None:
-            found[node] = seen, worth
+        def keep(
+            node: fx.Node, _: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
+        ) -> NewWeight | None:
+            found[node] = seen, relevance
             return None
 
         self.walk(keep, "gathering statistics", batches=batches)
         return found
 
 
-def collected(
-    conv: nn.Conv2d, plain: Sequence[Tensor], rounded: Sequence[Tensor], known: Stakes
-) -> Statistics:
-    """Return the statistics of a convolution's inputs, of both graphs, a batch at a time."""
-    collector = Collector(conv)
+def sample_outputs(
+    gm: fx.GraphModule,
+    nodes: Collection[fx.Node],
+    batches: Iterable[Tensor],
+    layout: Layout | None,
+    samples_of: Callable[[fx.Node], int],
+    seed: int = 0,
+) -> dict[fx.Node, OutputSamples]:
+    """Measure the relevance of convolutions' outputs, and sample positions by it.
+
+    Args:
+        gm: the float graph.
+        nodes: its convolutions.
+        batches: images, float16 or float32 [N, 3, H, W].
+        layout: how the graph's output is laid out, None if it is no detector's.
+        samples_of: number of positions of an image to sample for a node.
+        seed: of random projections and positions.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found = {node: OutputSamples() for node in nodes}
+    for batch in measure_relevance(gm, nodes, (b.float() for b in batches), layout, seed):
+        for node, (_, relevance) in batch.items():
+            found[node].add(relevance.flatten(2), samples_of(node), generator)
+        batch.clear()  # free it before the next one is computed
+    return found
+
+
+def collect_statistics(
+    conv: nn.Conv2d, plain: Sequence[Tensor], rounded: Sequence[Tensor], samples: OutputSamples
+) -> InputStatistics:
+    """Return the statistics of a convolution's inputs, of both graphs, batch by batch."""
+    collector = StatisticsCollector(conv)
     for i, (x, other) in enumerate(zip(plain, rounded, strict=True)):
-        collector.add(x, other, known.positions[i], known.weights[i])
+        collector.add(x, other, samples.positions[i], samples.weights[i])
     return collector.result()
 
 
-def told(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> Iterator[Statistics]:
-    """Tell what convolutions see by the batch norms before them, where there are no images."""
-    known = follow(gm)
+def statistics_from_batch_norms(
+    gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]
+) -> Iterator[InputStatistics]:
+    """Yield the statistics of convolutions' inputs that follow from the batch norms before them."""
+    known = follow_distributions(gm)
     for conv in convs:
         source = known.get(conv.node.all_input_nodes[0])
         groups, columns = conv.module.groups, conv.module.weight[0].numel()
@@ -153,12 +196,12 @@ def told(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> Iterator[Stati
         else:
             both = (source.mean, source.deviation.square().clamp(min=1e-12))
             mean, variance = (t.repeat_interleave(kernel).view(groups, -1) for t in both)
-        covariance = torch.stack([neighbours(v, kernel) for v in variance])
-        yield Statistics(covariance, torch.zeros_like(covariance), mean, mean, 0)
+        covariance = torch.stack([correlated_covariance(v, kernel) for v in variance])
+        yield InputStatistics(covariance, torch.zeros_like(covariance), mean, mean, 0)
 
 
-def neighbours(variance: Tensor, kernel: int) -> Tensor:
-    """Return a covariance [C, C] in which a channel's pixels within a kernel are alike."""
+def correlated_covariance(variance: Tensor, kernel: int) -> Tensor:
+    """Return a covariance [C, C] in which a channel's pixels within a kernel are correlated."""
     block = torch.full((kernel, kernel), NEIGHBOURS)
     block.fill_diagonal_(1.0)
     mixed = torch.kron(torch.eye(len(variance) // kernel), block)
@@ -166,7 +209,7 @@ def neighbours(variance: Tensor, kernel: int) -> Tensor:
     return mixed * root.unsqueeze(1) * root.unsqueeze(0)
 
 
-def affordable(gm: fx.GraphModule, memory: int = MEMORY) -> int:
+def affordable_images(gm: fx.GraphModule, memory: int = MEMORY) -> int:
     """Return for how many images a walk's values fit into memory, from the graph's shapes."""
     alive: dict[fx.Node, int] = {}
     left = {node: set(node.users) for node in gm.graph.nodes}
@@ -174,7 +217,7 @@ def affordable(gm: fx.GraphModule, memory: int = MEMORY) -> int:
     for node in gm.graph.nodes:
         spec = node.meta.get("yqc.value")
         if isinstance(spec, TensorSpec) and node.op != "get_attr":
-            alive[node] = 2 * 2 * math.prod(spec.shape)  # two forms, two bytes
+            alive[node] = 2 * 2 * math.prod(spec.shape)  # two graphs, two bytes a value
         peak = max(peak, sum(alive.values()))
         for source in node.all_input_nodes:
             left[source].discard(node)

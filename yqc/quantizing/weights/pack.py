@@ -1,11 +1,11 @@
-"""What the packing passes share: choose the layers, round them, put them into the graph."""
+"""Pack the convolutions of a graph: choose layers and schemes, round, replace modules."""
 
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, fx, nn
 
@@ -13,43 +13,38 @@ from yqc.errors import PassError
 from yqc.graph import Call, callers, calls, role
 from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
 from yqc.progress import Progress
+from yqc.quant.marks import QuantizedLayer
 from yqc.quant.relevance import Layout
-from yqc.quant.weights.rounded import Keeper, Outcome
+from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.scheme import Scheme
-from yqc.quantizing.weights.allocate import read_plan, write_plan
-from yqc.quantizing.weights.budget import Budget, choose, sensitivities, table
-from yqc.quantizing.weights.inputs import Sight, affordable
-from yqc.quantizing.weights.rewrite import put
-from yqc.quantizing.weights.rounder import Rounder, Settings
+from yqc.quantizing.weights.allocate import read_plan_line, write_plan_line
+from yqc.quantizing.weights.budget import (
+    WeightBudget,
+    choose_schemes,
+    format_plan,
+    measure_sensitivities,
+)
+from yqc.quantizing.weights.inputs import LayerInputs, affordable_images
+from yqc.quantizing.weights.rewrite import replace_by_packed
+from yqc.quantizing.weights.rounder import Rounder, RoundingSettings
+from yqc.quantizing.weights.store import LayerStore, TensorCache
 
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-class Cache(Protocol):
-    """Keeps what an interrupted compile needs to go on."""
-
-    def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what was kept under a name."""
-        ...
-
-    def save(self, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Keep something under a name."""
-        ...
-
-
-class Surroundings(Protocol):
+class PackingContext(Protocol):
     """The part of a pass's context that packing needs."""
 
     calibration: Callable[[], Iterable[Tensor]] | None
     original: fx.GraphModule | None
     agreement: Callable[[fx.GraphModule], float | None] | None
     layout: Layout | None
-    cache: Cache | None
+    cache: TensorCache | None
     seed: int
     progress: Progress
 
     def example_for(self, gm: fx.GraphModule) -> Tensor:
-        """Return an example input."""
+        """Return an example input of a graph."""
         ...
 
     def rewrote(self, node: fx.Node, what: str) -> None:
@@ -66,56 +61,56 @@ class Surroundings(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a packing pass asks for."""
+class PackJob:
+    """Options of a packing pass."""
 
     scheme: Scheme
-    """How weights are stored, where the plan says nothing."""
-    settings: Settings
+    """Of the layers that the plan does not name."""
+    settings: RoundingSettings
     images: int
-    """How many calibration images to look at, at most."""
+    """Number of calibration images, at most."""
     skip: tuple[str, ...] = ()
-    """Module paths to leave alone, with * as a wildcard."""
+    """Paths of modules to leave in float, with * as a wildcard."""
     plan: tuple[str, ...] = ()
-    """Schemes of single layers, as `write_plan` prints them."""
-    budget: Budget | None = None
-    """Choose the plan for this budget."""
+    """Schemes of single layers, in the form of `write_plan_line`."""
+    budget: WeightBudget | None = None
+    """To choose the plan for; None takes the plan as given."""
 
 
-def pack_layers(gm: fx.GraphModule, ctx: Surroundings, job: Job) -> tuple[str, ...]:
+def pack_layers(gm: fx.GraphModule, ctx: PackingContext, job: PackJob) -> tuple[str, ...]:
     """Round and pack the convolutions of a graph, in place.
 
     Args:
         gm: the graph, batch norms folded.
-        ctx: calibration images, and where to record what is done.
-        job: how.
+        ctx: has the calibration images; rewrites and refusals are recorded there.
+        job: the options.
 
     Returns:
         The plan: the scheme of each layer.
 
     Raises:
-        PassError: the budget cannot be kept, or there is no data to choose with.
+        PassError: the budget cannot be met, or there is no data to choose schemes with.
     """
-    convs = packable(gm, ctx, job.skip)
+    convs = packable_convolutions(gm, ctx, job.skip)
     if not convs:
         return ()
-    given = dict(map(read_plan, job.plan))
+    given = dict(map(read_plan_line, job.plan))
     plan = {c.node: given.get(c.target, job.scheme) for c in convs}
     rounder = Rounder(gm, convs, plan, job.settings, ctx.progress)
     if ctx.calibration is None:
         if job.budget and not job.budget.spare:
             raise PassError(
-                "choosing schemes by what they cost needs calibration images; give --data"
+                "choosing schemes by their damage needs calibration images; give --data"
             )
         ctx.warn("no data was given: weights were rounded by what the batch norms tell of inputs")
-        outcomes = rounder.without_data()
+        layers = rounder.without_data()
     else:
-        outcomes = _with_data(rounder, ctx, job, ctx.calibration)
+        layers = _with_data(rounder, ctx, job, ctx.calibration)
     names = [conv.node.name for conv in convs]
     before = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
-        done = outcomes[conv.node]
-        put(gm, conv, done, job.settings.rounding)
+        done = layers[conv.node]
+        replace_by_packed(gm, conv, done, job.settings.rounding)
         kind = done.rounded.scheme
         cost = "" if done.damage is None else f", damage {done.damage:.2g}"
         made = f"{kind.kind}, {kind.bits} bits, {kind.granularity}; error {done.error:.2g}{cost}"
@@ -123,34 +118,34 @@ def pack_layers(gm: fx.GraphModule, ctx: Surroundings, job: Job) -> tuple[str, .
     gm.recompile()
     after = node_outputs(gm, names, ctx.example_for(gm))
     for conv in convs:
-        name, layer = conv.node.name, conv.node.meta["yqc.layer"]
-        ratio = sqnr_db([before[name]], [after[name]])
-        conv.node.meta["yqc.layer"] = replace(layer, sqnr_db=ratio)
-    return tuple(write_plan(conv.target, rounder.plan[conv.node]) for conv in convs)
+        name = conv.node.name
+        if layer := QuantizedLayer.on(conv.node):
+            replace(layer, sqnr_db=sqnr_db([before[name]], [after[name]])).put(conv.node)
+    return tuple(write_plan_line(conv.target, rounder.plan[conv.node]) for conv in convs)
 
 
 def _with_data(
-    rounder: Rounder, ctx: Surroundings, job: Job, images: Callable[[], Iterable[Tensor]]
-) -> dict[fx.Node, Outcome]:
-    """Choose the plan, if there is a budget, and round by it."""
+    rounder: Rounder, ctx: PackingContext, job: PackJob, images: Callable[[], Iterable[Tensor]]
+) -> dict[fx.Node, RoundedLayer]:
+    """Choose the plan if there is a budget, and round by it."""
     gm, convs = rounder.gm, rounder.convs
-    some = [image.half() for image in islice(images(), min(job.images, affordable(gm)))]
-    sight = Sight(gm, convs, some, ctx.layout, ctx.progress, ctx.seed)
+    some = [image.half() for image in islice(images(), min(job.images, affordable_images(gm)))]
+    inputs = LayerInputs(gm, convs, some, ctx.layout, ctx.progress, ctx.seed)
     if job.budget and not job.plan:
-        options = sensitivities(rounder, sight, job.budget)
-        chosen = choose(rounder, options, job.budget, ctx.original, ctx.agreement, sight)
+        options = measure_sensitivities(rounder, inputs, job.budget)
+        chosen = choose_schemes(rounder, options, job.budget, ctx.original, ctx.agreement, inputs)
         rounder.plan = {o.node: c.scheme for o, c in zip(options, chosen, strict=True)}
         if not job.budget.spare:
-            for line in table(options, chosen):
+            for line in format_plan(options, chosen):
                 ctx.progress.note(line)
-    rounder.keeper = keeper(gm, rounder.plan, job.settings, ctx)
-    return rounder.with_data(sight)
+    rounder.store = open_layer_store(gm, rounder.plan, job.settings, ctx.cache)
+    return rounder.with_data(inputs)
 
 
-def packable(
-    gm: fx.GraphModule, ctx: Surroundings, skip: tuple[str, ...] = ()
+def packable_convolutions(
+    gm: fx.GraphModule, ctx: PackingContext, skip: tuple[str, ...] = ()
 ) -> list[Call[nn.Conv2d]]:
-    """List the convolutions to pack, in graph order; record why others stay as they are."""
+    """List the convolutions to pack, in graph order; record why others stay in float."""
     found = []
     for each in calls(gm, WEIGHTED):
         module = each.module
@@ -169,32 +164,14 @@ def packable(
     return found
 
 
-def keeper(
-    gm: fx.GraphModule, plan: dict[fx.Node, Scheme], settings: Settings, ctx: Surroundings
-) -> Keeper | None:
-    """Return what keeps rounded layers over a kill, or None if that was not asked for."""
-    if ctx.cache is None:
+def open_layer_store(
+    gm: fx.GraphModule,
+    plan: dict[fx.Node, Scheme],
+    settings: RoundingSettings,
+    cache: TensorCache | None,
+) -> LayerStore | None:
+    """Return the store of layers that are rounded by a plan and settings, or None without cache."""
+    if cache is None:
         return None
     about = f"{fingerprint(gm)} {sorted((n.name, str(s)) for n, s in plan.items())} {settings}"
-    return CachedLayers(ctx.cache, hashlib.blake2b(about.encode(), digest_size=8).hexdigest())
-
-
-class CachedLayers:
-    """Keeps rounded layers in a compile's cache, one file each.
-
-    Args:
-        cache: of the compile.
-        key: tells one rounding of one graph from others.
-    """
-
-    def __init__(self, cache: Cache, key: str) -> None:
-        self.cache, self.key = cache, key
-
-    def load(self, node: fx.Node, scheme: Scheme, shape: tuple[int, ...]) -> Outcome | None:
-        """Return a layer that was rounded before the kill."""
-        kept = self.cache.load(f"rounded-{self.key}-{node.name}")
-        return None if kept is None else Outcome.restored(*kept, scheme, shape)
-
-    def save(self, node: fx.Node, outcome: Outcome) -> None:
-        """Keep a rounded layer."""
-        self.cache.save(f"rounded-{self.key}-{node.name}", *outcome.parts())
+    return LayerStore(cache, hashlib.blake2b(about.encode(), digest_size=8).hexdigest())

@@ -1,4 +1,4 @@
-"""Putting packed weights into a graph, in the place of convolutions' modules."""
+"""Replace convolutions' modules in a graph by functions of packed weights."""
 
 import torch
 import torch.nn.functional as F
@@ -7,12 +7,13 @@ from torch import Tensor, fx, nn
 from yqc.graph import Call, is_function
 from yqc.quant.marks import QuantizedLayer
 from yqc.quant.weights.ops import UNPACK
-from yqc.quant.weights.rounded import Outcome
+from yqc.quant.weights.rounded import RoundedLayer
 
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
 BIAS_STEPS = 32767
+"""Largest int16, that of the largest bias."""
 BIAS = 2
-"""Where a convolution's bias stands among its arguments."""
+"""Position of the bias among the arguments of conv2d."""
 
 
 def is_packed(node: object) -> bool:
@@ -57,21 +58,18 @@ def move_bias(gm: fx.GraphModule, node: fx.Node, by: Tensor) -> None:
 
 
 def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a bias as int16 with one float32 scale: at most 1 / 65534 of the largest is lost."""
+    """Return a bias as int16 and one float32 scale: errors are at most 1 / 65534 of the largest."""
     scale = (bias.abs().amax() / BIAS_STEPS).clamp(min=1e-30).float()
     steps = (bias / scale).round().clamp(-BIAS_STEPS, BIAS_STEPS).to(torch.int16)
     return steps, scale
 
 
-def put(
-    gm: fx.GraphModule,
-    conv: Call[nn.Conv2d],
-    done: Outcome,
-    rounding: str,
+def replace_by_packed(
+    gm: fx.GraphModule, conv: Call[nn.Conv2d], done: RoundedLayer, rounding: str
 ) -> None:
     """Turn a convolution's module call into a function of packed weights, in place.
 
-    Its module is replaced by one that holds nothing but the packed tensors.
+    Its module is replaced by one that holds only the packed tensors.
     """
     node, module, path = conv.node, conv.module, conv.target
     rounded, bias = done.rounded, done.bias
@@ -107,7 +105,7 @@ def put(
     settings = (module.stride, module.padding, module.dilation, module.groups)
     inputs = (node.all_input_nodes[0], weight, b, *settings)
     node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
-    node.meta["yqc.layer"] = QuantizedLayer(
+    QuantizedLayer(
         name=path,
         op="Conv2d",
         shape=rounded.shape,
@@ -118,4 +116,4 @@ def put(
         rounding=rounding,
         weight_bytes=sum(t.numel() * t.element_size() for t in stored.values()),
         sensitivity=done.damage,
-    )
+    ).put(node)

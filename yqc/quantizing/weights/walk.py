@@ -1,7 +1,7 @@
-"""Walking a graph node by node with many images at once, in its float and its rounded form.
+"""Run a graph in float and with rounded weights side by side, node by node, on many images.
 
-At each convolution that is to be rounded, the inputs of both forms are known: x as the float graph
-has it and x' as it comes out of what is rounded already. With rounded weights Q and a free bias,
+At each convolution to round, the inputs in both graphs are known: x in the float graph, and x'
+behind the layers that are rounded already. With rounded weights Q and a free bias,
 
     sum over samples of |W x - Q x' - c|^2
 
@@ -9,8 +9,8 @@ is least for c = W mean(x) - Q mean(x'), and then, up to a constant, it is
 
     (W* - Q) H (W* - Q)^T     H  = cov(x', x')      W* = W + W cov(x - x', x') H^-1
 
-So earlier layers' errors are made up for as far as this layer can see them, and no separate bias
-correction is left to do. Samples count by their stakes (`yqc.quant.weights.sampling`).
+So a layer makes up for the errors of earlier layers as far as its inputs show them, and no separate
+bias correction is needed. Samples are weighted by relevance (`yqc.quant.weights.sampling`).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,15 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from yqc.quant.weights.rounding import Moments, inverse_factor
+from yqc.quant.weights.rounding import InputMoments, inverse_factor
 
 Values = list[Any]
-"""What a node computes for each batch: a tensor, or a tuple of them."""
+"""Values of a node for each batch: a tensor, or a tuple of them."""
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What is known of one convolution's inputs; B groups, C = I / B * kh * kw columns."""
+class InputStatistics:
+    """Statistics of one convolution's inputs; B groups, C = I / B * kh * kw columns."""
 
     covariance: Tensor
     """Of the rounded graph's inputs, centred: float32 [B, C, C]."""
@@ -42,20 +42,20 @@ class Statistics:
     """float32 [B, C]."""
     samples: int
 
-    def damped(self, share: float) -> Moments:
+    def damped(self, share: float) -> InputMoments:
         """Return the covariance as moments, a share of its mean diagonal added to the diagonal."""
         diagonal = self.covariance.diagonal(dim1=1, dim2=2)
         extra = share * diagonal.mean(1).clamp(min=1e-12)
         eye = torch.eye(self.covariance.shape[1])
-        return Moments(self.covariance + extra.view(-1, 1, 1) * eye)
+        return InputMoments(self.covariance + extra.view(-1, 1, 1) * eye)
 
-    def target(self, w: Tensor, moments: Moments, trust: float) -> Tensor:
-        """Return W*, which makes up for what is wrong with the inputs: [R, C].
+    def corrected(self, w: Tensor, moments: InputMoments, trust: float) -> Tensor:
+        """Return W*, the weights that make up for the errors of the inputs: [R, C].
 
         Args:
             w: float weights [R, C].
             moments: as `damped` gives them.
-            trust: share of the correction that is applied.
+            trust: share of the correction that is applied, 0..1.
         """
         if trust == 0 or not self.cross.any():
             return w
@@ -66,15 +66,15 @@ class Statistics:
         return w + trust * step.reshape(w.shape)
 
     def bias(self, w: Tensor, q: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the best bias for rounded weights q [R, C] in the place of w: [R]."""
+        """Return the best bias with rounded weights q [R, C] instead of w: [R]."""
         groups, columns = self.mean.shape
         want = (w.view(groups, -1, columns) @ self.mean.unsqueeze(2)).view(-1)
         got = (q.view(groups, -1, columns) @ self.mean_rounded.unsqueeze(2)).view(-1)
         return want - got + (0 if bias is None else bias)
 
 
-class Collector:
-    """Gathers the statistics of one convolution's inputs, a batch of images at a time."""
+class StatisticsCollector:
+    """Gathers the statistics of one convolution's inputs, batch by batch."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         self.conv = conv
@@ -89,11 +89,11 @@ class Collector:
 
         Args:
             x: the float graph's input, [N, I, H, W].
-            rounded: the rounded graph's; the same object where nothing differs.
+            rounded: the rounded graph's input; the same object where nothing differs.
             at: int64 [N, K], flat output positions.
             weight: float32 [N, K].
         """
-        q = patches(rounded, self.conv, at)
+        q = gather_patches(rounded, self.conv, at)
         root = weight.reshape(1, -1, 1).sqrt()
         scaled = q * root
         self.square.baddbmm_(scaled.transpose(1, 2), scaled)
@@ -103,13 +103,13 @@ class Collector:
             self.sums[0] += sums
         else:
             self.same = False
-            off = patches(x, self.conv, at) - q
+            off = gather_patches(x, self.conv, at) - q
             self.cross.baddbmm_((off * root).transpose(1, 2), scaled)
             self.sums[0] += sums + (off * weight.reshape(1, -1, 1)).sum(1)
         self.total += float(weight.sum())
         self.count += weight.numel()
 
-    def result(self) -> Statistics:
+    def result(self) -> InputStatistics:
         """Return the statistics of all samples."""
         total = max(self.total, 1e-12)
         mean, rounded = (s / total for s in self.sums)
@@ -118,22 +118,24 @@ class Collector:
         cross = self.cross / total - off.unsqueeze(2) * rounded.unsqueeze(1)
         if self.same:
             cross = torch.zeros_like(cross)
-        return Statistics(square, cross, mean, rounded, self.count)
+        return InputStatistics(square, cross, mean, rounded, self.count)
 
 
-def patches(x: Tensor, conv: nn.Conv2d, at: Tensor) -> Tensor:
-    """Return what a convolution sees at output positions.
+def gather_patches(x: Tensor, conv: nn.Conv2d, at: Tensor) -> Tensor:
+    """Return the inputs of a convolution at output positions, as rows for its flattened weight.
 
     Args:
         x: float [N, I, H, W].
-        conv: its settings say which values belong to a position.
+        conv: its kernel, stride, padding and dilation determine the values of a position.
         at: int64 [N, K], flat output positions.
 
     Returns:
         float32 [groups, N * K, I / groups * kh * kw].
     """
-    (kh, kw), (sh, sw), (dh, dw) = (pair(v) for v in (conv.kernel_size, conv.stride, conv.dilation))
-    x = pad(x.float(), conv)
+    (kh, kw), (sh, sw), (dh, dw) = (
+        as_pair(v) for v in (conv.kernel_size, conv.stride, conv.dilation)
+    )
+    x = pad_input(x.float(), conv)
     width = x.shape[3]
     out_width = (width - dw * (kw - 1) - 1) // sw + 1
     top, left = (at // out_width) * sh, (at % out_width) * sw
@@ -146,37 +148,38 @@ def patches(x: Tensor, conv: nn.Conv2d, at: Tensor) -> Tensor:
     return seen.permute(1, 0, 3, 2, 4).reshape(conv.groups, batch * count, -1)
 
 
-def pad(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """Pad as a convolution does."""
+def pad_input(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Pad an input as a convolution does."""
     padding = conv.padding
     if padding == "same":
         sides = []
         for k, d in zip(
-            reversed(pair(conv.kernel_size)), reversed(pair(conv.dilation)), strict=True
+            reversed(as_pair(conv.kernel_size)), reversed(as_pair(conv.dilation)), strict=True
         ):
             whole = d * (k - 1)
             sides += [whole // 2, whole - whole // 2]
     elif isinstance(padding, str):
         return x
     else:
-        ph, pw = pair(padding)
+        ph, pw = as_pair(padding)
         sides = [pw, pw, ph, ph]
     if not any(sides):
         return x
     return F.pad(x, sides) if conv.padding_mode == "zeros" else F.pad(x, sides, conv.padding_mode)
 
 
-def pair(value: Any) -> tuple[int, int]:  # noqa: ANN401  # an int or a tuple of two
-    """Return a convolution's setting for both directions."""
+def as_pair(value: Any) -> tuple[int, int]:  # noqa: ANN401  # an int or a tuple of two
+    """Return a convolution's setting for height and width."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-Round = Callable[[fx.Node, nn.Conv2d, Values, Values], "tuple[Tensor, Tensor | None] | None"]
-"""Gets a convolution and its inputs of every batch, float and rounded; returns weight and bias."""
+RoundingWork = Callable[[fx.Node, nn.Conv2d, Values, Values], "tuple[Tensor, Tensor | None] | None"]
+"""Takes a convolution and its inputs of every batch, float and rounded; returns weight and bias, or
+None to leave it in float."""
 
 
-class Walk:
-    """Runs a graph on many images, one node at a time, in both forms.
+class TwinWalk:
+    """Runs a graph on many images, one node at a time, in float and with rounded weights.
 
     Args:
         gm: the float graph; it is not changed.
@@ -192,8 +195,8 @@ class Walk:
         self.plain: dict[fx.Node, Values] = {}
         self.other: dict[fx.Node, Values] = {}
 
-    def run(self, last: fx.Node, rounded: Round) -> None:
-        """Walk to `last`; `rounded` is called at every convolution, in graph order."""
+    def run(self, last: fx.Node, rounded: RoundingWork) -> None:
+        """Run the nodes up to `last`; `rounded` is called at every convolution, in graph order."""
         uses = {node: set(node.users) for node in self.gm.graph.nodes}
         with torch.no_grad():
             for node in self.gm.graph.nodes:
@@ -207,7 +210,7 @@ class Walk:
                 if node is last:
                     return
 
-    def _step(self, node: fx.Node, dying: list[fx.Node], rounded: Round) -> None:
+    def _step(self, node: fx.Node, dying: list[fx.Node], rounded: RoundingWork) -> None:
         plain, other = self.plain, self.other
         if node.op == "placeholder":
             plain[node] = other[node] = list(self.batches)
@@ -224,7 +227,7 @@ class Walk:
             first = self._one(node, plain, i)
             if isinstance(conv, nn.Conv2d) and new is not None:
                 x = self._wide(other[node.all_input_nodes[0]][i])
-                other[node].append(self._keep(convolve(x, conv, *new)))
+                other[node].append(self._keep(convolve_with(x, conv, *new)))
             elif not same:
                 other[node].append(self._one(node, other, i))
             plain[node].append(first)
@@ -250,8 +253,10 @@ class Walk:
         return value
 
 
-def convolve(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute a convolution with other weights."""
+def convolve_with(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute a convolution with another weight and bias."""
     if conv.padding_mode != "zeros":
-        return F.conv2d(pad(x, conv), weight, bias, conv.stride, 0, conv.dilation, conv.groups)
+        return F.conv2d(
+            pad_input(x, conv), weight, bias, conv.stride, 0, conv.dilation, conv.groups
+        )
     return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)

@@ -1,0 +1,60 @@
+"""decompose-silu: write SiLU behind a convolution as x * sigmoid(x).
+
+    %conv = Conv2d(%x)            %conv = Conv2d(%x)
+    %act = SiLU(%conv)      ->    %act_sigmoid = sigmoid(%conv)
+                                  %act = mul(%conv, %act_sigmoid)
+
+onnxruntime has integer kernels for Sigmoid and Mul and none for SiLU, so `observe` can mark the two
+parts only where they are nodes of their own. The recipe `int8` runs this pass for `--target ort`.
+The convolution of an image's few channels is left as it is: `observe` keeps it in float there.
+"""
+
+import operator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from yqc import Context, Pass, shape
+from yqc.quantizing import FEW_CHANNELS
+from yqc.rewrite import Match, function, module, rewrite_all, var
+
+FLOAT_CONV = module(nn.Conv2d, var("x"), name="conv")
+PACKED_CONV = function(F.conv2d, var("x"), ..., name="conv")
+
+
+@dataclass(frozen=True)
+class DecomposeSilu(Pass):
+    """Write SiLU behind a convolution as x * sigmoid(x)."""
+
+    name: ClassVar[str] = "decompose-silu"
+    keeps_numbers: ClassVar[bool] = True
+
+    def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        for conv in (FLOAT_CONV, PACKED_CONV):
+            silu = module(nn.SiLU, conv, name="silu")
+            rewrite_all(
+                gm, ctx, silu, self.decompose, check=self.obstacle, what="became x * sigmoid(x)"
+            )
+
+    def decompose(self, gm: fx.GraphModule, match: Match) -> fx.Node:
+        """Insert the sigmoid, and turn the SiLU's node into the product; it keeps its name."""
+        conv, silu = match["conv"], match["silu"]
+        sigmoid = gm.graph.create_node(
+            "call_function", torch.sigmoid, (conv,), name=f"{silu.name}_sigmoid"
+        )
+        silu.op, silu.target, silu.args, silu.kwargs = (
+            "call_function",
+            operator.mul,
+            (conv, sigmoid),
+            {},
+        )
+        return silu
+
+    def obstacle(self, gm: fx.GraphModule, match: Match) -> str | None:  # noqa: ARG002
+        """Why this SiLU must stay, or None if it may be decomposed."""
+        if shape(match["x"])[1] <= FEW_CHANNELS:
+            return f"its convolution reads at most {FEW_CHANNELS} channels and stays in float"
+        return None
