@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from yqc import Context, Pass, shape
+from yqc import Call, Context, Pass, shape
 from yqc.quantizing import FEW_CHANNELS
-from yqc.rewrite import Match, function, module, rewrite_all, var
+from yqc.rewrite import function, module, rewrite_all, var
 
 FLOAT_CONV = module(nn.Conv2d, var("x"), name="conv")
 PACKED_CONV = function(F.conv2d, var("x"), ..., name="conv")
@@ -39,22 +39,19 @@ class DecomposeSilu(Pass):
                 gm, ctx, silu, self.decompose, check=self.obstacle, what="became x * sigmoid(x)"
             )
 
-    def decompose(self, gm: fx.GraphModule, match: Match) -> fx.Node:
+    def decompose(self, gm: fx.GraphModule, silu: Call[nn.SiLU]) -> fx.Node:
         """Insert the sigmoid, and turn the SiLU's node into the product; it keeps its name."""
-        conv, silu = match["conv"], match["silu"]
+        node = silu.node
+        (conv,) = node.all_input_nodes
         sigmoid = gm.graph.create_node(
-            "call_function", torch.sigmoid, (conv,), name=f"{silu.name}_sigmoid"
+            "call_function", torch.sigmoid, (conv,), name=f"{node.name}_sigmoid"
         )
-        silu.op, silu.target, silu.args, silu.kwargs = (
-            "call_function",
-            operator.mul,
-            (conv, sigmoid),
-            {},
-        )
-        return silu
+        node.op, node.target = "call_function", operator.mul
+        node.args, node.kwargs = (conv, sigmoid), {}
+        return node
 
-    def obstacle(self, gm: fx.GraphModule, match: Match) -> str | None:  # noqa: ARG002
-        """Why this SiLU must stay, or None if it may be decomposed."""
-        if shape(match["x"])[1] <= FEW_CHANNELS:
+    def obstacle(self, gm: fx.GraphModule, x: fx.Node) -> str | None:  # noqa: ARG002
+        """Return why this SiLU must stay, or None if it may be decomposed."""
+        if shape(x)[1] <= FEW_CHANNELS:
             return f"its convolution reads at most {FEW_CHANNELS} channels and stays in float"
         return None
