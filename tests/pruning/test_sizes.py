@@ -12,7 +12,7 @@ from torch import nn
 from tests.graph.channel_nets import OPS, Net, Program
 from yqc import trace
 from yqc.graph.channels.groups import find_channels
-from yqc.graph.channels.sets import Block
+from yqc.graph.channels.sets import ChannelBlock
 from yqc.graph.compare import macs, parameter_count
 from yqc.pruning.selection import (
     GroupLimits,
@@ -48,8 +48,8 @@ def test_sizes_are_those_of_the_pruned_graph(program: Program, seed: int) -> Non
         assert sizes.left(keep) == pytest.approx(count(pruned))
 
 
-def block(first: int, count: int, pin: str = "") -> Block:
-    return Block(first, count, ((0, first),), pin)
+def block(first: int, count: int, pin: str = "") -> ChannelBlock:
+    return ChannelBlock(first, count, ((0, first),), pin)
 
 
 def test_what_stays_is_a_multiple() -> None:

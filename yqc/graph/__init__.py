@@ -20,7 +20,7 @@ In reading order:
 """
 
 from yqc.graph.calls import Call, call, callers, calls, chains, has_effect, is_function
-from yqc.graph.channels import Block, Channels, channel_groups, dependencies
+from yqc.graph.channels import ChannelBlock, Channels, channel_groups, dependencies
 from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.graph.edit import drop_unread
 from yqc.graph.folding import fold_conv_bn, fold_kernel
@@ -35,8 +35,8 @@ from yqc.graph.values import TensorSpec, propagate, shape, spec
 
 __all__ = [
     "BatchNorm",
-    "Block",
     "Call",
+    "ChannelBlock",
     "Channels",
     "Event",
     "Mark",

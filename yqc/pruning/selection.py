@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yqc.graph.channels.sets import Block
+from yqc.graph.channels.sets import ChannelBlock
 from yqc.pruning.sizes import SizeCounter
 from yqc.pruning.surgery import Keep
 from yqc.pruning.weight_scores import Saliency
@@ -52,7 +52,9 @@ class Slice:
     sets: NDArray[np.int64]
 
 
-def cut_slices(blocks: Sequence[Block], saliency: Saliency, limits: GroupLimits) -> list[Slice]:
+def cut_slices(
+    blocks: Sequence[ChannelBlock], saliency: Saliency, limits: GroupLimits
+) -> list[Slice]:
     """Cut the removable channels of every group into slices, the least salient first.
 
     The saliency of one group's slices never falls, so that sorting keeps their order.
@@ -77,7 +79,7 @@ def cut_slices(blocks: Sequence[Block], saliency: Saliency, limits: GroupLimits)
     return sorted(found, key=lambda s: s.saliency)
 
 
-def rank_within_groups(blocks: Sequence[Block], saliency: Saliency) -> Saliency:
+def rank_within_groups(blocks: Sequence[ChannelBlock], saliency: Saliency) -> Saliency:
     """Replace saliency by ranks in 0..1 within each group, so that all groups lose one share."""
     ranks = np.zeros_like(saliency)
     for block in blocks:

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from yqc.errors import PassError
 from yqc.graph.channels.groups import dependencies, find_channels
-from yqc.graph.channels.sets import Block, Channels
+from yqc.graph.channels.sets import ChannelBlock, Channels
 from yqc.graph.memory import as_weights, batched, channels_last
 from yqc.graph.noise import image_shape, noise
 from yqc.graph.values import TensorSpec, tensors
@@ -248,7 +248,7 @@ class PruningTask:
             if stay < block.count
         ]
 
-    def _maker(self, block: Block) -> fx.Node:
+    def _maker(self, block: ChannelBlock) -> fx.Node:
         """Return a node that makes the channels of a group."""
         targets = {self.channels.slots[place].target for place, _ in block.places}
         nodes = self.gm.graph.nodes
@@ -267,7 +267,7 @@ def pin_excluded(channels: Channels, keep: tuple[str, ...], only: tuple[str, ...
     if not keep and not only:
         return channels
     pins = list(channels.pins)
-    blocks: list[Block] = []
+    blocks: list[ChannelBlock] = []
     for block in channels.blocks:
         slots = [channels.slots[place] for place, _ in block.places]
         makers = [s.target for s in slots if s.side != "in"]

@@ -9,11 +9,11 @@ In reading order:
 """
 
 from yqc.graph.channels.groups import channel_groups, dependencies, find_channels
-from yqc.graph.channels.sets import Axis, Block, Channels, Cut, Slot
+from yqc.graph.channels.sets import Axis, ChannelBlock, Channels, Cut, Slot
 
 __all__ = [
     "Axis",
-    "Block",
+    "ChannelBlock",
     "Channels",
     "Cut",
     "Slot",

@@ -1,6 +1,6 @@
-"""Which channels of a graph must go together, and which must stay.
+"""Finding which channels of a graph must be removed together, and which must stay.
 
-`find_channels` answers for rewrites; `channel_groups` gives the same as a networkx graph.
+`find_channels` returns them for rewrites, `channel_groups` as a networkx graph.
 """
 
 from dataclasses import replace
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
-from yqc.graph.channels.sets import Axis, Block, Channels, Slot, find_blocks
-from yqc.graph.channels.walk import Walk
+from yqc.graph.channels.sets import Axis, ChannelBlock, Channels, Slot, find_blocks
+from yqc.graph.channels.walk import ChannelWalk
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -21,7 +21,7 @@ def find_channels(gm: fx.GraphModule) -> Channels:
     Raises:
         TraceError: a node's shape is not known.
     """
-    walk = Walk(gm).run()
+    walk = ChannelWalk(gm).run()
     numbers, pins = walk.sets.number()
     slots = tuple(replace(s, ids=numbers[s.ids]) for s in walk.slots.values())
     cuts = tuple(replace(c, ids=tuple(numbers[i] for i in c.ids)) for c in walk.cuts)
@@ -57,7 +57,7 @@ def channel_groups(gm: fx.GraphModule) -> "nx.Graph[str]":
         makers: list[str] = []
         for place, first in block.places:
             slot = channels.slots[place]
-            name = label(slot, first, block.count)
+            name = label_run(slot, first, block.count)
             graph.add_node(
                 name,
                 target=slot.target,
@@ -74,24 +74,24 @@ def channel_groups(gm: fx.GraphModule) -> "nx.Graph[str]":
     return graph
 
 
-def label(slot: Slot, first: int, count: int) -> str:
+def label_run(slot: Slot, first: int, count: int) -> str:
     """Name a run of channels: `model.0.conv.out[0:16]`."""
     return f"{slot}[{first}:{first + count}]"
 
 
 def dependencies(channels: Channels) -> list[str]:
-    """Print the groups, one dependency a line: `a.out[0:16] => b.in[0:16]`; pinned ones say why."""
+    """Print the groups, a dependency a line, with reasons of pins: `a.out[0:16] => b.in[0:16]`."""
     lines: list[str] = []
     for block in channels.blocks:
-        lines += describe(channels, block)
+        lines += show_block(channels, block)
     return lines
 
 
-def describe(channels: Channels, block: Block) -> list[str]:
-    """Print one group."""
+def show_block(channels: Channels, block: ChannelBlock) -> list[str]:
+    """Print one block, one dependency a line."""
     places = [(channels.slots[place], first) for place, first in block.places]
-    makers = [label(s, first, block.count) for s, first in places if s.side == "out"]
-    users = [label(s, first, block.count) for s, first in places if s.side != "out"]
+    makers = [label_run(s, first, block.count) for s, first in places if s.side == "out"]
+    users = [label_run(s, first, block.count) for s, first in places if s.side != "out"]
     if not makers:
         return []
     note = f"  (pinned: {block.pin})" if block.pin else ""

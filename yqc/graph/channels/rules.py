@@ -1,8 +1,11 @@
-"""What functions, methods and simple modules do with channels, by name."""
+"""What functions, methods and simple modules do with channels, by name.
+
+A rule gets the state of the walk and a node, and returns the channels of what the node computes.
+"""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from torch import fx, nn
@@ -11,8 +14,35 @@ from yqc.graph.channels.sets import Axis, Cut
 from yqc.graph.text import operation
 from yqc.graph.values import KEY, TensorSpec
 
-if TYPE_CHECKING:
-    from yqc.graph.channels.walk import Known, Walk
+NodeChannels: TypeAlias = Axis | tuple[Any, ...] | None
+"""The channels of what a node computes: of one tensor, of each of several, or not known."""
+
+
+class WalkState(Protocol):
+    """What the walk through a graph has found so far; see `yqc.graph.channels.walk`."""
+
+    gm: fx.GraphModule
+    known: dict[fx.Node, NodeChannels]
+    cuts: list[Cut]
+
+    def axis(self, value: object) -> Axis | None:
+        """Return the known channels of an argument, or None."""
+
+    def pin_inputs(self, node: fx.Node, why: str) -> Axis | None:
+        """Pin all channels that reach a node, and return None."""
+
+    def unknown(self, node: fx.Node) -> Axis | None:
+        """Pin the channels that reach an operation that mixes channels, or has no rule."""
+
+    def elementwise(self, node: fx.Node) -> Axis | None:
+        """Unify the channels of the inputs of an elementwise operation."""
+
+    def join(self, node: fx.Node, parts: Sequence[fx.Node], dim: int) -> Axis | None:
+        """Follow channels through a concatenation along `dim`."""
+
+    def parts(self, node: fx.Node, dim: int) -> NodeChannels:
+        """Follow channels through chunk or split along `dim`."""
+
 
 SPATIAL = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
@@ -53,28 +83,23 @@ def name_of(node: fx.Node) -> str | None:
     return str(getattr(node.target, "__name__", "")).removesuffix("_")
 
 
-def describe(gm: fx.GraphModule, node: fx.Node) -> str:
-    """Name the operation of a node, for a reason."""
-    return operation(gm, node)
-
-
-def shape(node: fx.Node) -> tuple[int, ...]:
+def sizes_of(node: fx.Node) -> tuple[int, ...]:
     """Return the shape of what a node computes; `()` where it is no single tensor."""
     value = node.meta.get(KEY)
     return value.shape if isinstance(value, TensorSpec) else ()
 
 
-def argument(node: fx.Node, place: int, *names: str, default: Any = None) -> Any:  # noqa: ANN401
+def get_argument(node: fx.Node, place: int, *names: str, default: Any = None) -> Any:  # noqa: ANN401
     """Return an argument by place or name."""
     if len(node.args) > place:
         return node.args[place]
     return next((node.kwargs[n] for n in names if n in node.kwargs), default)
 
 
-def spatial(walk: "Walk", node: fx.Node) -> "Known":
-    """Pools, upsampling, padding: they touch the axes behind the channels only."""
+def follow_spatial(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Pass channels through pools, upsampling and padding, which change only the axes behind."""
     axis = walk.axis(node.args[0]) if node.args else None
-    sizes = shape(node)
+    sizes = sizes_of(node)
     if axis is None or len(node.all_input_nodes) != 1 or len(sizes) <= axis.dim + 1:
         return walk.unknown(node)
     if axis.dim > 1 or sizes[axis.dim] != len(axis.ids):
@@ -82,44 +107,46 @@ def spatial(walk: "Walk", node: fx.Node) -> "Known":
     return axis
 
 
-def elementwise(walk: "Walk", node: fx.Node) -> "Known":
-    """Additions, products, activations as functions."""
+def follow_elementwise(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Unify the channels that meet in additions, products and activations."""
     return walk.elementwise(node)
 
 
-def concatenate(walk: "Walk", node: fx.Node) -> "Known":
-    """Join tensors along an axis."""
-    parts = argument(node, 0, "tensors")
-    dim = argument(node, 1, "dim", "axis", default=0)
+def follow_concatenate(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow channels through a concatenation."""
+    parts = get_argument(node, 0, "tensors")
+    dim = get_argument(node, 1, "dim", "axis", default=0)
     if not isinstance(parts, Sequence) or not isinstance(dim, int):
         return walk.unknown(node)
-    return walk.join(node, [p for p in parts if isinstance(p, fx.Node)], dim % len(shape(node)))
+    return walk.join(node, [p for p in parts if isinstance(p, fx.Node)], dim % len(sizes_of(node)))
 
 
-def chunk(walk: "Walk", node: fx.Node) -> "Known":
-    """Cut a tensor along an axis, into parts of equal or given sizes."""
-    dim = argument(node, 2, "dim", default=0)
+def follow_chunk(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow channels through a cut into parts of equal or given sizes."""
+    dim = get_argument(node, 2, "dim", default=0)
     source = node.args[0]
-    if not isinstance(dim, int) or not isinstance(source, fx.Node) or not shape(source):
+    if not isinstance(dim, int) or not isinstance(source, fx.Node) or not sizes_of(source):
         return walk.unknown(node)
-    return walk.parts(node, dim % len(shape(source)))
+    return walk.parts(node, dim % len(sizes_of(source)))
 
 
-def getitem(walk: "Walk", node: fx.Node) -> "Known":
-    """Take one of several results, or a slice."""
+def follow_getitem(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow channels through the choice of one of several results, or a slice."""
     source, index = node.args
     known = walk.known[source] if isinstance(source, fx.Node) else None
     if isinstance(known, tuple):
         return known[index] if isinstance(index, int) else walk.unknown(node)
     if not isinstance(known, Axis) or not isinstance(source, fx.Node):
         return walk.unknown(node)
-    return cut_out(walk, node, known, index if isinstance(index, tuple) else (index,))
+    return follow_index(walk, node, known, index if isinstance(index, tuple) else (index,))
 
 
-def cut_out(walk: "Walk", node: fx.Node, axis: Axis, index: tuple[object, ...]) -> "Known":
-    """Index a tensor with slices, whole numbers, None and `...`."""
+def follow_index(
+    walk: WalkState, node: fx.Node, axis: Axis, index: tuple[object, ...]
+) -> NodeChannels:
+    """Follow channels through an index of slices, integers, None and `...`."""
     source = node.all_input_nodes[0]
-    rank = len(shape(source))
+    rank = len(sizes_of(source))
     if len(node.all_input_nodes) > 1 or any(isinstance(i, (bool, list, fx.Node)) for i in index):
         return walk.unknown(node)
     missing = rank - sum(i is not None and i is not Ellipsis for i in index)
@@ -146,33 +173,33 @@ def cut_out(walk: "Walk", node: fx.Node, axis: Axis, index: tuple[object, ...]) 
     return Axis(where, ids)
 
 
-def reduce(walk: "Walk", node: fx.Node) -> "Known":
-    """Mean, sum and the like over axes that are not the channels."""
+def follow_reduce(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Pass channels through a mean, sum and the like over other axes."""
     axis, source = walk.axis(node.args[0]), node.all_input_nodes[0]
-    dims = argument(node, 1, "dim", "axis")
-    rank = len(shape(source))
+    dims = get_argument(node, 1, "dim", "axis")
+    rank = len(sizes_of(source))
     if isinstance(dims, int):
         dims = (dims,)
-    if axis is None or not isinstance(dims, Sequence) or not dims or not shape(node):
+    if axis is None or not isinstance(dims, Sequence) or not dims or not sizes_of(node):
         return walk.unknown(node)
     gone = {d % rank for d in dims}
     if axis.dim in gone:
         return walk.unknown(node)
-    kept = len(shape(node)) == rank
+    kept = len(sizes_of(node)) == rank
     return Axis(axis.dim if kept else axis.dim - sum(d < axis.dim for d in gone), axis.ids)
 
 
-def softmax(walk: "Walk", node: fx.Node) -> "Known":
-    """Softmax over an axis that is not the channels."""
-    axis, dim = walk.axis(node.args[0]), argument(node, 1, "dim")
-    rank = len(shape(node))
+def follow_softmax(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Pass channels through a softmax over another axis."""
+    axis, dim = walk.axis(node.args[0]), get_argument(node, 1, "dim")
+    rank = len(sizes_of(node))
     return axis if axis and isinstance(dim, int) and dim % rank != axis.dim else walk.unknown(node)
 
 
-def permute(walk: "Walk", node: fx.Node) -> "Known":
-    """Move whole axes."""
-    axis, rank = walk.axis(node.args[0]), len(shape(node))
-    order = node.args[1:] if len(node.args) > 2 else argument(node, 1, "dims")  # noqa: PLR2004
+def follow_permute(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow the channels' axis through a permutation."""
+    axis, rank = walk.axis(node.args[0]), len(sizes_of(node))
+    order = node.args[1:] if len(node.args) > 2 else get_argument(node, 1, "dims")  # noqa: PLR2004
     order = (order,) if isinstance(order, int) else order
     if axis is None or not isinstance(order, Sequence):
         return walk.unknown(node)
@@ -180,10 +207,10 @@ def permute(walk: "Walk", node: fx.Node) -> "Known":
     return Axis(places.index(axis.dim), axis.ids)
 
 
-def transpose(walk: "Walk", node: fx.Node) -> "Known":
-    """Swap two axes."""
-    axis, rank = walk.axis(node.args[0]), len(shape(node))
-    a, b = argument(node, 1, "dim0"), argument(node, 2, "dim1")
+def follow_transpose(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow the channels' axis through a swap of two axes."""
+    axis, rank = walk.axis(node.args[0]), len(sizes_of(node))
+    a, b = get_argument(node, 1, "dim0"), get_argument(node, 2, "dim1")
     if name_of(node) == "t":
         a, b = 0, 1
     if axis is None or not isinstance(a, int) or not isinstance(b, int):
@@ -192,74 +219,74 @@ def transpose(walk: "Walk", node: fx.Node) -> "Known":
     return Axis({a: b, b: a}.get(axis.dim, axis.dim), axis.ids)
 
 
-def lay_out(walk: "Walk", node: fx.Node, sizes_at: int | None) -> "Known":
-    """Reshape: the channels' axis must stay one, or be flattened with what is behind it.
+def follow_reshape(walk: WalkState, node: fx.Node, sizes_at: int | None) -> NodeChannels:
+    """Follow a reshape: the channels' axis must stay one, or be flattened with axes behind it.
 
     Args:
-        walk: what is known.
+        walk: the state of the walk.
         node: the reshaping.
         sizes_at: the place in the arguments where the first axis's size stands; None where the
             arguments name no sizes.
     """
     axis = walk.axis(node.args[0]) if node.args else None
-    before, after = shape(node.all_input_nodes[0]), shape(node)
+    before, after = sizes_of(node.all_input_nodes[0]), sizes_of(node)
     if axis is None or len(axis.ids) == 1:
         return walk.unknown(node)
     ahead = math.prod(before[: axis.dim])
     ends = [d for d in range(len(after)) if math.prod(after[:d]) == ahead and after[d] > 1]
     if len(ends) != 1 or after[ends[0]] % len(axis.ids):
-        return pinned(walk, node)
+        return pin_reshape(walk, node)
     dim, copies = ends[0], after[ends[0]] // len(axis.ids)
     behind = [math.prod(before[axis.dim + 1 : d]) for d in range(axis.dim + 1, len(before) + 1)]
     if copies not in {1, *behind}:
-        return pinned(walk, node)
+        return pin_reshape(walk, node)
     ids = np.repeat(axis.ids, copies)
     if sizes_at is not None:
         sizes = _sizes(node, sizes_at)
         place = dim + len(sizes) - len(after)
         if place >= 0 and sizes[place] != -1:
             if not isinstance(sizes[place], int):
-                return pinned(walk, node)
+                return pin_reshape(walk, node)
             walk.cuts.append(Cut(node, "size", (ids,), place))
     return Axis(dim, ids)
 
 
 def _sizes(node: fx.Node, at: int) -> Sequence[object]:
-    """List the sizes that a reshaping names, one after the other or as one argument."""
-    given = argument(node, at, "shape", "size", "sizes")
+    """List the sizes that a reshape is given, as one argument or several."""
+    given = get_argument(node, at, "shape", "size", "sizes")
     return given if isinstance(given, Sequence) else node.args[at:]
 
 
-def pinned(walk: "Walk", node: fx.Node) -> "Known":
-    """Refuse a reshaping of the channels' axis."""
-    return walk.pin_inputs(node, f"{describe(walk.gm, node)} at {node} lays the channels out anew")
+def pin_reshape(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Pin channels whose axis a reshape splits or mixes."""
+    return walk.pin_inputs(node, f"{operation(walk.gm, node)} at {node} lays the channels out anew")
 
 
-def flatten(walk: "Walk", node: fx.Node) -> "Known":
-    """Flatten, squeeze, unsqueeze: their arguments name axes, not sizes."""
-    return lay_out(walk, node, None)
+def follow_flatten(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow flatten, squeeze, unsqueeze: their arguments name axes, not sizes."""
+    return follow_reshape(walk, node, None)
 
 
-def view(walk: "Walk", node: fx.Node) -> "Known":
-    """View and reshape: their arguments name all sizes."""
-    return lay_out(walk, node, 1)
+def follow_view(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow view and reshape: their arguments name all sizes."""
+    return follow_reshape(walk, node, 1)
 
 
-def unflatten(walk: "Walk", node: fx.Node) -> "Known":
-    """Unflatten: fine on any axis but the channels'."""
-    axis, dim = walk.axis(node.args[0]), argument(node, 1, "dim")
-    rank = len(shape(node.all_input_nodes[0]))
+def follow_unflatten(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow unflatten, which may split any axis but the channels'."""
+    axis, dim = walk.axis(node.args[0]), get_argument(node, 1, "dim")
+    rank = len(sizes_of(node.all_input_nodes[0]))
     if axis is None or not isinstance(dim, int) or dim % rank == axis.dim:
-        return pinned(walk, node)
-    return lay_out(walk, node, None)
+        return pin_reshape(walk, node)
+    return follow_reshape(walk, node, None)
 
 
-def expand(walk: "Walk", node: fx.Node) -> "Known":
-    """Expand other axes than the channels'."""
-    axis, after = walk.axis(node.args[0]), shape(node)
+def follow_expand(walk: WalkState, node: fx.Node) -> NodeChannels:
+    """Follow expand, which may grow any axis but the channels'."""
+    axis, after = walk.axis(node.args[0]), sizes_of(node)
     if axis is None:
         return walk.unknown(node)
-    dim = axis.dim + len(after) - len(shape(node.all_input_nodes[0]))
+    dim = axis.dim + len(after) - len(sizes_of(node.all_input_nodes[0]))
     if after[dim] != len(axis.ids):
         return walk.unknown(node)
     if _sizes(node, 1)[dim] != -1:
@@ -267,18 +294,18 @@ def expand(walk: "Walk", node: fx.Node) -> "Known":
     return Axis(dim, axis.ids)
 
 
-RULES: dict[str, "Callable[[Walk, fx.Node], Known]"] = {
-    **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
-    **dict.fromkeys(_SPATIAL.split(), spatial),
-    **dict.fromkeys(_REDUCE.split(), reduce),
-    **dict.fromkeys(("cat", "concat", "concatenate"), concatenate),
-    **dict.fromkeys(("chunk", "split", "tensor_split"), chunk),
-    **dict.fromkeys(("view", "reshape"), view),
-    **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), flatten),
-    **dict.fromkeys(("transpose", "swapaxes", "t"), transpose),
-    "permute": permute,
-    "unflatten": unflatten,
-    "expand": expand,
-    "softmax": softmax,
-    "getitem": getitem,
+RULES: dict[str, Callable[[WalkState, fx.Node], NodeChannels]] = {
+    **dict.fromkeys(_ELEMENTWISE.split(), follow_elementwise),
+    **dict.fromkeys(_SPATIAL.split(), follow_spatial),
+    **dict.fromkeys(_REDUCE.split(), follow_reduce),
+    **dict.fromkeys(("cat", "concat", "concatenate"), follow_concatenate),
+    **dict.fromkeys(("chunk", "split", "tensor_split"), follow_chunk),
+    **dict.fromkeys(("view", "reshape"), follow_view),
+    **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), follow_flatten),
+    **dict.fromkeys(("transpose", "swapaxes", "t"), follow_transpose),
+    "permute": follow_permute,
+    "unflatten": follow_unflatten,
+    "expand": follow_expand,
+    "softmax": follow_softmax,
+    "getitem": follow_getitem,
 }

@@ -1,4 +1,4 @@
-"""Channels that must go together: identities, the sets they form, and where each set occurs.
+"""Sets of channels that must be removed together, and where each set occurs.
 
 An identity is an integer; a tensor's channels are an int64 array of them. Identities that were
 unified form a set. Removing a set takes its channels out of every tensor and weight it occurs in.
@@ -56,7 +56,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Block:
+class ChannelBlock:
     """Sets that occur side by side in the same places: n channels, removable one by one."""
 
     first: int
@@ -70,7 +70,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Channels:
-    """What is known of a graph's channels."""
+    """All channels of a graph."""
 
     slots: tuple[Slot, ...]
     cuts: tuple[Cut, ...]
@@ -78,11 +78,11 @@ class Channels:
     """Each tensor's channels, by the node that computes it."""
     pins: tuple[str, ...]
     """For each set: why it must stay, or an empty text."""
-    blocks: tuple[Block, ...]
+    blocks: tuple[ChannelBlock, ...]
 
     @property
     def count(self) -> int:
-        """How many sets there are."""
+        """The number of sets."""
         return len(self.pins)
 
     def slot(self, target: str, side: Side) -> Slot | None:
@@ -136,7 +136,7 @@ class Sets:
 
 def find_blocks(
     slots: Iterable[Slot], parts: Iterable[Ids], pins: tuple[str, ...]
-) -> tuple[Block, ...]:
+) -> tuple[ChannelBlock, ...]:
     """Gather sets that occur side by side in the same slots, and in the same parts of tensors."""
     arrays = [s.ids for s in slots]
     known = len(arrays)
@@ -145,19 +145,19 @@ def find_blocks(
     for index, ids in enumerate(arrays):
         for position, number in enumerate(ids.tolist()):
             where[number].append((index, position))
-    blocks: list[Block] = []
+    blocks: list[ChannelBlock] = []
     first = 0
     for number in range(1, len(pins) + 1):
         if number < len(pins) and _follows(where, pins, number):
             continue
         places = tuple(p for p in where[first] if p[0] < known)
-        blocks.append(Block(first, number - first, places, pins[first]))
+        blocks.append(ChannelBlock(first, number - first, places, pins[first]))
         first = number
     return tuple(blocks)
 
 
 def _follows(where: list[list[tuple[int, int]]], pins: tuple[str, ...], number: int) -> bool:
-    """Tell whether a set stands one further than the one before it wherever that stands."""
+    """Check whether a set stands right behind the one before it in every array."""
     if pins[number] != pins[number - 1]:
         return False
     return where[number] == [(index, position + 1) for index, position in where[number - 1]]

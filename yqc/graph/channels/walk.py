@@ -2,11 +2,11 @@
 
 A convolution makes new ones; additions and other elementwise operations unify; a concatenation
 concatenates; chunk, split and slices select; depthwise convolutions, batch norms, activations and
-pools pass through. Whatever mixes channels, lays their axis out anew, or is not known, pins them.
+pools pass them through. An operation that mixes channels, reshapes their axis, or has no rule pins
+them.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from torch import fx, nn
@@ -14,32 +14,32 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from yqc.graph.calls import attribute
-from yqc.graph.channels import rules as ops
+from yqc.graph.channels import rules
+from yqc.graph.channels.rules import NodeChannels, sizes_of
 from yqc.graph.channels.sets import Axis, Cut, Ids, Sets, Side, Slot
+from yqc.graph.text import operation
 from yqc.graph.values import KEY, TensorSpec
 
-Known = Axis | tuple[Any, ...] | None
 
-
-class Walk:
-    """Goes through a graph once, node by node, and keeps what it finds."""
+class ChannelWalk:
+    """Follows channels through a graph, node by node: a `rules.WalkState`."""
 
     def __init__(self, gm: fx.GraphModule) -> None:
         self.gm = gm
         self.sets = Sets()
-        self.known: dict[fx.Node, Known] = {}
+        self.known: dict[fx.Node, NodeChannels] = {}
         self.slots: dict[tuple[str, Side], Slot] = {}
         self.cuts: list[Cut] = []
 
-    def run(self) -> "Walk":
-        """Visit every node, then pin what is read in more than one way."""
+    def run(self) -> "ChannelWalk":
+        """Visit every node, then pin the channels of weights that are shared."""
         for node in self.gm.graph.nodes:
             self.known[node] = self.visit(node)
         self._pin_shared()
         return self
 
-    def visit(self, node: fx.Node) -> Known:
-        """Return what is known of the channels of what a node computes."""
+    def visit(self, node: fx.Node) -> NodeChannels:
+        """Return the channels of what a node computes."""
         if node.op in {"placeholder", "get_attr"}:
             return None
         if node.op == "output":
@@ -48,8 +48,8 @@ class Walk:
             return None
         if node.op == "call_module":
             return self.module(node, self.gm.get_submodule(str(node.target)))
-        name = ops.name_of(node)
-        rule = ops.RULES.get(name) if name else None
+        name = rules.name_of(node)
+        rule = rules.RULES.get(name) if name else None
         return rule(self, node) if rule else self.unknown(node)
 
     def axes_of(self, node: fx.Node) -> list[Axis]:
@@ -73,10 +73,10 @@ class Walk:
 
     def unknown(self, node: fx.Node) -> Axis | None:
         """Pin the channels that reach an operation that mixes channels, or has no rule."""
-        return self.pin_inputs(node, f"{ops.describe(self.gm, node)} at {node} mixes channels")
+        return self.pin_inputs(node, f"{operation(self.gm, node)} at {node} mixes channels")
 
     def slot(self, target: str, side: Side, ids: Ids, dim: int = 0) -> Ids:
-        """Note that the channels `ids` belong to an axis of a weight; return its identities.
+        """Record that the channels `ids` belong to an axis of a weight; return its identities.
 
         A module that is called twice has one set of weights: its channels are unified.
         """
@@ -87,7 +87,7 @@ class Walk:
             self.sets.unify(found.ids, ids)
         return found.ids
 
-    def module(self, node: fx.Node, module: nn.Module) -> Known:  # noqa: C901, PLR0911  # by kind
+    def module(self, node: fx.Node, module: nn.Module) -> NodeChannels:  # noqa: C901, PLR0911  # by kind
         """Follow the channels through a module."""
         axis = self.axis(node.args[0]) if node.args else None
         if len(node.all_input_nodes) != 1 or node.kwargs:
@@ -104,16 +104,16 @@ class Walk:
             count = module.num_parameters
             return axis if count == 1 else self.per_channel(node, axis, affine=count)
         if isinstance(module, nn.LayerNorm):
-            normalized = len(ops.shape(node)) - len(module.normalized_shape)
+            normalized = len(sizes_of(node)) - len(module.normalized_shape)
             return axis if axis.dim < normalized else self.unknown(node)
-        if isinstance(module, ops.SPATIAL):
-            return ops.spatial(self, node)
-        if isinstance(module, ops.ELEMENTWISE):
+        if isinstance(module, rules.SPATIAL):
+            return rules.follow_spatial(self, node)
+        if isinstance(module, rules.ELEMENTWISE):
             return axis
         if isinstance(module, nn.Softmax) and module.dim is not None:
-            return axis if module.dim % len(ops.shape(node)) != axis.dim else self.unknown(node)
+            return axis if module.dim % len(sizes_of(node)) != axis.dim else self.unknown(node)
         if isinstance(module, nn.Flatten):
-            return ops.lay_out(self, node, None)
+            return rules.follow_reshape(self, node, None)
         return self.unknown(node)
 
     def per_channel(self, node: fx.Node, axis: Axis, affine: int) -> Axis | None:
@@ -125,7 +125,7 @@ class Walk:
 
     def convolution(self, node: fx.Node, conv: _ConvNd, axis: Axis | None) -> Axis | None:
         """Follow channels through a convolution: full, grouped, or depthwise; transposed or not."""
-        target, dims = str(node.target), len(ops.shape(node))
+        target, dims = str(node.target), len(sizes_of(node))
         if dims != conv.weight.ndim or (axis is not None and axis.dim != 1):
             return self.unknown(node)
         groups = conv.groups
@@ -153,7 +153,7 @@ class Walk:
 
     def linear(self, node: fx.Node, linear: nn.Linear, axis: Axis | None) -> Axis | None:
         """Follow channels through a linear layer, which reads and makes the last axis."""
-        last, target = len(ops.shape(node)) - 1, str(node.target)
+        last, target = len(sizes_of(node)) - 1, str(node.target)
         if axis is not None and axis.dim != last:
             self.slots.setdefault(
                 (target, "out"), Slot(target, "out", self.sets.new(linear.out_features))
@@ -170,9 +170,9 @@ class Walk:
 
     def elementwise(self, node: fx.Node) -> Axis | None:
         """Unify the channels of everything that meets in an elementwise operation."""
-        out = ops.shape(node)
+        out = sizes_of(node)
         places = {
-            axis.dim + len(out) - len(ops.shape(source))
+            axis.dim + len(out) - len(sizes_of(source))
             for source in node.all_input_nodes
             if (axis := self.axis(source)) is not None
         }
@@ -205,7 +205,7 @@ class Walk:
             dim: the axis of the channels, counted from the end.
             ids: the channels.
         """
-        sizes = ops.shape(source)
+        sizes = sizes_of(source)
         if len(sizes) < -dim or sizes[dim] == 1:
             return
         if source.op == "get_attr":
@@ -225,7 +225,7 @@ class Walk:
         found: list[Ids] = []
         for part, axis in zip(parts, axes, strict=True):
             if axis is None:
-                fixed = self.sets.new(ops.shape(part)[dim])
+                fixed = self.sets.new(sizes_of(part)[dim])
                 self.sets.pin(fixed, f"{node} holds {part}, whose channels are fixed")
                 found.append(fixed)
             else:
@@ -240,7 +240,7 @@ class Walk:
             self.sets.pin(known[0].ids, f"{node} joins it with fixed channels")
         return Axis(dim, known[0].ids)
 
-    def parts(self, node: fx.Node, dim: int) -> Known:
+    def parts(self, node: fx.Node, dim: int) -> NodeChannels:
         """Follow channels through chunk or split along `dim`."""
         axis = self.axis(node.args[0])
         value = node.meta.get(KEY)
@@ -278,12 +278,12 @@ class Walk:
 
 
 def makes_channels(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell whether a node makes channels of its own whatever reaches it."""
+    """Check whether a node makes new channels, also from inputs without known ones."""
     if node.op != "call_module":
         return False
     return isinstance(gm.get_submodule(str(node.target)), (_ConvNd, nn.Linear))
 
 
 def is_transposed(module: nn.Module) -> bool:
-    """Tell whether a convolution's weight has its input channels on axis 0."""
+    """Check whether a convolution's weight has its input channels on axis 0."""
     return isinstance(module, _ConvTransposeNd)
