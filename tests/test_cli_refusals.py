@@ -259,6 +259,6 @@ def test_interrupting_says_that_nothing_was_written(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yqc.compiler.open_model", interrupt)
+    monkeypatch.setattr("yqc.compiler.open_source", interrupt)
     done = run("compile", checkpoint, "--passes", "dce")
     assert done == Done(130, "", "yqc: interrupted; nothing was written\n")

@@ -32,11 +32,11 @@ def older(tmp_path: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("step", "error", "seen"),
     [
-        ("emit", EmitError("no form"), EmitError),
+        ("Compiled.emit", EmitError("no form"), EmitError),
         ("save", OSError(28, "No space left on device"), OutputError),
         ("roundtrip", RuntimeError("broken"), RuntimeError),
-        ("layers", KeyboardInterrupt(), KeyboardInterrupt),
-        ("write_recipe", OSError(5, "Input/output error"), OutputError),
+        ("make_report", KeyboardInterrupt(), KeyboardInterrupt),
+        ("make_page", OSError(5, "Input/output error"), OutputError),
     ],
 )
 def test_a_failure_at_any_step_leaves_the_older_outputs(  # fixtures

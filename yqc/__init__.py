@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from yqc.version import __version__
+
 if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.compiler import Result, compile  # noqa: A004  # it is what yqc does
     from yqc.emit import lowering
@@ -28,10 +30,9 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.pipeline.base import Context, Given, Pass, Recipe
     from yqc.pipeline.pipeline import Pipeline
     from yqc.pipeline.registry import Registry
-    from yqc.pipeline.watchers import Watcher
+    from yqc.pipeline.step import Watcher
     from yqc.settings import Settings
 
-__version__ = "0.1.0"
 __all__ = [
     "BatchNorm",
     "Call",
@@ -80,7 +81,7 @@ _HOME = {
     "Result": "yqc.compiler",
     "Settings": "yqc.settings",
     "TensorSpec": "yqc.graph",
-    "Watcher": "yqc.pipeline.watchers",
+    "Watcher": "yqc.pipeline.step",
     "YqcError": "yqc.errors",
     "assign_roles": "yqc.graph",
     "call": "yqc.graph",

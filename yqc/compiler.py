@@ -1,4 +1,4 @@
-"""The whole job: a model in; ONNX, a recipe and a measured report out."""
+"""Compile a detector: a model in; ONNX, a recipe and a measured report out."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -8,35 +8,25 @@ from typing import Unpack
 
 from torch import fx, nn
 
-import yqc
 from yqc import report as rp
-from yqc.emit import emit, layer_bytes, roundtrip, save, size_parts, weight_bytes, yolo_metadata
-from yqc.emit.embedding import Embedding, embed
-from yqc.evaluation import count_cores
-from yqc.graph.compare import macs, parameter_count
+from yqc.emit import roundtrip, save
+from yqc.emit.embedding import embed
+from yqc.job.cache import open_cache
+from yqc.job.checks import check, emitted_kinds
 from yqc.job.float_export import LastFloat, save_exported
-from yqc.job.inputs import (
-    check_device,
-    check_images,
-    emitted_kinds,
-    find_data,
-    foreseen_given,
-    make_context,
-    open_cache,
-)
-from yqc.job.layers import list_layers, rounds_activations
-from yqc.job.measure import Measured, measure
+from yqc.job.inputs import find_data, make_context, open_source
+from yqc.job.measure import Measured, measure_against
 from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
-from yqc.job.sensitivity import costs
-from yqc.models.source import Source, open_model
+from yqc.job.reporting import Compiled, make_report
 from yqc.pipeline.base import Context, Pass, Recipe
-from yqc.pipeline.pipeline import Pipeline, Step, given_by, reproducible
+from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.resume import Stages
-from yqc.pipeline.watchers import Reproducer, Snapshots, Verify, Watcher
+from yqc.pipeline.step import Watcher
+from yqc.pipeline.watchers import Reproducer, Snapshots, Verify
 from yqc.progress import Progress, Silent
-from yqc.settings import Choices, Settings, choose, write_recipe
+from yqc.settings import Choices, Settings, choose
 
 
 @dataclass(frozen=True)
@@ -99,143 +89,56 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         YqcError: whatever failed, in one sentence; nothing was written, older files are untouched.
     """
     settings, progress = choose(settings, choices), progress or Silent()
-    pipeline = _pipeline(passes or settings.passes, registry)
+    pipeline = Pipeline.of(passes or settings.passes, registry)
     settings = replace(settings, passes=str(pipeline))
-    expanded = pipeline.expand(given=foreseen_given(settings))
-    check_device(settings.device, expanded)
-    check_images(settings, expanded)
-    kinds = emitted_kinds(settings.emit)
-    around = Embedding.parse(settings.embed or "")
-    files = Outputs(Path(output) if output else _default_output(model, pipeline))
-    files.check()
-    source = open_model(
-        model if isinstance(model, nn.Module) else Path(model),
-        imgsz=settings.imgsz,
-        head=settings.head,  # type: ignore[arg-type]  # the loader says what it may be
-        arch=Path(settings.arch) if settings.arch else None,
-    )
+    files = Outputs(Path(output) if output else default_output(model, pipeline))
+    check(settings, pipeline, files)
+
+    source = open_source(model, settings)
     data = find_data(settings, source)
-    original, gm = source.gm, copy.deepcopy(source.gm)
     ctx = make_context(settings, source, data, progress)
     expanded = pipeline.expand(given=given_by(ctx))
-    cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
-    ctx.cache = cache
-    looking: list[Watcher] = [Verify()] if verify else []
-    looking += [Snapshots(save_temps)] if save_temps else []
-    last_float = LastFloat(pipeline)
-    looking += [last_float] if "pt2" in kinds else []
-    looking += [*watchers, Reproducer(files.reproducer)]
-    stages = Stages(cache, lambda: "pt2" not in kinds or last_float.is_now)
-    steps = pipeline.run(gm, ctx, looking, stages=stages)
+    ctx.cache = cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
 
-    text = reproducible(pipeline, steps)
-    metadata = _metadata(source, text)
-    emitted = emit(
-        gm,
-        metadata=metadata,
-        opset=settings.opset,
-        dynamic=settings.dynamic,
-        target=settings.target,
-    )
+    gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
+    exports = "pt2" in emitted_kinds(settings.emit)
+    stages = Stages(cache, lambda: not exports or last_float.is_now)
+    own = _watchers(files, verify=verify, save_temps=save_temps)
+    observers = [*own, *([last_float] if exports else []), *watchers, stages]
+    done = stages.restore(gm, ctx, expanded)
+    steps = pipeline.run(gm, ctx, observers, done=done)
+    compiled = Compiled(source, settings, pipeline, ctx, gm, steps)
+
+    emitted = compiled.emit()
     with files.staged() as stage:
         save(emitted, stage.onnx)
         trip = roundtrip(gm, stage.onnx, ctx.example_for(gm), source.layout)
-        measured = Measured(rp.Accuracy.unmeasured(), None)
-        if evaluate and source.layout is not None:
-            plain = stage.onnx.with_name("float.onnx")
-            save(emit(original, opset=settings.opset), plain)
-            measured = measure(
-                plain,
-                stage.onnx,
-                data,
-                imgsz=source.imgsz,
-                layout=source.layout,
-                threads=count_cores(),
-                progress=progress,
-            )
-            plain.unlink()
-        if str(around):  # what was measured is what stands within it
-            emitted = embed(emitted, around, source.layout)
+        measured = Measured.nothing()
+        if evaluate:
+            measured = measure_against(source, stage.onnx, data, settings, progress)
+        if str(compiled.embedding):  # what was measured is what stands within it
+            emitted = embed(emitted, compiled.embedding, source.layout)
             save(emitted, stage.onnx)
-        report = rp.Report(
-            yqc=yqc.__version__,
-            input=_input(source),
-            pipeline=rp.PipelineText(text=str(pipeline), expanded=",".join(map(str, expanded))),
-            passes=tuple(map(_record, steps)),
-            size=rp.Size.measured(
-                params_before=source.params,
-                params_after=parameter_count(gm),
-                weight_bytes=weight_bytes(emitted),
-                file_bytes=stage.onnx.stat().st_size,
-                parts=rp.SizeParts(**size_parts(emitted)),
-            ),
-            compute=rp.Compute(macs_before=macs(original), macs_after=macs(gm)),
-            accuracy=measured.accuracy,
-            verification=rp.Verification.of(trip, rounds=rounds_activations(gm)),
-            latency=measured.latency,
-            layers=list_layers(gm, layer_bytes(emitted)),
-            warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
-            environment=rp.Environment.here(threads=count_cores(), seed=settings.seed),
-            sensitivity=costs(source, ctx) if sensitivity else None,
-        )
+        report = make_report(compiled, emitted, stage.onnx, trip, measured, sensitivity=sensitivity)
         stage.report.write_text(report.to_json(), encoding="utf-8")
-        if "pt2" in kinds:
+        stage.recipe.write_text(compiled.recipe, encoding="utf-8")
+        if exports:
             save_exported(last_float.gm, stage.exported)
-        recipe = write_recipe(
-            replace(settings, passes=text), yqc.__version__, source.path, source.sha256
-        )
-        stage.recipe.write_text(recipe, encoding="utf-8")
         if html:
             shown = PageInputs(source, gm, ctx.example_for(gm), measured.evidence)
-            stage.page.write_text(make_page(shown, report, recipe), encoding="utf-8")
+            stage.page.write_text(make_page(shown, report, compiled.recipe), encoding="utf-8")
     cache.delete()
-    return Result(report, gm, original, ctx, files)
+    return Result(report, gm, source.gm, ctx, files)
 
 
-def _pipeline(
-    passes: str | Pipeline | Sequence[Pass | Recipe], registry: Registry | None
-) -> Pipeline:
-    if isinstance(passes, Pipeline):
-        return passes
-    if isinstance(passes, str):
-        return Pipeline.parse(passes, registry) if passes else Pipeline(())
-    return Pipeline(tuple(passes))
-
-
-def _default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:
+def default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:
+    """Name the ONNX file after the model and its passes, options left out."""
     stem = type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem
     return Path("-".join([stem, *(step.name for step in pipeline.steps)]) + ".onnx")
 
 
-def _metadata(source: Source, pipeline: str) -> dict[str, str]:
-    own = {"version": yqc.__version__, "pipeline": pipeline, "input_sha256": source.sha256}
-    if not source.is_detector:
-        return {f"yqc.{key}": value for key, value in own.items()}
-    return yolo_metadata(
-        source.names, source.strides, source.imgsz, batch=1, task=source.task, **own
-    )
-
-
-def _input(source: Source) -> rp.ModelInput:
-    return rp.ModelInput(
-        path=source.path,
-        sha256=source.sha256,
-        params=source.params,
-        facts=source.facts,
-    )
-
-
-def _record(step: Step) -> rp.PassRecord:
-    return rp.PassRecord(
-        name=step.name,
-        seconds=step.seconds,
-        rewrites=step.rewrites,
-        skips=tuple(rp.Skip(node=node, why=why) for node, why in step.skips),
-        changed=step.changed,
-        nodes_before=step.nodes_before,
-        nodes_after=step.nodes_after,
-        weight_bytes_before=step.weight_bytes_before,
-        weight_bytes_after=step.weight_bytes_after,
-        max_abs_error=step.max_abs_error,
-        sqnr_db=step.sqnr_db,
-    )
+def _watchers(files: Outputs, *, verify: bool, save_temps: Path | None) -> list[Watcher]:
+    """List what watches the passes of every compile."""
+    found: list[Watcher] = [Verify()] if verify else []
+    found += [Snapshots(save_temps)] if save_temps else []
+    return [*found, Reproducer(files.reproducer)]

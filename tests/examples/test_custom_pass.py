@@ -102,7 +102,7 @@ def test_says_nothing_where_there_is_no_silu(registry: Registry) -> None:
     gm, ctx = trace(Net(nn.Hardswish()), X), Context()
     before = text(gm)
     (step,) = Pipeline([example(registry)]).run(gm, ctx)
-    assert (text(gm), ctx.skips, step.changed) == (before, [], False)
+    assert (text(gm), ctx.skips, step.record.changed) == (before, [], False)
 
 
 def yqc(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -13,7 +13,7 @@ import yqc
 from tests.command import beside
 from yqc.errors import OutputError, PassError
 from yqc.graph.compare import fingerprint
-from yqc.job.cache import KEY, FolderCache
+from yqc.job.cache import KEY, LOCK, FolderCache
 from yqc.models.source import open_model
 from yqc.pipeline import resume
 from yqc.training import state as keeping
@@ -46,7 +46,7 @@ def test_later_tensors_replace_earlier_ones_and_nothing_else_stays(cache: Folder
     cache.save("one", TENSORS, {"step": 1})
     cache.save("one", {}, {"step": 2})
     assert cache.load("one") == ({}, {"step": 2})
-    assert sorted(p.name for p in cache.folder.iterdir()) == [KEY, "one.safetensors"]
+    assert sorted(p.name for p in cache.folder.iterdir()) == [KEY, LOCK, "one.safetensors"]
 
 
 def test_without_resume_it_starts_anew(cache: FolderCache) -> None:
@@ -132,7 +132,7 @@ def test_a_compile_beside_another_keeps_nothing_and_takes_nothing_away(tmp_path:
         with pytest.raises(OutputError, match="another compile keeps"), mine.file("stage.yqc"):
             raise AssertionError
         mine.delete()
-        assert sorted(p.name for p in folder.iterdir()) == [KEY, "one.safetensors"]
+        assert sorted(p.name for p in folder.iterdir()) == [KEY, LOCK, "one.safetensors"]
     assert not folder.exists()
     mine.save("three", TENSORS, {})
     assert mine.load("three") is not None
@@ -193,7 +193,7 @@ def test_an_interrupted_pipeline_goes_on_after_its_last_long_pass(
     runs.clear()
     with pytest.raises(KeyboardInterrupt):
         go(passes, "x.onnx", resume=False)
-    assert sorted(p.name for p in (tmp_path / "x.cache").iterdir()) == [KEY, "stage.yqc"]
+    assert sorted(p.name for p in (tmp_path / "x.cache").iterdir()) == [KEY, LOCK, "stage.yqc"]
     runs.append("before the rerun")
     result = go(passes, "x.onnx", resume=True)
     assert runs == ["halve", "halve{fail=true}", "before the rerun", "halve{fail=true}"]
@@ -229,8 +229,8 @@ def test_a_graph_that_cannot_be_kept_stops_nothing(
     monkeypatch.setattr(resume, "LONG", 0.0)
     gm = open_model(checkpoint).gm
     cache = FolderCache(tmp_path / "x.cache", {}, resume=True)
-    steps = yqc.Pipeline([Strange()]).run(gm, yqc.Context(), stages=resume.Stages(cache))
-    assert [step.rewrites for step in steps] == [1]
+    steps = yqc.Pipeline([Strange()]).run(gm, yqc.Context(), watchers=[resume.Stages(cache)])
+    assert [step.record.rewrites for step in steps] == [1]
     assert cache.found("stage.yqc") is None
 
 
@@ -242,7 +242,7 @@ def test_the_key_names_what_decides_the_result(
     def stop(*_: object, **__: object) -> None:
         raise PassError("stopped")
 
-    monkeypatch.setattr("yqc.compiler.emit", stop)
+    monkeypatch.setattr("yqc.compiler.roundtrip", stop)
     out = tmp_path / "x.onnx"
     with pytest.raises(PassError, match="stopped"):
         yqc.compile(checkpoint, "fold-bn", output=out, evaluate=False)

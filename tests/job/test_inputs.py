@@ -10,16 +10,10 @@ from torch import nn
 import yqc
 from yqc.data import Split
 from yqc.errors import PipelineError
-from yqc.job.cache import KEY
-from yqc.job.inputs import (
-    FEWEST,
-    check_device,
-    check_images,
-    emitted_kinds,
-    find_data,
-    judges,
-    open_cache,
-)
+from yqc.job.cache import KEY, open_cache
+from yqc.job.checks import check_device, check_images, emitted_kinds
+from yqc.job.inputs import find_data
+from yqc.job.judge import FEWEST, judges
 from yqc.models.source import open_model
 from yqc.pipeline.base import JUDGES
 from yqc.settings import Settings
@@ -92,6 +86,6 @@ def test_large_graphs_are_judged_on_fewer_images_and_none_on_more_than_asked(
     gm = yqc.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 10, 10))  # 100 multiply-accumulates
     counts = []
     for work, asked in ((1e4, 128), (2e3, 128), (1e2, 128), (1e2, 3)):
-        monkeypatch.setattr("yqc.job.inputs.JUDGED", work)
+        monkeypatch.setattr("yqc.job.judge.JUDGED", work)
         counts.append(len(judges(split, Settings(calib_images=asked), gm).images))
     assert counts == [JUDGES, 20, FEWEST, 3]

@@ -2,14 +2,13 @@
 
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.command import beside
 from yqc.errors import OutputError
-from yqc.job import holds
+from yqc.job import locks
 from yqc.job.outputs import Outputs
 
 
@@ -230,7 +229,7 @@ def test_two_compiles_of_one_output_leave_each_other_alone(files: Outputs, tmp_p
 def test_a_folder_taken_away_before_it_was_held_is_made_again(
     files: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, holding = list[Path](), holds.take
+    made, holding = list[Path](), locks.lock_folder
 
     def late(folder: Path) -> object:
         made.append(folder)
@@ -238,20 +237,20 @@ def test_a_folder_taken_away_before_it_was_held_is_made_again(
             folder.rmdir()
         return holding(folder)
 
-    monkeypatch.setattr("yqc.job.outputs.take", late)
+    monkeypatch.setattr("yqc.job.outputs.lock_folder", late)
     with files.staged() as stage:
         write(stage, "new")
     assert len(made) == 2
     assert contents(tmp_path) == NEW
 
 
-def test_without_locks_a_folder_is_left_alone_for_a_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(holds, "fcntl", None)
-    assert holds.in_use(tmp_path)
-    yesterday = time.time() - 2 * holds.DAY
-    os.utime(tmp_path, (yesterday, yesterday))
-    assert not holds.in_use(tmp_path)
-    assert not holds.in_use(tmp_path / "absent")
-    assert holds.take(tmp_path) is not None
+def test_a_lock_of_this_process_counts_until_it_is_released(tmp_path: Path) -> None:
+    first, second = locks.lock_folder(tmp_path), locks.lock_folder(tmp_path)
+    assert first is second
+    assert first is not None
+    assert locks.is_locked(tmp_path)
+    first.release()
+    assert locks.is_locked(tmp_path)
+    first.release()
+    assert not locks.is_locked(tmp_path)
+    assert not locks.is_locked(tmp_path / "absent")

@@ -71,4 +71,4 @@ def test_finds_nothing_the_second_time() -> None:
     steps = Pipeline.parse("reparam,fold-bn,dce").run(gm, ctx)
     assert text(gm) == before
     assert len(ctx.rewrites) == done
-    assert not any(step.changed for step in steps)
+    assert not any(step.record.changed for step in steps)

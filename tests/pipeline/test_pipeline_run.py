@@ -11,7 +11,7 @@ from torch import fx, nn
 from tests.steps import Idle, Liar, Scale, Widen, X, failure, net
 from yqc import Context, Pass, Pipeline, Watcher, calls, text
 from yqc.errors import PassError
-from yqc.pipeline.pipeline import Step
+from yqc.pipeline.step import Step
 from yqc.pipeline.watchers import Verify
 from yqc.progress import Advance, Silent
 
@@ -21,15 +21,16 @@ from yqc.progress import Advance, Silent
 def test_records_what_every_pass_did() -> None:
     gm, ctx = net(), Context()
     first, second = Pipeline((Scale(), Idle())).run(gm, ctx)
-    assert (first.index, first.name, first.rewrites, first.changed) == (1, "scale", 2, True)
-    assert (second.index, second.name, second.rewrites, second.changed) == (2, "idle", 0, False)
-    assert first.skips == ()
-    assert second.skips == (("_0", "there is nothing to do"), ("_2", "there is nothing to do"))
-    assert first.nodes_before == first.nodes_after == 5
+    assert (first.index, first.name, first.record.rewrites, first.record.changed) == (1, "scale", 2, True)
+    assert (second.index, second.name, second.record.rewrites, second.record.changed) == (2, "idle", 0, False)
+    assert first.record.skips == ()
+    why = "there is nothing to do"
+    assert [(s.node, s.why) for s in second.record.skips] == [("_0", why), ("_2", why)]
+    assert first.record.nodes_before == first.record.nodes_after == 5
     weights = 4 * (4 * 3 * 9 + 4 + 4 * 4 + 4)
-    assert first.weight_bytes_before == first.weight_bytes_after == weights
-    assert first.max_abs_error is None, "nobody measured"
-    assert min(first.seconds, second.seconds) > 0
+    assert first.record.weight_bytes_before == first.record.weight_bytes_after == weights
+    assert first.record.max_abs_error is None, "nobody measured"
+    assert all(one.record.seconds for one in (first, second))
     assert {r.by for r in ctx.rewrites} == {"scale"}
     assert ctx.records.running == ""
 
@@ -45,7 +46,7 @@ def test_measures_instead_of_trusting() -> None:
             ctx.rewrote(calls(gm, nn.Conv2d)[0].node, "made it better")
 
     (step,) = Pipeline((Boast(),)).run(net(), Context(), [Verify()])
-    assert (step.rewrites, step.changed, step.max_abs_error) == (1, False, 0.0)
+    assert (step.record.rewrites, step.record.changed, step.record.max_abs_error) == (1, False, 0.0)
 
 
 def test_the_graph_is_in_order_after_every_pass() -> None:
@@ -91,17 +92,17 @@ def test_measures_the_error_of_every_pass() -> None:
     was = gm(X).detach()
     (step,) = Pipeline((Scale(1.5),)).run(gm, Context(example=X), [Verify()])
     now = gm(X).detach()
-    assert step.max_abs_error == pytest.approx(float((was - now).abs().max()))
+    assert step.record.max_abs_error == pytest.approx(float((was - now).abs().max()))
     ratio = was.double().square().sum() / (was - now).double().square().sum()
-    assert step.sqnr_db == pytest.approx(10 * float(ratio.log10()))
+    assert step.record.sqnr_db == pytest.approx(10 * float(ratio.log10()))
 
 
 def test_errors_are_of_one_pass_not_of_all_before_it() -> None:
     gm = net()
     first, second = Pipeline((Scale(2.0), Scale(1.0001))).run(gm, Context(example=X), [Verify()])
-    assert first.max_abs_error is not None
-    assert second.max_abs_error is not None
-    assert 0 < second.max_abs_error < first.max_abs_error / 100
+    assert first.record.max_abs_error is not None
+    assert second.record.max_abs_error is not None
+    assert 0 < second.record.max_abs_error < first.record.max_abs_error / 100
 
 
 def test_a_broken_promise_to_keep_the_numbers_is_an_error() -> None:
@@ -114,9 +115,9 @@ def test_a_broken_promise_to_keep_the_numbers_is_an_error() -> None:
 
 def test_float_rounding_is_no_broken_promise() -> None:
     (step,) = Pipeline((Liar(1 + 1e-5),)).run(net(), Context(example=X), [Verify()])
-    assert step.changed
-    assert step.max_abs_error is not None
-    assert step.max_abs_error > 0
+    assert step.record.changed
+    assert step.record.max_abs_error is not None
+    assert step.record.max_abs_error > 0
 
 
 def test_a_pass_may_not_change_the_shape_of_the_outputs() -> None:
@@ -133,7 +134,7 @@ def test_a_pass_may_not_make_outputs_infinite() -> None:
 
 def test_verifies_on_noise_of_the_seed_where_there_is_no_example() -> None:
     errors = [
-        Pipeline((Scale(1.5),)).run(net(), Context(seed=seed), [Verify()])[0].max_abs_error
+        Pipeline((Scale(1.5),)).run(net(), Context(seed=seed), [Verify()])[0].record.max_abs_error
         for seed in (0, 0, 1)
     ]
     assert errors[0] == errors[1] != errors[2]
@@ -177,7 +178,7 @@ def test_watchers_are_told_before_and_after_every_pass() -> None:
 def test_a_watcher_can_fail_a_pass() -> None:
     class Strict(Watcher):
         def after(self, step: Step) -> None:
-            if step.changed:
+            if step.record.changed:
                 raise PassError("nothing may change today")
 
     assert str(failure("idle,scale", net(), Strict())) == (

@@ -39,6 +39,7 @@ FULL = {
             "seconds": "float",
             "rewrites": "int",
             "skips": [{"node": "str", "why": "str"}],
+            "says": ["str"],
             "changed": "bool",
             "nodes_before": "int",
             "nodes_after": "int",

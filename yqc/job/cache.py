@@ -12,17 +12,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import BaseFileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from yqc.data import Data
 from yqc.errors import OutputError
-from yqc.job.holds import Hold, take
+from yqc.job.locks import NAME as LOCK
+from yqc.job.locks import lock_folder
+from yqc.models.source import Source
+from yqc.pipeline.base import Pass
+from yqc.settings import Settings
+from yqc.version import __version__
 
 KEY = "key.json"
 PARTIAL = ".partial"
@@ -45,7 +54,7 @@ class FolderCache:
     def __init__(self, folder: Path, key: Mapping[str, Any], *, resume: bool) -> None:
         self.folder = folder
         self._key = json.dumps(dict(key), sort_keys=True, indent=1)
-        self._hold = self._taken()
+        self._lock = self._locked()
         if self.is_busy:
             if resume:
                 raise OutputError(
@@ -70,7 +79,7 @@ class FolderCache:
     @property
     def is_busy(self) -> bool:
         """Whether another process has the folder; nothing is kept then."""
-        return self._hold is None and self.folder.is_dir()
+        return self._lock is None and self.folder.is_dir() and self._is_own()
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return what was kept under a name, or None if there is nothing, or it is damaged."""
@@ -135,25 +144,28 @@ class FolderCache:
             shutil.rmtree(self.folder)
         except OSError as error:
             raise OutputError(f"cannot remove {self.folder}: {error.strerror or error}") from error
-        self._hold = None
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
 
     def _open(self) -> bool:
         """Make the folder and its key, unless they are there; tell whether they are one's own."""
         try:
             self.folder.mkdir(exist_ok=True)
-            self._hold = take(self.folder)
+            self._lock = self._lock or lock_folder(self.folder)
             found = self._found()
-            if self._hold is not None and found is None:
+            if self._lock is not None and found is None:
                 partial = self.folder / (KEY + PARTIAL)
                 partial.write_text(self._key, encoding="utf-8")
                 _move(partial, self.folder / KEY)
         except OSError as error:
             raise OutputError(f"cannot keep anything in {self.folder}: {error}") from error
-        return self._hold is not None and found in {None, self._key}
+        return self._lock is not None and found in {None, self._key}
 
-    def _taken(self) -> Hold | None:
+    def _locked(self) -> BaseFileLock | None:
+        """Lock the folder if it is there and holds nothing of somebody else's."""
         try:
-            return take(self.folder)
+            return lock_folder(self.folder) if self._is_own() else None
         except FileNotFoundError:
             return None
 
@@ -165,12 +177,47 @@ class FolderCache:
 
     def _is_own(self) -> bool:
         names = {path.name.strip(".").removesuffix(PARTIAL) for path in self.folder.iterdir()}
-        return all(name == KEY or name.endswith((".safetensors", ".yqc")) for name in names)
+        return all(name in {KEY, LOCK} or name.endswith((".safetensors", ".yqc")) for name in names)
 
     def _path(self, name: str) -> Path:
         if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 100:  # noqa: PLR2004
             name = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
         return self.folder / f"{name}.safetensors"
+
+
+def open_cache(
+    folder: Path,
+    settings: Settings,
+    passes: Sequence[Pass],
+    source: Source,
+    data: Data | None,
+    *,
+    resume: bool,
+) -> FolderCache:
+    """Open the cache of one compile; everything that decides its result is in its key.
+
+    Raises:
+        OutputError: it belongs to another compile, or cannot be read.
+    """
+    images = [] if data is None else [*data.train.images]
+    key = {
+        "input": source.sha256 or source.path,
+        "passes": ",".join(map(str, passes)),
+        "settings": {k: v for k, v in asdict(settings).items() if k not in {"passes", "emit"}},
+        "images": hashlib.sha256("\n".join(map(_stamp, images)).encode()).hexdigest(),
+        "versions": {"yqc": __version__, "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+    }
+    return FolderCache(folder, key, resume=resume)
+
+
+def _stamp(path: Path) -> str:
+    """Tell a file from a later one of the same name."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path)
+    return f"{path} {status.st_size} {status.st_mtime_ns}"
 
 
 def _move(partial: Path, path: Path) -> None:

@@ -16,8 +16,8 @@ from yqc.errors import EmitError
 from yqc.graph import calls
 from yqc.graph.values import empty
 from yqc.pipeline.base import Context
-from yqc.pipeline.pipeline import Pipeline, Step
-from yqc.pipeline.watchers import Watcher
+from yqc.pipeline.pipeline import Pipeline
+from yqc.pipeline.step import Step, Watcher
 
 
 class LastFloat(Watcher):
@@ -46,7 +46,7 @@ class LastFloat(Watcher):
         had = bool(calls(self.gm, nn.BatchNorm2d)) and not self._fold
         lost = had and not calls(step.gm, nn.BatchNorm2d)
         self._passed = self._passed or lost or is_quantized(step.gm)
-        if step.changed and not self._passed:
+        if step.record.changed and not self._passed:
             self.gm = copy.deepcopy(step.gm)
 
 

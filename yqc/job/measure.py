@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from yqc import evaluation as ev
 from yqc.data import Data, Split, list_unreadable
+from yqc.emit import emit, save
 from yqc.errors import DataError
+from yqc.models.source import Source
 from yqc.progress import Progress
 from yqc.report import Accuracy, Latency
+from yqc.settings import Settings
 
 TIMED_RUNS = 10
 ZERO = 0.001
@@ -36,7 +40,45 @@ class Measured:
     latency: Latency | None
     warnings: tuple[str, ...] = ()
     evidence: Evidence | None = None
-    """What the accuracy was told from; None without images."""
+    """What the accuracy was computed from; None without images."""
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """Return that neither was measured."""
+        return cls(Accuracy.unmeasured(), None)
+
+
+def measure_against(
+    source: Source, compiled: Path, data: Data | None, settings: Settings, progress: Progress
+) -> Measured:
+    """Emit the float model beside the compiled file, measure both, and remove it again.
+
+    Args:
+        source: the float model.
+        compiled: the compiled model's file.
+        data: see `measure`.
+        settings: the compile's.
+        progress: see `measure`.
+
+    Raises:
+        DataError: there is no image to evaluate on.
+    """
+    if source.layout is None:
+        return Measured.nothing()
+    plain = compiled.with_name("float.onnx")
+    save(emit(source.gm, opset=settings.opset), plain)
+    try:
+        return measure(
+            plain,
+            compiled,
+            data,
+            imgsz=source.imgsz,
+            layout=source.layout,
+            threads=ev.count_cores(),
+            progress=progress,
+        )
+    finally:
+        plain.unlink()
 
 
 def measure(

@@ -16,8 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import BaseFileLock
+
 from yqc.errors import OutputError
-from yqc.job.holds import Hold, in_use, take
+from yqc.job.locks import NAME as LOCK
+from yqc.job.locks import is_locked, lock_folder
 
 
 @dataclass(frozen=True)
@@ -96,35 +99,36 @@ class Outputs:
         """
         prefix = f".{self.onnx.stem}.partial-"
         for left in self.onnx.parent.glob(f"{glob.escape(prefix)}*"):
-            if not in_use(left):
+            if not is_locked(left):
                 shutil.rmtree(left, ignore_errors=True)
         try:
-            folder, hold = _place(prefix, self.onnx.parent)
+            folder, lock = _place(prefix, self.onnx.parent)
         except OSError as error:
             raise OutputError(f"cannot write into {self.onnx.parent}: {error.strerror}") from error
         try:
             stage = Outputs(folder / self.onnx.name)
             yield stage
-            _move(sorted(folder.iterdir(), key=lambda p: p == stage.onnx), self.onnx.parent)
+            written = [path for path in folder.iterdir() if path.name != LOCK]
+            _move(sorted(written, key=lambda path: path == stage.onnx), self.onnx.parent)
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.onnx}: {error.strerror or error}; older files are untouched"
             ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            del hold
+            lock.release(force=True)
 
 
-def _place(prefix: str, parent: Path) -> tuple[Path, Hold]:
+def _place(prefix: str, parent: Path) -> tuple[Path, BaseFileLock]:
     """Make a folder that no other process removes."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         try:
-            hold = take(folder)
+            lock = lock_folder(folder)
         except FileNotFoundError:  # another compile took it for one that was left
             continue
-        if hold is not None:
-            return folder, hold
+        if lock is not None:
+            return folder, lock
 
 
 def _move(files: Sequence[Path], place: Path) -> None:

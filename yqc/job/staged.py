@@ -8,12 +8,11 @@ from torch import fx
 from yqc.emit import emit
 from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import is_graph_file, load_graph
-from yqc.job.inputs import find_data, make_context
+from yqc.job.inputs import find_data, make_context, open_source
 from yqc.look.fxview import of_graph
 from yqc.look.onnxview import infer, of_file, of_model
 from yqc.look.summary import require_file
 from yqc.look.view import View
-from yqc.models.source import Head, Source, open_model
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Registry
@@ -58,7 +57,7 @@ def graph(path: Path, settings: Settings | None = None) -> fx.GraphModule:
     if is_graph_file(path):
         gm, _, _ = load_graph(path)
         return gm
-    return _source(path, settings or Settings()).gm
+    return open_source(path, settings or Settings()).gm
 
 
 def as_view(gm: fx.GraphModule, title: str = "graph") -> View:
@@ -107,12 +106,6 @@ def prepared(
         if info.get("kind") != "model":
             ctx = Context(seed=settings.seed, target=settings.target, progress=progress)
             return gm, ctx, action_needs(pipeline)
-    source = _source(path, settings)
+    source = open_source(path, settings)
     ctx = make_context(settings, source, find_data(settings, source), progress)
     return copy.deepcopy(source.gm), ctx, frozenset()
-
-
-def _source(path: Path, settings: Settings) -> Source:
-    head: Head | None = settings.head  # type: ignore[assignment]  # the loader says what it may be
-    arch = Path(settings.arch) if settings.arch else None
-    return open_model(path, imgsz=settings.imgsz, head=head, arch=arch)

@@ -12,46 +12,15 @@ from yqc.pipeline.base import Context, Given, Pass, Recipe
 from yqc.pipeline.grammar import caret, split
 from yqc.pipeline.options import build
 from yqc.pipeline.registry import Registry
+from yqc.pipeline.step import Step, Watcher
+from yqc.report.parts import PassRecord, Skip
 
 if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
     from torch import fx
 
-    from yqc.pipeline.resume import Stages
-    from yqc.pipeline.watchers import Watcher
-
 TRACED = frozenset({"batch-norm"})
 """What a graph is known to be when it comes from the tracer."""
 DEPTH = 8
-
-
-@dataclass
-class Step:
-    """One pass at work: what watchers are given, and what the report is made of."""
-
-    index: int
-    action: Pass
-    gm: "fx.GraphModule"
-    ctx: Context
-    before: "fx.GraphModule"
-    """A copy of the graph as it was before the pass."""
-    seconds: float = 0.0
-    rewrites: int = 0
-    skips: tuple[tuple[str, str], ...] = ()
-    changed: bool = False
-    nodes_before: int = 0
-    nodes_after: int = 0
-    weight_bytes_before: int = 0
-    weight_bytes_after: int = 0
-    max_abs_error: float | None = None
-    sqnr_db: float | None = None
-    says: tuple[str, ...] = ()
-    chosen: Pass | None = None
-    """The pass with the options that it chose itself, where it chose any."""
-
-    @property
-    def name(self) -> str:
-        """The pass's name."""
-        return self.action.name
 
 
 @dataclass(frozen=True)
@@ -82,6 +51,21 @@ class Pipeline:
                 raise caret(str(error), text, item.at, len(item.name)) from error
             steps.append(build(kind, item, text))
         return cls(tuple(steps), registry)
+
+    @classmethod
+    def of(
+        cls, passes: "str | Pipeline | Sequence[Pass | Recipe]", registry: Registry | None = None
+    ) -> "Pipeline":
+        """Return pipeline text, passes or a pipeline as a pipeline; empty text has no passes.
+
+        Raises:
+            PipelineError: see `parse`.
+        """
+        if isinstance(passes, Pipeline):
+            return passes
+        if isinstance(passes, str):
+            return cls.parse(passes, registry) if passes else cls(())
+        return cls(tuple(passes))
 
     def __str__(self) -> str:
         return ",".join(map(str, self.steps))
@@ -155,18 +139,18 @@ class Pipeline:
         self,
         gm: "fx.GraphModule",
         ctx: Context,
-        watchers: Iterable["Watcher"] = (),
+        watchers: Iterable[Watcher] = (),
         known: frozenset[str] = frozenset(),
-        stages: "Stages | None" = None,
+        done: Sequence[Step] = (),
     ) -> list[Step]:
         """Run every pass on `gm`, in place.
 
         Args:
             gm: the graph.
             ctx: what the passes are given, and where they record what they do.
-            watchers: told before and after every pass.
+            watchers: called before and after every pass.
             known: what the graph is known to be, beside what the tracer gives.
-            stages: where an interrupted run has left graphs, and this one leaves its own.
+            done: steps of an interrupted run, after which `gm` is; only the others run.
 
         Returns:
             One record a pass, in order. The graph before each pass is not kept in it.
@@ -176,8 +160,7 @@ class Pipeline:
             PassError: a pass failed or broke a promise; the message names it and its position.
         """
         passes, watchers = self.expand(TRACED | known, given_by(ctx)), tuple(watchers)
-        steps = stages.restore(gm, ctx, passes) if stages else []
-        watchers = (*watchers, stages) if stages else watchers
+        steps = list(done)
         for watcher in watchers:
             watcher.start(gm, ctx)
         printed: str | None = None
@@ -186,7 +169,8 @@ class Pipeline:
                 advance(len(steps))
             for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
                 ctx.upcoming = tuple(later.name for later in passes[index:])
-                step = Step(index, action, gm, ctx, before=copy.deepcopy(gm))
+                record = PassRecord(name=action.name)
+                step = Step(index, action, gm, ctx, copy.deepcopy(gm), record)
                 printed = self._run_one(step, watchers, len(passes), printed)
                 step.before = gm
                 steps.append(step)
@@ -194,33 +178,38 @@ class Pipeline:
         return steps
 
     def _run_one(
-        self, step: Step, watchers: Sequence["Watcher"], count: int, printed: str | None
+        self, step: Step, watchers: Sequence[Watcher], count: int, printed: str | None
     ) -> str:
         """Run one pass; `printed` is the fingerprint before it, if known. Returns that after it."""
         from yqc.graph.compare import fingerprint, tensor_bytes  # noqa: PLC0415  # imports torch
         from yqc.graph.edit import tidy  # noqa: PLC0415
         from yqc.graph.history import record  # noqa: PLC0415
 
-        ctx, gm = step.ctx, step.gm
-        done, skipped, said = len(ctx.rewrites), len(ctx.skips), len(ctx.records.says)
-        ctx.records.running = step.name
+        ctx, gm, records = step.ctx, step.gm, step.ctx.records
+        done = len(records.rewrites), len(records.skips), len(records.says)
+        records.running = step.name
         began = time.perf_counter()
         try:
             for watcher in watchers:
                 watcher.before(step)
-            ctx.records.begin(step.name, gm.graph)
+            records.begin(step.name, gm.graph)
             step.action.run(gm, ctx)
             tidy(gm)
-            step.chosen = ctx.records.chosen
-            step.seconds = time.perf_counter() - began
-            record(step.before, gm, step.name, ctx.rewrites[done:])
-            step.rewrites, step.skips = len(ctx.rewrites) - done, tuple(ctx.skips[skipped:])
-            step.says = tuple(ctx.records.says[said:])
-            step.nodes_before, step.nodes_after = len(step.before.graph.nodes), len(gm.graph.nodes)
-            step.weight_bytes_before = tensor_bytes(step.before)
-            step.weight_bytes_after = tensor_bytes(gm)
+            seconds, step.chosen = time.perf_counter() - began, records.chosen
+            record(step.before, gm, step.name, records.rewrites[done[0] :])
             after = fingerprint(gm)
-            step.changed = after != (printed or fingerprint(step.before))
+            step.record = PassRecord(
+                name=step.name,
+                seconds=seconds,
+                rewrites=len(records.rewrites) - done[0],
+                skips=tuple(Skip(node=node, why=why) for node, why in records.skips[done[1] :]),
+                says=tuple(records.says[done[2] :]),
+                changed=after != (printed or fingerprint(step.before)),
+                nodes_before=len(step.before.graph.nodes),
+                nodes_after=len(gm.graph.nodes),
+                weight_bytes_before=tensor_bytes(step.before),
+                weight_bytes_after=tensor_bytes(gm),
+            )
             for watcher in watchers:
                 watcher.after(step)
         except Exception as error:
@@ -230,7 +219,7 @@ class Pipeline:
             reason = "; ".join([f"{kind}{error}", *notes])
             raise PassError(f"{where}: {reason}") from error
         finally:
-            ctx.records.running = ""
+            records.running = ""
         return after
 
 

@@ -34,8 +34,8 @@ def replay(path: Path, registry: Registry) -> str:
     except PassError as error:
         raise PassError(f"{error}; the first failure was {info['error']}") from error
     return (
-        f"{action} works on this graph now: {steps[-1].rewrites} rewrites, "
-        f"{len(steps[-1].skips)} skips (it failed with {info['error']})"
+        f"{action} works on this graph now: {steps[-1].record.rewrites} rewrites, "
+        f"{len(steps[-1].record.skips)} skips (it failed with {info['error']})"
     )
 
 

@@ -1,13 +1,14 @@
-"""Going on with an interrupted pipeline after the last pass that took long.
+"""Resuming an interrupted pipeline after the last pass that took long.
 
-The graph behind such a pass is kept in the cache, together with what was recorded until then; a
-rerun starts from it and does the same again from there on. The graph file holds both, so they
-always fit each other.
+The graph behind such a pass is kept in a folder together with what was recorded until then, in one
+file, so that both always fit each other. A later run starts from it and repeats what follows.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
 
 from torch import fx
 
@@ -15,60 +16,73 @@ from yqc.errors import CheckpointError, OutputError
 from yqc.graph.compare import fingerprint
 from yqc.graph.edit import adopt
 from yqc.graph.serial import load_graph, save_graph
-from yqc.job.cache import FolderCache
 from yqc.pipeline.base import Context, Pass
 from yqc.pipeline.grammar import split
 from yqc.pipeline.options import build
-from yqc.pipeline.pipeline import Step
 from yqc.pipeline.records import Rewrite
-from yqc.pipeline.watchers import Watcher
+from yqc.pipeline.step import Step, Watcher
+from yqc.report.contract import plain, read
+from yqc.report.parts import PassRecord
 
 LONG = 2.0
-"""Seconds that a pass must have taken for its graph to be kept; quicker ones are run again."""
-NUMBERS = (
-    *("seconds", "rewrites", "changed", "nodes_before", "nodes_after"),
-    *("weight_bytes_before", "weight_bytes_after", "max_abs_error", "sqnr_db"),
-)
+"""Seconds that a pass must have taken for its graph to be kept; quicker ones are run again.
+
+Writing a graph file takes 0.1 to 0.3 s for a nano model. Half of it writes twice as often and saves
+a second at most; double loses up to 4 s of work at a kill.
+"""
+STAGE = "stage.yqc"
+
+
+class Files(Protocol):
+    """A folder of files that are whole or not there; see `yqc.job.cache`."""
+
+    def file(self, name: str) -> AbstractContextManager[Path]:
+        """Give a path to write a file to."""
+        ...
+
+    def found(self, name: str) -> Path | None:
+        """Return the path of a file that is there, or None."""
+        ...
 
 
 class Stages(Watcher):
-    """Keeps graphs between passes, and finds the last one again.
+    """Keeps graphs between passes, and restores the last one.
 
     Args:
-        cache: where they are kept.
-        wanted: asked after each pass whether a rerun may start there.
+        files: where they are kept.
+        wanted: returns, after each pass, whether a later run may start there.
     """
 
-    def __init__(self, cache: FolderCache, wanted: Callable[[], bool] = lambda: True) -> None:
-        self.cache, self.wanted, self.done = cache, wanted, list[dict[str, Any]]()
+    def __init__(self, files: Files, wanted: Callable[[], bool] = lambda: True) -> None:
+        self.files, self.wanted, self.done = files, wanted, list[dict[str, Any]]()
 
     def after(self, step: Step) -> None:
         """Keep the graph after a pass that took long."""
         if self.done:  # a graph that was read from a file no longer shares tensors between modules
-            step.weight_bytes_before = self.done[-1]["weight_bytes_after"]
-        record = {name: getattr(step, name) for name in NUMBERS}
-        record["skips"] = step.skips
-        record["chosen"] = None if step.chosen is None else str(step.chosen)
-        self.done.append(record)
-        if step.seconds < LONG or not self.wanted():
+            before = self.done[-1]["record"]["weight_bytes_after"]
+            step.record = replace(step.record, weight_bytes_before=before)
+        chosen = None if step.chosen is None else str(step.chosen)
+        self.done.append({"record": plain(step.record), "chosen": chosen})
+        if (step.record.seconds or 0.0) < LONG or not self.wanted():
             return
         ctx = step.ctx
         info = {
             "steps": self.done,
             "rewrites": [asdict(rewrite) for rewrite in ctx.rewrites],
             "skips": ctx.skips,
+            "says": ctx.records.says,
             "warnings": ctx.warnings,
             "fingerprint": fingerprint(step.gm),
         }
         try:
-            with self.cache.file("stage.yqc") as path:
+            with self.files.file(STAGE) as path:
                 save_graph(step.gm, path, info)
         except OutputError as error:  # such as a module of a pass's own, which no table knows
             ctx.progress.note(f"--resume cannot start after {step.name}: {error}")
 
     def restore(self, gm: fx.GraphModule, ctx: Context, passes: Sequence[Pass]) -> list[Step]:
-        """Put `gm` and what was recorded into the state of the last stage; returns its steps."""
-        path = self.cache.found("stage.yqc")
+        """Put `gm` and the records into the state of the last stage; return its steps."""
+        path = self.files.found(STAGE)
         if path is None:
             return []
         try:
@@ -78,25 +92,20 @@ class Stages(Watcher):
         if fingerprint(kept) != info["fingerprint"]:
             return []
         adopt(gm, kept)
-        self.done = info["steps"]
-        ctx.records.rewrites[:] = [
-            Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]
-        ]
-        ctx.skips[:] = [(node, why) for node, why in info["skips"]]
-        ctx.warnings[:] = info["warnings"]
+        self.done, records = info["steps"], ctx.records
+        records.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
+        records.skips[:] = [(node, why) for node, why in info["skips"]]
+        records.says[:], records.warnings[:] = info["says"], info["warnings"]
         return [
-            _step(i, action, gm, ctx, record)
-            for i, (action, record) in enumerate(zip(passes, self.done, strict=False), start=1)
+            _restored(i, action, gm, ctx, found)
+            for i, (action, found) in enumerate(zip(passes, self.done, strict=False), start=1)
         ]
 
 
-def _step(
-    index: int, action: Pass, gm: fx.GraphModule, ctx: Context, record: dict[str, Any]
+def _restored(
+    index: int, action: Pass, gm: fx.GraphModule, ctx: Context, found: dict[str, Any]
 ) -> Step:
-    step = Step(index, action, gm, ctx, before=gm)
-    for name in NUMBERS:
-        setattr(step, name, record[name])
-    step.skips = tuple((node, why) for node, why in record["skips"])
-    if (text := record["chosen"]) is not None:
-        step.chosen = build(type(action), split(text)[0], text)
-    return step
+    """Make the step of a pass that ran before the interruption."""
+    text = found["chosen"]
+    chosen = None if text is None else build(type(action), split(text)[0], text)
+    return Step(index, action, gm, ctx, gm, read(PassRecord, found["record"]), chosen)

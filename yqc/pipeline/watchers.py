@@ -3,6 +3,7 @@
 import copy
 import platform
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,24 +14,7 @@ from yqc.graph import text
 from yqc.graph.compare import head_outputs, max_abs_error, sqnr_db
 from yqc.graph.serial import save_graph
 from yqc.pipeline.base import Context
-from yqc.pipeline.pipeline import Step
-
-
-class Watcher:
-    """Is told before and after every pass. The methods here do nothing; override what you need."""
-
-    def start(self, gm: fx.GraphModule, ctx: Context) -> None:
-        """See the graph before the first pass."""
-
-    def before(self, step: Step) -> None:
-        """See a step before its pass runs; `step.gm` is the graph as it is."""
-
-    def after(self, step: Step) -> None:
-        """See a step after its pass ran and its record was made. Raise to fail the pass."""
-
-    def failed(self, step: Step, error: Exception) -> str | None:  # noqa: ARG002
-        """See a step that failed; a returned sentence becomes part of the error."""
-        return None
+from yqc.pipeline.step import Step, Watcher
 
 
 class Verify(Watcher):
@@ -54,8 +38,8 @@ class Verify(Watcher):
 
     def after(self, step: Step) -> None:
         """Compare with what was computed before the pass."""
-        if not step.changed:
-            step.max_abs_error = 0.0
+        if not step.record.changed:
+            step.record = replace(step.record, max_abs_error=0.0)
             return
         was, now = self.last, head_outputs(step.gm, self.example)
         if [t.shape for t in was] != [t.shape for t in now]:
@@ -63,13 +47,14 @@ class Verify(Watcher):
             raise PassError(f"it changed the shapes of the outputs from {shapes[0]} to {shapes[1]}")
         if all(t.isfinite().all() for t in was) and not all(t.isfinite().all() for t in now):
             raise PassError("the outputs are no longer finite after it")
-        step.max_abs_error, step.sqnr_db = max_abs_error(was, now), sqnr_db(was, now)
+        error = max_abs_error(was, now)
+        step.record = replace(step.record, max_abs_error=error, sqnr_db=sqnr_db(was, now))
         largest = max((float(t.abs().max()) for t in was if t.numel()), default=0.0)
         allowed = self.tolerance * max(largest, 1e-3)
-        if step.action.keeps_numbers and step.max_abs_error > allowed < self.in_double(step):
+        if step.action.keeps_numbers and error > allowed < self.in_double(step):
             raise PassError(
                 f"it declares that it keeps the numbers, and changes the outputs by "
-                f"{step.max_abs_error:.3g} where the largest is {largest:.3g}"
+                f"{error:.3g} where the largest is {largest:.3g}"
             )
         self.last = now
 
@@ -98,7 +83,7 @@ class PrintGraph(Watcher):
         if {step.name, "all"} & self.names_after:
             unchanged = f"# after {step.index} {step.action}: unchanged\n"
             changed = f"# after {step.index} {step.action}\n{text(step.gm)}\n"
-            self.write(changed if step.changed else unchanged)
+            self.write(changed if step.record.changed else unchanged)
 
 
 class Snapshots(Watcher):

@@ -72,20 +72,22 @@ class Skip:
 
 @dataclass(frozen=True, kw_only=True)
 class PassRecord:
-    """One line of the ledger: what one pass did, took and cost."""
+    """What one pass did, took and cost; the defaults are those of a pass that has not run."""
 
     name: str
-    seconds: float | None
-    rewrites: int
-    skips: tuple[Skip, ...]
-    changed: bool
-    nodes_before: int
-    nodes_after: int
-    weight_bytes_before: int | None
-    weight_bytes_after: int | None
-    max_abs_error: float | None
+    seconds: float | None = None
+    rewrites: int = 0
+    skips: tuple[Skip, ...] = ()
+    says: tuple[str, ...] = ()
+    """Sentences of the pass on what it did as a whole."""
+    changed: bool = False
+    nodes_before: int = 0
+    nodes_after: int = 0
+    weight_bytes_before: int | None = None
+    weight_bytes_after: int | None = None
+    max_abs_error: float | None = None
     """At the head's outputs, between the graphs before and after this pass."""
-    sqnr_db: float | None
+    sqnr_db: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,9 @@ class Report:
         if self.passes:
             yield terminal.ledger(self.passes)
             yield ""
+        if any(one.says for one in self.passes):
+            yield terminal.statements(self.passes)
+            yield ""
         yield terminal.size_table(self.size, self.compute)
         yield ""
         yield terminal.accuracy_table(self.accuracy)

@@ -74,6 +74,12 @@ def ledger(passes: Sequence[PassRecord]) -> RenderableType:
     return Trimmed(Group(table, indented(*why, by=len(str(len(passes))) + 2)))
 
 
+def statements(passes: Sequence[PassRecord]) -> RenderableType:
+    """Show what passes say of their work, a sentence a line."""
+    said = [(one.name, sentence) for one in passes for sentence in one.says]
+    return Group(*(say(f"{name}: {sentence}") for name, sentence in said))
+
+
 def size_table(size: Size, compute: Compute) -> RenderableType:
     """Show the sizes with both ratios: figures in print are against fp16 as often as fp32."""
     table = columns("size", "before", "after", "ratio", label=LABEL, figure=FIGURE)

@@ -14,7 +14,8 @@ from yqc.graph import text
 from yqc.graph.compare import max_abs_error
 from yqc.models.trace import trace
 from yqc.pipeline.base import Context, Pass
-from yqc.pipeline.pipeline import Pipeline, Step
+from yqc.pipeline.pipeline import Pipeline
+from yqc.pipeline.step import Step
 from yqc.pipeline.watchers import Verify
 from yqc.testing import golden
 
@@ -39,7 +40,7 @@ class Applied:
     @property
     def changed(self) -> bool:
         """Whether the graph is another one than before, by its fingerprint."""
-        return self.step.changed
+        return self.step.record.changed
 
 
 def traced(net: nn.Module, shape: Sequence[int]) -> fx.GraphModule:

@@ -1,0 +1,99 @@
+"""Images that passes see: a stream for calibration, and a judge of agreement with the original."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, fx
+
+from yqc import evaluation as ev
+from yqc.data import Split, calibration_images
+from yqc.graph.compare import macs
+from yqc.models.source import Source
+from yqc.pipeline.base import JUDGES, Context
+from yqc.progress import Progress
+from yqc.settings import Settings
+from yqc.training.teacher import fold
+
+JUDGED = 2e11
+"""Multiply-accumulates that one judgement of agreement may take, so that it ends within seconds.
+
+Half of it judges large graphs on half as many images, double takes twice as long.
+"""
+FEWEST = 8
+"""Images of a judgement at least, however large the graph."""
+TOGETHER = 4
+"""Images in a batch: at 320 px batches of four take two thirds of the time of single images."""
+
+
+class CalibrationStream:
+    """The calibration images, read anew each time; warns in the end of what is wrong with them.
+
+    Raises:
+        DataError: there are fewer than calibration needs.
+    """
+
+    def __init__(self, split: Split, source: Source, settings: Settings, ctx: Context) -> None:
+        self._images = calibration_images(
+            split,
+            source.imgsz,
+            settings.calib_images,
+            settings.seed,
+            channels=source.facts.channels,
+        )
+        self._warn = ctx.warn
+
+    def __len__(self) -> int:
+        """How many there are if all can be read."""
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield each as float32 [1, 3, H, W] in 0..1, channels last in memory."""
+        for image in self._images:
+            yield torch.from_numpy(image)
+        for sentence in self._images.complaints():
+            self._warn(sentence)
+
+
+def judges(split: Split, settings: Settings, gm: fx.GraphModule) -> Split:
+    """Choose at most `JUDGES` of the calibration images, so many that judging a graph is quick."""
+    quick = max(FEWEST, min(JUDGES, int(JUDGED / max(1, macs(gm)))))
+    paths = list(split.images)
+    random.Random(settings.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
+    return replace(split, images=tuple(paths[: min(quick, settings.calib_images)]), read=None)
+
+
+class Agreeing:
+    """Judges a graph by the detections of the float one on calibration images.
+
+    Args:
+        source: the float detector.
+        split: the images.
+        progress: shown an image at a time.
+    """
+
+    def __init__(self, source: Source, split: Split, progress: Progress) -> None:
+        self._source, self._split, self._progress = source, split, progress
+        self._reference: ev.Detections | None = None
+
+    def __call__(self, gm: fx.GraphModule) -> float | None:
+        """Return the AP at IoU 0.5 of a graph, the float graph's detections taken as the truth.
+
+        None where the float graph finds nothing.
+        """
+        if self._reference is None:
+            self._reference = self._detect(self._source.gm)
+        return ev.agreement50(self._reference, self._detect(gm))
+
+    def _detect(self, gm: fx.GraphModule) -> ev.Detections:
+        device = next((p.device for p in gm.parameters()), torch.device("cpu"))
+        return ev.detect(
+            ev.TorchModel(fold(gm).to(memory_format=torch.channels_last), device),  # type: ignore[call-overload]
+            self._split,
+            imgsz=self._source.imgsz,
+            layout=self._source.layout,
+            batch=TOGETHER,
+            channels=self._source.facts.channels,
+            progress=self._progress,
+        )
