@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from yqc import Context, Pass, Pipeline, Recipe, Registry, Watcher, calls, trace
+from yqc import Context, Given, Pass, Pipeline, Recipe, Registry, Watcher, calls, trace
 from yqc.errors import PassError
 from yqc.pipeline.registry import Found
 
@@ -67,7 +67,7 @@ class Eight(Recipe):
 
     weights_only: bool = False
 
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:
         return f"fold,calibrate,quantize{{weights-only={str(self.weights_only).lower()}}}"
 
 
@@ -75,7 +75,7 @@ class Eight(Recipe):
 class Both(Recipe):
     name: ClassVar[str] = "both"
 
-    def expand(self) -> str:
+    def expand(self, given: Given) -> str:
         return "collect,eight,idle"
 
 

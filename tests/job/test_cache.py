@@ -13,7 +13,8 @@ import yqc
 from tests.command import beside
 from yqc.errors import OutputError, PassError
 from yqc.graph.compare import fingerprint
-from yqc.job.cache import KEY, LOCK, FolderCache
+from yqc.job.cache import KEY, FolderCache
+from yqc.job.locks import NAME as LOCK
 from yqc.models.source import open_model
 from yqc.pipeline import resume
 from yqc.training import state as keeping

@@ -21,8 +21,18 @@ from yqc.progress import Advance, Silent
 def test_records_what_every_pass_did() -> None:
     gm, ctx = net(), Context()
     first, second = Pipeline((Scale(), Idle())).run(gm, ctx)
-    assert (first.index, first.name, first.record.rewrites, first.record.changed) == (1, "scale", 2, True)
-    assert (second.index, second.name, second.record.rewrites, second.record.changed) == (2, "idle", 0, False)
+    assert (first.index, first.name, first.record.rewrites, first.record.changed) == (
+        1,
+        "scale",
+        2,
+        True,
+    )
+    assert (second.index, second.name, second.record.rewrites, second.record.changed) == (
+        2,
+        "idle",
+        0,
+        False,
+    )
     assert first.record.skips == ()
     why = "there is nothing to do"
     assert [(s.node, s.why) for s in second.record.skips] == [("_0", why), ("_2", why)]

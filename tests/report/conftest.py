@@ -49,6 +49,7 @@ def ledger() -> tuple[PassRecord, ...]:
             seconds=0.31,
             rewrites=24,
             skips=(*skips, Skip(node="model.9", why="it is kept")),
+            says=("30.0% of params removed by l2",),
             changed=True,
             nodes_before=231,
             nodes_after=231,
