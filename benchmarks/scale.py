@@ -111,7 +111,7 @@ class Sampler(Silent):
         self.samples: list[tuple[str, list[int]]] = []
 
     @contextmanager
-    def task(self, label: str, total: int) -> Iterator[Advance]:  # noqa: ARG002  # the protocol's
+    def task(self, label: str, total: int) -> Iterator[Advance]:  # the protocol's
         """Sample a task's steps."""
         found: list[int] = []
 

@@ -28,5 +28,5 @@ class CodebookRecipe(Recipe):
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
 
-    def expand(self, given: Given) -> str:  # noqa: ARG002
+    def expand(self, given: Given) -> str:
         return f"reparam,fold-bn,dce,{show('cluster', self)}"

@@ -45,7 +45,7 @@ class Equalize(Pass):
 
     def equalize(
         self,
-        gm: fx.GraphModule,  # noqa: ARG002
+        gm: fx.GraphModule,
         first: Call[nn.Conv2d],
         second: Call[nn.Conv2d],
     ) -> fx.Node:

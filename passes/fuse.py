@@ -15,5 +15,5 @@ class Fuse(Recipe):
 
     name: ClassVar[str] = "fuse"
 
-    def expand(self, given: Given) -> str:  # noqa: ARG002
+    def expand(self, given: Given) -> str:
         return "reparam,fold-bn,dce"

@@ -25,7 +25,7 @@ class Slim(Recipe):
     steps: int | None = None
     """Batches to train on, instead of a time."""
 
-    def expand(self, given: Given) -> str:  # noqa: ARG002
+    def expand(self, given: Given) -> str:
         amount = "" if self.ratio is None else f"{{ratio={self.ratio!r} of={self.of}}}"
         options = {"time": self.time, "steps": self.steps}
         length = " ".join(f"{k}={write(v)}" for k, v in options.items() if v is not None)

@@ -27,7 +27,7 @@ class Silent:
     """A `Progress` that shows nothing."""
 
     @contextmanager
-    def task(self, label: str, total: int) -> Iterator[Advance]:  # noqa: ARG002  # the protocol's
+    def task(self, label: str, total: int) -> Iterator[Advance]:  # the protocol's
         """Accept the steps and forget them."""
         yield lambda _: None
 

@@ -55,7 +55,7 @@ class Renamed(nn.Conv2d):
 
 
 class Leaves(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 

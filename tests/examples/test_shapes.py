@@ -122,7 +122,7 @@ def test_a_longer_data_set_begins_with_the_shorter_one(tmp_path: Path) -> None:
 def test_leaves_nothing_when_it_is_stopped(tmp_path: Path) -> None:
     class Stop(Silent):
         @contextmanager
-        def task(self, label: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
+        def task(self, label: str, total: int) -> Iterator[Advance]:
             def stop(_: int) -> None:
                 raise KeyboardInterrupt
 

@@ -80,7 +80,7 @@ def test_passes_are_told_what_follows() -> None:
     class Look(yqc.Pass):
         name = "look"
 
-        def run(self, gm: torch.fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002
+        def run(self, gm: torch.fx.GraphModule, ctx: Context) -> None:
             seen.append(ctx.upcoming)
 
     Pipeline([Look(), *Pipeline.parse("fold-bn,dce").steps]).run(gm, ctx)

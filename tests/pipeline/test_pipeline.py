@@ -117,7 +117,7 @@ def test_a_package_that_cannot_be_imported_does_not_hide_the_advice() -> None:
 
 def test_nothing_runs_in_an_impossible_order() -> None:
     class Never(Watcher):
-        def start(self, gm: fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002
+        def start(self, gm: fx.GraphModule, ctx: Context) -> None:
             raise AssertionError
 
     gm, ctx = net(), Context()

@@ -157,7 +157,7 @@ def test_watchers_are_told_before_and_after_every_pass() -> None:
     told: list[str] = []
 
     class Listening(Watcher):
-        def start(self, gm: fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002
+        def start(self, gm: fx.GraphModule, ctx: Context) -> None:
             told.append(f"start {len(gm.graph.nodes)}")
 
         def before(self, step: Step) -> None:

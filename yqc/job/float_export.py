@@ -37,7 +37,7 @@ class LastFloat(Watcher):
         """Whether that is the graph as it is now."""
         return not self._passed
 
-    def start(self, gm: fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002  # the watcher's
+    def start(self, gm: fx.GraphModule, ctx: Context) -> None:  # the watcher's
         """Keep the graph before the first pass."""
         self.gm = copy.deepcopy(gm)
 

@@ -160,11 +160,11 @@ class Pass(_Named):
         """Return what this pass, with these options, requires."""
         return self.requires
 
-    def explain(self, gm: "fx.GraphModule", ctx: Context) -> list[str] | None:  # noqa: ARG002
+    def explain(self, gm: "fx.GraphModule", ctx: Context) -> list[str] | None:
         """Describe what the pass would do to `gm`, one line each; None: it is run to find out."""
         return None
 
-    def drawing(self, gm: "fx.GraphModule", ctx: Context) -> "nx.Graph[str] | None":  # noqa: ARG002
+    def drawing(self, gm: "fx.GraphModule", ctx: Context) -> "nx.Graph[str] | None":
         """Return a networkx graph of what the pass looks at, or None."""
         return None
 

@@ -44,6 +44,6 @@ class Watcher:
     def after(self, step: Step) -> None:
         """See a step after its pass ran and its record was made. Raise to fail the pass."""
 
-    def failed(self, step: Step, error: Exception) -> str | None:  # noqa: ARG002
+    def failed(self, step: Step, error: Exception) -> str | None:
         """See a step that failed; a returned sentence becomes part of the error."""
         return None

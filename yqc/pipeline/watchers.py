@@ -92,7 +92,7 @@ class Snapshots(Watcher):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, gm: fx.GraphModule, ctx: Context) -> None:  # noqa: ARG002
+    def start(self, gm: fx.GraphModule, ctx: Context) -> None:
         """Write the traced graph."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

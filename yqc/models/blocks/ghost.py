@@ -50,5 +50,5 @@ class GhostBottleneck(Block):
 class C3Ghost(C3):
     """A `C3` of `GhostBottleneck`."""
 
-    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:  # noqa: ARG002
+    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return repeat(n, lambda: GhostBottleneck(c, c))

@@ -90,9 +90,9 @@ class SPPCSPC(Block):
         self,
         c1: int,
         c2: int,
-        n: int = 1,  # noqa: ARG002  # YAMLs give a repeat count; the block has no chain
-        shortcut: bool = False,  # noqa: ARG002
-        g: int = 1,  # noqa: ARG002
+        n: int = 1,  # YAMLs give a repeat count; the block has no chain
+        shortcut: bool = False,
+        g: int = 1,
         e: float = 0.5,
         k: Sequence[int] = (5, 9, 13),
     ) -> None:
@@ -157,7 +157,7 @@ class SP(Block):
 class DownC(Block):
     """A strided convolution beside a max pool, each giving half of the channels (YOLOv7)."""
 
-    def __init__(self, c1: int, c2: int, n: int = 1, k: int = 2) -> None:  # noqa: ARG002
+    def __init__(self, c1: int, c2: int, n: int = 1, k: int = 2) -> None:
         super().__init__()
         self.cv1 = Conv(c1, c1)
         self.cv2 = Conv(c1, c2 // 2, 3, k)

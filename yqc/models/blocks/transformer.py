@@ -97,5 +97,5 @@ class TransformerBlock(Block):
 class C3TR(C3):
     """A `C3` around a transformer block."""
 
-    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:  # noqa: ARG002
+    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         return TransformerBlock(c, c, 4, n)
