@@ -73,7 +73,7 @@ class ChannelPrune(PruningOptions, Pass):
             ctx.skipped(node, pin)
         return task.dependencies()
 
-    def drawing(self, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str]":  # noqa: ARG002
+    def drawing(self, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str]":
         """Return the groups of channels as a networkx graph."""
         return channel_groups(gm)
 

@@ -50,7 +50,7 @@ class DecomposeSilu(Pass):
         node.args, node.kwargs = (conv, sigmoid), {}
         return node
 
-    def obstacle(self, gm: fx.GraphModule, x: fx.Node) -> str | None:  # noqa: ARG002
+    def obstacle(self, gm: fx.GraphModule, x: fx.Node) -> str | None:
         """Return why this SiLU must stay, or None if it may be decomposed."""
         if shape(x)[1] <= FEW_CHANNELS:
             return f"its convolution reads at most {FEW_CHANNELS} channels and stays in float"
