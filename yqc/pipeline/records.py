@@ -2,12 +2,10 @@
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
     from torch import fx
-
-    from yqc.pipeline.base import Pass
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Records:
     warnings: list[str] = field(default_factory=list)
     running: str = ""
     """Name of the pass that is running."""
-    chosen: "Pass | None" = None
-    """The running pass with the options that it chose itself; None where it chose none."""
+    chosen: Any = None
+    """The running pass (a `Pass`) with the options that it chose itself, or None."""
     _graph: "fx.Graph | None" = None
     _known: "set[fx.Node]" = field(default_factory=set)
 
