@@ -19,7 +19,7 @@ from tests.models.hostile import FILES
 from yqc.data import load_data
 from yqc.errors import YqcError
 from yqc.models import load as loading
-from yqc.models.pickles.read import Inert, read
+from yqc.models.pickles.read import Inert, read_checkpoint
 from yqc.models.register import known
 from yqc.pipeline.pipeline import Pipeline
 
@@ -52,7 +52,7 @@ def checkpoint(data: bytes) -> None:
     form = FORMS[data[0] % len(FORMS)] if data else FORMS[-1]
     path.write_bytes(form(data[1:]))
     with contextlib.suppress(YqcError):
-        repr(read(path, known))
+        repr(read_checkpoint(path, known))
 
 
 def model(data: bytes) -> None:
@@ -135,7 +135,7 @@ def _trees() -> list[object]:
         spec: dict[str, Any] = {"backbone": body, "head": [[[len(body) - 1], 1, *head]]}
         spec |= {"anchors": ANCHORS} if project != "ultralytics" else {}
         path = save(FOLDER / "sound.pt", make(spec, nc=2), project, names={0: "a", 1: "b"})
-        found.append(read(path, known))
+        found.append(read_checkpoint(path, known))
     return found
 
 

@@ -20,7 +20,7 @@ from tests.models.hostile import forbidden, legacy, no_storage, zipped
 from tests.models.hostile_programs import BROKEN
 from yqc.errors import YqcError
 from yqc.models import load as loading
-from yqc.models.pickles.read import read
+from yqc.models.pickles.read import read_checkpoint
 from yqc.models.register import known
 
 WATCHED = ("os.", "subprocess.", "exec", "compile", "pickle.", "socket.", "shutil.", "ctypes.dl")
@@ -49,7 +49,7 @@ def tried(action: Callable[[], object]) -> tuple[str, float]:
 def main() -> None:
     folder = Path(tempfile.mkdtemp())
     sound = save(folder / "sound.pt", make(hostile_models.SPEC), "ultralytics", names=["a", "b"])
-    tree = read(sound, known)
+    tree = read_checkpoint(sound, known)
     path = folder / "x.pt"
     "x".encode("cp437")  # a codec of zip archives, a module that is executed when first used
     path.write_bytes(legacy(b"\x80\2" + BROKEN["bytes of a wrong code"][1] + b"."))
@@ -69,7 +69,7 @@ def main() -> None:
         outcomes[name] = tried(lambda: loading.load(path))
         watching.clear()
     for name, changed in hostile_models.cases(tree):
-        with mock.patch.object(loading, "read", lambda *_, found=changed: found):
+        with mock.patch.object(loading, "read_with_sha256", lambda *_, found=changed: (found, "")):
             outcomes[f"model {name}"] = tried(lambda: loading.load(sound))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     left = sorted(p.name for p in folder.iterdir()) + sorted(

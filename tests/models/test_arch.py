@@ -15,7 +15,7 @@ from yqc.errors import CheckpointError, UnknownBlockError, UnsupportedTaskError
 from yqc.models.arch import architecture, build, load_weights, read_architecture
 from yqc.models.arch_rows import Scaling, activation_of
 from yqc.models.load import load
-from yqc.models.pickles.read import read
+from yqc.models.pickles.read import read_checkpoint
 from yqc.models.register import known
 
 Specs = Mapping[str, Any]
@@ -177,7 +177,7 @@ CUT = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_models_have_as_many_parameters_as_published(name: str, shared: Path) -> None:
-    ckpt = read(shared / "golden" / f"{name}.pt", known)
+    ckpt = read_checkpoint(shared / "golden" / f"{name}.pt", known)
     spec = (ckpt["ema"] or ckpt["model"]).state["yaml"]
     rows = [*spec["backbone"], *spec["head"]]
     for i, channels in CUT.get(name, {}).items():

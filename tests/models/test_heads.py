@@ -6,7 +6,7 @@ from torch import Tensor
 
 from yqc.errors import CheckpointError
 from yqc.models.heads import DFL, AnchorHead, AuxiliaryHead, DistanceHead, ImplicitHead
-from yqc.models.heads.end2end import best
+from yqc.models.heads.end2end import pick_best
 
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119]]
 STRIDES = (8.0, 16.0)
@@ -117,7 +117,7 @@ def test_best_takes_cells_first_then_classes() -> None:
     boxes = torch.arange(4 * 6.0).view(1, 4, 6)
     scores = torch.tensor([[[0.9, 0.1, 0.3, 0.2, 0.0, 0.05], [0.8, 0.2, 0.4, 0.1, 0.0, 0.7]]])
     # Of the cells 0, 5 and 2, which have the highest best scores, the three best pairs.
-    rows = best(boxes, scores, limit=3)[0]
+    rows = pick_best(boxes, scores, limit=3)[0]
     assert rows[:, 4].tolist() == pytest.approx([0.9, 0.8, 0.7])
     assert rows[:, 5].tolist() == [0, 1, 1]
     assert rows[:, 0].tolist() == [0, 0, 5]
@@ -125,7 +125,7 @@ def test_best_takes_cells_first_then_classes() -> None:
 
 
 def test_best_gives_as_many_rows_as_cells_where_they_are_few() -> None:
-    rows = best(torch.rand(2, 4, 7), torch.rand(2, 3, 7))
+    rows = pick_best(torch.rand(2, 4, 7), torch.rand(2, 3, 7))
     assert rows.shape == (2, 7, 6)
     assert torch.equal(rows[..., 4], rows[..., 4].sort(1, descending=True)[0])
 

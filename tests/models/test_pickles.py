@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError, ForbiddenGlobalError
-from yqc.models.pickles.read import Inert, Named, read
+from yqc.models.pickles.read import Inert, Named, read_checkpoint
 
 FORMS = [True, False]
 SEED = torch.Generator().manual_seed(7)
@@ -91,7 +91,7 @@ def assert_same(got: Any, want: Any) -> None:
 @pytest.mark.parametrize("zipped", FORMS)
 def test_tensors_are_those_of_torch_load(tmp_path: Path, protocol: int, zipped: bool) -> None:
     path = saved(tmp_path, TENSORS, zipped=zipped, protocol=protocol)
-    got = read(path, nobody)
+    got = read_checkpoint(path, nobody)
     assert_same(got, TENSORS)
     if zipped:  # torch itself cannot read uint16 back from the older form.
         assert_same(got, torch.load(path, weights_only=False))
@@ -102,7 +102,7 @@ def test_what_was_shared_stays_shared(tmp_path: Path, zipped: bool) -> None:
     parameter = nn.Parameter(MATRIX.clone())
     base = torch.zeros(4, 4)
     value = {"a": parameter, "b": [parameter], "row": base[1], "column": base[:, 1], "base": base}
-    got = read(saved(tmp_path, value, zipped=zipped), nobody)
+    got = read_checkpoint(saved(tmp_path, value, zipped=zipped), nobody)
     assert got["a"] is got["b"][0]
     got["row"].fill_(5)
     assert got["column"].tolist() == [0, 5, 0, 0]
@@ -138,7 +138,7 @@ def test_arrays_numbers_and_containers(tmp_path: Path, protocol: int, zipped: bo
         "dtype": torch.float16,
     }
     path = saved(tmp_path, value, zipped=zipped, protocol=protocol)
-    got = read(path, nobody)
+    got = read_checkpoint(path, nobody)
     assert_same(got, torch.load(path, weights_only=False))
     assert type(got["scalar"]) is float
     assert type(got["count"]) is int
@@ -163,7 +163,7 @@ def test_odds_and_ends_of_training_are_inert(tmp_path: Path) -> None:
         "range": range(3),
         "class": nn.Conv2d,
     }
-    got = read(saved(tmp_path, value), nobody)
+    got = read_checkpoint(saved(tmp_path, value), nobody)
     assert_same(got["optimizer"]["state"], optimizer.state_dict()["state"])
     assert got["whole"].class_path == "torch.optim.adam.Adam"
     assert got["scaler"] == value["scaler"]
@@ -214,7 +214,9 @@ def test_modules_come_out_as_what_they_hold(
     want = block(common)
     path = saved(tmp_path, {"model": want, "epoch": -1}, zipped=zipped)
     del sys.modules["models.common"].Conv  # The class may not be looked for again.
-    got = read(path, lambda name: name in ("models.common.Conv", "models.common.Names"))["model"]
+    got = read_checkpoint(path, lambda name: name in ("models.common.Conv", "models.common.Names"))[
+        "model"
+    ]
     assert (type(got), got.class_path, got.args) == (Inert, "models.common.Conv", ())
     modules = got.state["_modules"]
     assert list(modules) == ["conv", "act", "inner"]
@@ -231,7 +233,7 @@ def test_an_unknown_block_is_named_with_the_way_to_register_it(
 ) -> None:
     path = saved(tmp_path, block(common))
     with pytest.raises(ForbiddenGlobalError) as caught:
-        read(path, lambda name: name == "models.common.Names")
+        read_checkpoint(path, lambda name: name == "models.common.Names")
     assert str(caught.value) == (
         f"{path}: its pickle names models.common.Conv, for which yqc has no twin; "
         "nothing of it was run. If that is a block you know, register a traceable twin for it, "
@@ -244,9 +246,9 @@ def test_an_unknown_block_is_named_with_the_way_to_register_it(
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"absent\.pt: cannot be opened: No such file"):
-        read(tmp_path / "absent.pt", nobody)
+        read_checkpoint(tmp_path / "absent.pt", nobody)
     with pytest.raises(CheckpointError, match="it is no file; give the checkpoint itself"):
-        read(tmp_path, nobody)
+        read_checkpoint(tmp_path, nobody)
 
 
 def test_check_sums_may_be_left_out(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_check_sums_may_be_left_out(tmp_path: Path) -> None:
         path = saved(tmp_path, MATRIX)
     finally:
         torch.serialization.set_crc32_options(before)
-    assert_same(read(path, nobody), MATRIX)
+    assert_same(read_checkpoint(path, nobody), MATRIX)
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -278,7 +280,9 @@ def test_whatever_is_saved_is_read(
     tmp_path_factory: pytest.TempPathFactory, value: object, zipped: bool, protocol: int
 ) -> None:
     folder = tmp_path_factory.mktemp("round")
-    assert_same(read(saved(folder, value, zipped=zipped, protocol=protocol), nobody), value)
+    assert_same(
+        read_checkpoint(saved(folder, value, zipped=zipped, protocol=protocol), nobody), value
+    )
 
 
 GOLDEN = ["yolov5n", "yolov7-tiny", "yolov7", "yolov5nu", "yolov8n", "yolov9t", "yolov10n"]
@@ -289,7 +293,7 @@ GOLDEN += ["yolo11n", "yolo12n", "yolo26n"]
 def test_golden_checkpoints_hold_every_parameter(shared: Path, name: str) -> None:
     facts = json.loads((shared / "golden" / f"{name}.json").read_text())
     classes = set(facts["pickle_classes"])
-    got = read(shared / "golden" / f"{name}.pt", classes.__contains__)
+    got = read_checkpoint(shared / "golden" / f"{name}.pt", classes.__contains__)
     weights = got["ema"] or got["model"]
     assert weights.class_path == facts["model_class"]
     found = {id(p): p for p in parameters(weights)}
@@ -306,7 +310,7 @@ def parameters(module: Inert) -> Iterator[nn.Parameter]:
 @pytest.mark.parametrize("name", ["yolov5n-coco", "yolov7-tiny-bccd", "yolov8n-bccd"])
 def test_trained_checkpoints_are_read_at_once(shared: Path, name: str) -> None:
     before = time.process_time()
-    got = read(
+    got = read_checkpoint(
         shared / "models" / f"{name}.pt", lambda path: path.startswith(("models.", "ultralytics."))
     )
     assert time.process_time() - before < 1.5  # 0.15 s on an idle machine
@@ -315,4 +319,4 @@ def test_trained_checkpoints_are_read_at_once(shared: Path, name: str) -> None:
 
 def test_without_its_classes_a_golden_checkpoint_is_refused(shared: Path) -> None:
     with pytest.raises(ForbiddenGlobalError, match=r"ultralytics\.nn\.tasks\.DetectionModel"):
-        read(shared / "golden" / "yolov8n.pt", nobody)
+        read_checkpoint(shared / "golden" / "yolov8n.pt", nobody)

@@ -19,14 +19,14 @@ import torch
 from tests.models.hostile import legacy, zipped
 from tests.models.hostile_programs import BROKEN, storage, tensor
 from yqc.errors import CheckpointError
-from yqc.models.pickles.read import read
+from yqc.models.pickles.read import read_checkpoint
 
 
 def refused(folder: Path, data: bytes) -> str:
     path = folder / "x.pt"
     path.write_bytes(data)
     with pytest.raises(CheckpointError) as caught:
-        read(path, lambda _: False)
+        read_checkpoint(path, lambda _: False)
     message = str(caught.value)
     assert message.startswith(f"{path}: cannot be read as a checkpoint: ")
     assert message.isprintable()
@@ -89,7 +89,7 @@ def test_a_file_with_bytes_changed_is_read_or_refused(tmp_path: Path, zipped: bo
             changed[chance.randrange(len(data))] = chance.randrange(256)
         path.write_bytes(changed)
         try:
-            read(path, lambda _: False)
+            read_checkpoint(path, lambda _: False)
         except CheckpointError:
             refusals += 1
     assert refusals > 100
@@ -203,7 +203,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from yqc.errors import CheckpointError
-from yqc.models.pickles.read import read
+from yqc.models.pickles.read import read_checkpoint
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -211,7 +211,7 @@ def peak():
 before = peak()
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        read(path, lambda _: False)
+        read_checkpoint(path, lambda _: False)
     except CheckpointError:
         pass
 print(peak() - before)

@@ -16,9 +16,9 @@ from tests.models.hostile_programs import BROKEN, F4, array, storage, tensor
 from yqc.errors import CheckpointError, ForbiddenGlobalError
 from yqc.models.pickles.globals import BUILDERS, Gate
 from yqc.models.pickles.machine import Machine
-from yqc.models.pickles.read import Named, read
+from yqc.models.pickles.read import Named, read_checkpoint
 from yqc.models.pickles.scan import scan
-from yqc.models.pickles.values import Budget
+from yqc.models.pickles.values import Allowance
 
 EVENTS: list[str] = []
 WATCHED = ("os.", "subprocess.", "exec", "compile", "pickle.", "socket.", "shutil.", "ctypes.")
@@ -35,7 +35,7 @@ def _audit(tmp_path_factory: pytest.TempPathFactory) -> None:
     for wrap in (zipped, legacy):  # A first run may import a codec, which executes a module.
         path.write_bytes(wrap(b"\x80\2" + storage() + b"."))
         with pytest.raises(CheckpointError):
-            read(path, lambda _: False)
+            read_checkpoint(path, lambda _: False)
     sys.addaudithook(note)
 
 
@@ -46,7 +46,7 @@ def refuse(path: Path, data: bytes) -> CheckpointError:
     watching.append(True)
     try:
         with pytest.raises(CheckpointError) as caught:
-            read(path, lambda name: name == "models.common.Conv")
+            read_checkpoint(path, lambda name: name == "models.common.Conv")
     finally:
         watching.clear()
     assert time.process_time() - before < 5
@@ -118,7 +118,7 @@ def test_another_protocol_or_no_end_is_refused(file: Path, program: bytes) -> No
 @pytest.mark.parametrize("wrap", [zipped, legacy])
 def test_the_parts_of_those_programs_are_sound(file: Path, wrap: Callable[[bytes], bytes]) -> None:
     file.write_bytes(wrap(b"\x80\2" + tensor() + array(F4, b"K\1\x85", text("abcd")) + b"\x86."))
-    got = read(file, lambda _: False)
+    got = read_checkpoint(file, lambda _: False)
     assert (got[0].tolist(), got[1].tobytes()) == ([0, 0, 0, 0], b"abcd")
 
 
@@ -126,7 +126,7 @@ def test_the_machine_has_a_gate_of_its_own() -> None:
     def refuse_storages(_: object) -> Named:
         raise AssertionError
 
-    machine = Machine(Gate("x.pt", lambda _: False), refuse_storages, Budget())
+    machine = Machine(Gate("x.pt", lambda _: False), refuse_storages, Allowance())
     for program in (named("os.system"), text("os") + text("system") + b"\x93"):
         with pytest.raises(ForbiddenGlobalError, match=r"os\.system"):
             machine.run(scan(b"\x80\4" + program + b".").sound())
@@ -155,4 +155,4 @@ def test_any_program_of_allowed_names_gives_data_or_a_refusal(
     path = tmp_path_factory.getbasetemp() / "program.pt"
     path.write_bytes(FILES[form](b"\x80\4" + b"".join(pieces) + b"."))
     with contextlib.suppress(CheckpointError):
-        repr(read(path, lambda _: False))
+        repr(read_checkpoint(path, lambda _: False))

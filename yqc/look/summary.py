@@ -10,7 +10,7 @@ from yqc.errors import CheckpointError, ForbiddenGlobalError, UnknownBlockError
 from yqc.graph.compare import macs
 from yqc.graph.serial import is_graph_file
 from yqc.models.load import LoadedModel, load
-from yqc.models.source import Source, file_sha256, open_model
+from yqc.models.source import Source, open_model
 from yqc.models.survey import Survey, survey
 from yqc.report import ModelSummary
 
@@ -70,7 +70,7 @@ def _from_survey(model: Path, found: Survey) -> ModelSummary:
     """Summarize a checkpoint that cannot be built because it has unknown blocks."""
     return ModelSummary(
         path=str(model),
-        sha256=file_sha256(model),
+        sha256=found.sha256,
         bytes=model.stat().st_size,
         facts=found.facts,
         blocks=found.blocks,

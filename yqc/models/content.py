@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -32,6 +32,12 @@ LARGEST_SIDE = 1 << 14
 CLASS_DIGITS = 7
 """A class number has fewer digits than this."""
 
+BESIDE_LAYERS = frozenset({"model", "criterion", "total_ops", "total_params"})
+"""What the projects' model objects hold: the layers, the loss, and a profiler's counts."""
+
+QUANTIZATION_STATES = ("modelopt", "modelopt_state", "quantizer_state")
+"""Keys under which tools of quantization-aware training keep their ranges beside the model."""
+
 NOT_A_MODEL = (
     "the file holds no YOLO model; yqc reads what YOLOv5, YOLOv7 and Ultralytics trainings write"
 )
@@ -51,6 +57,12 @@ class Content:
     """Class names as stored: a dict, a list, or nothing."""
     settings: tuple[Mapping[str, Any], ...] = ()
     """Settings of the training that the file records, the best source first."""
+    beside: tuple[str, ...] = ()
+    """Names of what the model object holds beside its layers."""
+    class_path: str = ""
+    """The model's class."""
+    ignored: tuple[str, ...] = ()
+    """Sentences about what the file holds and yqc does not use."""
 
 
 def find_content(top: object) -> Content:
@@ -63,10 +75,10 @@ def find_content(top: object) -> Content:
     ckpt = top if isinstance(top, Mapping) else {"model": top}
     for value in (ckpt.get("ema"), ckpt.get("model")):
         if (model := _unwrap(value)) is not None:
-            return _of_model(model, ckpt)
+            return replace(_of_model(model, ckpt), ignored=_ignored(ckpt))
     for value in (ckpt.get("ema"), ckpt.get("model"), ckpt.get("state_dict"), ckpt):
         if tensors := _state_dict(value):
-            return Content("", "", tensors=tensors)
+            return Content("", "", tensors=tensors, ignored=_ignored(ckpt))
     raise CheckpointError(NOT_A_MODEL)
 
 
@@ -86,6 +98,22 @@ def _unwrap(value: object) -> Inert | None:
     return None
 
 
+def _ignored(ckpt: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Say which ranges of quantization-aware training stand beside the model."""
+    found = [key for key in QUANTIZATION_STATES if ckpt.get(key)]
+    return tuple(
+        f"the file holds ranges of quantization-aware training ({key}), which yqc ignores:"
+        " it chooses its own"
+        for key in found
+    )
+
+
+def _held(tree: Inert, section: str) -> set[str]:
+    """Return the names of a pickled module's parameters or buffers that are not None."""
+    found = tree.state.get(section)
+    return {k for k, v in found.items() if v is not None} if isinstance(found, Mapping) else set()
+
+
 def children(tree: Inert) -> Mapping[str, Any]:
     """Return the modules that a pickled module holds, by name."""
     found = tree.state.get("_modules")
@@ -102,13 +130,16 @@ def _of_model(model: Inert, ckpt: Mapping[Any, Any]) -> Content:
         raise CheckpointError("the model has empty layers: the checkpoint is damaged")
     refuse_other_tasks([layers[-1].class_path])
     family = _family(model, layers)
-    settings = (ckpt.get("train_args"), ckpt.get("opt"), model.state.get("args"))
+    settings = (ckpt.get("train_args"), ckpt.get("opt"), model.state.get("args"), ckpt)
+    held = {*children(model), *_held(model, "_parameters"), *_held(model, "_buffers")}
     return Content(
         family=family,
         name=_name(model) or family,
         layers=layers,
         names=model.state.get("names"),
         settings=tuple(filter(None, map(_settings, settings))),
+        beside=tuple(sorted(held - BESIDE_LAYERS)),
+        class_path=model.class_path,
     )
 
 
@@ -157,13 +188,21 @@ def _settings(value: object) -> Mapping[str, Any]:
 
 
 def training_size(content: Content) -> tuple[int, int] | None:
-    """Return the height and width that the model was trained at, if they are recorded."""
+    """Return the height and width that the model was trained at, if they are recorded.
+
+    A list under `imgsz` is height and width; one under `img_size` is one side for training and one
+    for testing (YOLOv5 up to release 5, YOLOv7).
+    """
     for settings in content.settings:
-        size = settings.get("imgsz", settings.get("img_size"))
-        if isinstance(size, (list, tuple)) and size:
-            size = size[0]  # YOLOv5 up to release 5: one for training, one for testing.
-        if type(size) is int and 0 < size <= LARGEST_SIDE:
-            return size, size
+        match settings.get("imgsz"), settings.get("img_size"):
+            case (int(side) | [int(side)], _) | (None, int(side) | [int(side), *_]):
+                sides = side, side
+            case ([int(high), int(wide)], _):
+                sides = high, wide
+            case _:
+                continue
+        if all(type(side) is int and 0 < side <= LARGEST_SIDE for side in sides):
+            return sides
     return None
 
 

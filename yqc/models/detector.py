@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
+from yqc.models.blocks.base import Block
+from yqc.models.blocks.conv import Focus, ReOrg
 from yqc.models.bounded import Bounded
 from yqc.models.heads import Head
 
@@ -62,12 +64,28 @@ class Detector(nn.Module):
         self.routes = tuple(routes)
 
     @property
+    def channels(self) -> int:
+        """Channels of the image, from the first convolution; 3 where layer 0 is a user's own."""
+        if not isinstance(self.model[0], Block | nn.Conv2d):
+            return 3
+        folded = 1
+        for module in self.modules():
+            if isinstance(module, Focus | ReOrg):
+                folded *= 4
+            if isinstance(module, nn.Conv2d):
+                return max(module.in_channels // folded, 1)
+        return 3
+
+    @property
     def head(self) -> Head:
         """The last layer."""
         return cast(Head, self.model[-1])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Detect: `f32[N, 3, H, W]` in 0..1 to the head's layout; H, W multiples of the strides."""
+        """Map images `f32[N, C, H, W]` in 0..1 to the head's layout.
+
+        C is `channels`; H and W are multiples of the strides.
+        """
         y: Tensor = self.head(self.features(images))
         return y
 
@@ -121,7 +139,7 @@ class Detector(nn.Module):
         ]
         try:
             with Bounded(MOST_VALUES):
-                maps = self.eval().features(torch.full((1, 3, PROBE, PROBE), 0.5))
+                maps = self.eval().features(torch.full((1, self.channels, PROBE, PROBE), 0.5))
         except Exception as error:
             where = f"layer {reached[-1]}, a {type(self.model[reached[-1]]).__name__},"
             reason = (str(error).splitlines() or [type(error).__name__])[0]

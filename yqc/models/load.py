@@ -1,6 +1,6 @@
 """Loading: from a `.pt` file of YOLOv5, YOLOv7 or Ultralytics to a runnable detector."""
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from yqc.models import arch as architectures
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, route
 from yqc.models.heads import AuxiliaryHead, Branch
-from yqc.models.pickles.read import read
+from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
+from yqc.models.unused import Origin, refuse_edited, refuse_unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,22 @@ def load(path: str | Path, *, head: Branch | None = None, arch: Path | None = No
 
 
 def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
-    content = find_content(read(path, known))
-    warnings: list[str] = []
+    top, sha256 = read_with_sha256(path, known)
+    content = find_content(top)
+    warnings = [*content.ignored]
+    origins: Mapping[nn.Module, Origin] = {}
     if content.layers:
         if arch is not None:
             raise CheckpointError("the file holds its own architecture; leave --arch out")
-        detector, blocks = _rebuild(content)
+        if content.beside:
+            refuse_edited(Origin("the model", content.class_path), content.beside)
+        detector, rebuilder = _rebuild(content)
+        blocks, origins = rebuilder.blocks, rebuilder.origins
+        if count := len(rebuilder.quantizers):
+            warnings.append(
+                f"the file holds {count} ranges of quantization-aware training, which yqc ignores:"
+                " it chooses its own"
+            )
     else:
         if arch is None:
             raise CheckpointError(
@@ -78,10 +89,11 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
         detector, blocks = built.detector, built.blocks
     if isinstance(detector.head, AuxiliaryHead):
         warnings.append("the auxiliary heads serve training only and were left out")
+    if head is None and detector.head.preferred == "one2many":
+        warnings.append("the file switches its one-to-one branches off: the others are used")
     settle(detector, head)
+    warnings += [*detector.head.ignored(), *refuse_unused(detector, origins)]
     names, doubts = class_names(content.names, detector.head.nc)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return LoadedModel(
         module=detector,
         path=path,
@@ -92,6 +104,7 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
             names=names,
             strides=tuple(int(stride) for stride in detector.head.stride),
             imgsz=training_size(content),
+            channels=detector.channels,
             layout=detector.head.layout,
         ),
         blocks=dict(sorted(blocks.items())),
@@ -99,12 +112,12 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
     )
 
 
-def _rebuild(content: Content) -> tuple[Detector, dict[str, int]]:
+def _rebuild(content: Content) -> tuple[Detector, Rebuilder]:
     """Make the detector of a pickled model."""
     rebuilder = Rebuilder()
     routes = [route(layer.state.get("f", -1), i) for i, layer in enumerate(content.layers)]
     layers = [rebuilder.module(layer, f"model.{i}") for i, layer in enumerate(content.layers)]
-    return Detector(layers, routes), rebuilder.blocks
+    return Detector(layers, routes), rebuilder
 
 
 def settle(detector: Detector, head: Branch | None) -> None:
@@ -118,8 +131,8 @@ def settle(detector: Detector, head: Branch | None) -> None:
         last.check()
     except AttributeError as error:
         raise CheckpointError(f"the head is incomplete: {error}") from error
-    if head is not None:
-        last.choose(head)
+    if (branch := head or last.preferred) is not None:
+        last.choose(branch)
     detector.prune()
     measured = detector.measure_strides()
     if last.stride and tuple(last.stride) != measured:

@@ -17,7 +17,8 @@ from yqc.errors import CheckpointError, UnknownBlockError
 from yqc.models.blocks.base import Block
 from yqc.models.pickles.read import Inert
 from yqc.models.register import find_twin, how_to_register
-from yqc.models.torch_modules import make_torch_module
+from yqc.models.torch_modules import QUANTIZERS, TORCH, make_torch_module, plain_form
+from yqc.models.unused import Origin, replaced_methods, unread_attributes
 
 MOST_MODULES = 20_000
 """More than any detector has; less than what modules stored inside one another can unfold to."""
@@ -38,6 +39,10 @@ class Rebuilder:
         """How many modules a tree makes, counted as often as they run."""
         self.blocks: dict[str, int] = {}
         """How many modules of each of the projects' classes were rebuilt, by class name."""
+        self.quantizers: set[str] = set()
+        """Paths of quantizers of quantization-aware training, which are left out."""
+        self.origins: dict[nn.Module, Origin] = {}
+        """Where each module came from, and which of its attributes nothing reads."""
 
     def module(self, tree: object, path: str) -> nn.Module:
         """Rebuild the module at `path` and all below it.
@@ -51,25 +56,37 @@ class Rebuilder:
         if (module := self.done.get(id(tree))) is not None:
             return module
         module = self._fresh(tree, path)
-        parts = _section(tree, "_modules", path).values()
-        self.sizes[id(tree)] = 1 + sum(self.sizes[id(part)] for part in parts if part is not None)
+        parts = self._parts(tree, path).values()
+        self.sizes[id(tree)] = 1 + sum(self.sizes[id(part)] for part in parts)
         if self.sizes[id(tree)] > MOST_MODULES:
             raise CheckpointError(f"{path} runs more than {MOST_MODULES:,} modules")
         if parts or module._parameters:  # noqa: SLF001
             self.done[id(tree)] = module
         return module
 
+    def _parts(self, tree: Inert, path: str) -> dict[str, Any]:
+        """Return the children to rebuild; quantizers are counted and left out."""
+        parts = _section(tree, "_modules", path)
+        quantizers = {
+            name
+            for name, part in parts.items()
+            if isinstance(part, Inert) and QUANTIZERS.fullmatch(part.class_path)
+        }
+        self.quantizers.update(f"{path}.{name}" for name in quantizers)
+        return {k: v for k, v in parts.items() if v is not None and k not in quantizers}
+
     def _fresh(self, tree: Inert, path: str) -> nn.Module:
         children = {
             name: self.module(child, f"{path}.{name}")
-            for name, child in _section(tree, "_modules", path).items()
-            if child is not None
+            for name, child in self._parts(tree, path).items()
         }
         tensors = {name: _tensors(tree, name, path) for name in ("_parameters", "_buffers")}
         twin = find_twin(tree.class_path)
-        if twin is None and tree.class_path.startswith("torch.nn.modules."):
-            made = make_torch_module(tree.class_path, tree.state, tensors["_parameters"], path)
+        class_path = plain_form(tree.class_path)
+        if twin is None and class_path.startswith(TORCH):
+            made = make_torch_module(class_path, tree.state, tensors["_parameters"], path)
             _check_shapes(made, tensors, path)
+            unread = replaced_methods(tree)
         elif twin is None:
             raise UnknownBlockError(
                 f"{path} is a {tree.class_path}, for which there is no twin; register one, in a"
@@ -77,8 +94,12 @@ class Rebuilder:
             )
         else:
             made = _make_twin(twin, tree, path)
+            reads = declared(twin) if issubclass(twin, Block) else ()
+            users = not issubclass(twin, Block) and not twin.__module__.startswith("torch.")
+            unread = () if users else unread_attributes(tree, reads)
             name = tree.class_path.rpartition(".")[2]
             self.blocks[name] = self.blocks.get(name, 0) + 1
+        self.origins[made] = Origin(path, tree.class_path, unread)
         _fill(made, children, tensors)
         if isinstance(made, Block):
             try:

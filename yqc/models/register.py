@@ -1,5 +1,6 @@
 """Which twin stands for which pickled class, for the three projects and for users' own blocks."""
 
+import re
 from typing import NamedTuple
 
 from torch import nn
@@ -90,6 +91,13 @@ OTHERS: dict[str, Twin] = {
 DATA = ("ultralytics.", "models.common.", "models.yolo.", "models.experimental.", "utils.")
 """Packages of the three projects: what is pickled from them is read as data, never imported."""
 
+QUANTIZATION = re.compile(
+    r"torch\.(ao\.)?(quantization|nn\.qat)(\.\w+)+"
+    r"|torch\.(q?u?int\d+|per_(tensor|channel)_\w+)"
+    r"|(pytorch_quantization|modelopt\.torch\.quantization)(\.\w+)+"
+)
+"""What tools of quantization-aware training pickle: read as data, never imported."""
+
 _registered: dict[str, Twin] = {}
 
 
@@ -121,7 +129,12 @@ def find_twin(class_path: str) -> Twin | None:
 
 def known(class_path: str) -> bool:
     """Whether the checkpoint reader may take objects of this class as inert data."""
-    return class_path in _registered or class_path in OTHERS or class_path.startswith(DATA)
+    return (
+        class_path in _registered
+        or class_path in OTHERS
+        or class_path.startswith(DATA)
+        or QUANTIZATION.fullmatch(class_path) is not None
+    )
 
 
 def how_to_register(*class_paths: str) -> str:

@@ -16,6 +16,7 @@ from yqc.graph.compare import parameter_count
 from yqc.graph.serial import is_graph_file, load_graph
 from yqc.models.heads import Branch
 from yqc.models.load import LoadedModel, load
+from yqc.models.pickles.read import file_stamp
 from yqc.models.trace import trace
 
 Head: TypeAlias = Branch
@@ -87,15 +88,19 @@ def open_model(
         return _of_graph_file(model, imgsz)
     loaded = load(model, head=head, arch=arch)
     size = imgsz or _fitting(loaded) or DEFAULT_SIZE
+    warnings = loaded.warnings
+    if imgsz is None and loaded.imgsz is None:
+        high, wide = size
+        warnings += (f"the file records no image size; {high} x {wide} is assumed, see --imgsz",)
     check_size(size, loaded.strides)
-    gm = trace(loaded.module, torch.zeros(1, 3, *size))
+    gm = trace(loaded.module, torch.zeros(1, loaded.channels, *size))
     return Source(
         gm=gm,
         path=str(model),
         sha256=loaded.sha256,
         params=parameter_count(gm),
         facts=replace(loaded.facts, imgsz=size),
-        warnings=loaded.warnings,
+        warnings=warnings,
     )
 
 
@@ -135,7 +140,11 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
 
 
 def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
+    before = file_stamp(path.stat())
     gm, info, _ = load_graph(path)
+    sha256 = file_sha256(path)
+    if file_stamp(path.stat()) != before:
+        raise CheckpointError(f"{path} was written to while it was read; try again")
     if info.get("kind") != "model":
         raise CheckpointError(
             f"{path} is a {info.get('kind', 'snapshot')} of a compile, not a model; compile the "
@@ -151,7 +160,7 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
         return Source(
             gm=gm,
             path=str(path),
-            sha256=file_sha256(path),
+            sha256=sha256,
             params=parameter_count(gm),
             facts=ModelFacts(
                 family=str(info["family"]),

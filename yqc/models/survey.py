@@ -11,11 +11,10 @@ from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
 from yqc.models.content import children, class_names, find_content, training_size
 from yqc.models.pickles.globals import foreign
-from yqc.models.pickles.read import Inert, read
+from yqc.models.pickles.read import Inert, read_with_sha256
 from yqc.models.register import find_twin, how_to_register, known
-from yqc.models.torch_modules import FORMS
+from yqc.models.torch_modules import FORMS, TORCH, plain_form
 
-TORCH = "torch.nn.modules."
 MOST_LEVELS = 8
 
 
@@ -23,6 +22,8 @@ MOST_LEVELS = 8
 class Survey(HasFacts):
     """Facts and blocks of a model that cannot be built; strides as its head records them."""
 
+    sha256: str
+    """Of the file."""
     blocks: dict[str, int]
     """Name of a project's or an unknown class -> how many modules of it there are."""
     unknown: tuple[str, ...]
@@ -58,7 +59,7 @@ def survey(path: Path) -> Survey:
             strangers[class_path] = None
         return outside
 
-    top = read(path, readable)
+    top, sha256 = read_with_sha256(path, readable)
     try:
         content = find_content(top)
     except CheckpointError as error:
@@ -70,6 +71,7 @@ def survey(path: Path) -> Survey:
         blocks[kind.rpartition(".")[2]] += n
     stored = content.names
     return Survey(
+        sha256=sha256,
         facts=ModelFacts(
             family=content.family,
             name=content.name,
@@ -98,7 +100,7 @@ def count_classes(layers: Iterable[Inert]) -> Counter[str]:
 
 def has_twin(class_path: str) -> bool:
     """Whether a module of this class can be rebuilt."""
-    return find_twin(class_path) is not None or class_path.removeprefix(TORCH) in FORMS
+    return find_twin(class_path) is not None or plain_form(class_path).removeprefix(TORCH) in FORMS
 
 
 def _strides(head: Inert) -> tuple[int, ...]:

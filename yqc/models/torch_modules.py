@@ -1,5 +1,6 @@
 """The modules of torch.nn that detectors are made of, made anew from checked pickled attributes."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,9 +9,11 @@ from torch import Tensor, nn
 from yqc.errors import CheckpointError, UnknownBlockError
 from yqc.models.register import how_to_register
 
+TORCH = "torch.nn.modules."
+
 
 @dataclass(frozen=True)
-class Form:
+class LayerForm:
     """How to make one class of torch.nn."""
 
     make: Callable[..., nn.Module]
@@ -28,41 +31,43 @@ CONVOLUTION = (
 )
 POOL = ("kernel_size", "stride", "padding", "ceil_mode")
 
-FORMS: dict[str, Form] = {
-    "conv.Conv2d": Form(nn.Conv2d, CONVOLUTION, tensors=True, bias=True),
-    "conv.ConvTranspose2d": Form(
+FORMS: dict[str, LayerForm] = {
+    "conv.Conv2d": LayerForm(nn.Conv2d, CONVOLUTION, tensors=True, bias=True),
+    "conv.ConvTranspose2d": LayerForm(
         nn.ConvTranspose2d, (*CONVOLUTION, "output_padding"), tensors=True, bias=True
     ),
-    "linear.Linear": Form(nn.Linear, ("in_features", "out_features"), tensors=True, bias=True),
-    "batchnorm.BatchNorm2d": Form(
+    "linear.Linear": LayerForm(nn.Linear, ("in_features", "out_features"), tensors=True, bias=True),
+    "batchnorm.BatchNorm2d": LayerForm(
         nn.BatchNorm2d,
         ("num_features", "eps", "momentum", "affine", "track_running_stats"),
         tensors=True,
     ),
-    "normalization.LayerNorm": Form(
+    "normalization.LayerNorm": LayerForm(
         nn.LayerNorm, ("normalized_shape", "eps", "elementwise_affine"), tensors=True, bias=True
     ),
-    "normalization.GroupNorm": Form(
+    "normalization.GroupNorm": LayerForm(
         nn.GroupNorm, ("num_groups", "num_channels", "eps", "affine"), tensors=True
     ),
-    "pooling.MaxPool2d": Form(nn.MaxPool2d, (*POOL, "dilation", "return_indices")),
-    "pooling.AvgPool2d": Form(nn.AvgPool2d, (*POOL, "count_include_pad", "divisor_override")),
-    "pooling.AdaptiveAvgPool2d": Form(nn.AdaptiveAvgPool2d, ("output_size",)),
-    "upsampling.Upsample": Form(nn.Upsample, ("size", "scale_factor", "mode", "align_corners")),
-    "upsampling.UpsamplingNearest2d": Form(nn.UpsamplingNearest2d, ("size", "scale_factor")),
-    "padding.ZeroPad2d": Form(nn.ZeroPad2d, ("padding",)),
-    "pixelshuffle.PixelShuffle": Form(nn.PixelShuffle, ("upscale_factor",)),
-    "activation.PReLU": Form(nn.PReLU, ("num_parameters",), tensors=True),
-    "activation.LeakyReLU": Form(nn.LeakyReLU, ("negative_slope",)),
-    "activation.GELU": Form(nn.GELU, ("approximate",)),
-    "activation.ELU": Form(nn.ELU, ("alpha",)),
-    "activation.Softmax": Form(nn.Softmax, ("dim",)),
-    "dropout.Dropout": Form(nn.Dropout, ("p",)),
-    "container.Sequential": Form(nn.Sequential),
-    "container.ModuleList": Form(nn.ModuleList),
-    "linear.Identity": Form(nn.Identity),
+    "pooling.MaxPool2d": LayerForm(nn.MaxPool2d, (*POOL, "dilation", "return_indices")),
+    "pooling.AvgPool2d": LayerForm(nn.AvgPool2d, (*POOL, "count_include_pad", "divisor_override")),
+    "pooling.AdaptiveAvgPool2d": LayerForm(nn.AdaptiveAvgPool2d, ("output_size",)),
+    "upsampling.Upsample": LayerForm(
+        nn.Upsample, ("size", "scale_factor", "mode", "align_corners")
+    ),
+    "upsampling.UpsamplingNearest2d": LayerForm(nn.UpsamplingNearest2d, ("size", "scale_factor")),
+    "padding.ZeroPad2d": LayerForm(nn.ZeroPad2d, ("padding",)),
+    "pixelshuffle.PixelShuffle": LayerForm(nn.PixelShuffle, ("upscale_factor",)),
+    "activation.PReLU": LayerForm(nn.PReLU, ("num_parameters",), tensors=True),
+    "activation.LeakyReLU": LayerForm(nn.LeakyReLU, ("negative_slope",)),
+    "activation.GELU": LayerForm(nn.GELU, ("approximate",)),
+    "activation.ELU": LayerForm(nn.ELU, ("alpha",)),
+    "activation.Softmax": LayerForm(nn.Softmax, ("dim",)),
+    "dropout.Dropout": LayerForm(nn.Dropout, ("p",)),
+    "container.Sequential": LayerForm(nn.Sequential),
+    "container.ModuleList": LayerForm(nn.ModuleList),
+    "linear.Identity": LayerForm(nn.Identity),
 } | {
-    f"activation.{make.__name__}": Form(make)
+    f"activation.{make.__name__}": LayerForm(make)
     for make in (
         *(nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Mish),
     )
@@ -72,6 +77,27 @@ FORMS["batchnorm.SyncBatchNorm"] = FORMS["batchnorm.BatchNorm2d"]
 FORMS["linear.NonDynamicallyQuantizableLinear"] = FORMS["linear.Linear"]
 FORMS["linear._LinearWithBias"] = FORMS["linear.Linear"]
 """Names under which releases of torch pickled the output projection of attention."""
+
+
+QUANTIZED_FORMS = re.compile(
+    r"(?:torch\.(?:ao\.)?nn\.qat\.modules|pytorch_quantization\.nn\.modules"
+    r"|modelopt\.torch\.quantization\.nn\.modules)\.\w+\.(?:Quant)?(Conv2d|Linear)"
+)
+"""Layers of quantization-aware training: the plain layer, with quantizers as children."""
+
+QUANTIZERS = re.compile(
+    r"torch\.(?:ao\.)?quantization\.(?:observer|fake_quantize)\.\w+"
+    r"|(?:pytorch_quantization|modelopt\.torch\.quantization)\.nn\.modules"
+    r"\.tensor_quantizer\.\w+"
+)
+"""Observers and quantizers of quantization-aware training: children that hold ranges."""
+
+
+def plain_form(class_path: str) -> str:
+    """Return the plain layer of torch that a layer of quantization-aware training stands for."""
+    if (match := QUANTIZED_FORMS.fullmatch(class_path)) is None:
+        return class_path
+    return TORCH + ("conv.Conv2d" if match[1] == "Conv2d" else "linear.Linear")
 
 
 def make_torch_module(
@@ -90,7 +116,7 @@ def make_torch_module(
         UnknownBlockError: the class is not one of the table.
         CheckpointError: an attribute has no legal value.
     """
-    form = FORMS.get(class_path.removeprefix("torch.nn.modules."))
+    form = FORMS.get(class_path.removeprefix(TORCH))
     if form is None:
         raise UnknownBlockError(
             f"{path} is a {class_path}, which yqc does not know; register a twin, in a"

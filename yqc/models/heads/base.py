@@ -30,6 +30,20 @@ class Head(Block, ABC):
         """How the output is laid out."""
 
     @property
+    def preferred(self) -> Branch | None:
+        """Which branches the file wants to be used; None where it does not matter."""
+        return None
+
+    def ignored(self) -> list[str]:
+        """Say which settings that the file records have no effect on the output."""
+        return []
+
+    @property
+    def training_only(self) -> frozenset[str]:
+        """Names of children that are kept and not used at inference."""
+        return frozenset()
+
+    @property
     def inputs(self) -> int:
         """How many of the maps that the model sends to the head are used."""
         return self.nl

@@ -16,7 +16,7 @@ from yqc.facts import Layout
 from yqc.models.blocks.base import Block, apply
 from yqc.models.blocks.conv import Conv, DWConv
 from yqc.models.heads.base import Branch, Head, centres, check_outputs
-from yqc.models.heads.end2end import best
+from yqc.models.heads.end2end import MAX_DET, pick_best
 
 
 class DFL(Block):
@@ -44,6 +44,14 @@ class DistanceHead(Head):
     """
 
     reg_max: int = 16
+    max_det: int = MAX_DET
+    """Most rows of the end-to-end output."""
+    agnostic_nms: bool = False
+    """Whether the end-to-end output has each cell once, with its best class."""
+    end2end: bool = True
+    """Whether one-to-one branches, where there are any, make the output; of Ultralytics 8.1 on."""
+    _end2end: bool = True
+    """The same as releases since 8.4 store it."""
 
     def __init__(
         self,
@@ -64,21 +72,43 @@ class DistanceHead(Head):
             self.one2one_cv3 = nn.ModuleList(score_branch(c, score, nc, legacy) for c in ch)
 
     @property
-    def end2end(self) -> bool:
+    def is_dual(self) -> bool:
         """Whether one-to-one branches are there."""
         return self.child("one2one_cv2") is not None
 
     @property
+    def preferred(self) -> Branch | None:
+        wanted = self.end2end and self._end2end
+        return "one2many" if self.is_dual and not wanted else None
+
+    def ignored(self) -> list[str]:
+        if self.is_dual:
+            return []
+        found = [f"max_det {self.max_det}"] if self.max_det != MAX_DET else []
+        found += ["agnostic_nms"] if self.agnostic_nms else []
+        return [
+            f"the head records {setting}, which is ignored: it counts where detections are picked,"
+            " after this output"
+            for setting in found
+        ]
+
+    @property
     def layout(self) -> Layout:
-        return "end2end" if self.end2end else "yolov8"
+        return "end2end" if self.is_dual else "yolov8"
+
+    @property
+    def training_only(self) -> frozenset[str]:
+        return frozenset({"cv2", "cv3"}) if self.is_dual else frozenset()
 
     def finish(self) -> None:
-        """Drop the stored expectation, which is recomputed."""
+        """Drop the stored expectation, which is recomputed; refuse a limit that cannot be."""
+        if self.max_det < 1:
+            raise ValueError(f"max_det is {self.max_det}")
         if self.child("dfl") is not None:
             del self.dfl
 
     def choose(self, branch: Branch) -> None:
-        if not self.end2end:
+        if not self.is_dual:
             super().choose(branch)
         elif branch == "one2one":
             del self.cv2, self.cv3
@@ -86,23 +116,25 @@ class DistanceHead(Head):
             del self.one2one_cv2, self.one2one_cv3
 
     def check(self) -> None:
-        for kind in ("", "one2one_") if self.end2end else ("",):
+        for kind in ("", "one2one_") if self.is_dual else ("",):
             for name, channels in (("cv2", 4 * self.reg_max), ("cv3", self.nc)):
                 check_outputs(self.child(kind + name), self.nl, channels, kind + name)
 
     def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return for each level `f32[N, 4 * reg_max, h, w]` and score logits `f32[N, nc, h, w]`."""
-        box, score = (self.one2one_cv2, self.one2one_cv3) if self.end2end else (self.cv2, self.cv3)
+        box, score = (self.one2one_cv2, self.one2one_cv3) if self.is_dual else (self.cv2, self.cv3)
         return [(box[i](xs[i]), score[i](xs[i])) for i in range(self.nl)]
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        corners = self.end2end
+        corners = self.is_dual
         boxes, scores = [], []
         for (box, score), stride in zip(self.raw(xs), self.stride, strict=True):
             boxes.append(self.boxes(box, stride, corners).flatten(2))
             scores.append(score.flatten(2))
         box, score = torch.cat(boxes, 2), torch.sigmoid(torch.cat(scores, 2))
-        return best(box, score) if corners else torch.cat((box, score), 1)
+        if not corners:
+            return torch.cat((box, score), 1)
+        return pick_best(box, score, self.max_det, agnostic=self.agnostic_nms)
 
     def boxes(self, raw: Tensor, stride: float, corners: bool) -> Tensor:
         """Decode one level to boxes `f32[N, 4, h, w]`, by corners or by centre and size."""

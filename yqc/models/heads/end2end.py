@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
-LIMIT = 300
-"""How many detections an end-to-end head gives at most, as its projects train and export it."""
+MAX_DET = 300
+"""Most detections of an end-to-end head that records no `max_det`: the default of YOLOv10 and
+Ultralytics. More rows cost a larger TopK and later stages, fewer lose objects in crowds."""
 
 
-def best(boxes: Tensor, scores: Tensor, limit: int = LIMIT) -> Tensor:
+def pick_best(
+    boxes: Tensor, scores: Tensor, limit: int = MAX_DET, *, agnostic: bool = False
+) -> Tensor:
     """Pick the best pairs of cell and class (Wang et al. 2024, YOLOv10).
 
     First the cells with the highest best score, then, among all their classes, the highest scores;
@@ -17,10 +20,13 @@ def best(boxes: Tensor, scores: Tensor, limit: int = LIMIT) -> Tensor:
         boxes: `f32[N, 4, A]`.
         scores: `f32[N, nc, A]`.
         limit: how many to pick at most.
+        agnostic: whether each cell is picked once, with its best class.
 
     Returns:
         `f32[N, min(limit, A), 6]`: the box, its score, its class, by falling score.
     """
+    if agnostic:
+        return pick_cells(boxes, scores, limit)
     nc, k = scores.shape[1], min(limit, scores.shape[2])
     _, cells = torch.topk(scores.amax(1), k, 1)
     cells = cells.unsqueeze(1)  # [N, 1, k]
@@ -31,3 +37,12 @@ def best(boxes: Tensor, scores: Tensor, limit: int = LIMIT) -> Tensor:
     chosen = torch.gather(chosen, 2, position.unsqueeze(1).repeat(1, 4, 1))
     rows = (chosen, top.unsqueeze(1), classes.unsqueeze(1).to(torch.float32))
     return torch.cat(rows, 1).transpose(1, 2)
+
+
+def pick_cells(boxes: Tensor, scores: Tensor, limit: int) -> Tensor:
+    """Pick the cells with the highest best score, each with its best class; see `pick_best`."""
+    values, labels = torch.topk(scores, 1, 1)  # [N, 1, A] each
+    top, cells = torch.topk(values, min(limit, scores.shape[2]), 2)
+    chosen = torch.gather(boxes, 2, cells.repeat(1, 4, 1))
+    classes = torch.gather(labels, 2, cells).to(torch.float32)
+    return torch.cat((chosen, top, classes), 1).transpose(1, 2)

@@ -12,22 +12,22 @@ import torch
 
 from yqc.errors import ForbiddenGlobalError
 from yqc.models.pickles import numpy_arrays, tensors
-from yqc.models.pickles.values import Budget, Inert, MalformedError, Named, as_key, shown
+from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key, shown
 
-Build = Callable[[tuple[object, ...], Budget], object]
+Build = Callable[[tuple[object, ...], Allowance], object]
 MAX_GLOBALS, SHOWN_AT_MOST = 5_000, 5
 
 
-def _mapping(args: tuple[object, ...], budget: Budget) -> object:
+def _mapping(args: tuple[object, ...], allowance: Allowance) -> object:
     match args:
         case ():
             return {}
         case (dict() as given,):
-            budget.spend("items", len(given))
+            allowance.spend("items", len(given))
             return dict(given)
         case (list() | tuple() as pairs,):
-            budget.spend("items", len(pairs))
-            return {as_key(key, budget): value for key, value in map(_pair, pairs)}
+            allowance.spend("items", len(pairs))
+            return {as_key(key, allowance): value for key, value in map(_pair, pairs)}
     raise MalformedError("it holds a dict of an unknown kind")
 
 
@@ -38,68 +38,68 @@ def _pair(pair: object) -> tuple[object, object]:
     raise MalformedError("it holds a dict of an unknown kind")
 
 
-def _defaultdict(args: tuple[object, ...], budget: Budget) -> object:
-    return _mapping(args[1:], budget)
+def _defaultdict(args: tuple[object, ...], allowance: Allowance) -> object:
+    return _mapping(args[1:], allowance)
 
 
-def _items(args: tuple[object, ...], budget: Budget) -> list[object]:
+def _items(args: tuple[object, ...], allowance: Allowance) -> list[object]:
     match args:
         case ():
             return []
         case (list() | tuple() | set() | frozenset() as given,):
-            budget.spend("items", len(given))
+            allowance.spend("items", len(given))
             return list(given)
     raise MalformedError("it builds a container from something that is none")
 
 
-def _deque(args: tuple[object, ...], budget: Budget) -> object:
-    return _items(args[:1], budget)
+def _deque(args: tuple[object, ...], allowance: Allowance) -> object:
+    return _items(args[:1], allowance)
 
 
-def _tuple(args: tuple[object, ...], budget: Budget) -> object:
-    return tuple(_items(args, budget))
+def _tuple(args: tuple[object, ...], allowance: Allowance) -> object:
+    return tuple(_items(args, allowance))
 
 
-def _set(args: tuple[object, ...], budget: Budget) -> object:
-    return {as_key(item, budget) for item in _items(args, budget)}
+def _set(args: tuple[object, ...], allowance: Allowance) -> object:
+    return {as_key(item, allowance) for item in _items(args, allowance)}
 
 
-def _frozenset(args: tuple[object, ...], budget: Budget) -> object:
-    return frozenset(as_key(item, budget) for item in _items(args, budget))
+def _frozenset(args: tuple[object, ...], allowance: Allowance) -> object:
+    return frozenset(as_key(item, allowance) for item in _items(args, allowance))
 
 
-def _encode(args: tuple[object, ...], budget: Budget) -> bytes:
+def _encode(args: tuple[object, ...], allowance: Allowance) -> bytes:
     match args:
         case (str(text), "latin1" | "latin-1"):
-            budget.spend("bytes", len(text))
+            allowance.spend("bytes", len(text))
             return text.encode("latin1")
     raise MalformedError("it holds bytes of an unknown kind")
 
 
-def _bytes(args: tuple[object, ...], budget: Budget) -> object:
-    return _encode(args, budget) if args else b""
+def _bytes(args: tuple[object, ...], allowance: Allowance) -> object:
+    return _encode(args, allowance) if args else b""
 
 
-def _bytearray(args: tuple[object, ...], budget: Budget) -> object:
+def _bytearray(args: tuple[object, ...], allowance: Allowance) -> object:
     match args:
         case (bytes(data),):
-            budget.spend("bytes", len(data))
+            allowance.spend("bytes", len(data))
             return bytearray(data)
-    return bytearray(_encode(args, budget) if args else b"")
+    return bytearray(_encode(args, allowance) if args else b"")
 
 
-def _complex(args: tuple[object, ...], _: Budget) -> object:
+def _complex(args: tuple[object, ...], _: Allowance) -> object:
     match args:
         case (float(real), float(imaginary)):
             return complex(real, imaginary)
     raise MalformedError("it holds a complex number of an unknown kind")
 
 
-def _path(args: tuple[object, ...], budget: Budget) -> object:
+def _path(args: tuple[object, ...], allowance: Allowance) -> object:
     parts = [part for part in args if isinstance(part, str)]
     if len(parts) != len(args):
         raise MalformedError("it holds a path whose parts are no text")
-    budget.spend("bytes", sum(map(len, parts)))
+    allowance.spend("bytes", sum(map(len, parts)))
     root = parts.pop(0) if parts and parts[0].endswith(("/", "\\")) else ""
     return root + "/".join(parts)
 
@@ -210,12 +210,12 @@ class Gate:
         return self._named[path]
 
 
-def build(cls: object, args: object, budget: Budget) -> object:
+def build(cls: object, args: object, allowance: Allowance) -> object:
     """What calling a global comes to (REDUCE, NEWOBJ): only our own builders are ever called."""
     if type(cls) is not Named or type(args) is not tuple:
         raise MalformedError("it calls something that is neither a class nor a function")
     builder = BUILDERS.get(cls.path)
-    return builder(args, budget) if builder else Inert(cls.path, args)
+    return builder(args, allowance) if builder else Inert(cls.path, args)
 
 
 def _modern(path: str) -> str:

@@ -20,7 +20,7 @@ from yqc.models.pickles.globals import Gate
 from yqc.models.pickles.machine import Machine
 from yqc.models.pickles.scan import MAX_OPCODES, MAX_PICKLE_BYTES, Script, scan
 from yqc.models.pickles.tensors import Storage, Storages
-from yqc.models.pickles.values import Budget, MalformedError, shown
+from yqc.models.pickles.values import Allowance, MalformedError, shown
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
@@ -45,7 +45,7 @@ class _Memory:
         return self.rooms[key]
 
 
-def read(file: BufferedReader, gate: Gate, budget: Budget) -> object:
+def read(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
     """The pickled object of a file in this form; raises MalformedError or ForbiddenGlobalError."""
     size = os.fstat(file.fileno()).st_size
     scripts = _scripts(file.read(min(size, MAX_PICKLE_BYTES)), gate)
@@ -63,7 +63,7 @@ def read(file: BufferedReader, gate: Gate, budget: Budget) -> object:
             raise MalformedError("it was written with another byte order; save it again here")
     memory = _Memory(size - keys.end)
     storages = Storages(memory.take, modules=True)
-    value = Machine(gate, storages.load, budget).run(main.sound())
+    value = Machine(gate, storages.load, allowance).run(main.sound())
     file.seek(keys.end)
     _fill(file, storages, memory, _plain(keys, gate))
     return value
@@ -87,7 +87,7 @@ def _plain(script: Script, gate: Gate) -> object:
     def refuse(_: object) -> Storage:
         raise MalformedError("it has a storage where none may be")
 
-    return Machine(gate, refuse, Budget()).run(script.sound())
+    return Machine(gate, refuse, Allowance()).run(script.sound())
 
 
 def _fill(file: BufferedReader, storages: Storages, memory: _Memory, keys: object) -> None:

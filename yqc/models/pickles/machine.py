@@ -13,7 +13,7 @@ from yqc.models.pickles import numpy_arrays
 from yqc.models.pickles.globals import Gate, build
 from yqc.models.pickles.scan import CODES, NAMES, Op, dotted
 from yqc.models.pickles.tensors import Storage
-from yqc.models.pickles.values import Budget, Inert, MalformedError, Named, as_key
+from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key
 
 MAX_LONG_BITS = 4096
 PROTOCOLS = range(2, 6)
@@ -23,11 +23,11 @@ class Machine:
     """One run of one pickle. `load` answers persistent ids."""
 
     def __init__(
-        self, gate: Gate, load: Callable[[object], Storage | Named], budget: Budget
+        self, gate: Gate, load: Callable[[object], Storage | Named], allowance: Allowance
     ) -> None:
         self.gate = gate
         self.load = load
-        self.budget = budget
+        self.allowance = allowance
         self.stack: list[object] = []
         self.outer: list[list[object]] = []
         self.memo: dict[object, object] = {}
@@ -116,7 +116,7 @@ class Machine:
             target.items.extend(zip(keys, values, strict=True))
         elif type(target) is dict:
             for key, value in zip(keys, values, strict=True):
-                target[as_key(key, self.budget)] = value
+                target[as_key(key, self.allowance)] = value
         else:
             raise MalformedError(f"it sets items of a {type(target).__name__}")
 
@@ -126,12 +126,12 @@ class Machine:
         target = self.stack[-1]
         if type(target) is not set:
             raise MalformedError(f"it adds to a {type(target).__name__}")
-        target.update(as_key(item, self.budget) for item in items)
+        target.update(as_key(item, self.allowance) for item in items)
 
     def frozenset(self, _: object) -> None:
         """FROZENSET."""
         items = self.marked()
-        self.stack.append(frozenset(as_key(item, self.budget) for item in items))
+        self.stack.append(frozenset(as_key(item, self.allowance) for item in items))
 
     def named(self, path: str) -> None:
         """GLOBAL, STACK_GLOBAL."""
@@ -147,14 +147,14 @@ class Machine:
     def call(self, _: object) -> None:
         """REDUCE, NEWOBJ."""
         args, cls = self.stack.pop(), self.stack.pop()
-        self.stack.append(build(cls, args, self.budget))
+        self.stack.append(build(cls, args, self.allowance))
 
     def call_with_names(self, _: object) -> None:
         """NEWOBJ_EX: an inert object whose last argument is the dict of named ones."""
         names, args, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         if type(names) is not dict or type(args) is not tuple:
             raise MalformedError("it makes an object without proper arguments")
-        self.stack.append(build(cls, (*args, names) if names else args, self.budget))
+        self.stack.append(build(cls, (*args, names) if names else args, self.allowance))
 
     def persistent(self, _: object) -> None:
         """BINPERSID."""
@@ -165,9 +165,9 @@ class Machine:
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Inert):
-            target.absorb(state, self.budget)
+            target.absorb(state, self.allowance)
         elif isinstance(target, np.ndarray):
-            numpy_arrays.set_state(target, state, self.budget)
+            numpy_arrays.set_state(target, state, self.allowance)
         elif type(target) is not dict:
             raise MalformedError(f"it sets attributes of a {type(target).__name__}")
 

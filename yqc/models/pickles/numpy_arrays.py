@@ -11,7 +11,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from yqc.models.pickles.values import Budget, Inert, MalformedError, Named
+from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named
 
 DTYPE = "numpy.dtype"
 MAX_DIMS, MAX_SIDE, MAX_WIDTH = 32, 1 << 31, 1 << 16
@@ -23,7 +23,7 @@ _BLANK = np.dtype("V1")
 Array = npt.NDArray[np.generic]
 
 
-def blank(args: tuple[object, ...], _: Budget) -> object:
+def blank(args: tuple[object, ...], _: Allowance) -> object:
     """`_reconstruct(ndarray, (0,), b"b")`: an empty array that `set_state` fills."""
     match args:
         case (Named(path="numpy.ndarray"), tuple(), bytes() | str()):
@@ -31,22 +31,22 @@ def blank(args: tuple[object, ...], _: Budget) -> object:
     raise MalformedError("it holds a numpy array of an unknown kind")
 
 
-def set_state(array: Array, state: object, budget: Budget) -> None:
+def set_state(array: Array, state: object, allowance: Allowance) -> None:
     """Fill an array that `blank` made, in place, so that every reference to it sees the numbers."""
     match state:
         case (int(), tuple(shape), dtype, bool(fortran), raw) if array.dtype == _BLANK:
-            kind, data = _dtype(dtype), _bytes(raw, budget)
+            kind, data = _dtype(dtype), _bytes(raw, allowance)
             checked = (1, _shape(shape, kind, data), kind, fortran, data)
             array.__setstate__(checked)  # type: ignore[arg-type] # numpy wants bool, its stub np.bool
         case _:
             raise MalformedError("it holds a numpy array with a state that numpy never writes")
 
 
-def from_buffer(args: tuple[object, ...], budget: Budget) -> object:
+def from_buffer(args: tuple[object, ...], allowance: Allowance) -> object:
     """`_frombuffer(bytes, dtype, shape, order)`: the array."""
     match args:
         case (raw, dtype, tuple(shape), "C" | "F" as order):
-            kind, data = _dtype(dtype), _bytes(raw, budget)
+            kind, data = _dtype(dtype), _bytes(raw, allowance)
             sides = _shape(shape, kind, data)
             return (
                 np.ndarray(sides, kind, bytearray(data), order=order)
@@ -56,7 +56,7 @@ def from_buffer(args: tuple[object, ...], budget: Budget) -> object:
     raise MalformedError("it holds a numpy array of an unknown kind")
 
 
-def scalar(args: tuple[object, ...], budget: Budget) -> object:
+def scalar(args: tuple[object, ...], allowance: Allowance) -> object:
     """`scalar(dtype, bytes)`: the Python number, or an Inert for kinds such as datetime64."""
     match args:
         case (Inert(class_path=path) as dtype, bytes() | str() as raw) if path == DTYPE:
@@ -64,7 +64,7 @@ def scalar(args: tuple[object, ...], budget: Budget) -> object:
                 kind = _dtype(dtype)
             except MalformedError:
                 return Inert("numpy.scalar", args)
-            data = _bytes(raw, budget)
+            data = _bytes(raw, allowance)
             _shape((), kind, data)
             return np.frombuffer(data, kind)[0].item()
     raise MalformedError("it holds a numpy scalar of an unknown kind")
@@ -88,12 +88,12 @@ def _dtype(value: object) -> np.dtype[np.generic]:
     raise MalformedError("it holds a numpy array without a type")
 
 
-def _bytes(raw: object, budget: Budget) -> bytes:
+def _bytes(raw: object, allowance: Allowance) -> bytes:
     if isinstance(raw, str):  # Python 2 wrote its byte strings so.
         raw = raw.encode("latin1")
     if not isinstance(raw, bytes | bytearray):
         raise MalformedError("it holds a numpy array without its bytes")
-    budget.spend("bytes", len(raw))
+    allowance.spend("bytes", len(raw))
     return bytes(raw)
 
 

@@ -5,6 +5,8 @@ function that is not on the allow-list stops everything there. What is left runs
 own that makes tensors, plain containers and `Inert` objects, and imports nothing the file names.
 """
 
+import hashlib
+import os
 import tarfile
 from collections.abc import Callable
 from io import BufferedReader
@@ -17,16 +19,23 @@ from yqc.models.pickles.globals import Gate
 from yqc.models.pickles.machine import Machine
 from yqc.models.pickles.scan import scan
 from yqc.models.pickles.tensors import Storages
-from yqc.models.pickles.values import Budget, Inert, MalformedError, Named, shown
+from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, shown
 from yqc.models.pickles.zip import Archive
 
-__all__ = ["Inert", "Named", "read"]
+__all__ = ["Inert", "Named", "read_checkpoint", "read_with_sha256", "shown"]
 
 _ELEMENTS_PER_BYTE = 4
+"""Elements of tensors allowed for a byte of the file. Storages are shared by several tensors (model
+and average, views); half would refuse float16 files with tied weights, double only allows more."""
 
 
-def read(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: ANN401 - whatever was pickled
-    """The object that a checkpoint file holds, as data.
+def read_checkpoint(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: ANN401  # data
+    """Read a checkpoint as `read_with_sha256` does, without the hash."""
+    return read_with_sha256(path, known)[0]
+
+
+def read_with_sha256(path: Path, known: Callable[[str], bool]) -> tuple[Any, str]:
+    """Read the object that a checkpoint file holds, as data, and hash the bytes that were read.
 
     Both forms of torch.save are read: zip, and the row of pickles from before PyTorch 1.6.
     Containers are Python's own (an OrderedDict is a dict, a deque a list, a torch.Size a tuple, a
@@ -39,15 +48,26 @@ def read(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: ANN401 - wha
         path: the file.
         known: says of a class path ("models.common.Conv") whether yqc has a twin for it.
 
+    Returns:
+        The object, and the file's SHA-256 as 64 hexadecimal digits.
+
     Raises:
         ForbiddenGlobalError: the pickle names what is neither allowed nor known; nothing ran.
         CheckpointError: the file is absent, damaged, of another kind, or asks for too much.
     """
     origin = shown(str(path), limit=1000)
     try:
-        budget = Budget(elements=_elements(path))
+        if path.exists() and not path.is_file():
+            raise MalformedError("it is no file; give the checkpoint itself")
         with path.open("rb") as file:
-            return _read(file, Gate(origin, known), budget)
+            before = os.fstat(file.fileno())
+            allowance = Allowance(elements=Allowance.elements + _ELEMENTS_PER_BYTE * before.st_size)
+            value = _read(file, Gate(origin, known), allowance)
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if file_stamp(os.fstat(file.fileno())) != file_stamp(before):
+                raise MalformedError("it was written to while it was read; try again")
+            return value, sha256
     except MalformedError as why:
         raise CheckpointError(f"{origin}: cannot be read as a checkpoint: {why}") from why
     except OSError as error:
@@ -66,23 +86,21 @@ def read(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: ANN401 - wha
         ) from error
 
 
-def _elements(path: Path) -> int:
-    """How many elements its tensors may have together: some more than the file has room for."""
-    if path.exists() and not path.is_file():
-        raise MalformedError("it is no file; give the checkpoint itself")
-    return Budget().elements + _ELEMENTS_PER_BYTE * path.stat().st_size
+def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what changes when a file is replaced or written to: inode, size, time in ns."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read(file: BufferedReader, gate: Gate, budget: Budget) -> object:
+def _read(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
     head = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         archive = Archive(file)
         script = scan(archive.pickle())
         gate.check(script.globals())
-        value = Machine(gate, Storages(archive.storage).load, budget).run(script.sound())
+        value = Machine(gate, Storages(archive.storage).load, allowance).run(script.sound())
     elif _begins_like_a_pickle(head, file):
-        value = legacy.read(file, gate, budget)
+        value = legacy.read(file, gate, allowance)
     else:
         raise MalformedError(_kind(head))
     bounds.check(value)

@@ -13,7 +13,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from yqc.models.pickles.values import Budget, Inert, MalformedError, Named, shown
+from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, shown
 
 MAX_DIMS, MAX_STRIDE = 64, 1 << 40
 
@@ -90,48 +90,48 @@ class Storages:
         return storage
 
 
-def tensor_v2(args: tuple[object, ...], budget: Budget) -> object:
+def tensor_v2(args: tuple[object, ...], allowance: Allowance) -> object:
     """`_rebuild_tensor_v2`, and `_rebuild_tensor` with its first four arguments only."""
     match args:
         case (Storage() as storage, offset, size, stride):
-            return _view(storage, storage.dtype, (offset, size, stride), budget)
+            return _view(storage, storage.dtype, (offset, size, stride), allowance)
         case (Storage() as storage, offset, size, stride, bool(grad), _, *rest) if _nothing(rest):
-            view = _view(storage, storage.dtype, (offset, size, stride), budget)
+            view = _view(storage, storage.dtype, (offset, size, stride), allowance)
             return view.requires_grad_(_may_require(view, grad))
     raise MalformedError("it holds a tensor of an unknown kind")
 
 
-def tensor_v3(args: tuple[object, ...], budget: Budget) -> object:
+def tensor_v3(args: tuple[object, ...], allowance: Allowance) -> object:
     """`_rebuild_tensor_v3`: as v2, the element type given apart from an untyped storage."""
     match args:
         case (Storage() as storage, offset, size, stride, bool(grad), _, dtype, *rest) if (
             isinstance(dtype, torch.dtype) and _nothing(rest)
         ):
-            view = _view(storage, dtype, (offset, size, stride), budget)
+            view = _view(storage, dtype, (offset, size, stride), allowance)
             return view.requires_grad_(_may_require(view, grad))
     raise MalformedError("it holds a tensor of an unknown kind")
 
 
-def parameter(args: tuple[object, ...], budget: Budget) -> object:
+def parameter(args: tuple[object, ...], allowance: Allowance) -> object:
     """`_rebuild_parameter(data, requires_grad, hooks)`, also with a state, which is dropped."""
     match args:
         case (Tensor() as data, bool(grad), _, *state) if len(state) <= 1:
-            budget.spend("tensors", 1)
+            allowance.spend("tensors", 1)
             return nn.Parameter(data, _may_require(data, grad))
     raise MalformedError("it holds a parameter of an unknown kind")
 
 
-def from_type(args: tuple[object, ...], budget: Budget) -> object:
+def from_type(args: tuple[object, ...], allowance: Allowance) -> object:
     """`_rebuild_from_type_v2(function, type, args, state)`: a tensor, its attributes dropped."""
     match args:
         case (Named(path), Named(kind), tuple(inner), _) if (
             kind in _TENSOR_TYPES and path in REBUILDERS
         ):
-            return REBUILDERS[path](inner, budget)
+            return REBUILDERS[path](inner, allowance)
     raise MalformedError("it holds a tensor of an unknown kind")
 
 
-REBUILDERS: dict[str, Callable[[tuple[object, ...], Budget], object]] = {
+REBUILDERS: dict[str, Callable[[tuple[object, ...], Allowance], object]] = {
     "torch._utils._rebuild_tensor": tensor_v2,
     "torch._utils._rebuild_tensor_v2": tensor_v2,
     "torch._utils._rebuild_tensor_v3": tensor_v3,
@@ -140,7 +140,7 @@ REBUILDERS: dict[str, Callable[[tuple[object, ...], Budget], object]] = {
 }
 
 
-def size(args: tuple[object, ...], _: Budget) -> object:
+def size(args: tuple[object, ...], _: Allowance) -> object:
     """`torch.Size(sizes)`: a plain tuple of int."""
     match args:
         case (tuple() | list() as sides,) if all(type(side) is int for side in sides):
@@ -149,7 +149,10 @@ def size(args: tuple[object, ...], _: Budget) -> object:
 
 
 def _view(
-    storage: Storage, dtype: torch.dtype, layout: tuple[object, object, object], budget: Budget
+    storage: Storage,
+    dtype: torch.dtype,
+    layout: tuple[object, object, object],
+    allowance: Allowance,
 ) -> Tensor:
     """The tensor at (offset, size, stride) of a storage; MalformedError where it does not fit."""
     offset, sides, strides = layout
@@ -169,8 +172,8 @@ def _view(
         raise MalformedError(
             f"it holds a tensor that reaches to element {last} of a storage of {numel} elements"
         )
-    budget.spend("tensors", 1)
-    budget.spend("elements", math.prod(max(side, 1) for side in sides))
+    allowance.spend("tensors", 1)
+    allowance.spend("elements", math.prod(max(side, 1) for side in sides))
     return torch.empty(0, dtype=dtype).set_(storage.data, offset, sides, strides)
 
 

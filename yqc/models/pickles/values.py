@@ -34,7 +34,7 @@ class Inert:
     state: dict[str, Any] = field(default_factory=dict, repr=False)
     items: list[Any] = field(default_factory=list, repr=False)
 
-    def absorb(self, state: object, budget: "Budget") -> None:
+    def absorb(self, state: object, allowance: "Allowance") -> None:
         """Take in the argument of a BUILD opcode: a dict, a (dict, slots) pair, or anything."""
         match state:
             case (dict() | None as attributes, dict() | None as slots):
@@ -43,7 +43,7 @@ class Inert:
                 parts = [state]
             case _:
                 parts = [{"__setstate__": state}]
-        budget.spend("items", sum(map(len, parts)))
+        allowance.spend("items", sum(map(len, parts)))
         if not all(type(name) is str for part in parts for name in part):
             parts = [{"__setstate__": state}]
         for part in parts:
@@ -51,7 +51,7 @@ class Inert:
 
 
 @dataclass
-class Budget:
+class Allowance:
     """What one file may still make the reader do. Real checkpoints stay far below; bombs do not.
 
     `bytes` and `items` count what opcodes copy, `tensors` rebuilt tensors, `elements` theirs, and
@@ -76,7 +76,7 @@ class Budget:
 _PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Named, Inert, torch.dtype})
 
 
-def as_key(value: object, budget: Budget) -> object:
+def as_key(value: object, allowance: Allowance) -> object:
     """The value itself if it may be a dict key or an element of a set; MalformedError if not.
 
     Anything whose hash costs more than a moment, or can be made to collide at will, is refused.
@@ -86,11 +86,11 @@ def as_key(value: object, budget: Budget) -> object:
     if type(value) is int and value.bit_length() <= MAX_INT_BITS:
         return value
     if type(value) is tuple and len(value) <= MAX_TUPLE_KEY:
-        budget.spend("tuple_keys", 1)
+        allowance.spend("tuple_keys", 1)
         for part in value:
             if type(part) is tuple:
                 break
-            as_key(part, budget)
+            as_key(part, allowance)
         else:
             return value
     raise MalformedError(f"a dict or set in it has a key of type {type(value).__name__}")
