@@ -18,7 +18,14 @@ from yqc.models.blocks.base import Block
 from yqc.models.pickles.read import Inert
 from yqc.models.register import find_twin, how_to_register
 from yqc.models.torch_modules import QUANTIZERS, TORCH, make_torch_module, plain_form
-from yqc.models.unused import Origin, replaced_methods, unread_attributes
+from yqc.models.unused import (
+    FUSED_AWAY,
+    FUSED_FORWARDS,
+    Origin,
+    replaced_methods,
+    stored_forward,
+    unread_attributes,
+)
 
 MOST_MODULES = 20_000
 """More than any detector has; less than what modules stored inside one another can unfold to."""
@@ -73,7 +80,8 @@ class Rebuilder:
             if isinstance(part, Inert) and QUANTIZERS.fullmatch(part.class_path)
         }
         self.quantizers.update(f"{path}.{name}" for name in quantizers)
-        return {k: v for k, v in parts.items() if v is not None and k not in quantizers}
+        gone = quantizers | (FUSED_AWAY if stored_forward(tree) in FUSED_FORWARDS else set())
+        return {k: v for k, v in parts.items() if v is not None and k not in gone}
 
     def _fresh(self, tree: Inert, path: str) -> nn.Module:
         children = {

@@ -83,6 +83,21 @@ class Origin:
         return self.class_path.rpartition(".")[2]
 
 
+FUSED_FORWARDS = frozenset({"forward_fuse", "fuseforward"})
+"""Forwards that the projects' `fuse` switches to once a convolution holds what stood beside it."""
+
+FUSED_AWAY = frozenset({"bn", "ia", "im"})
+"""Children that such a forward leaves out: batch norms, and YOLOv7's implicit knowledge."""
+
+
+def stored_forward(tree: Inert) -> str | None:
+    """Return the name of the forward that a pickled module was switched to, if it is known."""
+    match tree.state.get("forward"):
+        case Inert(class_path="builtins.getattr", args=(str(name),)):
+            return name
+    return None
+
+
 def unread_attributes(tree: Inert, declared: Iterable[str]) -> tuple[str, ...]:
     """List the attributes of a pickled block that hold numbers or code and are not known.
 
@@ -92,6 +107,8 @@ def unread_attributes(tree: Inert, declared: Iterable[str]) -> tuple[str, ...]:
     """
     name = tree.class_path.rpartition(".")[2]
     known = OF_TORCH | OF_LAYERS | RECORDED.get(name, frozenset()) | set(declared)
+    if stored_forward(tree) is not None:
+        known |= {"forward"}
     return tuple(key for key, value in tree.state.items() if key not in known and _counts(value))
 
 

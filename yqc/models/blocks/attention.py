@@ -159,7 +159,11 @@ class C3k2(C2f):
 
 
 class AAttn(Block):
-    """Attention within horizontal bands of the map, `area` of them (Tian et al. 2025, YOLOv12)."""
+    """Attention within horizontal bands of the map, `area` of them (Tian et al. 2025, YOLOv12).
+
+    Ultralytics stores one projection `qkv`, head by head; the authors' repository has `qk` (all
+    queries, then all keys) and `v`.
+    """
 
     area: int
     num_heads: int
@@ -177,14 +181,23 @@ class AAttn(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[-2:]
-        qkv = torch.unflatten(self.qkv(x).flatten(2), 1, (self.num_heads, 3 * self.head_dim))
-        q, k, v = torch.chunk(qkv, 3, 2)  # each [N, heads, head_dim, H*W]
+        q, k, v = self.project(x)
         if self.area > 1:
             bands = attend(self.bands(q), self.bands(k), self.bands(v), self.head_dim**-0.5)
             mixed = bands.transpose(2, 3).flatten(3)
         else:
             mixed = attend(q, k, v, self.head_dim**-0.5)
         return self.proj(as_map(mixed, size) + self.pe(as_map(v, size)))
+
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return queries, keys and values, `[N, heads, head_dim, H*W]` each."""
+        heads = (self.num_heads, self.head_dim)
+        if (packed := self.child("qkv")) is not None:
+            parts = (self.num_heads, 3 * self.head_dim)
+            return torch.chunk(torch.unflatten(packed(x).flatten(2), 1, parts), 3, 2)
+        q, k = torch.chunk(self.qk(x).flatten(2), 2, 1)
+        flat = (q, k, self.v(x).flatten(2))
+        return tuple(torch.unflatten(part, 1, heads) for part in flat)
 
     def bands(self, x: Tensor) -> Tensor:
         """`[N, heads, head_dim, P]` to `[N, heads, area, head_dim, P/area]`."""

@@ -12,6 +12,7 @@ import torch
 
 from yqc.errors import ForbiddenGlobalError
 from yqc.models.pickles import numpy_arrays, tensors
+from yqc.models.pickles.scan import FORWARDS
 from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key, shown
 
 Build = Callable[[tuple[object, ...], Allowance], object]
@@ -104,6 +105,28 @@ def _path(args: tuple[object, ...], allowance: Allowance) -> object:
     return root + "/".join(parts)
 
 
+GETATTR = "builtins.getattr"
+
+DILL_TYPES = frozenset({"set", "frozenset", "list", "tuple", "dict", "bytes", "bytearray"})
+"""Containers that dill names in its own way."""
+
+
+def _bound_forward(args: tuple[object, ...], _: Allowance) -> object:
+    """Stand for `getattr(module, name)`: which forward a module runs, without the module."""
+    match args:
+        case (Inert(), str(name)) if name in FORWARDS:
+            return Inert("builtins.getattr", (name,))
+    raise MalformedError("it takes an attribute of an object that is no forward of a block")
+
+
+def _dill_type(args: tuple[object, ...], _: Allowance) -> object:
+    """Stand for `_load_type(name)`: a container of Python's."""
+    match args:
+        case (str(name),) if name in DILL_TYPES:
+            return Named(f"builtins.{name}")
+    raise MalformedError("it names a type through dill that is no plain container")
+
+
 BUILDERS: dict[str, Build] = {
     **tensors.REBUILDERS,
     "torch._tensor._rebuild_from_type_v2": tensors.from_type,
@@ -120,6 +143,8 @@ BUILDERS: dict[str, Build] = {
     "builtins.bytes": _bytes,
     "builtins.bytearray": _bytearray,
     "builtins.complex": _complex,
+    GETATTR: _bound_forward,
+    "dill._dill._load_type": _dill_type,
     "_codecs.encode": _encode,
     **{
         f"{module}.{flavour}Path": _path
@@ -192,7 +217,7 @@ class Gate:
     def allows(self, path: str) -> bool:
         """Whether this global may stand in a checkpoint."""
         path = _modern(path)
-        return (
+        return path != GETATTR and (
             path in BUILDERS
             or path in tensors.STORAGES
             or path in tensors.DTYPES
@@ -203,8 +228,9 @@ class Gate:
     def resolve(self, path: str) -> object:
         """What the global stands for: a dtype or a `Named`. The second gate: it checks again."""
         if path not in self._named:
-            self.check([path])
             path_now = _modern(path)
+            if path_now != GETATTR:  # The scan let it pass where it names a block's forward.
+                self.check([path])
             dtype: torch.dtype | None = tensors.DTYPES.get(path_now)
             self._named[path] = dtype or Named(path_now)
         return self._named[path]

@@ -22,6 +22,9 @@ Op = tuple[str, object]
 CODES = {op.name: op.code for op in pickletools.opcodes}
 NAMES = {op.code: op.name for op in pickletools.opcodes}
 
+FORWARDS = frozenset({"forward_fuse", "fuseforward", "forward_split"})
+"""Methods of the projects' blocks that their `fuse` and export put in the place of `forward`."""
+
 _STRINGS = {
     op.code for op in pickletools.opcodes if op.name.endswith(("STRING", "UNICODE", "UNICODE8"))
 }
@@ -46,8 +49,8 @@ class Script:
         if _STACK_GLOBAL in codes:
             yield from _globals_of_strings(self.ops)
         else:
-            for code, arg in self.ops:
-                if code in _NAMED:
+            for i, (code, arg) in enumerate(self.ops):
+                if code in _NAMED and not switches_forward(self.ops, i):
                     yield dotted(arg)
 
     def sound(self) -> list[Op]:
@@ -72,6 +75,26 @@ def scan(data: bytes, start: int = 0, limit: int = MAX_OPCODES) -> Script:
     except (ValueError, OverflowError, MemoryError):
         flaw = f"its pickle is cut short or damaged after {len(ops)} opcodes; fetch the file again"
     return Script(ops, stream.tell(), flaw)
+
+
+def switches_forward(ops: list[Op], i: int) -> bool:
+    """Whether opcode `i` is GLOBAL getattr in `getattr(object, "forward_fuse")` or the like.
+
+    The pattern is the one that picklers write for a bound method: the function, an object of the
+    memo, the name as text, TUPLE2, REDUCE.
+    """
+    if ops[i] not in ((CODES["GLOBAL"], f"{home} getattr") for home in ("builtins", "__builtin__")):
+        return False
+    following = [op for op in ops[i + 1 : i + 9] if op[0] not in _PUTS and op[0] != _MEMOIZE]
+    match [code for code, _ in following[2:4]], following[:2]:
+        case [str(pair), str(call)], [(str(got), _), (str(text), str(name))]:
+            return (
+                (pair, call) == (CODES["TUPLE2"], CODES["REDUCE"])
+                and got in _GETS
+                and text in _STRINGS
+                and name in FORWARDS
+            )
+    return False
 
 
 def dotted(arg: object) -> str:
