@@ -69,7 +69,7 @@ def test_a_fused_forward_leaves_batch_norms_out(
 
 def test_another_forward_is_refused(tmp_path: Path, v8: Any, checkpoints: ModuleType) -> None:
     path = fused(tmp_path / "m.pt", v8, checkpoints, "forward_mine")
-    with pytest.raises(ForbiddenGlobalError, match="names __builtin__.getattr, which is not among"):
+    with pytest.raises(ForbiddenGlobalError, match=r"names __builtin__\.getattr, which"):
         load(path)
 
 

@@ -195,8 +195,8 @@ class AAttn(Block):
         if (packed := self.child("qkv")) is not None:
             parts = (self.num_heads, 3 * self.head_dim)
             return torch.chunk(torch.unflatten(packed(x).flatten(2), 1, parts), 3, 2)
-        q, k = torch.chunk(self.qk(x).flatten(2), 2, 1)
-        flat = (q, k, self.v(x).flatten(2))
+        q, k = torch.chunk(apply(self.get_submodule("qk"), x).flatten(2), 2, 1)
+        flat = (q, k, apply(self.get_submodule("v"), x).flatten(2))
         return tuple(torch.unflatten(part, 1, heads) for part in flat)
 
     def bands(self, x: Tensor) -> Tensor:

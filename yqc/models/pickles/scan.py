@@ -83,7 +83,8 @@ def switches_forward(ops: list[Op], i: int) -> bool:
     The pattern is the one that picklers write for a bound method: the function, an object of the
     memo, the name as text, TUPLE2, REDUCE.
     """
-    if ops[i] not in ((CODES["GLOBAL"], f"{home} getattr") for home in ("builtins", "__builtin__")):
+    code, arg = ops[i]
+    if code != CODES["GLOBAL"] or arg not in ("builtins getattr", "__builtin__ getattr"):
         return False
     following = [op for op in ops[i + 1 : i + 9] if op[0] not in _PUTS and op[0] != _MEMOIZE]
     match [code for code, _ in following[2:4]], following[:2]:
