@@ -163,7 +163,7 @@ def prepare(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         grain = dice.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         side = job["imgsz"]
         Image.fromarray(grain).resize((side, side)).save(noise / f"{i:06d}.png", compress_level=1)
-    shapes.write(folder / "shapes", train=1, val=4)
+    shapes.write_shapes(folder / "shapes", train=1, val=4)
     names = dict(enumerate(scenes.NAMES))
     data = {"path": ".", "train": "noise", "val": "shapes/images/val", "names": names}
     (folder / "data.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")

@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit("docs/pictures.py needs a headless Chromium in the PATH")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        data = shapes.write(place / "shapes", train=96, val=48)
+        data = shapes.write_shapes(place / "shapes", train=96, val=48)
         result = yqc.compile(
             MODEL, "int8", output=place / "shapes-int8.onnx", data=data, sensitivity=True
         )

@@ -79,4 +79,4 @@ def checkpoint(checkpoints: ModuleType, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data YAML of eight drawn pictures to calibrate on, and three to evaluate on."""
-    return shapes.write(tmp_path_factory.mktemp("data") / "shapes", train=8, val=3)
+    return shapes.write_shapes(tmp_path_factory.mktemp("data") / "shapes", train=8, val=3)

@@ -12,7 +12,7 @@ from yqc.report.progress import make_progress
 
 def main() -> int:
     """Read the command line and write the data set; returns the exit status."""
-    usual = {k: p.default for k, p in inspect.signature(shapes.write).parameters.items()}
+    usual = {k: p.default for k, p in inspect.signature(shapes.write_shapes).parameters.items()}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=usual["seed"], help="other pictures")
     wish = parser.parse_args()
     try:
-        print(shapes.write(**vars(wish), progress=make_progress()))
+        print(shapes.write_shapes(**vars(wish), progress=make_progress()))
     except YqcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

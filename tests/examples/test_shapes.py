@@ -94,7 +94,7 @@ def test_every_class_and_size_occurs() -> None:
 
 def test_writes_a_yolo_data_set_once(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "shapes"
-    path = shapes.write(folder, train=3, val=2, seed=5)
+    path = shapes.write_shapes(folder, train=3, val=2, seed=5)
     assert yaml.safe_load(path.read_text())["names"] == dict(enumerate(scenes.NAMES))
     data = load_data(path)
     assert (len(data.train.images), len(data.val.images)) == (3, 2)
@@ -109,12 +109,12 @@ def test_writes_a_yolo_data_set_once(tmp_path: Path) -> None:
         corners = np.hstack((centre - size / 2, centre + size / 2))
         np.testing.assert_allclose(corners, scene.boxes, atol=1e-9)
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-    assert shapes.write(folder, train=3, val=2, seed=5) == path
+    assert shapes.write_shapes(folder, train=3, val=2, seed=5) == path
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
 def test_a_longer_data_set_begins_with_the_shorter_one(tmp_path: Path) -> None:
-    short, long = (shapes.write(tmp_path / str(n), train=n, val=1).parent for n in (2, 4))
+    short, long = (shapes.write_shapes(tmp_path / str(n), train=n, val=1).parent for n in (2, 4))
     for picture in (short / "images" / "train").iterdir():
         assert picture.read_bytes() == (long / "images" / "train" / picture.name).read_bytes()
 
@@ -129,7 +129,7 @@ def test_leaves_nothing_when_it_is_stopped(tmp_path: Path) -> None:
             yield stop
 
     with pytest.raises(KeyboardInterrupt):
-        shapes.write(tmp_path / "shapes", train=2, val=2, progress=Stop())
+        shapes.write_shapes(tmp_path / "shapes", train=2, val=2, progress=Stop())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,18 +137,18 @@ def test_touches_no_folder_that_holds_something_else(tmp_path: Path) -> None:
     keep = tmp_path / "notes.txt"
     keep.write_text("mine")
     with pytest.raises(OutputError, match="holds other data; remove it, or name another folder"):
-        shapes.write(tmp_path, train=1, val=1)
+        shapes.write_shapes(tmp_path, train=1, val=1)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_notices_a_missing_file_and_other_numbers(tmp_path: Path) -> None:
     folder = tmp_path / "shapes"
-    shapes.write(folder, train=1, val=2)
+    shapes.write_shapes(folder, train=1, val=2)
     with pytest.raises(OutputError, match="holds other data"):
-        shapes.write(folder, train=1, val=3)
+        shapes.write_shapes(folder, train=1, val=3)
     (folder / "labels" / "val" / "000001.txt").unlink()
     with pytest.raises(OutputError, match="holds 1 files of 2"):
-        shapes.write(folder, train=1, val=2)
+        shapes.write_shapes(folder, train=1, val=2)
 
 
 @pytest.mark.parametrize(("train", "val", "seed"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
@@ -156,4 +156,4 @@ def test_refuses_numbers_that_make_no_data_set(
     tmp_path: Path, train: int, val: int, seed: int
 ) -> None:
     with pytest.raises(DataError, match="make no data set"):
-        shapes.write(tmp_path / "shapes", train=train, val=val, seed=seed)
+        shapes.write_shapes(tmp_path / "shapes", train=train, val=val, seed=seed)

@@ -28,7 +28,7 @@ class Listed:
 
 
 @dataclass
-class Boxes:
+class CocoObjects:
     """The objects of the images, and what was found beside them."""
 
     by_image: dict[Id, list[Object]]
@@ -42,7 +42,7 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
     """Read an instances file: the first half is for calibration, the second for evaluation.
 
     Images are taken by rising id, and those that are not on this disk are left out. Class i is the
-    i-th category by rising id. Boxes are in pixels of the upright image, unless 'width' and
+    i-th category by rising id. CocoObjects are in pixels of the upright image, unless 'width' and
     'height' of an image are those of its pixels before EXIF turns them: then they are turned, too.
 
     Args:
@@ -94,7 +94,7 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
     )
 
 
-def _complaints(source: Path, boxes: Boxes) -> list[str]:
+def _complaints(source: Path, boxes: CocoObjects) -> list[str]:
     """Say which annotations do not count."""
     said = []
     if boxes.unlisted:
@@ -210,9 +210,9 @@ def _objects(
     entries: list[dict[str, Any]],
     listed: Mapping[Id, Listed],
     classes: Mapping[Id, tuple[int, str]],
-) -> Boxes:
+) -> CocoObjects:
     """Return the objects of each image; as in pycocotools, those of unlisted images are ignored."""
-    found = Boxes({})
+    found = CocoObjects({})
     for i, entry in enumerate(entries):
         image, category, box = (entry.get(key) for key in ("image_id", "category_id", "bbox"))
         if (number := _id(image)) is None:

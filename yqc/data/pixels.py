@@ -40,8 +40,8 @@ from PIL import (
 from yqc.errors import DataError
 
 Pixels = NDArray[np.uint8]
-Size = tuple[int, int]
-Box = tuple[float, float, float, float]
+WidthHeight = tuple[int, int]
+Rectangle = tuple[float, float, float, float]
 
 _PLUGINS = (
     JpegImagePlugin,
@@ -100,8 +100,8 @@ _ORIENTED = (*_JPEGS, "PNG", "WEBP")
 
 
 def read_image(
-    path: Path, channels: int = 3, *, enough: Callable[[Size], Size] | None = None
-) -> tuple[Image.Image, Size]:
+    path: Path, channels: int = 3, *, enough: Callable[[WidthHeight], WidthHeight] | None = None
+) -> tuple[Image.Image, WidthHeight]:
     """Read an image as `cv2.imread` does.
 
     Args:
@@ -138,10 +138,10 @@ def check_channels(channels: int) -> None:
         raise DataError(f"the model takes {channels} channels, and images are read as 1 or 3")
 
 
-def half_of_huge(imgsz: Size) -> Callable[[Size], Size]:
+def half_of_huge(imgsz: WidthHeight) -> Callable[[WidthHeight], WidthHeight]:
     """Return what `read_image` takes as `enough` for an input of `imgsz` (height, width)."""
 
-    def enough(size: Size) -> Size:
+    def enough(size: WidthHeight) -> WidthHeight:
         half = size[0] // 2, size[1] // 2
         small = min(half) >= SPARE * max(imgsz)
         return half if small and size[0] * size[1] > HUGE else size
@@ -152,14 +152,14 @@ def half_of_huge(imgsz: Size) -> Callable[[Size], Size]:
 class Frame(NamedTuple):
     """How the pixels of an image file lie, and how the image is looked at."""
 
-    size: Size
+    size: WidthHeight
     """Width and height of the upright image."""
-    stored: Size
+    stored: WidthHeight
     """Width and height of the pixels as they are stored."""
     turn: int
     """The EXIF orientation that leads from one to the other, 1 to 8; 1 is none."""
 
-    def turn_box(self, box: Box) -> Box:
+    def turn_box(self, box: Rectangle) -> Rectangle:
         """Turn a box (left, top, width, height) of the stored pixels into the upright image."""
         (x, y, w, h), (width, height) = box, self.stored
         right, below = width - x - w, height - y - h

@@ -1,4 +1,4 @@
-"""The synthetic shapes data set on disk: drawn pictures in the YOLO layout, whole or not at all."""
+"""Write the synthetic shapes data set: drawn pictures in the YOLO layout, whole or not at all."""
 
 import tempfile
 from pathlib import Path
@@ -12,10 +12,10 @@ from yqc.progress import Progress, Silent
 YAML = "shapes.yaml"
 
 
-def write(
+def write_shapes(
     folder: Path, train: int = 800, val: int = 200, seed: int = 0, progress: Progress | None = None
 ) -> Path:
-    """Draw the data set into `folder`: `images/`, `labels/`, `shapes.yaml`; once is enough.
+    """Draw the data set into `folder`: `images/`, `labels/`, `shapes.yaml`, unless it is there.
 
     It is drawn in a temporary folder beside and then moved in place, so `folder` never holds a part
     of it.
@@ -25,7 +25,7 @@ def write(
         train: pictures of the train split; a longer split begins with a shorter one.
         val: pictures of the val split, likewise.
         seed: any number from 0; each gives other pictures.
-        progress: what to report to.
+        progress: shown a picture at a time.
 
     Returns:
         The path of the data YAML.
@@ -57,7 +57,7 @@ def write(
 
 
 def _yaml(counts: dict[str, int], seed: int) -> str:
-    """The data YAML; its first line tells one shapes data set from another."""
+    """Return the data YAML; its first line identifies the data set."""
     numbers = ", ".join(f"{count} {split}" for split, count in counts.items())
     names = "".join(f"  {i}: {name}\n" for i, name in enumerate(NAMES))
     splits = "".join(f"{split}: images/{split}\n" for split in counts)
@@ -97,7 +97,7 @@ def _draw_all(folder: Path, counts: dict[str, int], seed: int, progress: Progres
 
 
 def label_text(scene: Scene) -> str:
-    """The YOLO label lines of a scene: class, centre, size as parts of the picture, exactly."""
+    """Return the YOLO label lines of a scene: class, centre and size relative to the picture."""
     return "".join(
         f"{kind} {(x0 + x1) / (2 * SIZE):.6f} {(y0 + y1) / (2 * SIZE):.6f} "
         f"{(x1 - x0) / SIZE:.6f} {(y1 - y0) / SIZE:.6f}\n"

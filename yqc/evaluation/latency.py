@@ -81,7 +81,7 @@ def _call(
 ) -> Callable[[], object]:
     """Return what runs a file once, on an image that lies ready."""
     model = OnnxModel(path, threads=threads)
-    image = noise.random((1, 3, *input_size(model, imgsz)), dtype=np.float32)
+    image = noise.random((1, model.channels, *input_size(model, imgsz)), dtype=np.float32)
     images = model.prepare(image)
     if runtime == "openvino":
         return openvino.runner(path, images, threads)

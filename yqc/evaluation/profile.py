@@ -48,7 +48,8 @@ def profile(
         YqcError: the runtime is not installed.
     """
     model = OnnxModel(path, threads=threads)
-    noise = np.random.default_rng(0).random((1, 3, *input_size(model, imgsz)), dtype=np.float32)
+    shape = (1, model.channels, *input_size(model, imgsz))
+    noise = np.random.default_rng(0).random(shape, dtype=np.float32)
     measure = openvino.costs if runtime == "openvino" else _measured
     found = measure(path, model.prepare(noise), threads, runs)
     return tuple(sorted(found, key=lambda cost: -cost.ms))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from yqc import evaluation as ev
 from yqc import report as rp
-from yqc.data import fit_classes, load_data
+from yqc.data import fit_classes, list_unreadable, load_data
 from yqc.emit import emit, save, yolo_metadata
 from yqc.errors import CheckpointError, DataError
 from yqc.job.measure import doubt_zero
@@ -69,7 +69,11 @@ def evaluate_file(
         seconds_total=measured.seconds_total,
         seconds_session=measured.seconds_session,
         unreadable=len(measured.skipped),
-        warnings=(*found.warnings, *doubt_zero("model", measured.map)),
+        warnings=(
+            *found.warnings,
+            *list_unreadable("evaluation", measured.skipped),
+            *doubt_zero("model", measured.map),
+        ),
     )
 
 
