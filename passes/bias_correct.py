@@ -16,7 +16,7 @@
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -26,10 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, call, callers, calls
-from yqc.graph.memory import as_weights, channels_last
+from yqc.graph import as_weights, channels_last, compute_node, run_graph
 from yqc.quant import FULL_RANGE, Int8, Observer, fake_quantize_weight
 from yqc.quantizing import (
-    ReferenceOutputs,
     correctable_convolutions,
     is_packed,
     measure_outputs,
@@ -106,11 +105,17 @@ class BiasCorrect(Pass):
             if wanted is None:
                 wanted = measure_outputs(gm, chosen, images, ctx)
             advance(len(images))
+            errors: dict[fx.Node, Tensor] = {}
+
+            def correct(node: fx.Node, values: Mapping[fx.Node, Any]) -> Tensor:
+                y = convolve_rounded(gm, node, chosen[node], values)
+                errors[node] = wanted.pop(node).error(y)
+                return y.sub_(errors[node].view(1, -1, 1, 1))
+
             with rounding(calls(gm, Observer)), torch.no_grad():
-                rounded = RoundedRun(gm, chosen, wanted)
-                rounded.run(torch.cat(images))
+                run_graph(gm, [torch.cat(images)], replace=dict.fromkeys(chosen, correct))
             advance(1)
-        return rounded.errors
+        return errors
 
     def derive_from_batch_norms(
         self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
@@ -144,39 +149,19 @@ class rounding:  # noqa: N801  # reads as a statement: `with rounding(observers)
             module.rounding = False
 
 
-class RoundedRun(fx.Interpreter):
-    """Runs a graph with rounded weights, and subtracts the mean errors from what it computes."""
-
-    def __init__(
-        self,
-        gm: fx.GraphModule,
-        chosen: dict[fx.Node, Int8],
-        wanted: dict[fx.Node, ReferenceOutputs],
-    ) -> None:
-        super().__init__(gm)
-        self.chosen, self.wanted = chosen, wanted
-        self.errors: dict[fx.Node, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # any value
-        if len(self.errors) == len(self.chosen):
-            return None  # the rest is not needed
-        if n not in self.chosen:
-            return super().run_node(n)
-        y = self.rounded(n)
-        self.errors[n] = self.wanted.pop(n).error(y)
-        return y.sub_(self.errors[n].view(1, -1, 1, 1))
-
-    def rounded(self, n: fx.Node) -> Tensor:
-        """Compute a convolution with rounded weights; packed ones are rounded already."""
-        mark = self.chosen[n]
-        if (scale := mark.scale) is None:
-            packed: Tensor = super().run_node(n)
-            return packed
-        (x,), _ = self.fetch_args_kwargs_from_env(n)
-        conv = self.fetch_attr(str(n.target))
-        weight = fake_quantize_weight(conv.weight, scale, mark.most)
-        where = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        return F.conv2d(x, weight, conv.bias, *where)
+def convolve_rounded(
+    gm: fx.GraphModule, node: fx.Node, mark: Int8, values: Mapping[fx.Node, Any]
+) -> Tensor:
+    """Compute a convolution with rounded weights; packed ones are rounded already."""
+    conv = call(gm, node, nn.Conv2d)
+    if conv is None or mark.scale is None:
+        packed: Tensor = compute_node(gm, node, values)
+        return packed
+    module, x = conv.module, values[node.all_input_nodes[0]]
+    weight = fake_quantize_weight(module.weight, mark.scale, mark.most)
+    return F.conv2d(
+        x, weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+    )
 
 
 def mean_error(conv: nn.Conv2d, scale: Tensor, mean: Tensor, most: int = FULL_RANGE) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, calls, is_function
-from yqc.graph.noise import noise
+from yqc.graph import noise
 from yqc.quant import (
     DTYPES,
     FULL_RANGE,

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, callers, calls, is_function
-from yqc.graph.compare import node_outputs, sqnr_db
+from yqc.graph import node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, quantize_weight
 from yqc.quantizing import is_packed, move_bias
 

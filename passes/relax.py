@@ -18,7 +18,7 @@ from typing import ClassVar
 from torch import fx, nn
 
 from yqc import Context, Pass, call, calls
-from yqc.graph.edit import drop_unread
+from yqc.graph import drop_unread
 from yqc.quant import Observer
 from yqc.quantizing import is_packed
 

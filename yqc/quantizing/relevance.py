@@ -1,11 +1,12 @@
 """Relevance of the values that nodes of a graph compute, by one backward pass an image."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from yqc.graph.run import Values, compute_node, run_graph
 from yqc.quant.relevance import Layout, project_outputs
 
 
@@ -31,60 +32,55 @@ def measure_relevance(
     """
     generator = torch.Generator().manual_seed(seed)
     order = [node for node in gm.graph.nodes if node in nodes]
-    runner = _ValueKeeper(gm, order)
+    overwritten: set[fx.Node] = set()
     for image in images:
-        yield _of_batch(runner, order, image, layout, generator)
+        yield _measure_batch(gm, order, image, layout, generator, overwritten)
 
 
-def _of_batch(
-    runner: "_ValueKeeper",
-    order: list[fx.Node],
+def _measure_batch(
+    gm: fx.GraphModule,
+    nodes: Sequence[fx.Node],
     image: Tensor,
     layout: Layout | None,
     generator: torch.Generator,
+    overwritten: set[fx.Node],
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """Measure one batch; a function of its own, so that its activations are freed on return."""
     with torch.inference_mode(mode=False), torch.enable_grad():
-        output, found = runner.results(image)
-        values = [found[node] for node in order]
+        output, values = _run_with_gradients(gm, nodes, image, overwritten)
         slopes = torch.autograd.grad(
             project_outputs(output, layout, generator), values, allow_unused=True
         )
     return {
         node: (y.detach(), torch.ones_like(y) if g is None else g.square())
-        for node, y, g in zip(order, values, slopes, strict=True)
+        for node, y, g in zip(nodes, values, slopes, strict=True)
     }
 
 
-class _ValueKeeper(fx.Interpreter):
-    """Runs a graph and keeps what some nodes compute."""
+def _run_with_gradients(
+    gm: fx.GraphModule, nodes: Sequence[fx.Node], image: Tensor, overwritten: set[fx.Node]
+) -> tuple[Any, list[Tensor]]:
+    """Return what the graph returns, and what nodes compute before an operation overwrites it.
 
-    def __init__(self, gm: fx.GraphModule, nodes: Iterable[fx.Node]) -> None:
-        super().__init__(gm)
-        self.wanted, self.found = set(nodes), dict[fx.Node, Tensor]()
-        self.versions: dict[fx.Node, int] = {}
-        self.copying = False
-        """Whether readers get a copy of the value that is kept, since one of them writes to it."""
+    Args:
+        gm: the graph.
+        nodes: the nodes.
+        image: float32 [N, 3, H, W]; only its values are used.
+        overwritten: nodes whose readers get copies, since one of them writes to the value. If a
+            further one is found, it is added, and the graph is run again.
+    """
+    found: dict[fx.Node, Tensor] = {}
+    versions: dict[fx.Node, int] = {}
 
-    def results(self, image: Tensor) -> tuple[Any, dict[fx.Node, Tensor]]:
-        """Return what the graph returns, and what the nodes compute before anything overwrites it.
+    def keep(node: fx.Node, values: Values) -> Tensor:
+        y: Tensor = compute_node(gm, node, values)
+        found[node], versions[node] = y, y._version  # noqa: SLF001  # it has no other name
+        return y.clone() if node in overwritten else y
 
-        Args:
-            image: float32 [N, 3, H, W]; only its values are used.
-        """
-        output = self.run(image.clone().requires_grad_())
-        if any(self.found[n]._version != version for n, version in self.versions.items()):  # noqa: SLF001  # it has no other name
-            self.copying = True
-            output = self.run(image.clone().requires_grad_())
-        found, self.found, self.versions = self.found, {}, {}
-        return output, found
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # any value
-        y = super().run_node(n)
-        if n not in self.wanted:
-            return y
-        self.found[n] = y
-        if self.copying:
-            return y.clone()
-        self.versions[n] = y._version  # noqa: SLF001
-        return y
+    end = gm.graph.output_node()
+    replace = dict.fromkeys(nodes, keep)
+    output = run_graph(gm, [image.clone().requires_grad_()], [end], replace=replace)[end]
+    if changed := {n for n in nodes if found[n]._version != versions[n]}:  # noqa: SLF001
+        overwritten |= changed
+        return _run_with_gradients(gm, nodes, image, overwritten)
+    return output, [found[node] for node in nodes]

@@ -20,12 +20,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.node import map_arg
 
+from yqc.graph.calls import call
+from yqc.graph.run import compute_node, last_uses
 from yqc.quant.weights.rounding import InputMoments, inverse_factor
 
-Values = list[Any]
-"""Values of a node for each batch: a tensor, or a tuple of them."""
+BatchValues = list[Any]
+"""BatchValues of a node for each batch: a tensor, or a tuple of them."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,9 @@ def as_pair(value: Any) -> tuple[int, int]:  # noqa: ANN401  # an int or a tuple
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-RoundingWork = Callable[[fx.Node, nn.Conv2d, Values, Values], "tuple[Tensor, Tensor | None] | None"]
+RoundingWork = Callable[
+    [fx.Node, nn.Conv2d, BatchValues, BatchValues], "tuple[Tensor, Tensor | None] | None"
+]
 """Takes a convolution and its inputs of every batch, float and rounded; returns weight and bias, or
 None to leave it in float."""
 
@@ -191,52 +194,47 @@ class TwinWalk:
         self, gm: fx.GraphModule, batches: Sequence[Tensor], store: torch.dtype = torch.float32
     ) -> None:
         self.gm, self.batches, self.store = gm, batches, store
-        self.runner = fx.Interpreter(gm)
-        self.plain: dict[fx.Node, Values] = {}
-        self.other: dict[fx.Node, Values] = {}
+        self.plain: dict[fx.Node, BatchValues] = {}
+        self.other: dict[fx.Node, BatchValues] = {}
 
     def run(self, last: fx.Node, rounded: RoundingWork) -> None:
         """Run the nodes up to `last`; `rounded` is called at every convolution, in graph order."""
-        uses = {node: set(node.users) for node in self.gm.graph.nodes}
+        finished = last_uses(self.gm.graph.nodes)
         with torch.no_grad():
             for node in self.gm.graph.nodes:
-                dying = []
-                for source in node.all_input_nodes:
-                    uses[source].discard(node)
-                    dying += [] if uses[source] else [source]
-                self._step(node, dying, rounded)
-                for source in dying:
+                self._step(node, finished[node], rounded)
+                for source in finished[node]:
                     del self.plain[source], self.other[source]
                 if node is last:
                     return
 
     def _step(self, node: fx.Node, dying: list[fx.Node], rounded: RoundingWork) -> None:
+        """Compute a node for every batch, in both graphs; free the inputs that are read last."""
         plain, other = self.plain, self.other
         if node.op == "placeholder":
             plain[node] = other[node] = list(self.batches)
             return
-        conv = self.runner.fetch_attr(str(node.target)) if node.op == "call_module" else None
-        new = None
-        if isinstance(conv, nn.Conv2d):
+        conv, new = call(self.gm, node, nn.Conv2d), None
+        if conv is not None:
             source = node.all_input_nodes[0]
-            new = rounded(node, conv, plain[source], other[source])
+            new = rounded(node, conv.module, plain[source], other[source])
         same = new is None and all(plain[n] is other[n] for n in node.all_input_nodes)
         plain[node] = []
         other[node] = plain[node] if same else []
         for i in range(len(self.batches)):
             first = self._one(node, plain, i)
-            if isinstance(conv, nn.Conv2d) and new is not None:
+            if conv is not None and new is not None:
                 x = self._wide(other[node.all_input_nodes[0]][i])
-                other[node].append(self._keep(convolve_with(x, conv, *new)))
+                other[node].append(self._keep(convolve_with(x, conv.module, *new)))
             elif not same:
                 other[node].append(self._one(node, other, i))
             plain[node].append(first)
             for source in dying:
                 plain[source][i] = other[source][i] = None
 
-    def _one(self, node: fx.Node, values: dict[fx.Node, Values], i: int) -> Any:  # noqa: ANN401
-        args, kwargs = map_arg((node.args, node.kwargs), lambda n: self._wide(values[n][i]))
-        return self._keep(getattr(self.runner, node.op)(node.target, args, kwargs))
+    def _one(self, node: fx.Node, values: dict[fx.Node, BatchValues], i: int) -> Any:  # noqa: ANN401  # any value
+        inputs = {n: self._wide(values[n][i]) for n in node.all_input_nodes}
+        return self._keep(compute_node(self.gm, node, inputs))
 
     def _keep(self, value: Any) -> Any:  # noqa: ANN401
         if isinstance(value, Tensor) and value.dtype == torch.float32 and value.ndim == 4:  # noqa: PLR2004
