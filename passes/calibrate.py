@@ -156,7 +156,7 @@ class Calibrate(Pass):
         unknown = [o for o in observers if o.node not in known]
         if unknown:
             gather_statistics(gm, unknown, noise(gm, ctx.seed), ctx)
-            ctx.warn(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
+            ctx.says(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
         ctx.warn("no data was given: ranges come from the batch norms, accuracy is not measured")
         for members in group_observers(observers):
             ends = [(0.0, 0.0)]
@@ -200,5 +200,5 @@ def set_range(
 
 
 def is_bounded(node: fx.Node) -> bool:
-    """Tell whether a tensor is in 0..1 for every image."""
+    """Return whether a tensor is in 0..1 for every image."""
     return node.op == "placeholder" or is_function(node, torch.sigmoid)

@@ -102,7 +102,9 @@ class Observe(Pass):
             if count == word:
                 found.append(word)
             elif ctx.costliest is None:
-                raise PassError(f"nothing here tells what costs most; name paths, not skip={word}")
+                raise PassError(
+                    f"skip={word} is ranked by a compile only; name paths of modules here"
+                )
             else:
                 found += ctx.costliest(gm, int(count))
         if found != list(self.skip):
@@ -136,7 +138,7 @@ class Observe(Pass):
 
 
 def is_fused_summand(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell whether a unit's result is only added to something: a convolution takes that in."""
+    """Return whether a unit's result is only added to something: a convolution takes that in."""
     if len(node.users) != 1 or not is_addition(user := next(iter(node.users))):
         return False
     is_unit = not passes_values_through(gm, node) and call(gm, node, nn.Module) is not None

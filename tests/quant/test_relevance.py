@@ -4,8 +4,9 @@ from torch import nn
 
 from tests.modules import conv
 from yqc import trace
-from yqc.quant.relevance import Layout, project_outputs, split_boxes_and_scores
-from yqc.quantizing import measure_relevance
+from yqc.facts import Layout
+from yqc.quant.relevance import project_outputs, split_boxes_and_scores
+from yqc.quantizing import measure_node_relevance
 
 X = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -25,7 +26,7 @@ class Net(nn.Module):
 def test_values_are_the_graph_s_and_relevance_is_the_squared_slope() -> None:
     gm = trace(Net().eval(), X)
     first = next(n for n in gm.graph.nodes if n.name == "first")
-    (found,) = measure_relevance(gm, [first], [X], None, seed=3)
+    (found,) = measure_node_relevance(gm, [first], [X], None, seed=3)
     y, weight = found[first]
     torch.testing.assert_close(y, conv(gm, "first")(X))
     leaf = y.clone().requires_grad_()
@@ -38,7 +39,7 @@ def test_values_are_the_graph_s_and_relevance_is_the_squared_slope() -> None:
 def test_what_no_output_depends_on_counts_alike_everywhere() -> None:
     gm = trace(Net().eval(), X)
     dead = next(n for n in gm.graph.nodes if n.name == "dead")
-    (found,) = measure_relevance(gm, [dead], [X], None)
+    (found,) = measure_node_relevance(gm, [dead], [X], None)
     assert (found[dead][1] == 1).all()
 
 
@@ -46,7 +47,7 @@ def test_leaves_no_gradients_behind() -> None:
     gm = trace(Net().eval(), X)
     with torch.inference_mode():
         image = X.clone()
-    list(measure_relevance(gm, list(gm.graph.nodes)[1:2], [image], None))
+    list(measure_node_relevance(gm, list(gm.graph.nodes)[1:2], [image], None))
     assert all(p.grad is None for p in gm.parameters())
 
 

@@ -12,12 +12,12 @@ a box counts with its best score, and in units of its own width and height. Here
 o_k, the weights c_k and the projection r . o; `yqc.quantizing.relevance` differentiates it.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Layout: TypeAlias = Literal["yolov5", "yolov8", "end2end"]
+from yqc.facts import Layout
 
 
 def split_boxes_and_scores(output: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:

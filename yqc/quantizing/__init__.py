@@ -29,7 +29,7 @@ from yqc.quantizing.placement import (
     passes_values_through,
     place_observers,
 )
-from yqc.quantizing.relevance import measure_relevance
+from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
 from yqc.quantizing.weights.budget import WeightBudget, read_bytes
 from yqc.quantizing.weights.pack import PackJob, pack_layers
@@ -52,8 +52,8 @@ __all__ = [
     "gather_statistics",
     "is_addition",
     "is_packed",
+    "measure_node_relevance",
     "measure_outputs",
-    "measure_relevance",
     "move_bias",
     "pack_layers",
     "passes_values_through",

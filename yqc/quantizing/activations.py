@@ -40,7 +40,7 @@ def find_only_activation(gm: fx.GraphModule, node: fx.Node) -> OnlyActivation | 
 
 
 def is_silu_product(node: fx.Node, x: fx.Node) -> bool:
-    """Tell whether a node computes x * sigmoid(x), perhaps with observers in between."""
+    """Return whether a node computes x * sigmoid(x), perhaps with observers in between."""
     if not is_function(node, operator.mul) or x not in node.all_input_nodes:
         return False
     other = [n for n in node.all_input_nodes if n is not x]

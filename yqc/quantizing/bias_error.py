@@ -16,7 +16,7 @@ from yqc.graph.metadata import Mark
 from yqc.pipeline.base import Context
 from yqc.quant.marks import Int8
 from yqc.quant.observer import Observer
-from yqc.quantizing.relevance import measure_relevance
+from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.rewrite import is_packed
 
 
@@ -75,7 +75,7 @@ def measure_outputs(
 ) -> dict[fx.Node, ReferenceOutputs]:
     """Run images, float32 [1, 3, H, W] each, through the graph and keep the nodes' outputs."""
     kept = {node: ReferenceOutputs() for node in nodes}
-    for found in measure_relevance(gm, kept, images, ctx.layout, ctx.seed):
+    for found in measure_node_relevance(gm, kept, images, ctx.layout, ctx.seed):
         for node, output in kept.items():
             output.add(*found[node])
     return kept

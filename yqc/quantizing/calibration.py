@@ -17,7 +17,7 @@ from yqc.pipeline.base import Context
 from yqc.quant.observer import Observer
 from yqc.quant.value_relevance import ValueRelevance
 from yqc.quantizing.bias_error import ReferenceOutputs
-from yqc.quantizing.relevance import measure_relevance
+from yqc.quantizing.relevance import measure_node_relevance
 
 
 def gather_statistics(
@@ -54,7 +54,7 @@ def gather_statistics(
     with channels_last(gm), ctx.progress.task("calibrating", count) as advance:
         laid = (as_weights(image, gm) for image in images)
         first = islice(laid, with_gradients)
-        for found in measure_relevance(gm, read, first, ctx.layout, ctx.seed):
+        for found in measure_node_relevance(gm, read, first, ctx.layout, ctx.seed):
             check_finite(observers)
             for node, (kept, place) in relevance.items():
                 kept.add(found[node][0], found[place][1])

@@ -32,13 +32,13 @@ FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 
 
 def is_tensor(node: fx.Node) -> bool:
-    """Tell whether a node computes one float tensor."""
+    """Return whether a node computes one float tensor."""
     value = node.meta.get(KEY)
     return isinstance(value, TensorSpec) and value.dtype.is_floating_point
 
 
 def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell whether every value that a node computes is a value of one of its inputs."""
+    """Return whether every value that a node computes is a value of one of its inputs."""
     return (
         call(gm, node, POOLS) is not None
         or is_function(node, *POOL_FUNCTIONS, *PARTS)
@@ -47,7 +47,7 @@ def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def is_addition(node: fx.Node) -> bool:
-    """Tell whether a node adds two tensors that the graph computes."""
+    """Return whether a node adds two tensors that the graph computes."""
     return (
         is_function(node, *ADDITIONS)
         and len(node.all_input_nodes) == 2  # noqa: PLR2004

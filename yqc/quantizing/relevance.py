@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from yqc.facts import Layout
 from yqc.graph.run import Values, compute_node, run_graph
-from yqc.quant.relevance import Layout, project_outputs
+from yqc.quant.relevance import project_outputs
 
 
-def measure_relevance(
+def measure_node_relevance(
     gm: fx.GraphModule,
     nodes: Collection[fx.Node],
     images: Iterable[Tensor],

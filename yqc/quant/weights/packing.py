@@ -1,6 +1,6 @@
-"""Codes of 1 to 8 bits in bytes, without padding between them, and back.
+"""Pack codes of 1 to 8 bits into bytes without padding between them, and unpack them.
 
-A code of `bits` bits is cut into *planes* of 8, 4, 2 and 1 bits, the highest first:
+A code of `bits` bits is split into *planes* of 8, 4, 2 and 1 bits, the highest first:
 
     bits      8    7      6    5    4    3    2    1
     planes    8    4 2 1  4 2  4 1  4    2 1  2    1
@@ -9,7 +9,7 @@ A plane of b bits holds 8 / b values a byte. A plane of 4 bits is ordered as ONN
 2i in the low half of byte i, value 2i + 1 in the high half. Planes of 2 and 1 bits are planes of 4
 bits whose values were folded: with n values padded to a multiple of 4 / b, the value at i lies in
 the low bits of nibble i, the next ones at i + n', i + 2n', ..., where n' is the number of nibbles.
-So an ONNX graph takes them apart with Floor and Concat alone (`yqc.emit.packed`), and 4-bit codes
+So an ONNX graph unpacks them with Floor and Concat alone (`yqc.emit.packed`), and 4-bit codes
 are byte for byte what an INT4 or UINT4 initialiser stores.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 PLANES = {8: (8,), 7: (4, 2, 1), 6: (4, 2), 5: (4, 1), 4: (4,), 3: (2, 1), 2: (2,), 1: (1,)}
-"""Widths of the planes that a code of so many bits is cut into, the highest bits first."""
+"""Widths of the planes of a code, by its number of bits, the highest bits first."""
 
 
 def plane_bytes(count: int, width: int) -> int:
@@ -26,7 +26,7 @@ def plane_bytes(count: int, width: int) -> int:
 
 
 def nibbles(count: int, width: int) -> int:
-    """Return how many four-bit values hold `count` values of 4, 2 or 1 bits."""
+    """Return the number of four-bit values that hold `count` values of 4, 2 or 1 bits."""
     per = 4 // width
     return (count + per - 1) // per
 
@@ -66,7 +66,7 @@ def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
 
     Args:
         packed: uint8 [packed_bytes(count, bits)].
-        count: how many codes.
+        count: number of codes.
         bits: of each, 1 to 8.
 
     Returns:
@@ -83,7 +83,7 @@ def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
 
 
 def planes(packed: Tensor, count: int, bits: int) -> list[Tensor]:
-    """Cut packed codes into the bytes of each plane, in the order of `PLANES[bits]`.
+    """Split packed codes into the bytes of each plane, in the order of `PLANES[bits]`.
 
     Raises:
         ValueError: the number of bytes is not the one that `count` codes take.
@@ -103,7 +103,7 @@ def plane_nibbles(part: Tensor, count: int, width: int) -> Tensor:
 
 
 def signed(codes: Tensor, bits: int) -> Tensor:
-    """Read codes, uint8, as two's complement numbers of so many bits: int8."""
+    """Return codes, uint8, as two's complement numbers of `bits` bits: int8."""
     half = 1 << (bits - 1)
     return ((codes.to(torch.int16) ^ half) - half).to(torch.int8)
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
+from yqc.facts import Layout
 from yqc.graph import Call
 from yqc.graph.memory import batched
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
-from yqc.quant.relevance import Layout
 from yqc.quant.weights.sampling import OutputSamples
 from yqc.quantizing.distribution import follow_distributions
-from yqc.quantizing.relevance import measure_relevance
+from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.walk import InputStatistics, StatisticsCollector, TwinWalk
 
 MEMORY = 1_200_000_000
@@ -165,7 +165,7 @@ def sample_outputs(
     """
     generator = torch.Generator().manual_seed(seed)
     found = {node: OutputSamples() for node in nodes}
-    for batch in measure_relevance(gm, nodes, (b.float() for b in batches), layout, seed):
+    for batch in measure_node_relevance(gm, nodes, (b.float() for b in batches), layout, seed):
         for node, (_, relevance) in batch.items():
             found[node].add(relevance.flatten(2), samples_of(node), generator)
         batch.clear()  # free it before the next one is computed

@@ -10,11 +10,11 @@ from typing import Protocol
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
+from yqc.facts import Layout
 from yqc.graph import Call, callers, calls, role
 from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
 from yqc.progress import Progress
 from yqc.quant.marks import QuantizedLayer
-from yqc.quant.relevance import Layout
 from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.scheme import Scheme
 from yqc.quantizing.weights.allocate import read_plan_line, write_plan_line

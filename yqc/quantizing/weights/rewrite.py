@@ -17,7 +17,7 @@ BIAS = 2
 
 
 def is_packed(node: object) -> bool:
-    """Tell whether a node is a convolution of packed weights."""
+    """Return whether a node is a convolution of packed weights."""
     return isinstance(node, fx.Node) and is_function(node, F.conv2d) and unpacking(node) is not None
 
 
