@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, calls, is_function
-from yqc.graph import noise
+from yqc.graph import make_noise
 from yqc.quant import (
     DTYPES,
     FULL_RANGE,
@@ -155,7 +155,7 @@ class Calibrate(Pass):
         known = follow_distributions(gm)
         unknown = [o for o in observers if o.node not in known]
         if unknown:
-            gather_statistics(gm, unknown, noise(gm, ctx.seed), ctx)
+            gather_statistics(gm, unknown, make_noise(gm, ctx.seed), ctx)
             ctx.says(f"{len(unknown)} of {len(observers)} ranges were measured on seeded noise")
         ctx.warn("no data was given: ranges come from the batch norms, accuracy is not measured")
         for members in group_observers(observers):

@@ -25,7 +25,7 @@ from yqc.graph import fold_kernel
 
 
 @dataclass(frozen=True)
-class Branch:
+class LinearBranch:
     """One summand: an optional convolution, then an optional batch norm."""
 
     source: fx.Node
@@ -60,9 +60,9 @@ class Reparameterize(Pass):
             ctx.rewrote(total, f"{len(linear)} branches merged into {base.node}")
 
     def obstacle(
-        self, gm: fx.GraphModule, branches: list[Branch], base: Call[nn.Conv2d]
+        self, gm: fx.GraphModule, branches: list[LinearBranch], base: Call[nn.Conv2d]
     ) -> str | None:
-        """Why these branches must stay apart, or None if they may be merged."""
+        """Return why these branches must stay apart, or None if they may be merged."""
         for b in branches:
             for part in (b.conv, b.bn):
                 if part and callers(gm, part.target) > 1:
@@ -78,9 +78,13 @@ class Reparameterize(Pass):
         return None
 
     def merge(
-        self, gm: fx.GraphModule, total: fx.Node, branches: list[Branch], base: Call[nn.Conv2d]
+        self,
+        gm: fx.GraphModule,
+        total: fx.Node,
+        branches: list[LinearBranch],
+        base: Call[nn.Conv2d],
     ) -> None:
-        """Put the sum of all branches into the widest convolution, in place of `total`."""
+        """Merge all branches into the widest convolution, which replaces `total`."""
         parts = [kernel(b, base.module) for b in branches]
         merged = like(base.module)
         merged.weight = nn.Parameter(torch.stack([w for w, _ in parts]).sum(0))
@@ -103,18 +107,18 @@ def summands(total: fx.Node) -> Iterator[object]:
             yield arg
 
 
-def branch(gm: fx.GraphModule, end: object) -> Branch | None:
-    """See `end` as the end of a linear branch, or return None."""
+def branch(gm: fx.GraphModule, end: object) -> LinearBranch | None:
+    """Return the linear branch that ends at `end`, or None."""
     bn = call(gm, end, nn.BatchNorm2d)
     before = bn.node.args[0] if bn else end
     conv = call(gm, before, nn.Conv2d)
     if not isinstance(end, fx.Node) or not (bn or conv):
         return None
     source = conv.node.args[0] if conv else before
-    return Branch(source, end, conv, bn) if isinstance(source, fx.Node) else None
+    return LinearBranch(source, end, conv, bn) if isinstance(source, fx.Node) else None
 
 
-def widest(branches: list[Branch]) -> Call[nn.Conv2d] | None:
+def widest(branches: list[LinearBranch]) -> Call[nn.Conv2d] | None:
     """Return the convolution with the largest kernel; None if there is only one branch."""
     found = [b.conv for b in branches if b.conv]
     if len(branches) < 2 or not found:  # noqa: PLR2004  # a sum has two
@@ -123,7 +127,7 @@ def widest(branches: list[Branch]) -> Call[nn.Conv2d] | None:
 
 
 def misfit(conv: nn.Conv2d, base: nn.Conv2d) -> str | None:
-    """In what a convolution differs from the one that is to take it in, or None."""
+    """Return the setting in which a convolution differs from the one to merge it into, or None."""
     for what in ("stride", "groups", "out_channels", "padding_mode"):
         if getattr(conv, what) != getattr(base, what):
             return what
@@ -142,14 +146,14 @@ def misfit(conv: nn.Conv2d, base: nn.Conv2d) -> str | None:
 
 
 def is_same_size(base: nn.Conv2d) -> bool:
-    """Tell whether an identity can be written as this convolution."""
+    """Check whether an identity can be written as this convolution."""
     if isinstance(base.padding, str):
         return False
     same = all(k == 2 * p + 1 for k, p in zip(base.kernel_size, base.padding, strict=True))
     return same and base.stride == (1, 1) and base.in_channels == base.out_channels
 
 
-def kernel(b: Branch, base: nn.Conv2d) -> tuple[Tensor, Tensor]:
+def kernel(b: LinearBranch, base: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Return a branch as weight, in the shape of `base`'s, and bias [O]."""
     if b.conv:
         weight = b.conv.module.weight.detach()
@@ -171,8 +175,8 @@ def identity(base: nn.Conv2d) -> Tensor:
     return weight
 
 
-def distribution(b: Branch) -> BatchNorm | None:
-    """Return what is known of a branch's output from its batch norm, folded or not."""
+def distribution(b: LinearBranch) -> BatchNorm | None:
+    """Return the batch norm at the end of a branch, folded or not; None if there is none."""
     if b.bn:
         return BatchNorm.of(b.bn.module)
     return BatchNorm.on(b.conv.node) if b.conv else None

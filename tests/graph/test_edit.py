@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from yqc import trace
 from yqc.graph import text
-from yqc.graph.edit import upto
+from yqc.graph.edit import extract_up_to
 
 
 class Net(nn.Module):
@@ -27,7 +27,7 @@ class Net(nn.Module):
 def test_the_leading_part_keeps_what_is_written_on_the_way() -> None:
     gm = trace(Net().eval(), torch.rand(1, 3, 2, 2))
     (seen,) = (n for n in gm.graph.nodes if n.target == "seen")
-    part = upto(gm, [seen])
+    part = extract_up_to(gm, [seen])
     assert text(part).splitlines() == [
         "%x: f32[1,3,2,2] = input",
         "%first: f32[1,4,2,2] = Conv2d(%x)",
@@ -44,7 +44,7 @@ def test_it_shares_the_modules_and_leaves_the_graph_alone() -> None:
     gm.get_submodule("seen").register_forward_hook(lambda *a: values.append(a[-1].clone()))
     (seen,) = (n for n in gm.graph.nodes if n.target == "seen")
     x = torch.rand(1, 3, 2, 2)
-    upto(gm, [seen])(x)
+    extract_up_to(gm, [seen])(x)
     gm(x)
     assert torch.equal(*values)
     assert text(gm) == before

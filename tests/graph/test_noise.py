@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from yqc import trace
 from yqc.errors import PassError
-from yqc.graph.noise import COUNT, noise
+from yqc.graph.noise import COUNT, make_noise
 
 
 class Fixed(nn.Module):
@@ -16,7 +16,7 @@ class Fixed(nn.Module):
 
 def test_images_are_seeded_and_in_range() -> None:
     gm = trace(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(1, 3, 40, 56))
-    first, again, other = noise(gm, 1), noise(gm, 1), noise(gm, 2)
+    first, again, other = make_noise(gm, 1), make_noise(gm, 1), make_noise(gm, 2)
     assert len(first) == COUNT
     assert {tuple(i.shape) for i in first} == {(1, 3, 40, 56)}
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -27,9 +27,9 @@ def test_images_are_seeded_and_in_range() -> None:
 
 
 def test_a_fixed_batch_gets_one_image() -> None:
-    assert len(noise(trace(Fixed(), torch.rand(1, 3, 8, 8)), 0)) == 1
+    assert len(make_noise(trace(Fixed(), torch.rand(1, 3, 8, 8)), 0)) == 1
 
 
 def test_what_takes_no_image_is_refused() -> None:
     with pytest.raises(PassError, match=r"takes one tensor \[N, C, H, W\], .* give --data"):
-        noise(trace(nn.Sequential(nn.Linear(4, 2)), torch.rand(1, 4)), 0)
+        make_noise(trace(nn.Sequential(nn.Linear(4, 2)), torch.rand(1, 4)), 0)

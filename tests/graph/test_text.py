@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc import text, trace
-from yqc.graph.text import argument
+from yqc.graph.text import show_argument
 
 X = torch.zeros(2, 4, 8, 8)
 
@@ -79,4 +79,4 @@ def test_prints_arguments_as_python_would_read_them() -> None:
         (torch.int8, "int8"),
     ]
     for value, shown in cases:
-        assert argument(value) == shown
+        assert show_argument(value) == shown

@@ -9,7 +9,7 @@ from yqc import TensorSpec, shape, text, trace
 from yqc.errors import TraceError
 from yqc.graph import propagate, spec
 from yqc.graph.edit import tidy
-from yqc.graph.values import show
+from yqc.graph.values import show_value
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -32,7 +32,7 @@ def test_values_of_tensors_tuples_and_numbers() -> None:
         (TensorSpec((1, 3, 8, 8), torch.float32), 3),
         None,
     )
-    assert show(value) == "(f16[2,3], (f32[1,3,8,8], 3), None)"
+    assert show_value(value) == "(f16[2,3], (f32[1,3,8,8], 3), None)"
 
 
 def test_propagates_through_a_graph_of_other_tracers() -> None:

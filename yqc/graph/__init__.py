@@ -19,7 +19,16 @@ In reading order:
 - `match`: the former name of `yqc.rewrite`
 """
 
-from yqc.graph.calls import Call, call, callers, calls, chains, has_effect, is_function
+from yqc.graph.calls import (
+    Call,
+    call,
+    callers,
+    calls,
+    chains,
+    get_attribute,
+    has_effect,
+    is_function,
+)
 from yqc.graph.channels import ChannelBlock, Channels, channel_groups, dependencies
 from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.graph.edit import drop_unread
@@ -27,7 +36,7 @@ from yqc.graph.folding import fold_conv_bn, fold_kernel
 from yqc.graph.history import Event, history
 from yqc.graph.memory import as_weights, channels_last
 from yqc.graph.metadata import BatchNorm, Mark
-from yqc.graph.noise import noise
+from yqc.graph.noise import make_noise
 from yqc.graph.roles import assign_roles, role
 from yqc.graph.run import compute_node, last_uses, run_graph
 from yqc.graph.text import text
@@ -54,12 +63,13 @@ __all__ = [
     "drop_unread",
     "fold_conv_bn",
     "fold_kernel",
+    "get_attribute",
     "has_effect",
     "history",
     "is_function",
     "last_uses",
+    "make_noise",
     "node_outputs",
-    "noise",
     "propagate",
     "role",
     "run_graph",

@@ -79,7 +79,7 @@ def has_effect(node: fx.Node) -> bool:
     return in_place or node.is_impure()
 
 
-def attribute(root: nn.Module, target: str) -> object:
+def get_attribute(root: nn.Module, target: str) -> object:
     """Return the attribute at a dotted path, as a `get_attr` node names it."""
     value: object = root
     for atom in target.split("."):

@@ -1,4 +1,4 @@
-"""Comparing two stages of a graph by what they compute, and by what they are."""
+"""Comparing two stages of a graph: outputs, contents, bytes and multiply-accumulates."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, fx
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.roles import role
 from yqc.graph.run import run_graph
 from yqc.graph.text import line
@@ -67,7 +67,7 @@ def max_abs_error(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
 def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """Return the signal-to-quantization-noise ratio in dB: 10 log10(sum x^2 / sum (x - y)^2).
 
-    Infinite where nothing differs. Each tensor counts by its energy.
+    Infinite where nothing differs. Tensors of larger values count for more.
     """
     signal = sum(float(a.double().square().sum()) for a in before)
     noise = sum(
@@ -83,7 +83,7 @@ def fingerprint(gm: fx.GraphModule, without: Collection[fx.Node] = ()) -> str:
 
     Args:
         gm: the graph.
-        without: calls of modules that pass their only input on; each is taken for that input.
+        without: calls of modules that return their only input; each is replaced by that input.
     """
     left_out = set(without)
     nodes = [node for node in gm.graph.nodes if node not in left_out]
@@ -104,7 +104,7 @@ def fingerprint(gm: fx.GraphModule, without: Collection[fx.Node] = ()) -> str:
 
 
 def _source(through: Mapping[str, str], name: re.Match[str]) -> str:
-    """Name what a node stands for where some are taken for their inputs."""
+    """Name the node that takes the place of one that is left out."""
     found = name[1]
     while found in through:
         found = through[found]
@@ -153,7 +153,7 @@ def _unpacked(gm: fx.GraphModule, node: fx.Node) -> int:
             continue
         if any(n.op != "get_attr" for n in operand.all_input_nodes):
             continue
-        sources = [attribute(gm, str(n.target)) for n in operand.all_input_nodes]
+        sources = [get_attribute(gm, str(n.target)) for n in operand.all_input_nodes]
         if isinstance(value, TensorSpec) and not any(
             isinstance(source, torch.nn.Parameter) for source in sources
         ):

@@ -1,8 +1,8 @@
-"""The history of nodes: which pass made each, or changed it, and out of what.
+"""The history of nodes: which pass made or changed each, and out of which nodes.
 
-Kept in `node.meta["yqc.history"]` by the pipeline, after every pass; passes need not know of it. A
-pass that calls `ctx.rewrote` right after each rewrite gets the exact answer: what is new since the
-last call was made out of the node that it names.
+The pipeline keeps it in `node.meta["yqc.history"]`, after every pass. It is exact for a pass
+that calls `ctx.rewrote` right after each rewrite: nodes that are new since the last call were made
+out of the node that the call names.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.metadata import Mark
 from yqc.graph.text import expression
 
@@ -28,9 +28,9 @@ class Event(NamedTuple):
     how: str
     """`made` or `changed`."""
     out_of: tuple[str, ...]
-    """Names of the nodes that it was made out of, or that were drawn into it."""
+    """Names of the nodes that it was made out of, or that were merged into it."""
     what: str
-    """What the pass said of it, or nothing."""
+    """What the pass recorded of it, or an empty text."""
 
     def __str__(self) -> str:
         source = f" out of {', '.join(self.out_of)}" if self.out_of else ""
@@ -44,8 +44,8 @@ class History(Mark, topic="history"):
     events: tuple[Event, ...] = ()
 
 
-class Told(Protocol):
-    """What a pass recorded of one rewrite; see `yqc.pipeline.base.Rewrite`."""
+class RewriteRecord(Protocol):
+    """One recorded rewrite of a pass: a `yqc.pipeline.records.Rewrite`."""
 
     @property
     def node(self) -> str: ...  # noqa: D102
@@ -56,49 +56,51 @@ class Told(Protocol):
 
 
 def history(node: fx.Node) -> tuple[Event, ...]:
-    """Return what passes did to a node; nothing for one that is as it was traced."""
+    """Return what passes did to a node; empty for one that is as it was traced."""
     found = node.meta.get(KEY)
     return tuple(Event(*e) for e in found.events) if isinstance(found, History) else ()
 
 
-def record(before: fx.GraphModule, gm: fx.GraphModule, by: str, told: Sequence[Told]) -> None:
+def record_history(
+    before: fx.GraphModule, gm: fx.GraphModule, by: str, rewrites: Sequence[RewriteRecord]
+) -> None:
     """Write into every node what a pass did to it.
 
     Args:
         before: a copy of the graph from before the pass.
         gm: the graph now.
         by: name of the pass.
-        told: what the pass recorded, in order.
+        rewrites: what the pass recorded, in order.
     """
     old = {n.name: n for n in before.graph.nodes}
     now = {n.name for n in gm.graph.nodes}
-    makers = {name: one for one in told for name in one.made}
-    about = {one.node: one for one in told}
+    makers = {name: one for one in rewrites for name in one.made}
+    about = {one.node: one for one in rewrites}
     for node in gm.graph.nodes:
         was = old.get(node.name)
         if was is None:
             node.meta[KEY] = History((*history(node), _made(node, by, makers)))
         elif node.op != "output" and _changed(before, was, gm, node):
-            said, drawn = about.get(node.name), tuple[str, ...]()
-            if said is None:  # the pass spoke of a neighbour that is gone: it was drawn in
+            said, merged = about.get(node.name), tuple[str, ...]()
+            if said is None:  # the pass named a neighbour that is gone: it was merged in
                 gone = [n for n in (*was.users, *was.all_input_nodes) if n.name not in now]
-                drawn = tuple(n.name for n in gone if n.name in about)
-                said = next((about[name] for name in drawn), None)
-            event = Event(by, "changed", drawn, said.what if said else "")
+                merged = tuple(n.name for n in gone if n.name in about)
+                said = next((about[name] for name in merged), None)
+            event = Event(by, "changed", merged, said.what if said else "")
             node.meta[KEY] = History((*history(was), event))
 
 
-def _made(node: fx.Node, by: str, makers: dict[str, Told]) -> Event:
-    told = makers.get(node.name)
-    return Event(by, "made", (told.node,) if told else (), told.what if told else "")
+def _made(node: fx.Node, by: str, makers: dict[str, RewriteRecord]) -> Event:
+    rewrite = makers.get(node.name)
+    return Event(by, "made", (rewrite.node,) if rewrite else (), rewrite.what if rewrite else "")
 
 
 def _changed(before: fx.GraphModule, was: fx.Node, gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell whether a node does something else than it did; to read another node is not that."""
+    """Check whether a node computes something else than before, apart from its inputs' names."""
     if _plain(before, was) != _plain(gm, node):
         return True
     if node.op == "get_attr":
-        return not _equal(*(attribute(g, str(node.target)) for g in (before, gm)))
+        return not _equal(*(get_attribute(g, str(node.target)) for g in (before, gm)))
     if node.op != "call_module":
         return False
     one, two = before.get_submodule(str(was.target)), gm.get_submodule(str(node.target))

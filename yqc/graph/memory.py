@@ -1,4 +1,4 @@
-"""How a graph's tensors lie in memory while it runs."""
+"""Memory layout and size of a graph's tensors while it runs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,17 @@ from yqc.graph.values import TensorSpec
 
 LAST = torch.channels_last
 AT_ONCE = 250_000_000
-"""Bytes that the values of one batch of images may take; gradients come on top."""
+"""Bytes that the values of one batch of images may take; gradients come on top.
+
+More images at once share the overhead of an operation; twice the bytes is twice the peak memory.
+"""
 
 
 @contextmanager
 def channels_last(*modules: nn.Module) -> Iterator[None]:
-    """Keep weights with their channels last for a while; numbers and shapes stay as they are.
+    """Keep weights with their channels last inside a `with`; numbers and shapes stay as they are.
 
-    On CPUs convolutions are up to twice as fast so, on images that `as_weights` has laid out.
+    On CPUs convolutions are up to twice as fast this way, on images laid out by `as_weights`.
     """
     for module in modules:
         module.to(memory_format=LAST)  # type: ignore[call-overload]
@@ -30,7 +33,7 @@ def channels_last(*modules: nn.Module) -> Iterator[None]:
 
 
 def batched(gm: fx.GraphModule, images: Sequence[Tensor], memory: int = AT_ONCE) -> list[Tensor]:
-    """Join images to batches whose values, kept for a backward pass, fit into some memory.
+    """Join images to batches whose values, kept for a backward pass, fit into the memory.
 
     Args:
         gm: a graph whose nodes know their shapes.
@@ -47,7 +50,7 @@ def batched(gm: fx.GraphModule, images: Sequence[Tensor], memory: int = AT_ONCE)
 
 
 def as_weights(images: Tensor, module: nn.Module) -> Tensor:
-    """Lay images, [N, C, H, W], out as a module's weights are."""
+    """Return images, [N, C, H, W], in the memory layout of a module's weights."""
     weights = (p for p in module.parameters() if p.ndim == 4 and not p.is_contiguous())  # noqa: PLR2004
     last = any(w.is_contiguous(memory_format=LAST) for w in weights)
     return images.contiguous(memory_format=LAST if last else torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Running operations on meta tensors: shapes and dtypes come out, nothing is computed."""
+"""Running operations on meta tensors, which have shapes and dtypes and no values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,34 +11,34 @@ from torch.utils._pytree import tree_leaves, tree_map
 from yqc.graph.shape_rules import META, RULES
 
 
-def weightless(value: object) -> object:
+def to_meta(value: object) -> object:
     """Return a meta tensor like a tensor; anything else as it is."""
     if not isinstance(value, Tensor) or value.is_meta:
         return value
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
 
 
-def ahead(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401  # whatever the operation gives
-    """Run an ATen operation on meta tensors in the place of its tensors.
+def run_on_meta(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401  # any result
+    """Run an ATen operation with meta tensors in the place of its tensors.
 
     Raises:
         RuntimeError, IndexError, TypeError, ValueError: the arguments do not fit together, or there
             is no such kernel.
     """
     rule = None if kwargs else RULES.get(func)
-    told = rule(*args) if rule else None
-    if told is not None:
-        return told
-    moved, named = tree_map(weightless, (tuple(args), dict(kwargs)))
+    result = rule(*args) if rule else None
+    if result is not None:
+        return result
+    moved, named = tree_map(to_meta, (tuple(args), dict(kwargs)))
     if "device" in named:
         named["device"] = META
     return func(*moved, **named)
 
 
-class Quick(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass
+class PlainDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass
     """A dispatch mode that does not import torch's compiler.
 
-    torch does so only to keep its compiler out of the mode's own code; nothing here is compiled.
+    torch imports it to keep it out of the mode's own code, which is not compiled here anyway.
     """
 
     @classmethod
@@ -46,11 +46,11 @@ class Quick(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own 
         return False
 
 
-class Weightless(Quick):  # type: ignore[no-untyped-call]
-    """While it is entered, what reads a meta tensor gives meta tensors, whatever else it reads.
+class MetaMode(PlainDispatchMode):  # type: ignore[no-untyped-call]
+    """Let operations that read a meta tensor return meta tensors, also beside ordinary tensors.
 
-    Operations that read none compute as always, so that numbers which a module makes up for itself
-    can be looked at.
+    Operations on ordinary tensors alone compute as always, so that the values of tensors that a
+    module makes by itself are known.
     """
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ class Weightless(Quick):  # type: ignore[no-untyped-call]
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # whatever the operation gives
+    ) -> Any:  # noqa: ANN401  # any result
         """Run an operation, on meta tensors if it reads one."""
         given = kwargs or {}
         if any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves((args, given))):
-            return ahead(func, args, given)
+            return run_on_meta(func, args, given)
         return func(*args, **given)

@@ -1,4 +1,4 @@
-"""Marks: what passes leave on nodes, frozen dataclasses in `node.meta["yqc.<topic>"]`.
+"""Marks that passes leave on nodes: frozen dataclasses in `node.meta["yqc.<topic>"]`.
 
     @dataclass(frozen=True)
     class Int8(Mark, topic="int8"): ...
@@ -38,7 +38,7 @@ def topic(name: str) -> Any:  # noqa: ANN401  # a decorator of classes
 
 
 class Mark:
-    """Base of what a pass leaves on a node under one topic; subclasses are frozen dataclasses."""
+    """Base class of marks: frozen dataclasses that a pass leaves on a node under one topic."""
 
     key: ClassVar[str]
     """Where `node.meta` holds it: `yqc.<topic>`."""
@@ -85,7 +85,7 @@ class BatchNorm(Mark, topic="bn"):
 
     @classmethod
     def of(cls, bn: nn.BatchNorm2d) -> "BatchNorm":
-        """Copy what a batch norm knows.
+        """Copy the tensors of a batch norm.
 
         Raises:
             ValueError: it keeps no running statistics.
@@ -111,7 +111,7 @@ class Kept(Mark, topic="kept"):
 
 
 def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Describe what is known of a node; tensors go to `tensors` under `meta:` names."""
+    """Encode the role, value and marks of a node; tensors go to `tensors` under `meta:` names."""
     found: dict[str, Any] = {"role": node.meta.get(ROLE, "backbone")}
     value = node.meta.get(VALUE)
     if node.op == "placeholder" and isinstance(value, TensorSpec):

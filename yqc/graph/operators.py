@@ -1,4 +1,4 @@
-"""Making Python functions PyTorch operators, `torch.ops.yqc.*`, which graphs hold as one node."""
+"""Registering Python functions as PyTorch operators, `torch.ops.yqc.*`: one node in a graph."""
 
 from collections.abc import Callable
 from typing import ParamSpec, cast
@@ -16,15 +16,14 @@ def operator(
 ) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
     """Register the decorated function as an operator without gradients.
 
-    It is `torch.library.custom_op` without torch's compiler, which that imports when the operator
-    is first called, for a second.
+    Unlike `torch.library.custom_op` it does not import torch's compiler, which takes a second.
 
     Args:
         name: as in `yqc::quantize_linear`.
         shape: takes the same arguments; returns an empty tensor of the result's shape and dtype.
 
     Returns:
-        What calls the operator.
+        A function that calls the operator.
     """
 
     def register(function: Callable[P, Tensor]) -> Callable[P, Tensor]:

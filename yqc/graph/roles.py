@@ -1,4 +1,4 @@
-"""Which part of the detector a node belongs to, told from the structure of the graph.
+"""Assigning each node to a part of the detector, from the structure of the graph.
 
     head.decode   between the last convolutions and the output: scores, boxes, grids
     head.cls      a last convolution whose output only becomes class scores, and its branch
@@ -6,7 +6,7 @@
     neck          what an upsampling feeds, and the side branches that join it
     backbone      the rest
 
-No layer number, no name and no class of a block is looked at.
+Layer numbers, names and classes of blocks are not used.
 """
 
 import operator
@@ -32,7 +32,7 @@ UPSAMPLING = (F.interpolate, F.pixel_shuffle)
 
 
 def role(node: fx.Node) -> str:
-    """Return the role of a node; one that a pass left unmarked counts as backbone."""
+    """Return the role of a node; "backbone" for an unmarked one."""
     return str(node.meta.get(KEY, "backbone"))
 
 
@@ -73,7 +73,7 @@ def _decode(gm: fx.GraphModule) -> tuple[set[fx.Node], list[fx.Node]]:
 
 
 def _is_convolution(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell a real last convolution from the fixed one that takes a distribution's expectation."""
+    """Check for a convolution or linear layer, but not one that averages a softmax (DFL)."""
     if call(gm, node, (nn.Conv2d, nn.Linear)) is None:
         return False
     source = node.all_input_nodes[0]
@@ -91,7 +91,7 @@ def _is_softmax(gm: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _is_score(gm: fx.GraphModule, last: fx.Node) -> bool:
-    """Tell whether everything between a last convolution and the output keeps scores scores."""
+    """Check that no arithmetic and no softmax follows a last convolution."""
     todo, seen = list(last.users), set[fx.Node]()
     while todo:
         node = todo.pop()

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 from torch import fx, nn
 from torch.fx.node import map_arg
 
-from yqc.graph.calls import attribute, has_effect
+from yqc.graph.calls import get_attribute, has_effect
 
-Values: TypeAlias = Mapping[fx.Node, Any]
-"""What nodes computed."""
-Compute: TypeAlias = Callable[[fx.Node, Values], Any]
+NodeValues: TypeAlias = Mapping[fx.Node, Any]
+"""The values of nodes."""
+NodeFunction: TypeAlias = Callable[[fx.Node, NodeValues], Any]
 """Computes a node from the values of its inputs."""
 
 
@@ -25,13 +25,13 @@ def run_graph(
     inputs: Sequence[Any],
     keep: Iterable[fx.Node] = (),
     *,
-    replace: Mapping[fx.Node, Compute] | None = None,
-    known: Values | None = None,
+    replace: Mapping[fx.Node, NodeFunction] | None = None,
+    known: NodeValues | None = None,
 ) -> dict[fx.Node, Any]:
     """Run the part of a graph that computes some nodes, and return their values.
 
     Nodes are computed in graph order: those of `keep` and `replace`, what they depend on, and nodes
-    with side effects before the last of them. Values are freed after their last use.
+    with side effects before the last of them. NodeValues are freed after their last use.
 
     Args:
         gm: the graph.
@@ -44,8 +44,8 @@ def run_graph(
     Returns:
         The values of the nodes in `keep`. Operations that write into a tensor may have changed it.
     """
-    special: Mapping[fx.Node, Compute] = replace or {}
-    compute: Compute = partial(compute_node, gm)
+    special: Mapping[fx.Node, NodeFunction] = replace or {}
+    compute: NodeFunction = partial(compute_node, gm)
     values = dict(known or {})
     placeholders = [node for node in gm.graph.nodes if node.op == "placeholder"]
     values |= zip(placeholders, inputs, strict=bool(inputs))
@@ -61,8 +61,8 @@ def run_graph(
     return {node: values[node] for node in wanted}
 
 
-def compute_node(root: nn.Module, node: fx.Node, values: Values) -> Any:  # noqa: ANN401  # any result
-    """Compute one node, any but a placeholder.
+def compute_node(root: nn.Module, node: fx.Node, values: NodeValues) -> Any:  # noqa: ANN401  # any result
+    """NodeFunction one node, any but a placeholder.
 
     Args:
         root: the graph module, or the module that the node's graph was traced from.
@@ -70,7 +70,7 @@ def compute_node(root: nn.Module, node: fx.Node, values: Values) -> Any:  # noqa
         values: the values of its inputs.
     """
     if node.op == "get_attr":
-        return attribute(root, str(node.target))
+        return get_attribute(root, str(node.target))
     args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
     if node.op == "call_module":
         return root.get_submodule(str(node.target))(*args, **kwargs)
@@ -91,7 +91,7 @@ def last_uses(order: Iterable[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
     return found
 
 
-def _nodes_to_compute(graph: fx.Graph, wanted: set[fx.Node], known: Values) -> list[fx.Node]:
+def _nodes_to_compute(graph: fx.Graph, wanted: set[fx.Node], known: NodeValues) -> list[fx.Node]:
     """List the nodes to compute, in graph order."""
     needed: set[fx.Node] = set()
     for node in reversed(graph.nodes):

@@ -1,8 +1,8 @@
-"""yqc's own file of a graph: a zip of one JSON description and the tensors as safetensors.
+"""Saving and loading a graph: a zip of one JSON description and the tensors as safetensors.
 
 Nothing in such a file is executed. Functions, methods and modules are names, looked up in the
-tables of `yqc.graph.optable`; a name that is not there is an error. So is a name of a node, input,
-module or argument that is more than a name, since fx writes these into the Python that it compiles.
+tables of `yqc.graph.optable`; a name that is not there is an error. Names of nodes, inputs, modules
+and arguments must be identifiers, since fx writes them into the Python code that it compiles.
 
     graph.json            format, version, info, nodes, modules
     tensors.safetensors   parameters and buffers by path
@@ -91,7 +91,7 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes, how: int) -> None:
 
 
 def is_graph_file(path: Path) -> bool:
-    """Tell whether `path` is a file that `save_graph` wrote."""
+    """Check whether `path` is a file that `save_graph` wrote."""
     try:
         with zipfile.ZipFile(path) as file:
             return "graph.json" in file.namelist()
@@ -118,7 +118,7 @@ def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Te
         if str(path) in str(error):
             raise
         raise CheckpointError(f"{path}: {error}") from error
-    except Exception as error:  # whatever a damaged file provokes on the way
+    except Exception as error:  # a damaged file may raise anything
         raise CheckpointError(f"cannot read {path}: it is damaged ({error})") from error
     more = {k.removeprefix("more:"): v for k, v in tensors.items() if k.startswith("more:")}
     return gm, info, more

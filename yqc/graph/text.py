@@ -1,11 +1,11 @@
-"""The one deterministic printer of graphs: no addresses, no ids, no times."""
+"""Printing graphs, always in the same way: without addresses, ids and times."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import fx
 
-from yqc.graph.values import KEY, show
+from yqc.graph.values import KEY, show_value
 
 
 def text(gm: fx.GraphModule) -> str:
@@ -24,9 +24,9 @@ def text(gm: fx.GraphModule) -> str:
 def line(gm: fx.GraphModule, node: fx.Node) -> str:
     """Print one node."""
     if node.op == "output":
-        return f"return {argument(node.args[0])}"
+        return f"return {show_argument(node.args[0])}"
     value = node.meta.get(KEY)
-    head = f"%{node.name}: {show(value)}" if value is not None else f"%{node.name}"
+    head = f"%{node.name}: {show_value(value)}" if value is not None else f"%{node.name}"
     return f"{head} = {expression(gm, node)}"
 
 
@@ -36,7 +36,7 @@ def expression(gm: fx.GraphModule, node: fx.Node) -> str:
         return "input"
     if node.op == "get_attr":
         return f"attr({node.target})"
-    return f"{operation(gm, node)}({arguments(node.args, node.kwargs)})"
+    return f"{operation(gm, node)}({show_arguments(node.args, node.kwargs)})"
 
 
 def operation(gm: fx.GraphModule, node: fx.Node) -> str:
@@ -50,28 +50,30 @@ def operation(gm: fx.GraphModule, node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
-def arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+def show_arguments(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
     """Print positional and keyword arguments."""
-    shown = [argument(a) for a in args] + [f"{k}={argument(v)}" for k, v in kwargs.items()]
+    shown = [show_argument(a) for a in args] + [
+        f"{k}={show_argument(v)}" for k, v in kwargs.items()
+    ]
     return ", ".join(shown)
 
 
-def argument(value: object) -> str:  # noqa: PLR0911  # one line a kind of argument
+def show_argument(value: object) -> str:  # noqa: PLR0911  # one line a kind of argument
     """Print one argument of a node."""
     if isinstance(value, fx.Node):
         return f"%{value.name}"
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if isinstance(value, slice):
-        parts = ["" if p is None else argument(p) for p in (value.start, value.stop)]
-        step = "" if value.step is None else f":{argument(value.step)}"
+        parts = ["" if p is None else show_argument(p) for p in (value.start, value.stop)]
+        step = "" if value.step is None else f":{show_argument(value.step)}"
         return ":".join(parts) + step
     if value is Ellipsis:
         return "..."
     if isinstance(value, tuple):
-        return f"({', '.join(map(argument, value))}{',' if len(value) == 1 else ''})"
+        return f"({', '.join(map(show_argument, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):
-        return f"[{', '.join(map(argument, value))}]"
+        return f"[{', '.join(map(show_argument, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}: {argument(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{k}: {show_argument(v)}" for k, v in value.items()) + "}"
     return repr(value)

@@ -1,4 +1,4 @@
-"""What every node computes: shape and dtype, kept in `node.meta["yqc.value"]`."""
+"""Shape and dtype of what every node computes, kept in `node.meta["yqc.value"]`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from yqc.errors import TraceError
-from yqc.graph.calls import attribute
-from yqc.graph.meta_tensors import Weightless, weightless
+from yqc.graph.calls import get_attribute
+from yqc.graph.meta_tensors import MetaMode, to_meta
 from yqc.graph.run import compute_node
 
 KEY = "yqc.value"
@@ -64,10 +64,10 @@ def shape(node: fx.Node) -> tuple[int, ...]:
     return value.shape
 
 
-def show(value: Value) -> str:
+def show_value(value: Value) -> str:
     """Print a value as the graph text does."""
     if isinstance(value, tuple):
-        return f"({', '.join(show(v) for v in value)})"
+        return f"({', '.join(show_value(v) for v in value)})"
     return str(value)
 
 
@@ -76,14 +76,14 @@ class Evaluator:
 
     def __init__(self, root: nn.Module) -> None:
         self.root = root
-        self.mode = Weightless()
+        self.mode = MetaMode()
         self.values: dict[fx.Node, Any] = {}
 
     def run(self, node: fx.Node) -> Any:  # noqa: ANN401  # any result
         """Evaluate one node whose inputs were evaluated before, and write its meta."""
         with torch.no_grad():
             if node.op == "get_attr":
-                value = weightless(attribute(self.root, str(node.target)))
+                value = to_meta(get_attribute(self.root, str(node.target)))
             else:
                 value = self._tried(node)
         self.values[node] = value
@@ -121,7 +121,7 @@ def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> N
     for node in gm.graph.nodes:
         if node.op == "placeholder":
             value = next(given, None) if inputs else empty(node)
-            evaluator.values[node] = weightless(value)
+            evaluator.values[node] = to_meta(value)
             node.meta[KEY] = spec(value)
             continue
         try:
@@ -132,7 +132,7 @@ def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> N
 
 
 def empty(placeholder: fx.Node) -> Tensor:
-    """Return a tensor without contents of the shape and dtype that a placeholder is known by."""
+    """Return an uninitialised tensor of the shape and dtype that a placeholder was traced with."""
     value = placeholder.meta.get(KEY)
     if not isinstance(value, TensorSpec):
         raise TraceError(f"input {placeholder.name} has no known shape; trace with an example")

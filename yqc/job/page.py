@@ -12,7 +12,7 @@ from yqc import evaluation as ev
 from yqc import report as rp
 from yqc.data import read_image
 from yqc.graph import history, is_function
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.compare import node_outputs
 from yqc.job.measure import Evidence
 from yqc.job.staged import as_view
@@ -154,7 +154,7 @@ def _input_range(gm: fx.GraphModule, node: fx.Node) -> tuple[str, float, float] 
     dq = node.all_input_nodes[0]
     if not is_function(dq, DQ) or not is_function(q := dq.all_input_nodes[0], Q):
         return None
-    scale, zero = (attribute(gm, str(n.target)) for n in q.all_input_nodes[1:3])
+    scale, zero = (get_attribute(gm, str(n.target)) for n in q.all_input_nodes[1:3])
     if not isinstance(scale, Tensor) or not isinstance(zero, Tensor):
         return None
     low, high = LIMITS[zero.dtype]
@@ -167,7 +167,7 @@ def _weight_range(gm: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float, flo
     source = node.all_input_nodes[1] if len(node.all_input_nodes) > 1 else None
     if source is None or not is_function(source, DQ):
         return None
-    held = [attribute(gm, str(n.target)) for n in source.all_input_nodes]
+    held = [get_attribute(gm, str(n.target)) for n in source.all_input_nodes]
     axis = source.args[3] if len(source.args) > 3 else 1  # noqa: PLR2004
     if not isinstance(held[0], Tensor) or not isinstance(held[1], Tensor):
         return None

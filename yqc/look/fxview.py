@@ -13,10 +13,10 @@ from torch import Tensor, fx, nn
 from yqc.emit.names import onnx_ops
 from yqc.errors import TraceError
 from yqc.graph import call, history, is_function, role, text
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.channels.groups import channel_groups
-from yqc.graph.text import argument, arguments, operation
-from yqc.graph.values import KEY, show, spec
+from yqc.graph.text import operation, show_argument, show_arguments
+from yqc.graph.values import KEY, show_value, spec
 from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
 from yqc.quant import Observer, QuantizedLayer
 
@@ -43,13 +43,13 @@ def of_graph(gm: fx.GraphModule, title: str) -> View:
 def _item(gm: fx.GraphModule, node: fx.Node, ops: Mapping[str, tuple[str, ...] | None]) -> ViewNode:
     kind = operation(gm, node)
     if node.op == "output":
-        expression = argument(node.args[0])
+        expression = show_argument(node.args[0])
     elif node.op == "placeholder":
         expression = "input"
     else:
         became = ops[node.name]
         shown = became[0] if became is not None and len(became) == 1 else kind
-        expression = f"{shown}({arguments(node.args, node.kwargs)})"
+        expression = f"{shown}({show_arguments(node.args, node.kwargs)})"
     for source in node.all_input_nodes:
         if source.op == "get_attr":
             expression = _named(expression, f"%{source.name}", str(source.target))
@@ -61,7 +61,7 @@ def _item(gm: fx.GraphModule, node: fx.Node, ops: Mapping[str, tuple[str, ...] |
         op=kind,
         onnx=() if not computes else (kind,) if made is None else made,
         expression=expression,
-        type="" if value is None or node.op == "output" else show(value),
+        type="" if value is None or node.op == "output" else show_value(value),
         inputs=tuple(n.name for n in node.all_input_nodes if n.op != "get_attr"),
         users=tuple(n.name for n in node.users),
         path=_path(node),
@@ -96,13 +96,13 @@ def _stored(gm: fx.GraphModule, node: fx.Node) -> Iterator[HeldTensor]:
             yield _describe(f"{node.target}.{name}", tensor)
     for source in node.all_input_nodes:
         if source.op == "get_attr":
-            value = attribute(gm, str(source.target))
+            value = get_attribute(gm, str(source.target))
             if isinstance(value, Tensor):
                 yield _describe(str(source.target), value)
 
 
 def _describe(name: str, tensor: Tensor) -> HeldTensor:
-    return HeldTensor(name, show(spec(tensor)), tensor.numel() * tensor.element_size())
+    return HeldTensor(name, show_value(spec(tensor)), tensor.numel() * tensor.element_size())
 
 
 def _facts(gm: fx.GraphModule, node: fx.Node) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _constants(gm: fx.GraphModule, node: fx.Node, at: tuple[int, ...]) -> list[T
     for place in at:
         source = node.args[place] if place < len(node.args) else None
         held = isinstance(source, fx.Node) and source.op == "get_attr"
-        value = attribute(gm, str(source.target)) if held else None  # type: ignore[union-attr]
+        value = get_attribute(gm, str(source.target)) if held else None  # type: ignore[union-attr]
         found.append(value if isinstance(value, Tensor) else None)
     return found
 
@@ -181,7 +181,7 @@ def weights(gm: fx.GraphModule) -> dict[str, WeightArray]:
     with torch.no_grad():
         for node in gm.graph.nodes:
             if node.op == "get_attr":
-                known[node] = attribute(gm, str(node.target))
+                known[node] = get_attribute(gm, str(node.target))
             elif node.op == "call_module":
                 state = gm.get_submodule(str(node.target)).state_dict()
                 found |= {f"{node.name}.{k}": _array(v) for k, v in state.items() if v.numel() > 1}

@@ -10,14 +10,14 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from yqc.graph.meta_tensors import Quick, ahead
+from yqc.graph.meta_tensors import PlainDispatchMode, run_on_meta
 
 
 class TooLargeError(RuntimeError):
     """What runs would compute more elements than it may."""
 
 
-class Bounded(Quick):  # type: ignore[no-untyped-call]  # torch's own metaclass
+class Bounded(PlainDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass
     """While it is entered, all operations together may compute `elements` values, and no more.
 
     >>> with Bounded(1000):
@@ -55,7 +55,7 @@ class Bounded(Quick):  # type: ignore[no-untyped-call]  # torch's own metaclass
     ) -> list[Tensor]:
         """Return what the operation gives, as meta tensors; nothing where it cannot tell so."""
         try:
-            found = ahead(func, args, kwargs)
+            found = run_on_meta(func, args, kwargs)
         except (RuntimeError, IndexError, TypeError, ValueError):
             # Any of these is how a meta kernel says that arguments do not fit, or that there is
             # none: `func` then runs as it is, and says better what is wrong.

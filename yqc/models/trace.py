@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from yqc.errors import TraceError, YqcError
 from yqc.graph.calls import has_effect
 from yqc.graph.edit import drop_unread
-from yqc.graph.meta_tensors import weightless
+from yqc.graph.meta_tensors import to_meta
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
 
@@ -125,7 +125,7 @@ class ShapeTracer(fx.Tracer):
             value = next(self.examples, None)
             if not isinstance(value, Tensor):
                 raise TraceError(f"input {node.name} needs an example tensor")
-            self.evaluator.values[node] = weightless(value)
+            self.evaluator.values[node] = to_meta(value)
             node.meta[KEY] = spec(value)
         elif kind == "output":
             node.meta[KEY] = None

@@ -183,7 +183,7 @@ class Pipeline:
         """Run one pass; `printed` is the fingerprint before it, if known. Returns that after it."""
         from yqc.graph.compare import fingerprint, tensor_bytes  # noqa: PLC0415  # imports torch
         from yqc.graph.edit import tidy  # noqa: PLC0415
-        from yqc.graph.history import record  # noqa: PLC0415
+        from yqc.graph.history import record_history  # noqa: PLC0415
 
         ctx, gm, records = step.ctx, step.gm, step.ctx.records
         done = len(records.rewrites), len(records.skips), len(records.says)
@@ -196,7 +196,7 @@ class Pipeline:
             step.action.run(gm, ctx)
             tidy(gm)
             seconds, step.chosen = time.perf_counter() - began, records.chosen
-            record(step.before, gm, step.name, records.rewrites[done[0] :])
+            record_history(step.before, gm, step.name, records.rewrites[done[0] :])
             after = fingerprint(gm)
             step.record = PassRecord(
                 name=step.name,

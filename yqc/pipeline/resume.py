@@ -14,7 +14,7 @@ from torch import fx
 
 from yqc.errors import CheckpointError, OutputError
 from yqc.graph.compare import fingerprint
-from yqc.graph.edit import adopt
+from yqc.graph.edit import replace_graph
 from yqc.graph.serial import load_graph, save_graph
 from yqc.pipeline.base import Context, Pass
 from yqc.pipeline.grammar import split
@@ -91,7 +91,7 @@ class Stages(Watcher):
             return []
         if fingerprint(kept) != info["fingerprint"]:
             return []
-        adopt(gm, kept)
+        replace_graph(gm, kept)
         self.done, records = info["steps"], ctx.records
         records.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
         records.skips[:] = [(node, why) for node, why in info["skips"]]

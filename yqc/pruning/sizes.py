@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.channels.sets import Channels, Slot
 from yqc.graph.channels.walk import is_transposed
 from yqc.graph.compare import macs, parameter_count
@@ -85,7 +85,7 @@ class SizeCounter:
 
     def _params(self, gm: fx.GraphModule) -> None:
         for index, slot in enumerate(self.channels.slots):
-            held = attribute(gm, slot.target)
+            held = get_attribute(gm, slot.target)
             if isinstance(held, Tensor):
                 if isinstance(held, nn.Parameter):
                     self.terms.append(SizeTerm(held.numel() / len(slot.ids), index, None))

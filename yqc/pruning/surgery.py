@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.channels.sets import Axis, Channels, Cut, Ids, Slot
 from yqc.graph.channels.walk import is_transposed
 from yqc.graph.metadata import BatchNorm, Kept
@@ -57,7 +57,7 @@ def kept_positions(ids: Ids, keep: Keep) -> Tensor:
 
 
 def _trim(gm: fx.GraphModule, slot: Slot, keep: Keep) -> None:
-    held = attribute(gm, slot.target)
+    held = get_attribute(gm, slot.target)
     stay = kept_positions(slot.ids, keep)
     if isinstance(held, Tensor):
         _set(gm, slot.target, held.index_select(slot.dim, stay))

@@ -16,7 +16,7 @@ from yqc.errors import PassError
 from yqc.graph.channels.groups import dependencies, find_channels
 from yqc.graph.channels.sets import ChannelBlock, Channels
 from yqc.graph.memory import as_weights, batched, channels_last
-from yqc.graph.noise import image_shape, noise
+from yqc.graph.noise import image_shape, make_noise
 from yqc.graph.values import TensorSpec, tensors
 from yqc.pipeline.base import JUDGES, Context
 from yqc.pruning.correction import Correction
@@ -98,7 +98,7 @@ class PruningTask:
         none for a graph that takes no images.
         """
         if self.ctx.calibration is None:
-            return noise(self.gm, self.ctx.seed) if image_shape(self.gm) else ()
+            return make_noise(self.gm, self.ctx.seed) if image_shape(self.gm) else ()
         count = max(4, min(IMAGES, int(MEMORY / estimate_bytes(self.gm))))
         return tuple(deque(islice(self.ctx.calibration(), JUDGES + count), maxlen=count))
 

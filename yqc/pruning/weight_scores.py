@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.channels.sets import Channels
 from yqc.graph.channels.walk import is_transposed
 
@@ -36,7 +36,7 @@ def score_by_magnitude(gm: fx.GraphModule, channels: Channels, power: int) -> Sa
     total, members = np.zeros(channels.count), np.zeros(channels.count)
     factors = norm_factors(gm)
     for slot in channels.slots:
-        module = attribute(gm, slot.target)
+        module = get_attribute(gm, slot.target)
         if slot.side == "in" or not isinstance(module, (_ConvNd, nn.Linear)):
             continue
         rows = rows_of_weight(module, len(slot.ids), factors.get(slot.target))
@@ -87,7 +87,7 @@ def score_by_bn_scale(gm: fx.GraphModule, channels: Channels) -> Saliency:
     """
     total, members = np.zeros(channels.count), np.zeros(channels.count)
     for slot in channels.slots:
-        module = attribute(gm, slot.target)
+        module = get_attribute(gm, slot.target)
         if isinstance(module, _NormBase) and module.weight is not None:
             np.add.at(total, slot.ids, module.weight.detach().abs().double().numpy())
             np.add.at(members, slot.ids, 1)

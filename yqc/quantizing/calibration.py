@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from yqc.errors import PassError
 from yqc.graph.calls import Call
-from yqc.graph.edit import upto
+from yqc.graph.edit import extract_up_to
 from yqc.graph.memory import as_weights, channels_last
 from yqc.pipeline.base import Context
 from yqc.quant.observer import Observer
@@ -62,7 +62,7 @@ def gather_statistics(
                 output.add(*found[node])
             advance(1)
         with torch.inference_mode():
-            part = upto(gm, (each.node for each in observers))
+            part = extract_up_to(gm, (each.node for each in observers))
             for image in laid:
                 part(image)
                 check_finite(observers)

@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.graph import is_function
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.edit import drop_unread
 from yqc.quant import quantize_linear as _registers_the_ops  # noqa: F401
 from yqc.quant.ops import broadcast_along
@@ -202,11 +202,11 @@ class IntegerWeight(Latent):
 def integer_weight(gm: fx.GraphModule, node: fx.Node) -> Latent | None:
     """Make an integer weight trainable; one with a zero point keeps it."""
     stored, scale, zero, axis, block = _arguments(node)
-    tensor = cast("Tensor", attribute(gm, str(stored.target)))
+    tensor = cast("Tensor", get_attribute(gm, str(stored.target)))
     if tensor.dtype not in {torch.int8, torch.uint8, torch.int16}:
         return None
-    point = None if zero is None else cast("Tensor", attribute(gm, str(zero.target)))
-    factor = Scale(cast("Tensor", attribute(gm, str(scale.target))), str(scale.target))
+    point = None if zero is None else cast("Tensor", get_attribute(gm, str(zero.target)))
+    factor = Scale(cast("Tensor", get_attribute(gm, str(scale.target))), str(scale.target))
     quantize = FakeQuantize(factor, point, tensor.dtype, axis, block, symmetric=zero is None)
     if tensor.dtype == torch.int8 and zero is None and int(tensor.abs().max()) <= REDUCED_RANGE:
         quantize.low, quantize.high = -REDUCED_RANGE, REDUCED_RANGE  # seven bits stay seven bits
@@ -263,8 +263,8 @@ def _swap_activation(gm: fx.GraphModule, node: fx.Node, scales: dict[str, Scale]
         return
     path = str(scale.target)
     if path not in scales:
-        scales[path] = Scale(cast("Tensor", attribute(gm, path)), path)
-    point = cast("Tensor", attribute(gm, str(zero.target)))
+        scales[path] = Scale(cast("Tensor", get_attribute(gm, path)), path)
+    point = cast("Tensor", get_attribute(gm, str(zero.target)))
     _swap(gm, node, FakeQuantize(scales[path], point, point.dtype, axis, block), (source,))
 
 
@@ -289,4 +289,4 @@ def _arguments(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, int, in
 @torch.no_grad()
 def write(gm: fx.GraphModule, path: str, value: Tensor) -> None:
     """Write a value into the tensor that a graph keeps at a path."""
-    cast("Tensor", attribute(gm, path)).copy_(value.to("cpu"))
+    cast("Tensor", get_attribute(gm, path)).copy_(value.to("cpu"))

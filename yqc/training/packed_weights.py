@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.quant.weights.grid import ONE_NODE
 from yqc.quant.weights.ops import expand_scales
 from yqc.quant.weights.packing import pack, unpack, unsigned
@@ -161,7 +161,7 @@ def _arguments(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, list[in
 
 
 def _tensor(gm: fx.GraphModule, node: fx.Node) -> Tensor:
-    return cast("Tensor", attribute(gm, str(node.target)))
+    return cast("Tensor", get_attribute(gm, str(node.target)))
 
 
 def _values(gm: fx.GraphModule, node: fx.Node) -> list[object]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.graph import has_effect
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 
 COUNT = "num_batches_tracked"
 
@@ -67,7 +67,7 @@ def _alike(gm: fx.GraphModule, node: fx.Node, original: fx.GraphModule, twin: fx
         return False
     if node.op not in {"call_module", "get_attr"}:
         return True
-    one, other = (attribute(g, str(node.target)) for g in (gm, original))
+    one, other = (get_attribute(g, str(node.target)) for g in (gm, original))
     if isinstance(one, nn.Module) and repr(one) != repr(other):
         return False
     mine, theirs = _values(one), _values(other)
@@ -99,7 +99,7 @@ def _held(gm: fx.GraphModule, node: fx.Node) -> set[int]:
     """Return the identities of the parameters and buffers that a node reads."""
     if node.op not in {"call_module", "get_attr"}:
         return set()
-    held = attribute(gm, str(node.target))
+    held = get_attribute(gm, str(node.target))
     if isinstance(held, nn.Module):
         return {id(t) for t in (*held.parameters(), *held.buffers())}
     return {id(held)}

@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from yqc.graph.calls import attribute
+from yqc.graph.calls import get_attribute
 from yqc.graph.channels import rules
 from yqc.graph.channels.rules import NodeChannels, sizes_of
 from yqc.graph.channels.sets import Axis, Cut, Ids, Sets, Side, Slot
@@ -264,7 +264,7 @@ class ChannelWalk:
                     self._pin_target(owner, f"{node} reads the weights of {owner}")
         seen: dict[int, str] = {}
         for target in sorted(owners):
-            held = attribute(self.gm, target)
+            held = get_attribute(self.gm, target)
             for parameter in held.parameters() if isinstance(held, nn.Module) else ():
                 if seen.setdefault(id(parameter), target) != target:
                     why = f"{target} and {seen[id(parameter)]} share a weight"
