@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from yqc.errors import UnknownBlockError
-from yqc.graph.meta_tensors import Weightless
+from yqc.graph.meta_tensors import MetaMode
 from yqc.models.blocks.base import Block
 from yqc.models.detector import PROBE, Detector
 from yqc.models.pickles.read import Inert, Named, shown
@@ -128,7 +128,7 @@ def _counts(value: object) -> bool:
     return isinstance(value, bool | int | float | complex | Tensor | np.ndarray | Inert | Named)
 
 
-class Reads(Weightless):
+class Reads(MetaMode):
     """Records which tensors operations read while it is entered."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from yqc.facts import Layout
-from yqc.graph.run import Values, compute_node, run_graph
+from yqc.graph.run import NodeValues, compute_node, run_graph
 from yqc.quant.relevance import project_outputs
 
 
@@ -73,7 +73,7 @@ def _run_with_gradients(
     found: dict[fx.Node, Tensor] = {}
     versions: dict[fx.Node, int] = {}
 
-    def keep(node: fx.Node, values: Values) -> Tensor:
+    def keep(node: fx.Node, values: NodeValues) -> Tensor:
         y: Tensor = compute_node(gm, node, values)
         found[node], versions[node] = y, y._version  # noqa: SLF001  # it has no other name
         return y.clone() if node in overwritten else y
