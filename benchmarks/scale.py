@@ -143,12 +143,12 @@ def prepare(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     from torch import nn  # noqa: PLC0415
 
     from yqc.data import scenes, shapes  # noqa: PLC0415
-    from yqc.models.arch import build, read_architecture  # noqa: PLC0415
+    from yqc.models.arch import build_detector, read_architecture  # noqa: PLC0415
 
     path = folder / f"yolov8{job['scale']}.yaml"
     path.write_text(yaml.safe_dump(ARCHITECTURE), encoding="utf-8")
     torch.manual_seed(0)
-    detector = build(read_architecture(path))
+    detector = build_detector(read_architecture(path))
     for module in detector.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)  # keeps the size of values over 100 layers

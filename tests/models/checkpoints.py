@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yqc.models.arch import architecture, build
+from yqc.models.arch import build_detector, check_architecture
 from yqc.models.blocks.csp import Bottleneck
 from yqc.models.blocks.transformer import SelfAttention
 from yqc.models.detector import Detector
-from yqc.models.heads import AnchorHead, DistanceHead, Head
+from yqc.models.heads import AnchorHead, DetectionHead, DistanceHead
 from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
 
 ADDED = {"AConv": {"mean"}, "ADown": {"mean", "pool"}}
@@ -43,7 +43,7 @@ def class_path(module: nn.Module, project: str) -> str:
     names[Bottleneck] = "Bottleneck"
     name = names[type(module)]
     home = "experimental" if name in {"MixConv2d", "Sum"} else "common"
-    return f"models.{'yolo' if isinstance(module, Head) else home}.{name}"
+    return f"models.{'yolo' if isinstance(module, DetectionHead) else home}.{name}"
 
 
 def stand_in(path: str) -> type[nn.Module]:
@@ -95,7 +95,7 @@ def disguise(
         for name, child in module._modules.items()
         if child is not None and name not in added
     }
-    if isinstance(module, Head):
+    if isinstance(module, DetectionHead):
         twin.__dict__ |= stale(module, project)
     done[id(module)] = twin
     return twin
@@ -107,7 +107,7 @@ def as_torch_attention(module: SelfAttention) -> nn.MultiheadAttention:
     return attention
 
 
-def stale(head: Head, project: str) -> dict[str, Any]:
+def stale(head: DetectionHead, project: str) -> dict[str, Any]:
     """Return what a head holds besides, from a forward at another size."""
     found: dict[str, Any] = {"stride": torch.tensor(head.stride)}
     if project != "yolov7":
@@ -166,7 +166,7 @@ def make(spec: Mapping[str, Any], *, nc: int = 3, scale: str = "", seed: int = 0
     Weights are rounded to half precision, so that saving them so changes nothing.
     """
     torch.manual_seed(seed)
-    detector = build(architecture(dict(spec), scale), nc)
+    detector = build_detector(check_architecture(dict(spec), scale), nc)
     randomise(detector)
     with torch.no_grad():
         for parameter in detector.parameters():

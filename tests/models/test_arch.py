@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from yqc.errors import CheckpointError, UnknownBlockError, UnsupportedTaskError
-from yqc.models.arch import architecture, build, load_weights, read_architecture
+from yqc.models.arch import build_detector, check_architecture, load_weights, read_architecture
 from yqc.models.arch_rows import Scaling, activation_of
 from yqc.models.load import load
 from yqc.models.pickles.read import read_checkpoint
@@ -80,7 +80,7 @@ def test_weights_of_another_model_are_refused(
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"is missing; .* and \d+ more"):
         load(tmp_path / "w.pt", arch=arch)
-    detector = build(architecture(specs["yolov8"]), 3)
+    detector = build_detector(check_architecture(specs["yolov8"]), 3)
     with pytest.raises(CheckpointError, match=r"model\.99\.weight is not part of the model"):
         load_weights(detector, {**state, "model.99.weight": torch.rand(1)}, arch)
 
@@ -93,12 +93,12 @@ def test_scaling() -> None:
 
 @pytest.mark.parametrize(("scale", "inner"), [("n", "Bottleneck"), ("m", "C3k")])
 def test_larger_scales_of_yolo11_have_larger_steps(scale: str, inner: str, specs: Specs) -> None:
-    model = build(architecture(specs["yolo11"], scale), 3)
+    model = build_detector(check_architecture(specs["yolo11"], scale), 3)
     assert type(model.model[2].m[0]).__name__ == inner  # type: ignore[index]
 
 
 def test_activations_of_a_yaml(specs: Specs) -> None:
-    model = build(architecture(specs["yolov6"]), 3)
+    model = build_detector(check_architecture(specs["yolov6"]), 3)
     kinds = {type(m.act) for m in model.modules() if type(m).__name__ == "Conv"}
     assert kinds == {nn.ReLU}
     leaky = activation_of("nn.LeakyReLU(0.1, inplace=True)")
@@ -115,11 +115,11 @@ def test_texts_are_never_evaluated(text: str, specs: Specs) -> None:
         activation_of(text)
     rows = [[-1, 1, "Conv", [16, 3, 2, None, 1, text]], *specs["yolov7-tiny"]["backbone"][1:]]
     with pytest.raises(CheckpointError, match="row 0 of the model YAML"):
-        build(architecture({**specs["yolov7-tiny"], "backbone": rows}), 3)
+        build_detector(check_architecture({**specs["yolov7-tiny"], "backbone": rows}), 3)
 
 
 def test_anchors_count_in_cells_of_their_level(specs: Specs) -> None:
-    head = build(architecture(specs["yolov5"]), 3).head
+    head = build_detector(check_architecture(specs["yolov5"]), 3).head
     assert head.anchors[0, 0].tolist() == [10 / 8, 13 / 8]  # type: ignore[index]
     assert head.anchors[2, 2].tolist() == [73 / 32, 26 / 32]  # type: ignore[index]
 
@@ -142,7 +142,7 @@ def test_mistakes_in_a_yaml_are_named(
     change: Any, error: type[CheckpointError], said: str, specs: Specs
 ) -> None:
     with pytest.raises(error) as caught:
-        build(architecture({**specs["yolov8"], **change}, name="mine"), 3)
+        build_detector(check_architecture({**specs["yolov8"], **change}, name="mine"), 3)
     assert said in str(caught.value)
 
 
@@ -187,12 +187,12 @@ def test_full_size_models_have_as_many_parameters_as_published(name: str, shared
     whole["scales"] = {**spec["scales"], "n": [depth, 0.25, 1024]}
     for scale, count in PUBLISHED[name].items():
         with torch.device("meta"):
-            detector = build(architecture({**whole, "scale": scale}), 80)
+            detector = build_detector(check_architecture({**whole, "scale": scale}), 80)
         assert sum(p.numel() for p in detector.parameters()) == count
 
 
 def test_a_head_that_is_given_several_maps_at_once_is_refused(specs: Specs) -> None:
-    detector = build(architecture(specs["yolov9e"]), 2)
+    detector = build_detector(check_architecture(specs["yolov9e"]), 2)
     *others, last = detector.routes
     detector.routes = (*others, replace(last, sources=(6, 12, 13)))
     with pytest.raises(CheckpointError, match="layer 6, a CBLinear, does not make one map"):

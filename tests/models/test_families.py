@@ -65,7 +65,7 @@ def test_one2many_gives_what_the_end_to_end_head_leaves_out(
     detector = checkpoints.make(SPECS[name])
     x = checkpoints.images()
     path = checkpoints.save(tmp_path / "m.pt", detector, "ultralytics")
-    detector.head.choose("one2many")
+    detector.head.choose_branch("one2many")
     with torch.no_grad():
         want = detector(x)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from yqc.errors import CheckpointError
 from yqc.models.heads import DFL, AnchorHead, AuxiliaryHead, DistanceHead, ImplicitHead
-from yqc.models.heads.end2end import pick_best
+from yqc.models.heads.picking import pick_best
 
 ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119]]
 STRIDES = (8.0, 16.0)
@@ -132,11 +132,11 @@ def test_best_gives_as_many_rows_as_cells_where_they_are_few() -> None:
 
 def test_choosing_a_head_that_is_not_there_is_refused() -> None:
     for head in (anchor_head(AnchorHead), distance_head(8)):
-        head.choose("one2many")
+        head.choose_branch("one2many")
         with pytest.raises(CheckpointError, match="no one-to-one head; leave --head out"):
-            head.choose("one2one")
+            head.choose_branch("one2one")
     dual = distance_head(8, end2end=True)
-    dual.choose("one2many")
+    dual.choose_branch("one2many")
     assert dual.layout == "yolov8"
 
 

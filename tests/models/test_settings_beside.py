@@ -11,7 +11,7 @@ from torch import nn
 
 import yqc.models.pickles.read as reading
 from yqc.errors import CheckpointError
-from yqc.models.heads.end2end import pick_best
+from yqc.models.heads.picking import pick_best
 from yqc.models.load import load
 from yqc.models.source import open_model
 

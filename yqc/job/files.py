@@ -11,7 +11,8 @@ from yqc.emit import emit, save, yolo_metadata
 from yqc.errors import CheckpointError, DataError
 from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
-from yqc.models.source import Head, Source, open_model
+from yqc.models.heads import HeadBranch
+from yqc.models.source import Source, open_model
 from yqc.progress import Progress
 
 
@@ -22,7 +23,7 @@ def evaluate_file(
     images: Path | None = None,
     imgsz: tuple[int, int] | None = None,
     threads: int = 2,
-    head: Head | None = None,
+    head: HeadBranch | None = None,
     arch: Path | None = None,
     single_class: bool = False,
     strict: bool = False,

@@ -84,7 +84,9 @@ def _count_macs(loaded: LoadedModel) -> int:
     high, wide = loaded.facts.size
     counter = FlopCounterMode(display=False)
     step = max(loaded.strides, default=1)
-    example = torch.zeros(1, 3, -(-high // step) * step, -(-wide // step) * step, device="meta")
+    example = torch.zeros(
+        1, loaded.channels, -(-high // step) * step, -(-wide // step) * step, device="meta"
+    )
     with counter, torch.no_grad(), torch.device("meta"):
         loaded.module.to("meta")(example)
     return int(counter.get_total_flops()) // 2

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
-from yqc.models.arch_rows import Scaling, Stack, activation_of
+from yqc.models.arch_rows import LayerStack, Scaling, activation_of
 from yqc.models.blocks.base import Block
 from yqc.models.content import V7_ONLY, refuse_other_tasks, scaled_name
 from yqc.models.detector import Detector
@@ -46,7 +46,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltDetector:
     """A detector made from a YAML, and what the YAML says of it."""
 
     detector: Detector
@@ -73,10 +73,10 @@ def read_architecture(path: Path) -> Architecture:
         raise CheckpointError(f"the model YAML {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
-    return architecture(spec, letter, path.stem)
+    return check_architecture(spec, letter, path.stem)
 
 
-def architecture(spec: object, scale: str = "", name: str = "model") -> Architecture:
+def check_architecture(spec: object, scale: str = "", name: str = "model") -> Architecture:
     """Check a model YAML's content.
 
     Args:
@@ -108,7 +108,7 @@ def is_row(row: object) -> bool:
     return False
 
 
-def build(arch: Architecture, nc: int | None = None) -> Detector:
+def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
     """Make a detector with fresh weights, ready to train.
 
     Args:
@@ -125,7 +125,7 @@ def build(arch: Architecture, nc: int | None = None) -> Detector:
         raise CheckpointError("the model YAML gives a number of anchors, not their sizes")
     multiples = (spec.get("depth_multiple", 1.0), spec.get("width_multiple", 1.0))
     depth, width, *limit = spec.get("scales", {}).get(arch.scale) or multiples
-    stack = Stack(
+    stack = LayerStack(
         family=arch.family,
         scaling=Scaling(depth, width, limit[0] if limit else math.inf, arch.scale),
         nc=int(spec.get("nc", 80) if nc is None else nc),
@@ -153,7 +153,7 @@ def replace_default_activation(detector: Detector, text: str) -> None:
             module.act = activation_of(text)
 
 
-def load_architecture(path: Path, state: Mapping[str, Tensor]) -> Built:
+def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:
     """Make the detector of a model YAML and give it the weights of a state dict.
 
     The number of classes is that of the weights.
@@ -162,7 +162,7 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> Built:
         CheckpointError: the YAML cannot be used, or the weights are not those of its model.
     """
     arch = read_architecture(path)
-    detector = build(arch, count_classes(state, arch))
+    detector = build_detector(arch, count_classes(state, arch))
     load_weights(detector, state, path)
     tables = ULTRALYTICS if arch.family == "ultralytics" else YOLOV5 | YOLOV7
     names = {twin: name for name, twin in reversed(tables.items())}
@@ -171,7 +171,7 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> Built:
     for module in detector.modules():
         if isinstance(module, Block):
             module.finish()
-    return Built(detector, arch.family, arch.name, arch.spec.get("names"), dict(blocks))
+    return BuiltDetector(detector, arch.family, arch.name, arch.spec.get("names"), dict(blocks))
 
 
 def count_classes(state: Mapping[str, Tensor], arch: Architecture) -> int | None:

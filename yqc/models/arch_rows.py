@@ -11,7 +11,7 @@ from torch import nn
 
 from yqc.errors import CheckpointError, UnknownBlockError
 from yqc.models.blocks.elan import CBLinear
-from yqc.models.detector import Route, route
+from yqc.models.detector import Route, read_route
 from yqc.models.heads import AnchorHead, DistanceHead, SplitHead
 from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7, Twin
 
@@ -117,7 +117,7 @@ class Scaling:
 
 
 @dataclass
-class Stack:
+class LayerStack:
     """Makes the layers of one model, row by row."""
 
     family: str
@@ -142,7 +142,7 @@ class Stack:
         """
         source, repeats, name, given = row
         i = len(self.layers)
-        self.routes.append(route(source, i))
+        self.routes.append(read_route(source, i))
         inputs = [3 if j < 0 else self.outputs[j] for j in self.routes[-1].sources]
         try:
             n = self.scaling.repeats(repeats)

@@ -11,7 +11,7 @@ from yqc.errors import CheckpointError
 from yqc.models.blocks.base import Block
 from yqc.models.blocks.conv import Focus, ReOrg
 from yqc.models.bounded import Bounded
-from yqc.models.heads import Head
+from yqc.models.heads import DetectionHead
 
 PROBE = 128
 """Pixels a side of the grey image that measures strides: the deepest stride in use."""
@@ -28,7 +28,7 @@ class Route:
     """Whether the layer takes a list; one source may make a list of one."""
 
 
-def route(f: object, i: int) -> Route:
+def read_route(f: object, i: int) -> Route:
     """Read a layer's stored `f`: an index or a list of them, negative ones counted back from `i`.
 
     Raises:
@@ -47,13 +47,13 @@ class Detector(nn.Module):
     """Layers and how they are wired, as the three projects store them.
 
     Args:
-        layers: modules; one with several inputs takes a list of tensors. The last is a `Head`.
+        layers: modules, the last a `DetectionHead`; one with several inputs takes a list.
         routes: one a layer.
     """
 
     def __init__(self, layers: Sequence[nn.Module], routes: Sequence[Route]) -> None:
         super().__init__()
-        if not layers or not isinstance(layers[-1], Head):
+        if not layers or not isinstance(layers[-1], DetectionHead):
             raise CheckpointError("the model's last layer is not a detection head")
         if len(routes[-1].sources) < layers[-1].inputs or not routes[-1].many:
             raise CheckpointError(
@@ -77,9 +77,9 @@ class Detector(nn.Module):
         return 3
 
     @property
-    def head(self) -> Head:
+    def head(self) -> DetectionHead:
         """The last layer."""
-        return cast(Head, self.model[-1])
+        return cast(DetectionHead, self.model[-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images `f32[N, C, H, W]` in 0..1 to the head's layout.
@@ -113,7 +113,7 @@ class Detector(nn.Module):
                 todo += self.routes[i].sources
         return found
 
-    def prune(self) -> list[int]:
+    def drop_unused_layers(self) -> list[int]:
         """Put empty modules in the place of layers that the output does not depend on.
 
         Returns:

@@ -10,8 +10,8 @@ from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
 from yqc.models import arch as architectures
 from yqc.models.content import Content, class_names, find_content, training_size
-from yqc.models.detector import Detector, route
-from yqc.models.heads import AuxiliaryHead, Branch
+from yqc.models.detector import Detector, read_route
+from yqc.models.heads import AuxiliaryHead, HeadBranch
 from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
@@ -31,7 +31,9 @@ class LoadedModel(HasFacts):
     warnings: tuple[str, ...] = ()
 
 
-def load(path: str | Path, *, head: Branch | None = None, arch: Path | None = None) -> LoadedModel:
+def load(
+    path: str | Path, *, head: HeadBranch | None = None, arch: Path | None = None
+) -> LoadedModel:
     """Load a detector from a checkpoint; nothing that the file holds is imported or run.
 
     Args:
@@ -61,7 +63,7 @@ def load(path: str | Path, *, head: Branch | None = None, arch: Path | None = No
         raise CheckpointError(f"{path}: its modules are nested too deeply") from error
 
 
-def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
+def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel:
     top, sha256 = read_with_sha256(path, known)
     content = find_content(top)
     warnings = [*content.ignored]
@@ -91,7 +93,7 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
         warnings.append("the auxiliary heads serve training only and were left out")
     if head is None and detector.head.preferred == "one2many":
         warnings.append("the file switches its one-to-one branches off: the others are used")
-    settle(detector, head)
+    finish_detector(detector, head)
     warnings += [*detector.head.ignored(), *refuse_unused(detector, origins)]
     names, doubts = class_names(content.names, detector.head.nc)
     return LoadedModel(
@@ -115,12 +117,12 @@ def _load(path: Path, head: Branch | None, arch: Path | None) -> LoadedModel:
 def _rebuild(content: Content) -> tuple[Detector, Rebuilder]:
     """Make the detector of a pickled model."""
     rebuilder = Rebuilder()
-    routes = [route(layer.state.get("f", -1), i) for i, layer in enumerate(content.layers)]
+    routes = [read_route(layer.state.get("f", -1), i) for i, layer in enumerate(content.layers)]
     layers = [rebuilder.module(layer, f"model.{i}") for i, layer in enumerate(content.layers)]
     return Detector(layers, routes), rebuilder
 
 
-def settle(detector: Detector, head: Branch | None) -> None:
+def finish_detector(detector: Detector, head: HeadBranch | None) -> None:
     """Make a detector whose weights are in place ready to trace: one head, strides, no dead layers.
 
     Raises:
@@ -132,8 +134,8 @@ def settle(detector: Detector, head: Branch | None) -> None:
     except AttributeError as error:
         raise CheckpointError(f"the head is incomplete: {error}") from error
     if (branch := head or last.preferred) is not None:
-        last.choose(branch)
-    detector.prune()
+        last.choose_branch(branch)
+    detector.drop_unused_layers()
     measured = detector.measure_strides()
     if last.stride and tuple(last.stride) != measured:
         raise CheckpointError(

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import torch
 from torch import fx, nn
@@ -14,12 +14,10 @@ from yqc.errors import CheckpointError, TraceError
 from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts
 from yqc.graph.compare import parameter_count
 from yqc.graph.serial import is_graph_file, load_graph
-from yqc.models.heads import Branch
+from yqc.models.heads import HeadBranch
 from yqc.models.load import LoadedModel, load
 from yqc.models.pickles.read import file_stamp
 from yqc.models.trace import trace
-
-Head: TypeAlias = Branch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,7 @@ def open_model(
     model: Path | nn.Module,
     *,
     imgsz: tuple[int, int] | None = None,
-    head: Head | None = None,
+    head: HeadBranch | None = None,
     arch: Path | None = None,
 ) -> Source:
     """Load a model and trace it at one input size.

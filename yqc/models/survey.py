@@ -64,7 +64,7 @@ def survey(path: Path) -> Survey:
         content = find_content(top)
     except CheckpointError as error:
         raise type(error)(f"{path}: {error}") from error
-    counts = count_classes(content.layers)
+    counts = count_blocks(content.layers)
     own = {kind: n for kind, n in counts.items() if kind in strangers or not kind.startswith(TORCH)}
     blocks: Counter[str] = Counter()
     for kind, n in own.items():
@@ -84,7 +84,7 @@ def survey(path: Path) -> Survey:
     )
 
 
-def count_classes(layers: Iterable[Inert]) -> Counter[str]:
+def count_blocks(layers: Iterable[Inert]) -> Counter[str]:
     """Count the pickled modules in and below some layers by class path, each object once."""
     counts: Counter[str] = Counter()
     seen: set[int] = set()

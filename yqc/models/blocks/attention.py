@@ -9,7 +9,7 @@ keeps them in a dimension of their own, so the batch size stays free.
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, apply, halves
+from yqc.models.blocks.base import Block, run_module, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import Bottleneck, C2f, C3k
 
@@ -82,7 +82,7 @@ class PSABlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x) if self.add else self.attn(x)
-        return x + apply(self.ffn, x) if self.add else apply(self.ffn, x)
+        return x + run_module(self.ffn, x) if self.add else run_module(self.ffn, x)
 
 
 class PSA(Block):
@@ -99,9 +99,9 @@ class PSA(Block):
         self.ffn = feed_forward(self.c, 2 * self.c)
 
     def forward(self, x: Tensor) -> Tensor:
-        skip, deep = halves(self.cv1(x))
+        skip, deep = split_halves(self.cv1(x))
         deep = deep + self.attn(deep)
-        deep = deep + apply(self.ffn, deep)
+        deep = deep + run_module(self.ffn, deep)
         return self.cv2(torch.cat((skip, deep), 1))
 
 
@@ -119,7 +119,7 @@ class C2PSA(Block):
         self.m = nn.Sequential(*(PSABlock(self.c, 0.5, heads) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
-        skip, deep = halves(self.cv1(x))
+        skip, deep = split_halves(self.cv1(x))
         return self.cv2(torch.cat((skip, self.m(deep)), 1))
 
 
@@ -195,8 +195,8 @@ class AAttn(Block):
         if (packed := self.child("qkv")) is not None:
             parts = (self.num_heads, 3 * self.head_dim)
             return torch.chunk(torch.unflatten(packed(x).flatten(2), 1, parts), 3, 2)
-        q, k = torch.chunk(apply(self.get_submodule("qk"), x).flatten(2), 2, 1)
-        flat = (q, k, apply(self.get_submodule("v"), x).flatten(2))
+        q, k = torch.chunk(run_module(self.get_submodule("qk"), x).flatten(2), 2, 1)
+        flat = (q, k, run_module(self.get_submodule("v"), x).flatten(2))
         return tuple(torch.unflatten(part, 1, heads) for part in flat)
 
     def bands(self, x: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class ABlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)
-        return x + apply(self.mlp, x)
+        return x + run_module(self.mlp, x)
 
 
 class A2C2f(Block):

@@ -27,37 +27,37 @@ class Block(nn.Module):
         return self._modules.get(name)
 
 
-def half(k: int | tuple[int, int], d: int = 1) -> int | tuple[int, int]:
+def same_padding(k: int | tuple[int, int], d: int = 1) -> int | tuple[int, int]:
     """Return the padding with which a kernel `k`, dilated by `d`, keeps the size at stride 1."""
     if isinstance(k, int):
         return d * (k - 1) // 2
     return d * (k[0] - 1) // 2, d * (k[1] - 1) // 2
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
+def make_batch_norm(channels: int) -> nn.BatchNorm2d:
     """Make a batch norm with the projects' settings."""
     return nn.BatchNorm2d(channels, eps=EPS, momentum=MOMENTUM)
 
 
-def activation(act: bool | nn.Module) -> nn.Module:
+def make_activation(act: bool | nn.Module) -> nn.Module:
     """Make the activation that an argument `act` asks for: True is SiLU, False is none."""
     if isinstance(act, nn.Module):
         return act
     return nn.SiLU() if act else nn.Identity()
 
 
-def repeat(n: int, make: Callable[[], nn.Module]) -> nn.Sequential:
+def chain_of(n: int, make: Callable[[], nn.Module]) -> nn.Sequential:
     """Chain `n` fresh modules."""
     return nn.Sequential(*(make() for _ in range(n)))
 
 
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+def split_halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """Split the channels into two equal parts."""
     first, second = torch.chunk(x, 2, 1)
     return first, second
 
 
-def apply(module: nn.Module, *args: Any) -> Tensor:  # noqa: ANN401  # whatever the module takes
+def run_module(module: nn.Module, *args: Any) -> Tensor:  # noqa: ANN401  # whatever the module takes
     """Call a module whose type says nothing of its result."""
     y: Tensor = module(*args)
     return y

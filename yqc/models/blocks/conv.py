@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, activation, apply, batch_norm, half
+from yqc.models.blocks.base import Block, make_activation, make_batch_norm, run_module, same_padding
 
 
 class Conv(Block):
@@ -27,16 +27,16 @@ class Conv(Block):
         act: bool | nn.Module = True,
     ) -> None:
         super().__init__()
-        pad = half(k, d) if p is None else p
+        pad = same_padding(k, d) if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, pad, groups=g, dilation=d, bias=False)
-        self.bn = batch_norm(c2)
-        self.act = activation(act)
+        self.bn = make_batch_norm(c2)
+        self.act = make_activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         if self.child("bn") is not None:
             x = self.bn(x)
-        return apply(self.act, x)
+        return run_module(self.act, x)
 
 
 class DWConv(Conv):
@@ -63,14 +63,14 @@ class ConvTranspose(Block):
     ) -> None:
         super().__init__()
         self.conv_transpose = nn.ConvTranspose2d(c1, c2, k, s, p, bias=not bn)
-        self.bn = batch_norm(c2) if bn else nn.Identity()
-        self.act = activation(act)
+        self.bn = make_batch_norm(c2) if bn else nn.Identity()
+        self.act = make_activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_transpose(x)
         if self.child("bn") is not None:
             x = self.bn(x)
-        return apply(self.act, x)
+        return run_module(self.act, x)
 
 
 class CrossConv(Block):
@@ -109,11 +109,11 @@ class MixConv2d(Block):
             nn.Conv2d(c1, c, size, s, size // 2, groups=math.gcd(c1, c), bias=False)
             for c, size in zip(shares, k, strict=True)
         )
-        self.bn = batch_norm(c2)
+        self.bn = make_batch_norm(c2)
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return apply(self.act, self.bn(torch.cat([m(x) for m in self.m], 1)))
+        return run_module(self.act, self.bn(torch.cat([m(x) for m in self.m], 1)))
 
 
 def space_to_depth(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, apply, batch_norm, halves, repeat
+from yqc.models.blocks.base import Block, chain_of, make_batch_norm, run_module, split_halves
 from yqc.models.blocks.conv import Conv, CrossConv
 
 Kernel = int | tuple[int, int]
@@ -59,10 +59,10 @@ class BottleneckCSP(Block):
         self.cv2 = nn.Conv2d(c1, hidden, 1, bias=False)
         self.cv3 = nn.Conv2d(hidden, hidden, 1, bias=False)
         self.cv4 = Conv(2 * hidden, c2)
-        self.bn = batch_norm(2 * hidden)
+        self.bn = make_batch_norm(2 * hidden)
         self.act: nn.Module = nn.SiLU()
         kernels = self.kernels
-        self.m = repeat(n, lambda: Bottleneck(hidden, hidden, shortcut, g, kernels, 1.0))
+        self.m = chain_of(n, lambda: Bottleneck(hidden, hidden, shortcut, g, kernels, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         deep, skip = self.cv3(self.m(self.cv1(x))), self.cv2(x)
@@ -81,11 +81,11 @@ class C1(Block):
     def __init__(self, c1: int, c2: int, n: int = 1) -> None:
         super().__init__()
         self.cv1 = Conv(c1, c2)
-        self.m = repeat(n, lambda: Conv(c2, c2, 3))
+        self.m = chain_of(n, lambda: Conv(c2, c2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv1(x)
-        return apply(self.m, y) + y
+        return run_module(self.m, y) + y
 
 
 class C2(Block):
@@ -100,10 +100,10 @@ class C2(Block):
         self.c = int(c2 * e)
         self.cv1 = Conv(c1, 2 * self.c)
         self.cv2 = Conv(2 * self.c, c2)
-        self.m = repeat(n, lambda: Bottleneck(self.c, self.c, shortcut, g, e=1.0))
+        self.m = chain_of(n, lambda: Bottleneck(self.c, self.c, shortcut, g, e=1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        deep, skip = halves(self.cv1(x))
+        deep, skip = split_halves(self.cv1(x))
         return self.cv2(torch.cat((self.m(deep), skip), 1))
 
 
@@ -125,7 +125,7 @@ class C3(Block):
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """Make the chain of `n` blocks of `c` channels."""
-        return repeat(n, lambda: Bottleneck(c, c, shortcut, g, (1, 3), 1.0))
+        return chain_of(n, lambda: Bottleneck(c, c, shortcut, g, (1, 3), 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
@@ -135,21 +135,21 @@ class C3x(C3):
     """A `C3` of row-and-column convolutions (YOLOv5)."""
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return repeat(n, lambda: CrossConv(c, c, 3, 1, g, 1.0, shortcut))
+        return chain_of(n, lambda: CrossConv(c, c, 3, 1, g, 1.0, shortcut))
 
 
 class C3xU(C3):
     """The `C3x` of Ultralytics: bottlenecks with a 1x3 and a 3x1 kernel."""
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return repeat(n, lambda: Bottleneck(c, c, shortcut, g, ((1, 3), (3, 1)), 1.0))
+        return chain_of(n, lambda: Bottleneck(c, c, shortcut, g, ((1, 3), (3, 1)), 1.0))
 
 
 class C3k(C3):
     """A `C3` of bottlenecks with two equal kernels (YOLO11)."""
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return repeat(n, lambda: Bottleneck(c, c, shortcut, g, (3, 3), 1.0))
+        return chain_of(n, lambda: Bottleneck(c, c, shortcut, g, (3, 3), 1.0))
 
 
 class C2f(Block):
@@ -167,7 +167,7 @@ class C2f(Block):
         self.m = nn.ModuleList(Bottleneck(self.c, self.c, shortcut, g, e=1.0) for _ in range(n))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(halves(self.cv1(x)))
+        parts = list(split_halves(self.cv1(x)))
         for block in self.m:
             parts.append(block(parts[-1]))
         return self.cv2(torch.cat(parts, 1))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, halves
+from yqc.models.blocks.base import Block, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.rep import RepCSP
 
@@ -27,7 +27,7 @@ class RepNCSPELAN4(Block):
         self.cv4 = Conv(c3 + 2 * c4, c2)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(halves(self.cv1(x)))
+        parts = list(split_halves(self.cv1(x)))
         for step in (self.cv2, self.cv3):
             parts.append(step(parts[-1]))
         return self.cv4(torch.cat(parts, 1))

@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, apply, repeat
+from yqc.models.blocks.base import Block, chain_of, run_module
 from yqc.models.blocks.conv import Conv, DWConv
 from yqc.models.blocks.csp import C3
 
@@ -44,11 +44,11 @@ class GhostBottleneck(Block):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return apply(self.conv, x) + apply(self.shortcut, x)
+        return run_module(self.conv, x) + run_module(self.shortcut, x)
 
 
 class C3Ghost(C3):
     """A `C3` of `GhostBottleneck`."""
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return repeat(n, lambda: GhostBottleneck(c, c))
+        return chain_of(n, lambda: GhostBottleneck(c, c))

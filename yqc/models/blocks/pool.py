@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, apply, halves
+from yqc.models.blocks.base import Block, run_module, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
 
@@ -140,7 +140,7 @@ class MP(Block):
         self.m = nn.MaxPool2d(k, k)
 
     def forward(self, x: Tensor) -> Tensor:
-        return apply(self.m, x)
+        return run_module(self.m, x)
 
 
 class SP(Block):
@@ -151,7 +151,7 @@ class SP(Block):
         self.m = nn.MaxPool2d(k, s, k // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return apply(self.m, x)
+        return run_module(self.m, x)
 
 
 class DownC(Block):
@@ -202,5 +202,5 @@ class ADown(Block):
         self.pool = nn.MaxPool2d(3, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = halves(self.mean(x))
+        first, second = split_halves(self.mean(x))
         return torch.cat((self.cv1(first), self.cv2(self.pool(second))), 1)

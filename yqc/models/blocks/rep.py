@@ -7,14 +7,14 @@ They are kept as trained; merging the branches is a pass's work.
 
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, apply, batch_norm, half, repeat
+from yqc.models.blocks.base import Block, chain_of, make_batch_norm, run_module, same_padding
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3, C2f
 
 
-def conv_bn(c1: int, c2: int, k: int, s: int, g: int) -> nn.Sequential:
+def make_conv_bn(c1: int, c2: int, k: int, s: int, g: int) -> nn.Sequential:
     """Make a convolution and a batch norm, without activation."""
-    return nn.Sequential(nn.Conv2d(c1, c2, k, s, k // 2, groups=g, bias=False), batch_norm(c2))
+    return nn.Sequential(nn.Conv2d(c1, c2, k, s, k // 2, groups=g, bias=False), make_batch_norm(c2))
 
 
 class RepConv(Block):
@@ -30,11 +30,11 @@ class RepConv(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         if (merged := self.child("conv")) is not None:
-            return apply(self.act, merged(x))
+            return run_module(self.act, merged(x))
         y = self.conv1(x) + self.conv2(x)
         if (identity := self.child("bn")) is not None:
             y = y + identity(x)
-        return apply(self.act, y)
+        return run_module(self.act, y)
 
 
 class RepConv7(Block):
@@ -46,19 +46,21 @@ class RepConv7(Block):
         super().__init__()
         self.act = nn.SiLU()
         if c1 == c2 and s == 1:
-            self.rbr_identity = batch_norm(c1)
-        self.rbr_dense = conv_bn(c1, c2, k, s, g)
-        self.rbr_1x1 = conv_bn(c1, c2, 1, s, g)
-        if p is not None and p != half(k):
-            raise ValueError(f"RepConv keeps the size, so its padding is {half(k)}, not {p}")
+            self.rbr_identity = make_batch_norm(c1)
+        self.rbr_dense = make_conv_bn(c1, c2, k, s, g)
+        self.rbr_1x1 = make_conv_bn(c1, c2, 1, s, g)
+        if p is not None and p != same_padding(k):
+            raise ValueError(
+                f"RepConv keeps the size, so its padding is {same_padding(k)}, not {p}"
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         if (merged := self.child("rbr_reparam")) is not None:
-            return apply(self.act, merged(x))
+            return run_module(self.act, merged(x))
         y: Tensor = self.rbr_dense(x) + self.rbr_1x1(x)
         if (identity := self.child("rbr_identity")) is not None:
             y = y + identity(x)
-        return apply(self.act, y)
+        return run_module(self.act, y)
 
 
 class RepBottleneck(Block):
@@ -82,7 +84,7 @@ class RepCSP(C3):
     """A `C3` of `RepBottleneck` (YOLOv9)."""
 
     def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return repeat(n, lambda: RepBottleneck(c, c, shortcut, g, e=1.0))
+        return chain_of(n, lambda: RepBottleneck(c, c, shortcut, g, e=1.0))
 
 
 class RepVGGDW(Block):
@@ -98,7 +100,7 @@ class RepVGGDW(Block):
         y: Tensor = self.conv(x)
         if (small := self.child("conv1")) is not None:
             y = y + small(x)
-        return apply(self.act, y)
+        return run_module(self.act, y)
 
 
 class CIB(Block):
@@ -121,7 +123,7 @@ class CIB(Block):
         self.add = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:
-        y = apply(self.cv1, x)
+        y = run_module(self.cv1, x)
         return x + y if self.add else y
 
 

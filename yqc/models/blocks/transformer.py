@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, apply, repeat
+from yqc.models.blocks.base import Block, chain_of, run_module
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
 
@@ -47,13 +47,15 @@ class SelfAttention(Block):
             for x in self.project(q, k, v)
         )
         weights = torch.softmax(torch.matmul(q, k.transpose(2, 3)) / math.sqrt(shape[1]), -1)
-        return apply(self.out_proj, torch.matmul(weights, v).transpose(1, 2).flatten(2))
+        return run_module(self.out_proj, torch.matmul(weights, v).transpose(1, 2).flatten(2))
 
     def project(self, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
         """Apply the three input projections."""
         inputs = (q, k, v)
         if self.child("q") is not None:
-            return [apply(getattr(self, name), x) for name, x in zip("qkv", inputs, strict=True)]
+            return [
+                run_module(getattr(self, name), x) for name, x in zip("qkv", inputs, strict=True)
+            ]
         packed = zip(inputs, self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
         return [F.linear(x, weight, bias) for x, weight, bias in packed]
 
@@ -72,7 +74,7 @@ class TransformerLayer(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.ma(self.q(x), self.k(x), self.v(x)) + x
-        return apply(self.fc2, self.fc1(x)) + x
+        return run_module(self.fc2, self.fc1(x)) + x
 
 
 class TransformerBlock(Block):
@@ -83,14 +85,14 @@ class TransformerBlock(Block):
         if c1 != c2:
             self.conv = Conv(c1, c2)
         self.linear = nn.Linear(c2, c2)
-        self.tr = repeat(num_layers, lambda: TransformerLayer(c2, num_heads))
+        self.tr = chain_of(num_layers, lambda: TransformerLayer(c2, num_heads))
 
     def forward(self, x: Tensor) -> Tensor:
         if (conv := self.child("conv")) is not None:
             x = conv(x)
         size = x.shape[-2:]
         positions = x.flatten(2).transpose(1, 2)
-        y = apply(self.tr, positions + self.linear(positions))
+        y = run_module(self.tr, positions + self.linear(positions))
         return torch.unflatten(y.transpose(1, 2), 2, size)
 
 

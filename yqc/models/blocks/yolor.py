@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, repeat
+from yqc.models.blocks.base import Block, chain_of
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import Bottleneck
 
@@ -39,7 +39,7 @@ class BottleneckCSPA(Block):
         self.cv1 = Conv(c1, hidden)
         self.cv2 = Conv(c1, hidden)
         self.cv3 = Conv(2 * hidden, c2)
-        self.m = repeat(n, lambda: self.step(hidden, shortcut, g))
+        self.m = chain_of(n, lambda: self.step(hidden, shortcut, g))
 
     def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
         """Make one block of the chain."""

@@ -5,16 +5,16 @@ Rows and columns are added as vectors, level by level, so no grid is kept in a c
 """
 
 from yqc.models.heads.anchor import AnchorHead, AuxiliaryHead, ImplicitHead
-from yqc.models.heads.base import Branch, Head
+from yqc.models.heads.base import DetectionHead, HeadBranch
 from yqc.models.heads.dfl import DFL, DistanceHead, SplitHead
 
 __all__ = [
     "DFL",
     "AnchorHead",
     "AuxiliaryHead",
-    "Branch",
+    "DetectionHead",
     "DistanceHead",
-    "Head",
+    "HeadBranch",
     "ImplicitHead",
     "SplitHead",
 ]

@@ -5,7 +5,7 @@ With s the sigmoid of a raw output, (col, row) the cell, t its stride and a the 
     x = (2 s_x - 0.5 + col) t    y = (2 s_y - 0.5 + row) t    w = (2 s_w)^2 a_w    h = (2 s_h)^2 a_h
 """
 
-# ruff: noqa: D102 - what `Head` says of a method holds for its subclasses
+# ruff: noqa: D102 - what `DetectionHead` says of a method holds for its subclasses
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from yqc.errors import CheckpointError
 from yqc.facts import Layout
 from yqc.models.blocks.base import Block
-from yqc.models.heads.base import Head, centres, check_outputs
+from yqc.models.heads.base import DetectionHead, cell_centres, check_outputs
 
 
-class AnchorHead(Head):
+class AnchorHead(DetectionHead):
     """One convolution a level gives, for each anchor, a box, an objectness and class scores."""
 
     na: int
@@ -81,12 +81,12 @@ class AnchorHead(Head):
         size = (self.anchors[i] * (4 * t)).view(self.na, 2, 1, 1)
         parts = torch.unflatten(torch.sigmoid(y), 1, (self.na, self.no))
         col, row, side, score = torch.split(parts, [1, 1, 2, self.no - 4], 2)
-        x = col * (2 * t) + centres(w, t, -0.5)
-        y = row * (2 * t) + centres(h, t, -0.5)[:, None]
-        return rows(torch.cat((x, y, side**2 * size, score), 2))
+        x = col * (2 * t) + cell_centres(w, t, -0.5)
+        y = row * (2 * t) + cell_centres(h, t, -0.5)[:, None]
+        return to_rows(torch.cat((x, y, side**2 * size, score), 2))
 
 
-def rows(x: Tensor) -> Tensor:
+def to_rows(x: Tensor) -> Tensor:
     """`[N, na, C, h, w]` to `[N, na * h * w, C]`."""
     return x.permute(0, 1, 3, 4, 2).flatten(1, 3)
 

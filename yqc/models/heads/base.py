@@ -11,10 +11,10 @@ from yqc.errors import CheckpointError
 from yqc.facts import Layout
 from yqc.models.blocks.base import Block
 
-Branch = Literal["one2one", "one2many"]
+HeadBranch = Literal["one2one", "one2many"]
 
 
-class Head(Block, ABC):
+class DetectionHead(Block, ABC):
     """The last layer of a detector: feature maps in, decoded detections out."""
 
     nc: int
@@ -30,7 +30,7 @@ class Head(Block, ABC):
         """How the output is laid out."""
 
     @property
-    def preferred(self) -> Branch | None:
+    def preferred(self) -> HeadBranch | None:
         """Which branches the file wants to be used; None where it does not matter."""
         return None
 
@@ -48,7 +48,7 @@ class Head(Block, ABC):
         """How many of the maps that the model sends to the head are used."""
         return self.nl
 
-    def choose(self, branch: Branch) -> None:
+    def choose_branch(self, branch: HeadBranch) -> None:
         """Keep one of the two kinds of branches of an end-to-end head and drop the other.
 
         Raises:
@@ -70,7 +70,7 @@ class Head(Block, ABC):
         """Map feature maps, float32 [N,C,h,w] each, to the decoded output."""
 
 
-def centres(size: int, stride: float, offset: float) -> Tensor:
+def cell_centres(size: int, stride: float, offset: float) -> Tensor:
     """Return `f32[size]`: (i + offset) * stride for each cell i."""
     return (torch.arange(size, dtype=torch.float32) + offset) * stride
 

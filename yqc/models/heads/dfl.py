@@ -5,7 +5,7 @@ strides. With `reg_max > 1` a distance is the expectation of a distribution over
 (Li et al. 2020, Generalized Focal Loss); with `reg_max == 1` it is the number itself.
 """
 
-# ruff: noqa: D102 - what `Head` says of a method holds for its subclasses
+# ruff: noqa: D102 - what `DetectionHead` says of a method holds for its subclasses
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from yqc.facts import Layout
-from yqc.models.blocks.base import Block, apply
+from yqc.models.blocks.base import Block, run_module
 from yqc.models.blocks.conv import Conv, DWConv
-from yqc.models.heads.base import Branch, Head, centres, check_outputs
-from yqc.models.heads.end2end import MAX_DET, pick_best
+from yqc.models.heads.base import DetectionHead, HeadBranch, cell_centres, check_outputs
+from yqc.models.heads.picking import MAX_DET, pick_best
 
 
 class DFL(Block):
@@ -33,14 +33,14 @@ class DFL(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Map logits `f32[N, 4 * c1, A]` to expectations `f32[N, 4, A]`."""
         p = torch.softmax(torch.unflatten(x, 1, (4, self.c1)), 2)
-        return apply(self.conv, p.transpose(1, 2)).flatten(1, 2)
+        return run_module(self.conv, p.transpose(1, 2)).flatten(1, 2)
 
 
-class DistanceHead(Head):
+class DistanceHead(DetectionHead):
     """Two branches a level: `cv2` for distances, `cv3` for class scores.
 
     Where branches `one2one_cv2` and `one2one_cv3` exist, they are the ones used, with the best
-    detections picked in the graph; `choose` says otherwise.
+    detections picked in the graph; `choose_branch` says otherwise.
     """
 
     reg_max: int = 16
@@ -77,7 +77,7 @@ class DistanceHead(Head):
         return self.child("one2one_cv2") is not None
 
     @property
-    def preferred(self) -> Branch | None:
+    def preferred(self) -> HeadBranch | None:
         wanted = self.end2end and self._end2end
         return "one2many" if self.is_dual and not wanted else None
 
@@ -107,9 +107,9 @@ class DistanceHead(Head):
         if self.child("dfl") is not None:
             del self.dfl
 
-    def choose(self, branch: Branch) -> None:
+    def choose_branch(self, branch: HeadBranch) -> None:
         if not self.is_dual:
-            super().choose(branch)
+            super().choose_branch(branch)
         elif branch == "one2one":
             del self.cv2, self.cv3
         else:
@@ -140,7 +140,7 @@ class DistanceHead(Head):
         """Decode one level to boxes `f32[N, 4, h, w]`, by corners or by centre and size."""
         h, w = raw.shape[-2:]
         before, after = torch.chunk(self.distances(raw, stride), 2, 1)  # left, top; right, bottom
-        cols, rows = centres(w, stride, 0.5), centres(h, stride, 0.5)[:, None]
+        cols, rows = cell_centres(w, stride, 0.5), cell_centres(h, stride, 0.5)[:, None]
         if corners:
             left, top = torch.chunk(before, 2, 1)
             right, bottom = torch.chunk(after, 2, 1)
@@ -154,7 +154,9 @@ class DistanceHead(Head):
             return raw * stride
         p = torch.softmax(torch.unflatten(raw.flatten(2), 1, (4, self.reg_max)), 2)
         # A matrix product: runtimes are several times slower at multiplying and summing here.
-        expected = torch.matmul(centres(self.reg_max, stride, 0.0)[None], p)  # [N, 4, 1, h * w]
+        expected = torch.matmul(
+            cell_centres(self.reg_max, stride, 0.0)[None], p
+        )  # [N, 4, 1, h * w]
         return torch.unflatten(expected.flatten(1, 2), 2, raw.shape[-2:])
 
 

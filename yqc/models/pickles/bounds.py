@@ -21,7 +21,7 @@ _LEAVES = {
 }  # fmt: skip
 
 
-def check(root: object) -> None:
+def check_bounds(root: object) -> None:
     """Raise MalformedError unless `root` is a tree within MAX_DEPTH levels and MAX_EXPANDED values.
 
     A value that stands in several places counts in each. Iterative, so that no input overflows it.

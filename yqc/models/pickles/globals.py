@@ -130,7 +130,7 @@ def _dill_type(args: tuple[object, ...], _: Allowance) -> object:
 BUILDERS: dict[str, Build] = {
     **tensors.REBUILDERS,
     "torch._tensor._rebuild_from_type_v2": tensors.from_type,
-    "torch.Size": tensors.size,
+    "torch.Size": tensors.rebuild_size,
     "collections.OrderedDict": _mapping,
     "collections.Counter": _mapping,
     "collections.defaultdict": _defaultdict,
@@ -236,7 +236,7 @@ class Gate:
         return self._named[path]
 
 
-def build(cls: object, args: object, allowance: Allowance) -> object:
+def build_value(cls: object, args: object, allowance: Allowance) -> object:
     """What calling a global comes to (REDUCE, NEWOBJ): only our own builders are ever called."""
     if type(cls) is not Named or type(args) is not tuple:
         raise MalformedError("it calls something that is neither a class nor a function")

@@ -45,7 +45,7 @@ class _Memory:
         return self.rooms[key]
 
 
-def read(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
+def read_legacy(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
     """The pickled object of a file in this form; raises MalformedError or ForbiddenGlobalError."""
     size = os.fstat(file.fileno()).st_size
     scripts = _scripts(file.read(min(size, MAX_PICKLE_BYTES)), gate)

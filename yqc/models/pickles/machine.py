@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from yqc.models.pickles import numpy_arrays
-from yqc.models.pickles.globals import Gate, build
+from yqc.models.pickles.globals import Gate, build_value
 from yqc.models.pickles.scan import CODES, NAMES, Op, dotted
 from yqc.models.pickles.tensors import Storage
 from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key
@@ -147,14 +147,14 @@ class Machine:
     def call(self, _: object) -> None:
         """REDUCE, NEWOBJ."""
         args, cls = self.stack.pop(), self.stack.pop()
-        self.stack.append(build(cls, args, self.allowance))
+        self.stack.append(build_value(cls, args, self.allowance))
 
     def call_with_names(self, _: object) -> None:
         """NEWOBJ_EX: an inert object whose last argument is the dict of named ones."""
         names, args, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         if type(names) is not dict or type(args) is not tuple:
             raise MalformedError("it makes an object without proper arguments")
-        self.stack.append(build(cls, (*args, names) if names else args, self.allowance))
+        self.stack.append(build_value(cls, (*args, names) if names else args, self.allowance))
 
     def persistent(self, _: object) -> None:
         """BINPERSID."""

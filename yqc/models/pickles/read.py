@@ -100,10 +100,10 @@ def _read(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
         gate.check(script.globals())
         value = Machine(gate, Storages(archive.storage).load, allowance).run(script.sound())
     elif _begins_like_a_pickle(head, file):
-        value = legacy.read(file, gate, allowance)
+        value = legacy.read_legacy(file, gate, allowance)
     else:
         raise MalformedError(_kind(head))
-    bounds.check(value)
+    bounds.check_bounds(value)
     return value
 
 

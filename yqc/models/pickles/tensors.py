@@ -140,7 +140,7 @@ REBUILDERS: dict[str, Callable[[tuple[object, ...], Allowance], object]] = {
 }
 
 
-def size(args: tuple[object, ...], _: Allowance) -> object:
+def rebuild_size(args: tuple[object, ...], _: Allowance) -> object:
     """`torch.Size(sizes)`: a plain tuple of int."""
     match args:
         case (tuple() | list() as sides,) if all(type(side) is int for side in sides):

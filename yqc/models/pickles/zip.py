@@ -27,7 +27,7 @@ _BYTEORDER_MAX = 16
 
 
 @dataclass(frozen=True)
-class Record:
+class StoredRecord:
     """Where a stored record lies: its header at `start`, nothing of it at or past `end`."""
 
     name: str
@@ -103,7 +103,7 @@ class Archive:
         _check_crc(record, data)
         return data
 
-    def _seek(self, record: Record) -> None:
+    def _seek(self, record: StoredRecord) -> None:
         """Go to the first byte of a record; its own header must agree with the directory."""
         self._file.seek(record.start)
         header = self._file.read(_LOCAL.size).ljust(_LOCAL.size, b"\0")
@@ -144,7 +144,7 @@ class _Tail(io.RawIOBase):
         return self._file.read(wanted)
 
 
-def _directory(file: BufferedReader) -> list[Record]:
+def _directory(file: BufferedReader) -> list[StoredRecord]:
     """The archive's records, each checked: stored as is, named once, by a plain relative name."""
     try:
         archive = zipfile.ZipFile(_Tail(file))
@@ -170,7 +170,9 @@ def _directory(file: BufferedReader) -> list[Record]:
         if info.header_offset + _LOCAL.size + info.file_size > end:
             raise MalformedError(f"its record {name} overlaps another one")
         records.append(
-            Record(info.filename, _raw(info), info.header_offset, end, info.file_size, info.CRC)
+            StoredRecord(
+                info.filename, _raw(info), info.header_offset, end, info.file_size, info.CRC
+            )
         )
     return records
 
@@ -185,7 +187,7 @@ def _escapes(name: str) -> bool:
     return not name.isprintable() or "\\" in name or name.startswith("/") or ".." in name.split("/")
 
 
-def _check_crc(record: Record, data: bytes | memoryview) -> None:
+def _check_crc(record: StoredRecord, data: bytes | memoryview) -> None:
     """Compare with the recorded sum; torch writes 0 where it is told to leave the sums out."""
     if record.crc and zlib.crc32(data) != record.crc:
         raise MalformedError(
