@@ -9,6 +9,7 @@ In reading order:
     adaround   learn for each weight whether it is rounded up or down
     layer      all of these for the weight of one layer
     rounded    a rounded layer: weight, bias, error, damage
+    statistics  covariance and mean of a layer's inputs; weights and bias that make up for errors
     sampling   which output positions to sample, weighted by relevance
     packing    codes of 1 to 8 bits in bytes
     ops        the operators that unpack weights

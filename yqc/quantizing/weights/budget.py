@@ -12,6 +12,7 @@ from yqc.graph import Call
 from yqc.graph.compare import parameter_count, tensor_bytes
 from yqc.quant.weights.layer import storage_bytes
 from yqc.quant.weights.rounded import RoundedLayer
+from yqc.quant.weights.statistics import InputStatistics
 from yqc.quantizing.weights.allocate import (
     CHOICES,
     LayerOptions,
@@ -23,7 +24,6 @@ from yqc.quantizing.weights.allocate import (
 )
 from yqc.quantizing.weights.inputs import LayerInputs, NewWeight
 from yqc.quantizing.weights.rounder import Rounder
-from yqc.quantizing.weights.walk import InputStatistics
 
 TRIALS = 4
 """Budgets that are tried for `max_drop`; each rounds all layers and detects anew. One more halves

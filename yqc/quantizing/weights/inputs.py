@@ -18,9 +18,10 @@ from yqc.graph.memory import batched
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
 from yqc.quant.weights.sampling import OutputSamples
+from yqc.quant.weights.statistics import InputStatistics, StatisticsCollector
 from yqc.quantizing.distribution import follow_distributions
 from yqc.quantizing.relevance import measure_node_relevance
-from yqc.quantizing.weights.walk import InputStatistics, StatisticsCollector, TwinWalk
+from yqc.quantizing.weights.walk import TwinWalk
 
 MEMORY = 1_200_000_000
 """Bytes that values of all images may take while they wait for their readers. It limits the number

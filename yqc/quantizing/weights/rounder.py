@@ -12,6 +12,7 @@ from yqc.quant.weights.layer import round_weight
 from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.rounding import InputMoments
 from yqc.quant.weights.scheme import Rounding, Scheme
+from yqc.quant.weights.statistics import InputStatistics
 from yqc.quantizing.weights.inputs import (
     LayerInputs,
     LayerStatistics,
@@ -19,7 +20,6 @@ from yqc.quantizing.weights.inputs import (
     statistics_from_batch_norms,
 )
 from yqc.quantizing.weights.store import LayerStore
-from yqc.quantizing.weights.walk import InputStatistics
 
 
 @dataclass(frozen=True)
