@@ -1,9 +1,26 @@
-"""Training a rewritten graph to answer as the float original does, without labels."""
+"""Train a rewritten graph to compute what the float original does, without labels.
+
+In reading order:
+
+- `plan`: length and learning rate of a training, and its outcome.
+- `distill`: a training from its first step, or its last checkpoint, to its end.
+- `images`: batches of training images, made ahead of the steps.
+- `augment`: letterboxed, scaled, recoloured images and mosaics.
+- `heads`: the outputs and features of two graphs that are compared.
+- `losses`: distances between the outputs of two graphs.
+- `untouched`: the nodes of a rewritten graph that still compute what the original does.
+- `teacher`: the original, cut behind these nodes.
+- `student`: the graph in training.
+- `session`: steps of the optimizer and the running average of the weights.
+- `state`: checkpoints of a training in the cache.
+- `fake_quantize`: gradients through quantizers, and weights stored as integers.
+- `packed_weights`: weights of few bits in training.
+"""
 
 from yqc.training import packed_weights  # noqa: F401  # registers how packed weights are trained
 from yqc.training.distill import distill
 from yqc.training.fake_quantize import Latent, latent
-from yqc.training.plan import Outcome, Plan
-from yqc.training.untouched import untouched
+from yqc.training.plan import Plan, TrainingOutcome
+from yqc.training.untouched import find_untouched
 
-__all__ = ["Latent", "Outcome", "Plan", "distill", "latent", "untouched"]
+__all__ = ["Latent", "Plan", "TrainingOutcome", "distill", "find_untouched", "latent"]

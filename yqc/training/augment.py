@@ -1,10 +1,7 @@
-"""Images for training: mostly as they are, the rest at a random scale, in mosaics, recoloured.
+"""Make training images: most are letterboxed only, others scaled, recoloured, put into mosaics.
 
-A pruned graph has less room than its original, and spends it on what it is trained on: on mosaics
-alone, one that was close to its original on plain images is farther from it afterwards.
-
-Nothing here knows of labels: what is right on such an image, the teacher says. Every function is
-determined by its arguments and the generator that it is given.
+There are no labels: the outputs of the float original are the target on any image. Every function
+is determined by its arguments and the generator that it is given.
 
 Source of the mosaic: Bochkovskiy et al., YOLOv4, 2020.
 """
@@ -18,13 +15,18 @@ from yqc.data.letterbox import PAD, letterbox
 Bytes = NDArray[np.uint8]
 
 PLAIN = 0.75
-"""Share of images that are letterboxed as they are; every other one is mirrored."""
+"""Share of images that are letterboxed only. A pruned graph has less capacity than its original: when
+trained on mosaics alone, it was farther from the original on plain images than before. With half
+of it, more of the training is on images that the model never sees; 1 leaves no augmentation."""
 MOSAIC = 0.5
-"""Share of the rest that are put together from four."""
+"""Share of the other images that are mosaics of four. Not measured: half of it shows fewer small
+objects; double leaves no single images at a random scale."""
 HUE, SATURATION, VALUE = 0.015, 0.5, 0.3
-"""Largest changes, as fractions."""
+"""Largest changes, as fractions; hue as in YOLO trainers, the others about three quarters of theirs.
+Not measured: half of them varies colours less; double makes colours that no camera gives."""
 SCALES = (0.6, 1.4)
-"""Smallest and largest size of a placed image, relative to the letterboxed one."""
+"""Smallest and largest size of a placed image, relative to the letterboxed one. A wider range trains
+for sizes that the images of the task seldom have."""
 
 
 def paste(
@@ -33,12 +35,12 @@ def paste(
     """Draw an image, resized by `scale`, with its corner at (x, y), inside a window of the canvas.
 
     Args:
-        canvas: uint8 [H, W, 3], changed in place.
-        image: RGB.
-        scale: canvas pixels an image pixel.
-        x: where the image's left edge goes, in canvas pixels; may lie outside.
-        y: where its upper edge goes.
-        window: left, upper, right and lower end of what may be drawn on, in canvas pixels.
+        canvas: uint8 [H, W, C], changed in place.
+        image: RGB, or grey for C = 1.
+        scale: canvas pixels per image pixel.
+        x: left edge of the image, in canvas pixels; may lie outside.
+        y: upper edge of the image.
+        window: left, upper, right and lower end of the part to draw on, in canvas pixels.
     """
     w, h = image.size
     left, top = max(window[0], round(x)), max(window[1], round(y))
@@ -51,24 +53,24 @@ def paste(
     box = (xs[0], ys[0], xs[1], ys[1])
     size = (right - left, bottom - top)
     part = image.resize(size, Image.Resampling.BILINEAR, box=box)
-    canvas[top:bottom, left:right] = np.asarray(part)
+    canvas[top:bottom, left:right] = np.asarray(part).reshape(*size[::-1], -1)
 
 
-def single(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
-    """Place one image at a random scale and position: uint8 [H, W, 3], the rest grey."""
+def place_single(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Place one image at a random scale and position: uint8 [H, W, C], the rest grey."""
     height, width = imgsz
     w, h = image.size
     scale = min(width / w, height / h) * float(rng.uniform(*SCALES))
     x, y = rng.uniform(0, 1, 2) * (width - w * scale, height - h * scale)
-    canvas = np.full((height, width, 3), PAD, np.uint8)
+    canvas = np.full((height, width, len(image.getbands())), PAD, np.uint8)
     paste(canvas, image, scale, float(x), float(y), (0, 0, width, height))
     return canvas
 
 
-def mosaic(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
-    """Put four images around a random point: uint8 [H, W, 3]."""
+def make_mosaic(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Put four images around a random point: uint8 [H, W, C]."""
     height, width = imgsz
-    canvas = np.full((height, width, 3), PAD, np.uint8)
+    canvas = np.full((height, width, len(images[0].getbands())), PAD, np.uint8)
     cx, cy = (rng.uniform(0.3, 0.7, 2) * (width, height)).round().astype(int).tolist()
     for place, image in enumerate(images):
         w, h = image.size
@@ -82,7 +84,7 @@ def mosaic(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Gen
 
 
 def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
-    """Change hue, saturation and value of uint8 [H, W, 3] RGB by random factors."""
+    """Change hue, saturation and value of uint8 [H, W, 3] RGB by random factors; of grey, the value."""
     hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * (HUE, SATURATION, VALUE)
     steps = np.arange(256)
     tables = [
@@ -90,24 +92,26 @@ def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
         np.clip(steps * saturation, 0, 255),
         np.clip(steps * value, 0, 255),
     ]
+    if pixels.shape[2] == 1:
+        return tables[2].astype(np.uint8)[pixels]
     flat = [int(v) for table in tables for v in table]
     changed = Image.fromarray(pixels).convert("HSV").point(flat).convert("RGB")
     return np.asarray(changed)
 
 
-def plain(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
-    """Letterbox an image to `imgsz`, mirrored or not: uint8 [3, H, W]."""
-    return mirrored(letterbox(image, imgsz)[0].transpose(1, 2, 0), rng)
+def letterbox_mirrored(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Letterbox an image to `imgsz`, mirrored or not: uint8 [C, H, W]."""
+    return mirror_at_random(letterbox(image, imgsz)[0].transpose(1, 2, 0), rng)
 
 
-def varied(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
-    """Make one training image of `imgsz` from one image, or from four: uint8 [3, H, W]."""
-    whole = mosaic(images, imgsz, rng) if len(images) > 1 else single(images[0], imgsz, rng)
-    return mirrored(recolour(whole, rng), rng)
+def augment(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+    """Make one training image of `imgsz` from one image, or from four: uint8 [C, H, W]."""
+    whole = make_mosaic(images, imgsz, rng) if len(images) > 1 else place_single(images[0], imgsz, rng)
+    return mirror_at_random(recolour(whole, rng), rng)
 
 
-def mirrored(pixels: Bytes, rng: np.random.Generator) -> Bytes:
-    """Mirror every other image, uint8 [H, W, 3]; returns uint8 [3, H, W]."""
-    if rng.random() < 0.5:  # noqa: PLR2004  # every other one
+def mirror_at_random(pixels: Bytes, rng: np.random.Generator) -> Bytes:
+    """Mirror an image, uint8 [H, W, C], with probability 1/2; returns uint8 [C, H, W]."""
+    if rng.random() < 0.5:  # noqa: PLR2004
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,14 +1,14 @@
-"""Label-free distillation: a rewritten graph learns to answer as the float original does.
+"""Train a rewritten graph, without labels, to compute what the float original does (distillation).
 
-1. Both graphs see the same augmented images; what they answer is compared before the decoding
-   (`heads`, `losses`). No annotation is read. What they still have in common is computed once and
-   left alone (`shared`).
-2. The graph is left with a running average of its weights over the steps.
-3. A loss or gradient that is not finite ends the training; the best state that was kept is
-   restored, and the outcome says so. So is the state before the first step, if the graph has not
-   come closer to the original on plain images.
-4. Everything that happens is determined by the graph, the images and the plan, for one device and
-   one number of threads: a step's batch and learning rate follow from its number.
+1. Both graphs run on the same augmented images; their outputs are compared before the decoding
+   (`heads`, `losses`). No annotation is read. Nodes that still compute the same are computed once
+   and not trained (`untouched`).
+2. The graph ends with a running average of its weights over the steps.
+3. A loss or gradient that is not finite ends the training; the best state so far is restored, and
+   the outcome says so. If the graph has not come closer to the original on plain images, the state
+   before the first step is restored.
+4. The result is determined by the graph, the images and the plan, for one device and one number of
+   threads: the batch and the learning rate of a step follow from its number.
 """
 
 import contextlib
@@ -28,22 +28,25 @@ from yqc.graph.values import TensorSpec
 from yqc.pipeline.base import Context
 from yqc.progress import Progress
 from yqc.training.heads import Tap, feature_taps, head_taps
-from yqc.training.pictures import Pictures
-from yqc.training.plan import WARMUP, Outcome, Plan
+from yqc.training.images import TrainingImages
+from yqc.training.plan import WARMUP, Plan, TrainingOutcome
 from yqc.training.session import Session
-from yqc.training.state import Keeper
+from yqc.training.state import Checkpoints
 from yqc.training.student import Student
 from yqc.training.teacher import Teacher
-from yqc.training.untouched import sources, untouched
+from yqc.training.untouched import find_sources, find_untouched
 
-MEASURED = 60.0
-"""Seconds after which the time of a step is known well enough."""
-JUDGED = 16
-"""Plain images on which before and after are compared."""
-TRIED = 8
-"""Plain images on which a step is tried before the first."""
+TIMED = 60.0
+"""Seconds of steps from which the time of a step is estimated, at most. Half of it estimates a slow
+machine from two or three steps; double delays the plan by a minute."""
+JUDGING_IMAGES = 16
+"""Plain images on which the losses before and after are computed. Not measured: half of them decides
+on few objects whether a training is undone; double takes twice as long."""
+TRIAL_IMAGES = 8
+"""Plain images on which trial steps are compared. Not measured: half of them gives a noisier rate;
+double takes twice as long."""
 NOTES = 20
-"""A training tells of its loss about so often."""
+"""A training reports its loss about this often."""
 
 
 def distill(
@@ -55,20 +58,20 @@ def distill(
     *,
     progress: Progress | None = None,
     label: str = "recovering",
-) -> Outcome:
+) -> TrainingOutcome:
     """Train `gm`, in place, to compute what `original` does.
 
     Args:
         gm: a float graph, or one with quantizers; batch norms may be folded or not.
         original: the float graph as it was traced; not changed.
-        images: files to learn from; annotations are not needed.
-        plan: how long, and how.
-        ctx: gives the device, and the cache that keeps checkpoints.
+        images: files to train on; annotations are not needed.
+        plan: length and learning rate.
+        ctx: gives the device, and the cache for checkpoints.
         progress: where the work is shown; by default the context's.
-        label: what it is called there.
+        label: name of the work there.
 
     Returns:
-        What was done. `gm` is as before if that says a problem undid it.
+        The outcome. `gm` is as before if its `problem` says that the training was undone.
 
     Raises:
         DataError: fewer than 4 images can be read.
@@ -79,61 +82,61 @@ def distill(
     workers = 1 if ctx.device == "cpu" else min(16, os.cpu_count() or 1)
     channels, *size = _input_shape(gm)
     imgsz = plan.imgsz or (size[0], size[1])
-    pictures = Pictures(tuple(images), imgsz, plan.seed, channels, workers=workers)
-    same = set() if plan.bn_l1 else untouched(gm, original)
+    data = TrainingImages(tuple(images), imgsz, plan.seed, channels, workers=workers)
+    same = set() if plan.bn_l1 else find_untouched(gm, original)
     taps = _taps(gm, original, plan)
     if all(tap.name in same for tap in taps):
-        same = set()  # nothing was changed: all there is learns, as asked
+        same = set()  # nothing was changed: all of it is trained
     taps = [tap for tap in taps if tap.kind != "feature" or tap.name not in same]
-    keeper = Keeper.of(ctx.cache, gm, plan, images)
-    begin = sources(gm, same, [tap.name for tap in taps])
+    checkpoints = Checkpoints.of(ctx.cache, gm, plan, images)
+    begin = find_sources(gm, same, [tap.name for tap in taps])
     student = Student(gm, taps, ctx.device, begin)
     try:
         teacher = Teacher.of(original, taps, begin, ctx.device)
-        run = _Run(Session(student, teacher, taps, plan), pictures, keeper, progress, label)
-        outcome = run.all()
+        run = _Run(Session(student, teacher, taps, plan), data, checkpoints, progress, label)
+        outcome = run.run()
     finally:
         student.close()
-    if pictures.unreadable:
-        path, why = next(iter(pictures.unreadable.items()))
-        ctx.warn(f"{len(pictures.unreadable)} training images cannot be read: {path}: {why}")
+    if data.unreadable:
+        path, why = next(iter(data.unreadable.items()))
+        ctx.warn(f"{len(data.unreadable)} training images cannot be read: {path}: {why}")
     return outcome
 
 
 @dataclass
 class _Run:
-    """A distillation from its first step, or from its last checkpoint, to its end."""
+    """A training from its first step, or from its last checkpoint, to its end."""
 
     session: Session
-    pictures: Pictures
-    keeper: Keeper
+    data: TrainingImages
+    checkpoints: Checkpoints
     progress: Progress
     label: str
     began: float = field(default_factory=time.monotonic)
     earlier: float = 0.0
     """Seconds that were spent before a resumption."""
 
-    def all(self) -> Outcome:
-        """Train, choose the state to end with, and tell what was done."""
+    def run(self) -> TrainingOutcome:
+        """Train, choose the state to end with, and return the outcome."""
         session, plan, student = self.session, self.session.plan, self.session.student
         start = {k: v.clone() for k, v in student.state.items()}
-        plain = self.pictures.plain(min(JUDGED, len(self.pictures.paths)))
-        before = self._first_look(plain)
-        session.fit(before, plain[:TRIED])
-        if (about := self.keeper.restore(session)) is not None:
+        plain = self.data.plain(min(JUDGING_IMAGES, len(self.data.paths)))
+        before = self._first_loss(plain)
+        session.adapt(before, plain[:TRIAL_IMAGES])
+        if (about := self.checkpoints.restore(session)) is not None:
             self.earlier = float(about["spent"])
             self.progress.note(f"{self.label}: going on after step {session.step}")
-        planned, problem = self._steps(before)
-        student.load(session.average if not problem else self.keeper.best or start)
-        after = session.judge(plain)
+        planned, problem = self._train(before)
+        student.load_state(session.average if not problem else self.checkpoints.best or start)
+        after = session.evaluate_loss(plain)
         if not after <= before and not plan.bn_l1:
             problem = problem or "it did not come closer to the original and was undone"
-            student.load(start)
+            student.load_state(start)
             after = before
-        return Outcome(
+        return TrainingOutcome(
             steps=session.step,
             planned=planned,
-            epochs=session.step * plan.batch / len(self.pictures.paths),
+            epochs=session.step * plan.batch / len(self.data.paths),
             seconds=self._seconds(),
             before=before,
             after=after,
@@ -144,14 +147,14 @@ class _Run:
     def _seconds(self) -> float:
         return self.earlier + time.monotonic() - self.began
 
-    def _first_look(self, plain: NDArray[np.uint8]) -> float:
+    def _first_loss(self, plain: NDArray[np.uint8]) -> float:
         """Return the loss before training.
 
         Raises:
             PassError: the graphs cannot take these images.
         """
         try:
-            return self.session.judge(plain)
+            return self.session.evaluate_loss(plain)
         except RuntimeError as error:
             if self.session.plan.imgsz is None:
                 raise
@@ -162,30 +165,30 @@ class _Run:
                 "leave imgsz out to train at the size it was traced for"
             ) from error
 
-    def _steps(self, before: float) -> tuple[int, str]:
-        """Take the steps; returns how many were planned, and what ended them early."""
-        session, plan, images = self.session, self.session.plan, len(self.pictures.paths)
-        planned = self.keeper.planned or plan.count(images)
-        with contextlib.closing(self.pictures.batches(plan.batch, session.step)) as batches:
+    def _train(self, before: float) -> tuple[int, str]:
+        """Take the steps; return the number that was planned, and what ended them early."""
+        session, plan, images = self.session, self.session.plan, len(self.data.paths)
+        planned = self.checkpoints.planned or plan.count_steps(images)
+        with contextlib.closing(self.data.batches(plan.batch, session.step)) as batches:
             if planned is None:
-                planned, problem = self._timed(batches)
+                planned, problem = self._train_timed(batches)
                 if problem:
                     return planned, problem
-            epoch, losses = plan.epoch(images), list[float]()
+            epoch, losses = plan.steps_per_epoch(images), list[float]()
             often = max(1, math.ceil(planned / epoch / NOTES)) * epoch
             left = max(0, planned - session.step)
             with self.progress.task(self.label, left) as advance:
                 while session.step < planned:
-                    loss = session.take(next(batches), planned)
+                    loss = session.train_step(next(batches), planned)
                     if not math.isfinite(loss):
-                        return planned, self._broken()
+                        return planned, self._describe_failure()
                     losses.append(loss)
                     advance(1)
                     if session.step % epoch:
                         continue
                     mean = sum(losses) / len(losses)
-                    self.keeper.note(session, mean)
-                    self.keeper.write(session, planned, spent=self._seconds())
+                    self.checkpoints.remember_best(session, mean)
+                    self.checkpoints.save(session, planned, spent=self._seconds())
                     if session.step % often == 0:
                         self.progress.note(
                             f"{self.label}: epoch {session.step // epoch} of "
@@ -194,18 +197,18 @@ class _Run:
                     losses.clear()
         return planned, ""
 
-    def _timed(self, batches: Iterator[NDArray[np.uint8]]) -> tuple[int, str]:
-        """Take the first steps, or those of a minute, and tell from them how many fit."""
+    def _train_timed(self, batches: Iterator[NDArray[np.uint8]]) -> tuple[int, str]:
+        """Take the first steps, or those of a minute; return how many fit into the time."""
         session, seconds = self.session, self.session.plan.seconds or 0.0
         began = first = time.monotonic()
         with self.progress.task(f"{self.label}: timing", WARMUP) as advance:
             while session.step < WARMUP:
-                if not math.isfinite(session.take(next(batches), None)):
-                    return session.step, self._broken()
+                if not math.isfinite(session.train_step(next(batches), None)):
+                    return session.step, self._describe_failure()
                 advance(1)
                 now = time.monotonic()
                 first = now if session.step == 1 else first
-                if session.step > 1 and now - began > min(MEASURED, 0.5 * seconds):
+                if session.step > 1 and now - began > min(TIMED, 0.5 * seconds):
                     break
         each = (time.monotonic() - first) / max(1, session.step - 1)
         left = seconds - self._seconds() - 2 * (began - self.began)
@@ -213,8 +216,8 @@ class _Run:
         self.progress.note(f"{self.label}: {planned} steps of {each:.2g} s fit into the time")
         return planned, ""
 
-    def _broken(self) -> str:
-        what = "the best state before" if self.keeper.best is not None else "the state before it"
+    def _describe_failure(self) -> str:
+        what = "the best state before" if self.checkpoints.best is not None else "the state before it"
         return (
             f"the loss was not finite after step {self.session.step}: training stopped, and "
             f"{what} was restored; a lower lr may help"
@@ -224,13 +227,14 @@ class _Run:
 def _input_shape(gm: fx.GraphModule) -> tuple[int, int, int]:
     """Return channels, height and width of the images that a graph takes."""
     value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta.get("yqc.value")
-    if not isinstance(value, TensorSpec) or len(value.shape) != 4 or value.shape[1] not in (1, 3):  # noqa: PLR2004
-        raise PassError("only a graph that takes images [N,3,H,W] can be trained on images")
-    return value.shape[1], value.shape[2], value.shape[3]
+    match value.shape if isinstance(value, TensorSpec) else ():
+        case (_, 1 | 3 as channels, height, width):
+            return channels, height, width
+    raise PassError("only a graph that takes images [N,3,H,W] or [N,1,H,W] can be trained on images")
 
 
 def _taps(gm: fx.GraphModule, original: fx.GraphModule, plan: Plan) -> list[Tap]:
-    """List what is compared; the heads must be of one form."""
+    """List the tensors to compare; the heads must be of one form."""
     taps = head_taps(original)
     shapes = [
         {n.name: n.meta.get("yqc.value") for n in graph.graph.nodes} for graph in (gm, original)

@@ -1,4 +1,4 @@
-"""How a graph is trained: what is chosen before the first step, and what came out of the last."""
+"""Plan a training: its length, its learning rate, its batch norms; and describe its outcome."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,26 +7,35 @@ from typing import Literal
 from yqc.errors import PipelineError
 
 RATE = 1e-3
-"""Highest learning rate that is chosen."""
+"""Highest learning rate that is chosen: AdamW's default. Not measured: with half of it badly damaged
+graphs need more steps; double risks that the loss grows."""
 STEADY = 4.0
-"""The chosen rate is so many times that at which AdamW's first step moves a graph as far as it is
-from its original: few steps go in one direction, and the average forgets the rest."""
+"""The chosen rate is this many times the rate at which AdamW's first step moves a graph as far as it
+is from its original. Successive steps point in different directions and the running average cancels
+most of them, so more than 1 is stable. Not measured: half of it takes more steps;
+double risks that the first steps do damage."""
 MOVED = 0.1
-"""However far a graph is from its original, one step is to move it by no more than this. One that
-is farther has the longer way to go: its rate grows with the root of that."""
+"""Largest distance by which one step may move a graph. The rate of a graph that is farther from its
+original grows with the square root of that distance. Not measured: half of it lowers the rates of
+damaged graphs by a factor of up to 1.4, double raises them as much."""
 FAR = 4.0
-"""With SGD, a graph that is so far from its original, or farther, gets the highest rate."""
+"""With SGD, a graph at this distance from its original, or farther, gets the highest rate. Half of it
+raises the rates of all others by 1.4, double lowers them as much."""
 CLOSE = 2.0
-"""A graph that is not this far from its original is close to it."""
+"""A graph at a smaller distance from its original keeps the statistics of its batch norms from the
+start. Not measured: half of it updates the statistics of slightly damaged graphs from augmented
+images, which differ from real ones; double keeps wrong statistics of strongly pruned graphs."""
 LEAST = 0.005
-"""A graph that is close to its original gets this part of the highest rate, at least."""
+"""Lowest share of the highest rate. Not measured: half of it changes hardly anything in the usual time;
+double may throw back graphs that differ by the rounding of a few weights only."""
 WARMUP = 20
-"""Steps over which the learning rate rises; how long all takes is told from them, too."""
+"""Steps over which the learning rate rises, and from which the time of a step is measured. Not
+measured: half of them starts AdamW with less certain moments; double takes longer at low rates."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to distil. One of `steps`, `epochs` and `seconds` says how long; steps go first.
+    """How to train. One of `steps`, `epochs` and `seconds` is the length, in this order.
 
     Raises:
         PipelineError: a number is out of its range.
@@ -38,17 +47,17 @@ class Plan:
     seconds: float | None = None
     """Turned into a number of steps once the first of them have been timed."""
     batch: int = 4
-    """Images a step: on a CPU, many small steps learn more in the same time."""
+    """Images per step: on a CPU, many small steps recover more in the same time."""
     imgsz: tuple[int, int] | None = None
-    """Height and width in pixels; by default what the graph was traced for."""
+    """Height and width in pixels; by default those that the graph was traced for."""
     lr: float | None = None
-    """Highest learning rate; by default chosen by the damage (`chosen_rate`). Wide layers get less
+    """Highest learning rate; by default chosen by the damage (`choose_rate`). Wide layers get less
     of it with AdamW."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     decay: float = 1e-4
     """Weight decay of weights; norms, biases and scales have none."""
     ema: float = 0.998
-    """How much of the running average a step keeps, once it has grown old."""
+    """Share of the running average that a step keeps, after the first few hundred."""
     clip: float = 10.0
     """Largest norm of a step's gradient."""
     bn_l1: float = 0.0
@@ -56,8 +65,8 @@ class Plan:
     features: float = 1.0
     """Weight of the features' loss beside the head's."""
     freeze_bn: bool | None = None
-    """Keep the statistics of batch norms instead of measuring them anew on every batch; by default
-    so in the second half, and from the start for a graph that is close to its original."""
+    """Keep the statistics of batch norms instead of updating them from every batch; by default in the
+    second half, and from the start for a graph that is close to its original."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,26 +81,26 @@ class Plan:
             if not (math.isfinite(value) and value >= 0):
                 raise PipelineError(f"{name} must be 0 or above, not {value:g}")
 
-    def count(self, images: int) -> int | None:
-        """Return the number of steps, or None if it is to be told from the time they take."""
+    def count_steps(self, images: int) -> int | None:
+        """Return the number of steps, or None if it follows from the time that they take."""
         if self.steps is not None:
             return self.steps
         if self.epochs is not None:
-            return max(1, round(self.epochs * self.epoch(images)))
+            return max(1, round(self.epochs * self.steps_per_epoch(images)))
         return None
 
-    def epoch(self, images: int) -> int:
-        """Return how many steps go once through so many images."""
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the number of steps that go once through `images` images."""
         return max(1, math.ceil(images / self.batch))
 
-    def rate(self, step: int, steps: int | None) -> float:
+    def rate_at(self, step: int, steps: int | None) -> float:
         """Return the learning rate: a linear rise, then a cosine down to a hundredth.
 
         Source: Loshchilov & Hutter, SGDR, 2017.
 
         Args:
             step: from 0.
-            steps: how many there are; not needed while the rate rises.
+            steps: number of all steps; not needed while the rate rises.
         """
         highest = RATE if self.lr is None else self.lr
         if step < WARMUP or steps is None:
@@ -99,62 +108,62 @@ class Plan:
         done = (step - WARMUP) / max(1, steps - WARMUP)
         return highest * (0.505 + 0.495 * math.cos(math.pi * min(1.0, done)))
 
-    def frozen(self, step: int, steps: int | None) -> bool:
-        """Tell whether batch norms keep their statistics in a step."""
+    def freezes_bn_at(self, step: int, steps: int | None) -> bool:
+        """Return whether batch norms keep their statistics in a step."""
         if self.freeze_bn is not None or step < WARMUP or steps is None:
             return bool(self.freeze_bn)
         return 2 * step >= steps
 
-    def fitted(self, before: float, reach: float | None = None) -> "Plan":
-        """Return the plan for a graph that is so far from its original.
+    def adapted(self, before: float, moving_rate: float | None = None) -> "Plan":
+        """Return the plan for a graph at a distance from its original.
 
-        A graph that is close has statistics that are right: those of augmented images are not.
+        A graph that is close has the right statistics in its batch norms; those of augmented images
+        differ.
 
         Args:
-            before: the loss before the first step.
-            reach: the learning rate at which one step of AdamW moves the graph by as much; None
-                where that was not measured.
+            before: the loss before the first step, which is that distance.
+            moving_rate: the learning rate at which one step of AdamW moves the graph by as much;
+                None where that was not measured.
         """
         close = not self.bn_l1 and before < CLOSE
         freeze = True if self.freeze_bn is None and close else self.freeze_bn
-        return replace(self, lr=self.chosen_rate(before, reach), freeze_bn=freeze)
+        return replace(self, lr=self.choose_rate(before, moving_rate), freeze_bn=freeze)
 
-    def chosen_rate(self, before: float, reach: float | None = None) -> float:
-        """Return the learning rate for a graph that is so far from its original.
+    def choose_rate(self, before: float, moving_rate: float | None = None) -> float:
+        """Choose the learning rate for a graph at a distance from its original.
 
-        A graph that is close would be thrown back by large steps, and one that is far needs them.
-        How large is too large depends on the graph: AdamW's first steps move every weight by the
-        learning rate, and what that does to the outputs is measured (`reach`). With SGD, the square
-        root of the distance tells how far weights have to go. Sparsity by `bn_l1` starts at the
-        original itself and takes the large ones.
+        Large steps would throw back a graph that is close, and one that is far needs them. AdamW's
+        first steps move every weight by the learning rate; the effect on the outputs depends on the
+        graph and is measured (`moving_rate`). With SGD, the rate is proportional to the square root
+        of the distance. Sparse training by `bn_l1` starts at the original and takes `RATE`.
         """
         if self.lr is not None:
             return self.lr
         if self.bn_l1 or not math.isfinite(before):
             return RATE
-        if reach is None:
+        if moving_rate is None:
             part = math.sqrt(before / FAR)
         else:
-            part = STEADY * reach / RATE * max(1.0, math.sqrt(before / MOVED))
+            part = STEADY * moving_rate / RATE * max(1.0, math.sqrt(before / MOVED))
         return RATE * min(1.0, max(LEAST, part))
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a distillation did."""
+class TrainingOutcome:
+    """The outcome of a training."""
 
     steps: int
-    """That were taken, those before a resumption included."""
+    """Steps that were taken, those before a resumption included."""
     planned: int
-    """That the plan asked for, or that its time was turned into."""
+    """Steps of the plan, or those that its time was turned into."""
     epochs: float
     seconds: float
     """Of this run alone."""
     before: float
     """Loss on plain images before the first step."""
     after: float
-    """The same after the last, of what the graph was left with."""
+    """Loss on plain images of the graph as it was left."""
     parameters: int
-    """Values that were trained."""
+    """Number of values that were trained."""
     problem: str = ""
-    """A sentence on why it ended early or was undone; empty if all went well."""
+    """Why it ended early or was undone, a sentence; else empty."""

@@ -1,8 +1,8 @@
 """Batches of training images, made in a thread of their own, a few ahead of the training.
 
 The batch of a step depends on the list of images, the seed and the number of the step only, so a
-training that goes on after a stop sees what it would have seen. Decoded images are kept, scaled
-down to what training needs, as long as they fit into a bounded memory.
+training that is resumed sees what it would have seen. Decoded images are kept, scaled down to the
+size that training needs, within a bounded memory.
 """
 
 import threading
@@ -17,27 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yqc.data import letterbox, prefetch, read_image
 from yqc.data.files import reason
-from yqc.data.images import prefetch
-from yqc.data.letterbox import letterbox
-from yqc.data.pixels import read_image
 from yqc.errors import DataError
 from yqc.training import augment
 
 MEMORY = 512 << 20
-"""So many bytes of decoded images are kept."""
-ROOM = 1.5
-"""Decoded images are kept at most this many times as large as letterboxed ones.
-
-Augmentation enlarges them by up to 1.4 (`augment.SCALES`). Half of it blurs these; double takes
-four times the memory."""
+"""Bytes of decoded images that are kept: 500 images of 1.5 times 480 x 480 pixels. With half of it
+images are decoded again in every epoch sooner; double takes memory from the training."""
 AHEAD = 3
+"""Batches that are made in advance. With one the training would wait for large images; more of them
+only take memory."""
 ENOUGH = 4
-"""Fewer readable images than this teach nothing: a mosaic is made of as many."""
+"""Smallest number of readable images: a mosaic is made of as many."""
+SPARE = 1.5
+"""Kept images are at most this many times as large as the letterboxed one. `augment.SCALES` enlarges
+them by 1.4 at most; double takes four times the memory, half of it blurs them."""
 
 
 @dataclass
-class Pictures:
+class TrainingImages:
     """Images to train on.
 
     Raises:
@@ -46,13 +45,13 @@ class Pictures:
 
     paths: Sequence[Path]
     imgsz: tuple[int, int]
-    """Height and width of what is made of them, in pixels."""
+    """Height and width of the model's input, in pixels."""
     seed: int = 0
     channels: int = 3
-    """Channels of the model's input: 3 for RGB, 1 for grey."""
+    """3 for RGB, 1 for grey."""
     memory: int = MEMORY
     workers: int = 1
-    """Threads that make the images of a batch; what they make does not depend on it."""
+    """Threads that make the images of a batch; the images do not depend on it."""
     unreadable: dict[Path, str] = field(default_factory=dict)
     """Images that were left out, and why."""
     _kept: dict[Path, Image.Image] = field(default_factory=dict, repr=False)
@@ -67,7 +66,7 @@ class Pictures:
             )
 
     def order(self, epoch: int) -> list[int]:
-        """Return the order in which an epoch goes through the images."""
+        """Return the order of the images in an epoch."""
         order = np.random.default_rng((self.seed, 1, epoch)).permutation(len(self.paths))
         return [int(i) for i in order]
 
@@ -75,7 +74,7 @@ class Pictures:
         """Yield the batches of steps `first`, `first + 1`, ..., without end.
 
         Args:
-            size: images a batch.
+            size: images per batch.
             first: number of the first step.
 
         Yields:
@@ -85,26 +84,25 @@ class Pictures:
             DataError: too many images cannot be read.
         """
         numbers = iter(range(first, 1 << 62))
-        with ThreadPoolExecutor(self.workers, "yqc-pictures") as pool:
+        with ThreadPoolExecutor(self.workers, "yqc-training-images") as pool:
             make = partial(self.batch, size=size, each=pool.map if self.workers > 1 else map)
             yield from prefetch(make, numbers, ahead=AHEAD)
 
     def batch(self, step: int, size: int, each: Callable[..., Any] = map) -> NDArray[np.uint8]:
-        """Make the batch of one step: uint8 [size, C, H, W]; `each` is how to map."""
-        numbers = range(step * size, (step + 1) * size)
-        return np.stack(list(each(self._one, numbers)))[:, : self.channels]
+        """Make the batch of one step, uint8 [size, C, H, W]; `each` is `map` or one of threads."""
+        return np.stack(list(each(self._make, range(step * size, (step + 1) * size))))
 
-    def _one(self, number: int) -> NDArray[np.uint8]:
+    def _make(self, number: int) -> NDArray[np.uint8]:
         """Make the training image of a running number."""
         epoch, place = divmod(number, len(self.paths))
         rng = np.random.default_rng((self.seed, 2, number))
         first = self.order(epoch)[place]
         if rng.random() < augment.PLAIN:
-            return augment.plain(self._near(first), self.imgsz, rng)
+            return augment.letterbox_mirrored(self._near(first), self.imgsz, rng)
         others = (
             rng.integers(len(self.paths), size=3).tolist() if rng.random() < augment.MOSAIC else []
         )
-        return augment.varied([self._near(i) for i in (first, *others)], self.imgsz, rng)
+        return augment.augment([self._near(i) for i in (first, *others)], self.imgsz, rng)
 
     def _near(self, index: int) -> Image.Image:
         """Return the image at an index, or the next one that can be read."""
@@ -121,42 +119,37 @@ class Pictures:
         )
 
     def image(self, path: Path) -> Image.Image | None:
-        """Return a decoded image in RGB, at most half again as large as training needs."""
+        """Return a decoded image, at most `SPARE` times as large as the letterboxed one."""
         with self._lock:
             if path in self.unreadable:
                 return None
             if (kept := self._kept.get(path)) is not None:
                 return kept
         try:
-            image = _read(path, self.imgsz, self.channels)
-        except Exception as error:  # noqa: BLE001  # PIL's decoders raise anything
+            image = self._read(path)
+        except Exception as error:  # noqa: BLE001  # Pillow's decoders raise anything
             with self._lock:
                 self.unreadable[path] = reason(error)
             return None
-        size = 3 * image.size[0] * image.size[1]
+        size = self.channels * image.size[0] * image.size[1]
         with self._lock:
             if self._used + size <= self.memory and path not in self._kept:
                 self._kept[path] = image
                 self._used += size
         return image
 
+    def _read(self, path: Path) -> Image.Image:
+        image, whole = read_image(path, self.channels, enough=self._enough)
+        size = self._enough(whole)
+        return image if size == whole else image.resize(size, Image.Resampling.BILINEAR)
+
+    def _enough(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the width and height in which an image is kept."""
+        w, h = size
+        scale = SPARE * min(self.imgsz[1] / w, self.imgsz[0] / h)
+        return (max(1, round(w * scale)), max(1, round(h * scale))) if scale < 1 else size
+
     def plain(self, count: int) -> NDArray[np.uint8]:
         """Letterbox the first images of a seeded choice: uint8 [count, C, H, W]."""
         chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.paths))[:count]
-        images = [letterbox(self._near(i), self.imgsz)[0] for i in chosen.tolist()]
-        return np.stack(images)[:, : self.channels]
-
-
-def _read(path: Path, imgsz: tuple[int, int], channels: int) -> Image.Image:
-    """Read an image in RGB, at most `ROOM` times as large as it is when letterboxed."""
-
-    def enough(size: tuple[int, int]) -> tuple[int, int]:
-        scale = ROOM * min(imgsz[1] / size[0], imgsz[0] / size[1])
-        if scale >= 1:
-            return size
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-    image, size = read_image(path, channels, enough=enough)
-    image = image.convert("RGB")  # Grey is repeated: augmentation works on three channels.
-    small = enough(size)
-    return image if small == size else image.resize(small, Image.Resampling.BILINEAR)
+        return np.stack([letterbox(self._near(i), self.imgsz)[0] for i in chosen.tolist()])
