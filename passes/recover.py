@@ -23,7 +23,7 @@ from torch import fx
 from yqc import Context, Pass
 from yqc.errors import PassError, PipelineError
 from yqc.pipeline.options import Duration
-from yqc.training import Outcome, Plan, distill, untouched
+from yqc.training import Plan, TrainingOutcome, distill, find_untouched
 
 TIME = Duration(600)
 """Default time. Half of it recovers less; double rarely gains as much as the first half."""
@@ -136,14 +136,14 @@ class Recover(Pass):
         length = f"{plan.steps} steps" if plan.steps else length
         if not ctx.train or ctx.original is None:
             return [f"{length}, but there are no images to learn from; give some with --data"]
-        alone = len(untouched(gm, ctx.original))
+        alone = len(find_untouched(gm, ctx.original))
         return [
             f"{length} of {plan.batch} images, from {len(ctx.train)} training images",
             f"{alone} of {len(gm.graph.nodes)} nodes compute what the original does: not trained",
         ]
 
 
-def describe_training(done: Outcome) -> str:
+def describe_training(done: TrainingOutcome) -> str:
     """Describe in a line what a training did."""
     return (
         f"{done.parameters} values trained for {done.steps} steps ({done.epochs:.3g} epochs): "

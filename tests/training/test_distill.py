@@ -68,7 +68,7 @@ def test_a_graph_that_comes_no_closer_is_left_alone(graph: Graph, pictures: list
 def test_a_loss_that_is_not_finite_ends_it_in_the_best_state(
     good: int, graph: Graph, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = Session.take
+    take = Session.train_step
 
     def break_down(self: Session, batch: object, steps: int | None) -> float:
         if self.step == good:
@@ -76,7 +76,7 @@ def test_a_loss_that_is_not_finite_ends_it_in_the_best_state(
                 next(iter(self.parameters.values())).fill_(float("inf"))
         return take(self, batch, steps)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Session, "take", break_down)
+    monkeypatch.setattr(Session, "train_step", break_down)
     gm = graph(0.1)
     before = fingerprint(gm)
     outcome = distill(gm, graph(), pictures, PLAN)

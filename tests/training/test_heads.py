@@ -9,14 +9,14 @@ from torch import Tensor, fx, nn
 import yqc
 from yqc.errors import TraceError
 from yqc.models.source import open_model
-from yqc.training.heads import Tap, feature_taps, head_taps, tapped
+from yqc.training.heads import Tap, feature_taps, head_taps, tap_graph
 
 
 def test_a_split_head_gives_pairs_of_boxes_and_classes(checkpoint: Path) -> None:
     gm = open_model(checkpoint).gm
     taps = head_taps(gm)
     assert [tap.kind for tap in taps] == ["box", "cls"] * 3
-    outputs = tapped(gm, taps)(torch.zeros(2, 3, 64, 64))
+    outputs = tap_graph(gm, taps)(torch.zeros(2, 3, 64, 64))
     assert [x.shape[2:] for x in outputs[::2]] == [x.shape[2:] for x in outputs[1::2]]
     assert {x.shape[1] for x in outputs[::2]} == {64}
 
@@ -58,7 +58,7 @@ def test_features_are_what_the_branches_of_the_head_read(checkpoint: Path) -> No
 
 def test_the_cut_graph_shares_modules_and_drops_the_decoding(checkpoint: Path) -> None:
     gm = open_model(checkpoint).gm
-    cut = tapped(gm, head_taps(gm))
+    cut = tap_graph(gm, head_taps(gm))
     shared = {id(p) for p in gm.parameters()}
     assert all(id(p) in shared for p in cut.parameters())
     assert not any(n.target is torch.sigmoid for n in cut.graph.nodes)
@@ -66,4 +66,4 @@ def test_the_cut_graph_shares_modules_and_drops_the_decoding(checkpoint: Path) -
 
 def test_a_missing_node_is_an_error(checkpoint: Path) -> None:
     with pytest.raises(TraceError, match="the graph has no node nowhere"):
-        tapped(open_model(checkpoint).gm, [Tap("nowhere", "plain")])
+        tap_graph(open_model(checkpoint).gm, [Tap("nowhere", "plain")])

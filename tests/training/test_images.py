@@ -8,23 +8,23 @@ from PIL import Image
 
 from yqc.errors import DataError
 from yqc.training import augment
-from yqc.training.pictures import Pictures
+from yqc.training.images import TrainingImages
 
 
 def test_a_batch_depends_on_seed_and_step_only(pictures: list[Path]) -> None:
-    one, other = (Pictures(pictures, (16, 24), seed=3) for _ in range(2))
+    one, other = (TrainingImages(pictures, (16, 24), seed=3) for _ in range(2))
     stream = other.batches(4)
     batches = [next(stream) for _ in range(3)]
     assert batches[0].shape == (4, 3, 16, 24)
     assert batches[0].dtype == np.uint8
     np.testing.assert_array_equal(one.batch(2, 4), batches[2])
     np.testing.assert_array_equal(next(one.batches(4, first=1)), batches[1])
-    assert (Pictures(pictures, (16, 24), seed=4).batch(2, 4) != batches[2]).any()
+    assert (TrainingImages(pictures, (16, 24), seed=4).batch(2, 4) != batches[2]).any()
     stream.close()
 
 
 def test_many_threads_make_the_same_images(pictures: list[Path]) -> None:
-    one, many = (Pictures(pictures, (16, 16), workers=n).batches(8) for n in (1, 4))
+    one, many = (TrainingImages(pictures, (16, 16), workers=n).batches(8) for n in (1, 4))
     for _ in range(3):
         np.testing.assert_array_equal(next(one), next(many))
     one.close()
@@ -32,7 +32,7 @@ def test_many_threads_make_the_same_images(pictures: list[Path]) -> None:
 
 
 def test_every_epoch_goes_through_all_images_in_an_order_of_its_own(pictures: list[Path]) -> None:
-    data = Pictures(pictures, (16, 16))
+    data = TrainingImages(pictures, (16, 16))
     assert sorted(data.order(0)) == sorted(data.order(1)) == list(range(6))
     assert data.order(0) != data.order(1)
 
@@ -42,7 +42,7 @@ def test_images_are_kept_within_the_memory_and_no_larger_than_needed(
 ) -> None:
     path = tmp_path / "large.jpg"
     Image.new("RGB", (640, 480), (200, 10, 10)).save(path)
-    data = Pictures([*pictures, path], (16, 16), memory=3 * 24 * 18)
+    data = TrainingImages([*pictures, path], (16, 16), memory=3 * 24 * 18)
     image = data.image(path)
     assert image is not None
     assert image.size == (24, 18)
@@ -54,23 +54,31 @@ def test_images_are_kept_within_the_memory_and_no_larger_than_needed(
 
 def test_an_unreadable_image_is_replaced_and_named(pictures: list[Path]) -> None:
     pictures[2].write_bytes(b"no image")
-    data = Pictures(pictures, (16, 16))
+    data = TrainingImages(pictures, (16, 16))
     for step in range(3):
         data.batch(step, 4)
     assert list(data.unreadable) == [pictures[2]]
 
 
+def test_grey_images_have_one_channel_that_is_augmented_too(pictures: list[Path]) -> None:
+    data = TrainingImages(pictures, (16, 24), channels=1)
+    batch = data.batch(0, 32)
+    assert batch.shape == (32, 1, 16, 24)
+    assert data.plain(3).shape == (3, 1, 16, 24)
+    assert len({image.tobytes() for image in batch}) > 12, "some at other scales and brightnesses"
+
+
 def test_too_few_images_are_an_error(pictures: list[Path]) -> None:
     with pytest.raises(DataError, match="needs at least 4 images and 3 are given"):
-        Pictures(pictures[:3], (16, 16))
+        TrainingImages(pictures[:3], (16, 16))
     for path in pictures[:3]:
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"3 of 6 cannot be read \(.*0.png|1.png|2.png"):
-        Pictures(pictures, (16, 16)).batch(0, 32)
+        TrainingImages(pictures, (16, 16)).batch(0, 32)
 
 
 def test_plain_images_are_letterboxed(pictures: list[Path]) -> None:
-    plain = Pictures(pictures, (16, 16)).plain(6)
+    plain = TrainingImages(pictures, (16, 16)).plain(6)
     assert plain.shape == (6, 3, 16, 16)
     assert (plain[:, :, 0] == 114).all()
 
@@ -79,7 +87,7 @@ def test_plain_images_are_letterboxed(pictures: list[Path]) -> None:
 def test_a_mosaic_covers_its_centre_and_the_rest_is_grey(seed: int) -> None:
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     images = [Image.new("RGB", (32, 32), c) for c in colours]
-    whole = augment.mosaic(images, (64, 64), np.random.default_rng(seed))
+    whole = augment.make_mosaic(images, (64, 64), np.random.default_rng(seed))
     found = {tuple(c) for c in whole.reshape(-1, 3).tolist()}
     assert set(colours) <= found <= {*colours, (114, 114, 114)}
 
@@ -106,7 +114,7 @@ def test_recolouring_keeps_grey_grey() -> None:
 
 
 def test_most_images_are_as_they_are_or_mirrored(pictures: list[Path]) -> None:
-    data = Pictures(pictures, (16, 16), seed=1)
+    data = TrainingImages(pictures, (16, 16), seed=1)
     plain = data.plain(6)
     known = {p.tobytes() for images in (plain, plain[..., ::-1]) for p in images}
     batch = data.batch(0, 64)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from yqc.training.heads import Tap
-from yqc.training.losses import anchor_loss, bernoulli, box_loss, distance, feature_loss
+from yqc.training.losses import anchor_loss, bernoulli_divergence, box_loss, distance, feature_loss
 
 SPLIT = [Tap("b", "box"), Tap("c", "cls"), Tap("f", "feature")]
 
@@ -24,7 +24,7 @@ def test_equal_answers_have_no_distance() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_any_difference_costs(seed: int) -> None:
     s, t = random(2, 21, 3, 3, seed=seed), random(2, 21, 3, 3, seed=seed + 9)
-    assert float(bernoulli(s, t).min()) >= 0
+    assert float(bernoulli_divergence(s, t).min()) >= 0
     assert float(anchor_loss(s, t, 7)[0]) > 0
     assert float(feature_loss(s, t)) > 0
     assert float(box_loss(s[:, :16], t[:, :16], torch.ones(2, 3, 3))) > 0
@@ -33,12 +33,12 @@ def test_any_difference_costs(seed: int) -> None:
 def test_bernoulli_is_the_divergence() -> None:
     p, q = torch.tensor(0.7), torch.tensor(0.2)
     want = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-    torch.testing.assert_close(bernoulli(q.logit(), p.logit()), want)
+    torch.testing.assert_close(bernoulli_divergence(q.logit(), p.logit()), want)
 
 
 def test_extreme_logits_stay_finite() -> None:
     s = torch.tensor([-200.0, 200.0, 0.0], requires_grad=True)
-    loss = bernoulli(s, torch.tensor([200.0, -200.0, 200.0])).sum()
+    loss = bernoulli_divergence(s, torch.tensor([200.0, -200.0, 200.0])).sum()
     torch.autograd.backward(loss)
     assert torch.isfinite(loss)
     assert torch.isfinite(s.grad).all()  # type: ignore[arg-type]

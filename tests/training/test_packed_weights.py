@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 import yqc
 from yqc.quant.weights.packing import pack, unpack
 from yqc.training.fake_quantize import make_trainable
-from yqc.training.packed_weights import TableWeight, UniformWeight, nearest
+from yqc.training.packed_weights import TableWeight, UniformWeight, nearest_entries
 
 SHAPE = (4, 3, 2, 3)
 
@@ -109,7 +109,7 @@ def test_gradients_pass_to_weights_that_do_not_saturate() -> None:
 def test_the_nearest_entry_of_an_unordered_table() -> None:
     table = torch.tensor([[3.0, -1.0, 0.5], [0.0, 10.0, 20.0]])
     x = torch.tensor([[2.0, -5.0, 0.0], [4.0, 6.0, 99.0]])
-    assert nearest(x, table).tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert nearest_entries(x, table).tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_codes_stay_packed(gm: fx.GraphModule) -> None:

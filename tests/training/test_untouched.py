@@ -9,11 +9,11 @@ from torch import Tensor, fx, nn
 
 import yqc
 from yqc.training import Plan, distill
-from yqc.training.heads import cut, head_taps
+from yqc.training.heads import cut_graph, head_taps
 from yqc.training.session import Session
 from yqc.training.student import Student
 from yqc.training.teacher import Teacher
-from yqc.training.untouched import sources, untouched
+from yqc.training.untouched import find_sources, find_untouched
 
 Graph = Callable[..., fx.GraphModule]
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -29,20 +29,20 @@ def test_all_before_the_first_change_is_untouched(graph: Graph) -> None:
     gm = graph()
     disturb(gm, "b")
     gm.get_buffer("bn.num_batches_tracked").add_(3)  # no part of what it computes
-    assert untouched(gm, graph()) == {"images", "a", "bn", "relu"}
-    assert sources(gm, {"images", "a", "bn", "relu"}, ["last"]) == ["relu"]
+    assert find_untouched(gm, graph()) == {"images", "a", "bn", "relu"}
+    assert find_sources(gm, {"images", "a", "bn", "relu"}, ["last"]) == ["relu"]
 
 
 def test_a_statistic_is_a_change(graph: Graph) -> None:
     gm = graph()
     gm.get_buffer("bn.running_mean")[0] += 1
-    assert untouched(gm, graph()) == {"images", "a"}
+    assert find_untouched(gm, graph()) == {"images", "a"}
 
 
 def test_an_end_that_is_shared_is_its_own_source(graph: Graph) -> None:
     gm = graph()
-    assert sources(gm, {"images", "a", "bn"}, ["bn", "last"]) == ["bn"]
-    assert sources(gm, set(), ["last"]) == ["images"]
+    assert find_sources(gm, {"images", "a", "bn"}, ["bn", "last"]) == ["bn"]
+    assert find_sources(gm, set(), ["last"]) == ["images"]
 
 
 class Twice(nn.Module):
@@ -61,7 +61,7 @@ class Twice(nn.Module):
 def test_a_module_that_learns_elsewhere_is_not_shared() -> None:
     gm, original = (yqc.trace(Twice(), X[:1]) for _ in range(2))
     disturb(gm, "b")
-    assert untouched(gm, original) == {"x"}
+    assert find_untouched(gm, original) == {"x"}
 
 
 class Writes(nn.Module):
@@ -80,7 +80,7 @@ class Writes(nn.Module):
 def test_a_tensor_that_is_overwritten_is_not_shared() -> None:
     gm, original = (yqc.trace(Writes(), X[:1]) for _ in range(2))
     gm.set_submodule("act", nn.SiLU(inplace=True))
-    assert untouched(gm, original) == {"x"}
+    assert find_untouched(gm, original) == {"x"}
 
 
 class Constant(nn.Module):
@@ -102,7 +102,7 @@ class Constant(nn.Module):
 def test_constants_are_compared(shift: float) -> None:
     gm, original = (yqc.trace(Constant(), X[:1]) for _ in range(2))
     gm.get_buffer("shift").add_(shift)
-    assert ("add" in untouched(gm, original)) == (shift == 0)
+    assert ("add" in find_untouched(gm, original)) == (shift == 0)
 
 
 def test_both_go_on_from_what_is_shared(graph: Graph) -> None:
@@ -111,15 +111,15 @@ def test_both_go_on_from_what_is_shared(graph: Graph) -> None:
     taps = head_taps(original)
     teacher = Teacher.of(original, taps, ["relu"], "cpu")
     student = Student(gm, taps, "cpu", ["relu"])
-    given = teacher.shared(X)
+    given = teacher.run_front(X)
     assert set(student.parameters) == {"b.weight", "b.bias", "last.weight", "last.bias"}
     with torch.no_grad():
-        torch.testing.assert_close(teacher.wanted(given)[0], original(X))
+        torch.testing.assert_close(teacher.run_rest(given)[0], original(X))
         torch.testing.assert_close(student.module(*given)[0], gm(X))
 
 
 def test_what_is_cut_off_needs_no_images(graph: Graph) -> None:
-    part = cut(graph(), ["last", "relu"], ["relu"])
+    part = cut_graph(graph(), ["last", "relu"], ["relu"])
     assert [n.name for n in part.graph.nodes if n.op == "placeholder"] == ["given_relu"]
     assert [name for name, _ in part.named_children()] == ["b", "last"]
 
@@ -143,13 +143,13 @@ def test_the_original_itself_and_sparsity_take_the_whole_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     learned: list[set[str]] = []
-    fit = Session.fit
+    adapt = Session.adapt
 
     def spy(self: Session, *args: object) -> None:
         learned.append(set(self.parameters))
-        fit(self, *args)  # type: ignore[arg-type]
+        adapt(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Session, "fit", spy)
+    monkeypatch.setattr(Session, "adapt", spy)
     gm = graph()
     if changed:
         disturb(gm, "b")

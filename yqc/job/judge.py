@@ -14,7 +14,7 @@ from yqc.models.source import Source
 from yqc.pipeline.base import JUDGES, Context
 from yqc.progress import Progress
 from yqc.settings import Settings
-from yqc.training.teacher import fold
+from yqc.training.teacher import fold_batch_norms
 
 JUDGED = 2e11
 """Multiply-accumulates that one judgement of agreement may take, so that it ends within seconds.
@@ -89,7 +89,7 @@ class Agreeing:
     def _detect(self, gm: fx.GraphModule) -> ev.Detections:
         device = next((p.device for p in gm.parameters()), torch.device("cpu"))
         return ev.detect(
-            ev.TorchModel(fold(gm).to(memory_format=torch.channels_last), device),  # type: ignore[call-overload]
+            ev.TorchModel(fold_batch_norms(gm).to(memory_format=torch.channels_last), device),  # type: ignore[call-overload]
             self._split,
             imgsz=self._source.imgsz,
             layout=self._source.layout,

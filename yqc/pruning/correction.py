@@ -11,14 +11,13 @@ before. The remaining error of the mean goes into the bias, or into the running 
 of the batch norm behind.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.node import map_arg
 from torch.nn.modules.conv import _ConvNd
 
+from yqc.graph import compute_node, last_uses
 from yqc.graph.channels.sets import Axis, Channels
 from yqc.pruning.statistics import SAMPLES, correctable, is_linear, sample_rows
 from yqc.pruning.surgery import Keep, kept_positions
@@ -52,7 +51,7 @@ class Correction:
         keep: Keep,
         seed: int,
     ) -> None:
-        self.whole, self.pruned = fx.Interpreter(whole), fx.Interpreter(pruned)
+        self.whole, self.pruned = whole, pruned
         self.channels, self.keep = channels, keep
         self.partner = dict(zip(whole.graph.nodes, pruned.graph.nodes, strict=True))
         self.readers = set(correctable(whole, channels))
@@ -67,8 +66,8 @@ class Correction:
         Returns:
             Distance of the head's outputs from the original ones (`yqc.training.losses.distance`).
         """
-        graph: fx.Graph = self.whole.graph
-        finished = find_last_uses(graph)
+        graph = self.whole.graph
+        finished = last_uses(graph.nodes)
         before: dict[fx.Node, Any] = {}
         after: dict[fx.Node, Any] = {}
         with torch.no_grad():
@@ -76,7 +75,7 @@ class Correction:
                 if node.op == "output":
                     break
                 self.step(node, before, after, images)
-                for source in finished.get(node, ()):
+                for source in finished[node]:
                     del before[source], after[self.partner[source]]
                     self.changes.pop(source, None)
         answers = [self.answers[tap.name] for tap in self.heads]
@@ -102,9 +101,8 @@ class Correction:
 
     def correct(self, node: fx.Node, x: Tensor, y: Tensor) -> None:
         """Correct the weight of one consumer, from its inputs in both graphs."""
-        before = self.whole.fetch_attr(str(node.target))
-        after = self.pruned.fetch_attr(str(node.target))
-        if isinstance(before, _ConvNd) and (before.transposed or before.groups > 1):
+        module = self.whole.get_submodule(str(node.target))
+        if isinstance(module, _ConvNd) and (module.transposed or module.groups > 1):
             return
         source = node.all_input_nodes[0]
         axis = self.channels.axes[source]
@@ -114,10 +112,12 @@ class Correction:
         if change is None:
             return
         stay = kept_positions(axis.ids, self.keep)
-        weight = before.weight.detach()
+        weight = self.whole.get_parameter(f"{node.target}.weight").detach()
         weight = weight[:, stay] + torch.einsum("oi...,ij->oj...", weight, change)
         made = self.channels.slot(str(node.target), "out")
-        after.weight.copy_(weight if made is None else weight[kept_positions(made.ids, self.keep)])
+        if made is not None:
+            weight = weight[kept_positions(made.ids, self.keep)]
+        self.pruned.get_parameter(f"{node.target}.weight").copy_(weight)
 
     def estimate_rest(self, x: Tensor, y: Tensor, axis: Axis) -> Tensor | None:
         """Return D, which estimates the rest of x from y: float32 [channels of x, of y].
@@ -138,34 +138,14 @@ class Correction:
 
     def shift(self, node: fx.Node, x: Tensor, y: Tensor) -> Tensor:
         """Move the remaining error of the mean into bias or batch norm; return the output."""
-        whole, pruned = self.whole.module, self.pruned.module
-        dim = y.ndim - 1 if is_linear(whole, node) else 1  # type: ignore[arg-type]
+        dim = y.ndim - 1 if is_linear(self.whole, node) else 1
         others = [d for d in range(y.ndim) if d != dim]
         wanted, made = x.mean(others), self.channels.axes.get(node)
-        error = (wanted if made is None else wanted[kept_positions(made.ids, self.keep)]) - y.mean(
-            others
-        )
-        if not add_to_bias(pruned, self.partner[node], error):  # type: ignore[arg-type]
+        if made is not None:
+            wanted = wanted[kept_positions(made.ids, self.keep)]
+        error = wanted - y.mean(others)
+        if not add_to_bias(self.pruned, self.partner[node], error):
             return y
         sizes = [1] * y.ndim
         sizes[dim] = -1
         return y + error.view(sizes)
-
-
-def find_last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
-    """Return, for each node, the values that no later node reads."""
-    found: dict[fx.Node, list[fx.Node]] = {}
-    seen: set[fx.Node] = set()
-    for node in reversed(graph.nodes):
-        for source in node.all_input_nodes:
-            if source not in seen:
-                seen.add(source)
-                found.setdefault(node, []).append(source)
-    return found
-
-
-def compute_node(run: fx.Interpreter, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
-    """Compute one node."""
-    args = map_arg(node.args, values.__getitem__)
-    kwargs = map_arg(node.kwargs, values.__getitem__)
-    return getattr(run, node.op)(node.target, args, kwargs)

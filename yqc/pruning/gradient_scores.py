@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph.channels.sets import Channels, Slot
-from yqc.pruning.statistics import Recorder, backpropagate
+from yqc.pruning.statistics import backpropagate, run_head
 from yqc.pruning.weight_scores import Saliency
 from yqc.training.heads import head_taps
 from yqc.training.losses import distance
@@ -54,13 +54,11 @@ def score_by_slope(gm: fx.GraphModule, channels: Channels, images: Sequence[Tens
     total = np.zeros(channels.count)
     for image in images:
         dimmed.zero_grad(set_to_none=True)
-        want, got = Recorder(gm, heads, ()), Recorder(dimmed, heads, ())
         with torch.no_grad():
-            want.run(image)
+            want, _ = run_head(gm, heads, image)
         with torch.enable_grad():
-            got.run(image)
-            pairs = [(got.head[tap.name], want.head[tap.name]) for tap in heads]
-            loss = distance(heads, [g for g, _ in pairs], [w for _, w in pairs], 0.0)
+            got, _ = run_head(dimmed, heads, image)
+            loss = distance(heads, [*got.values()], [*want.values()], 0.0)
             torch.autograd.backward(loss)
         total += np.abs(slopes_of_scales(dimmed, channels))
     return total / max(1, len(images))

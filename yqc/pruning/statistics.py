@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from yqc.graph import callers
+from yqc.graph import callers, compute_node, run_graph
 from yqc.graph.channels.sets import Channels
+from yqc.graph.run import Compute, Values
 from yqc.pruning.probes import project_head
 from yqc.training.heads import Tap, head_taps
 
@@ -53,34 +54,56 @@ def sample_rows(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> 
     return x.flatten(0, 1)
 
 
-class MomentsCollector(fx.Interpreter):
-    """Runs a graph on images and adds up the moments of the tensors that consumers read."""
+class MomentsCollector:
+    """Adds up the moments of the tensors that consumers read.
 
-    def __init__(self, gm: fx.GraphModule, channels: Channels, seed: int) -> None:
-        super().__init__(gm)
-        self.wanted = {
-            node.all_input_nodes[0]: channels.axes[node.all_input_nodes[0]].dim
-            for node in consumers(gm, channels)
-        }
+    Args:
+        gm: the graph.
+        channels: its channels.
+        seed: chooses positions.
+        limit: largest number of positions per batch.
+    """
+
+    def __init__(self, gm: fx.GraphModule, channels: Channels, seed: int, limit: int) -> None:
+        sources = [node.all_input_nodes[0] for node in consumers(gm, channels)]
+        self.gm, self.limit = gm, limit
+        self.dims = {source: channels.axes[source].dim for source in sources}
         self.generator = torch.Generator().manual_seed(seed)
-        self.limit = SAMPLES
         self.shifts: dict[fx.Node, Tensor] = {}
         self.sums: dict[fx.Node, Tensor] = {}
         self.squares: dict[fx.Node, Tensor] = {}
         self.counts: dict[fx.Node, int] = {}
 
-    def run_node(self, n: fx.Node) -> object:
-        """Run a node and add its value to the moments."""
-        value = super().run_node(n)
-        if n in self.wanted and isinstance(value, Tensor):
-            rows = sample_rows(value, self.wanted[n], self.limit, self.generator)
-            rows = rows - self.shifts.setdefault(
-                n, rows.mean(0)
-            )  # squares of a large mean would lose digits
-            self.sums[n] = self.sums.get(n, 0) + rows.double().sum(0)
-            self.squares[n] = self.squares.get(n, 0) + (rows.T @ rows).double()
-            self.counts[n] = self.counts.get(n, 0) + len(rows)
+    def run(self, images: Tensor) -> None:
+        """Run the graph on float32 [N,C,H,W] and add its tensors."""
+        inputs = [node for node in self.gm.graph.nodes if node.op == "placeholder"]
+        for node in inputs:
+            self._add(node, images)
+        inner: dict[fx.Node, Compute] = dict.fromkeys(self.dims.keys() - set(inputs), self._compute)
+        run_graph(self.gm, [images], replace=inner)
+
+    def _compute(self, node: fx.Node, values: Values) -> object:
+        value = compute_node(self.gm, node, values)
+        self._add(node, value)
         return value
+
+    def _add(self, node: fx.Node, value: object) -> None:
+        if node not in self.dims or not isinstance(value, Tensor):
+            return
+        rows = sample_rows(value, self.dims[node], self.limit, self.generator)
+        rows = rows - self.shifts.setdefault(node, rows.mean(0))  # a large mean would cost digits
+        self.sums[node] = self.sums.get(node, 0) + rows.double().sum(0)
+        self.squares[node] = self.squares.get(node, 0) + (rows.T @ rows).double()
+        self.counts[node] = self.counts.get(node, 0) + len(rows)
+
+    def moments(self) -> dict[fx.Node, ChannelMoments]:
+        """Return the moments over all images."""
+        found: dict[fx.Node, ChannelMoments] = {}
+        for node, total in self.sums.items():
+            mean = total / self.counts[node]
+            covariance = self.squares[node] / self.counts[node] - torch.outer(mean, mean)
+            found[node] = ChannelMoments(mean + self.shifts[node].double(), covariance)
+        return found
 
 
 def measure_moments(
@@ -91,64 +114,56 @@ def measure_moments(
     Args:
         gm: the graph.
         channels: its channels.
-        images: float32 [N,3,H,W] each, of the same N but the last.
+        images: float32 [N,C,H,W] each, of the same N but the last.
         seed: chooses positions.
     """
-    collector = MomentsCollector(gm, channels, seed)
-    collector.limit = max(256, SAMPLES // max(1, len(images)))
+    limit = max(256, SAMPLES // max(1, len(images)))
+    collector = MomentsCollector(gm, channels, seed, limit)
     with torch.no_grad():
         for image in images:
             collector.run(image)
-    found: dict[fx.Node, ChannelMoments] = {}
-    for node, total in collector.sums.items():
-        mean = total / collector.counts[node]
-        second = collector.squares[node] / collector.counts[node]
-        covariance = second - torch.outer(mean, mean)
-        found[node] = ChannelMoments(mean + collector.shifts[node].double(), covariance)
-    return found
+    return collector.moments()
 
 
-class Recorder(fx.Interpreter):
-    """Runs a graph and keeps the values of chosen nodes, with gradients."""
+def run_head(
+    gm: fx.GraphModule, heads: Sequence[Tap], images: Tensor, keep: Sequence[fx.Node] = ()
+) -> tuple[dict[str, Tensor], dict[fx.Node, Tensor]]:
+    """Run a graph up to the raw outputs of its head.
 
-    def __init__(self, gm: fx.GraphModule, heads: Sequence[Tap], taps: Sequence[fx.Node]) -> None:
-        super().__init__(gm)
-        self.heads, self.taps = {tap.name for tap in heads}, set(taps)
-        self.head: dict[str, Tensor] = {}
-        self.tapped: dict[fx.Node, Tensor] = {}
+    Args:
+        gm: the graph.
+        heads: its head's outputs.
+        images: float32 [N,C,H,W].
+        keep: other nodes whose values are returned.
 
-    def run_node(self, n: fx.Node) -> object:
-        """Run a node and keep its value."""
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            if n in self.taps:
-                value.retain_grad()
-                self.tapped[n] = value
-            if n.name in self.heads:
-                self.head[n.name] = value
-        return value
+    Returns:
+        The outputs by the names of their taps, and the values of `keep`.
+    """
+    nodes = {node.name: node for node in gm.graph.nodes}
+    outputs = {tap.name: nodes[tap.name] for tap in heads}
+    values = run_graph(gm, [images], keep=[*keep, *outputs.values()])
+    return {name: values[node] for name, node in outputs.items()}, {n: values[n] for n in keep}
 
 
 def backpropagate(
     gm: fx.GraphModule, taps: Sequence[fx.Node], images: Sequence[Tensor], seed: int
-) -> Iterator[Recorder]:
-    """Yield, for each batch, the recorded run of a graph after one backward pass from projections.
+) -> Iterator[dict[fx.Node, Tensor]]:
+    """Yield, for each batch, the gradients of random projections of the head.
 
     Each image has a random projection of its own (`probes`). The gradients are those of the taps;
-    without taps, of the weights.
+    without taps, those of the weights, which stand in the modules.
     """
     generator = torch.Generator().manual_seed(seed)
     heads = head_taps(gm)
     for batch in images:
         gm.zero_grad(set_to_none=True)
-        run = Recorder(gm, heads, taps)
         with torch.enable_grad():
-            run.run(batch.clone().requires_grad_())
+            head, tapped = run_head(gm, heads, batch.clone().requires_grad_(), taps)
             probes = [
-                project_head(heads, head, generator) for head in split_batch(run.head, len(batch))
+                project_head(heads, each, generator) for each in split_batch(head, len(batch))
             ]
-            torch.autograd.backward(probes, inputs=list(run.tapped.values()) or None)
-        yield run
+            torch.autograd.backward(probes, inputs=list(tapped.values()) or None)
+        yield {node: value.grad for node, value in tapped.items() if value.grad is not None}
     gm.zero_grad(set_to_none=True)
 
 
@@ -171,17 +186,16 @@ def measure_relevance(
     Args:
         gm: the graph.
         channels: its channels.
-        images: float32 [N,3,H,W] each.
+        images: float32 [N,C,H,W] each.
         seed: chooses the projections.
     """
     taps, count = consumers(gm, channels), sum(map(len, images))
     found: dict[fx.Node, Tensor] = {}
-    for run in backpropagate(gm, taps, images, seed):
-        for node, value in run.tapped.items():
-            if value.grad is not None:
-                dim = value.ndim - 1 if is_linear(gm, node) else 1
-                squares = value.grad.double().square().movedim(dim, -1).flatten(0, -2).sum(0)
-                found[node] = found.get(node, 0) + squares / count
+    for gradients in backpropagate(gm, taps, images, seed):
+        for node, gradient in gradients.items():
+            dim = gradient.ndim - 1 if is_linear(gm, node) else 1
+            squares = gradient.double().square().movedim(dim, -1).flatten(0, -2).sum(0)
+            found[node] = found.get(node, 0) + squares / count
     return found
 
 

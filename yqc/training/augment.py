@@ -15,18 +15,20 @@ from yqc.data.letterbox import PAD, letterbox
 Bytes = NDArray[np.uint8]
 
 PLAIN = 0.75
-"""Share of images that are letterboxed only. A pruned graph has less capacity than its original: when
-trained on mosaics alone, it was farther from the original on plain images than before. With half
-of it, more of the training is on images that the model never sees; 1 leaves no augmentation."""
+"""Share of images that are letterboxed only. A pruned graph has less capacity than its original:
+when trained on mosaics alone, it was farther from the original on plain images than before. With
+half of it, more of the training is on images that the model never sees; 1 leaves no
+augmentation."""
 MOSAIC = 0.5
 """Share of the other images that are mosaics of four. Not measured: half of it shows fewer small
 objects; double leaves no single images at a random scale."""
 HUE, SATURATION, VALUE = 0.015, 0.5, 0.3
-"""Largest changes, as fractions; hue as in YOLO trainers, the others about three quarters of theirs.
-Not measured: half of them varies colours less; double makes colours that no camera gives."""
+"""Largest changes, as fractions; hue as in YOLO trainers, the others about three quarters of
+theirs. Not measured: half of them varies colours less; double makes colours that no camera
+gives."""
 SCALES = (0.6, 1.4)
-"""Smallest and largest size of a placed image, relative to the letterboxed one. A wider range trains
-for sizes that the images of the task seldom have."""
+"""Smallest and largest size of a placed image, relative to the letterboxed one. A wider range
+trains for sizes that the images of the task seldom have."""
 
 
 def paste(
@@ -67,7 +69,9 @@ def place_single(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Gene
     return canvas
 
 
-def make_mosaic(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+def make_mosaic(
+    images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator
+) -> Bytes:
     """Put four images around a random point: uint8 [H, W, C]."""
     height, width = imgsz
     canvas = np.full((height, width, len(images[0].getbands())), PAD, np.uint8)
@@ -84,7 +88,7 @@ def make_mosaic(images: list[Image.Image], imgsz: tuple[int, int], rng: np.rando
 
 
 def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
-    """Change hue, saturation and value of uint8 [H, W, 3] RGB by random factors; of grey, the value."""
+    """Change hue, saturation and value of uint8 [H, W, C] by random factors; of grey, the value."""
     hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * (HUE, SATURATION, VALUE)
     steps = np.arange(256)
     tables = [
@@ -93,20 +97,25 @@ def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
         np.clip(steps * value, 0, 255),
     ]
     if pixels.shape[2] == 1:
-        return tables[2].astype(np.uint8)[pixels]
+        grey: Bytes = tables[2].astype(np.uint8)[pixels]
+        return grey
     flat = [int(v) for table in tables for v in table]
     changed = Image.fromarray(pixels).convert("HSV").point(flat).convert("RGB")
     return np.asarray(changed)
 
 
-def letterbox_mirrored(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+def letterbox_mirrored(
+    image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator
+) -> Bytes:
     """Letterbox an image to `imgsz`, mirrored or not: uint8 [C, H, W]."""
     return mirror_at_random(letterbox(image, imgsz)[0].transpose(1, 2, 0), rng)
 
 
 def augment(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
     """Make one training image of `imgsz` from one image, or from four: uint8 [C, H, W]."""
-    whole = make_mosaic(images, imgsz, rng) if len(images) > 1 else place_single(images[0], imgsz, rng)
+    whole = (
+        make_mosaic(images, imgsz, rng) if len(images) > 1 else place_single(images[0], imgsz, rng)
+    )
     return mirror_at_random(recolour(whole, rng), rng)
 
 

@@ -40,8 +40,8 @@ TIMED = 60.0
 """Seconds of steps from which the time of a step is estimated, at most. Half of it estimates a slow
 machine from two or three steps; double delays the plan by a minute."""
 JUDGING_IMAGES = 16
-"""Plain images on which the losses before and after are computed. Not measured: half of them decides
-on few objects whether a training is undone; double takes twice as long."""
+"""Plain images on which the losses before and after are computed. Not measured: half of them
+decides on few objects whether a training is undone; double takes twice as long."""
 TRIAL_IMAGES = 8
 """Plain images on which trial steps are compared. Not measured: half of them gives a noisier rate;
 double takes twice as long."""
@@ -217,7 +217,9 @@ class _Run:
         return planned, ""
 
     def _describe_failure(self) -> str:
-        what = "the best state before" if self.checkpoints.best is not None else "the state before it"
+        what = (
+            "the best state before" if self.checkpoints.best is not None else "the state before it"
+        )
         return (
             f"the loss was not finite after step {self.session.step}: training stopped, and "
             f"{what} was restored; a lower lr may help"
@@ -230,7 +232,9 @@ def _input_shape(gm: fx.GraphModule) -> tuple[int, int, int]:
     match value.shape if isinstance(value, TensorSpec) else ():
         case (_, 1 | 3 as channels, height, width):
             return channels, height, width
-    raise PassError("only a graph that takes images [N,3,H,W] or [N,1,H,W] can be trained on images")
+    raise PassError(
+        "only a graph that takes images [N,3,H,W] or [N,1,H,W] can be trained on images"
+    )
 
 
 def _taps(gm: fx.GraphModule, original: fx.GraphModule, plan: Plan) -> list[Tap]:

@@ -1,16 +1,16 @@
-"""Training through quantizers: rounding with straight-through gradients and learnable scales.
+"""Train through quantizers: rounding with straight-through gradients and trained scales.
 
     forward    y = (clamp(round(x / s), low - z, high - z)) * s        as the ONNX pair computes
     backward   dy/dx = 1 where nothing saturates, else 0
                dy/ds = round(x / s) - x / s there, else the bound that x was clamped to
 
-The gradient of a scale is divided by sqrt(values * high), so that it weighs what a weight's does
-(Esser et al., Learned Step Size Quantization, 2020). A scale is learned as a factor, s = s0 exp(p),
-so it stays positive and its steps are relative.
+The gradient of a scale is divided by sqrt(values * high), so that it is as large as that of a
+weight (Esser et al., Learned Step Size Quantization, 2020). A scale is trained as a factor, s = s0
+exp(p), so it stays positive and its steps are relative.
 
 Only the trainable copy of a graph is changed. Weights that the graph stores as integers, or in any
-packed form, become a `Latent`: a float weight that is quantized on the way, and that knows how to
-write itself back. A pass that introduces a new form registers it with `@latent(op)`.
+packed form, become a `Latent`: a float weight that is quantized when it is used, and that is packed
+again after the training. A pass that introduces a new form registers it with `@latent(op)`.
 """
 
 import math
@@ -79,7 +79,7 @@ def round_to_steps(x: Tensor, scale: Tensor, low: Tensor, high: Tensor, share: f
 
 
 class Scale(nn.Module):
-    """A scale that is learned: the stored one times exp(p).
+    """A trained scale: the stored one times exp(p).
 
     Args:
         stored: float32, positive; any shape.
@@ -98,7 +98,7 @@ class Scale(nn.Module):
 
     def store(self, gm: fx.GraphModule) -> None:
         """Write the scale into the graph."""
-        write(gm, self.path, self.forward())
+        write_tensor(gm, self.path, self.forward())
 
 
 class FakeQuantize(nn.Module):
@@ -130,7 +130,7 @@ class FakeQuantize(nn.Module):
         self.register_buffer("zero_point", zero)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round float32 `x`, of any shape, to what the integers can say."""
+        """Round float32 `x`, of any shape, to the values that the integers stand for."""
         scale = self.scale()
         factor = broadcast_along(scale, x, self.axis, self.block_size)
         zero = broadcast_along(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
@@ -139,16 +139,16 @@ class FakeQuantize(nn.Module):
 
     @torch.no_grad()
     def integers(self, x: Tensor) -> Tensor:
-        """Return what `forward` rounds to, as integers of x's shape."""
+        """Return the integers that `forward` rounds to, of x's shape."""
         factor = broadcast_along(self.scale(), x, self.axis, self.block_size)
         zero = broadcast_along(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
         return ((x / factor).round() + zero).clamp(self.low, self.high).to(self.dtype)
 
 
 class Latent(nn.Module, ABC):
-    """A weight that the graph stores in some packed form, while it is trained.
+    """A weight in training that the graph stores in some packed form.
 
-    `forward()` gives the weight as the packed form will hold it, with gradients to the latent
+    `forward()` returns the weight as the packed form will hold it, with gradients to the latent
     parameters; `store(gm)` packs them and writes the graph's tensors.
     """
 
@@ -158,7 +158,7 @@ class Latent(nn.Module, ABC):
 
     @abstractmethod
     def store(self, gm: fx.GraphModule) -> None:
-        """Write what was learned into the tensors of `gm`, in their form."""
+        """Write the trained weight into the tensors of `gm`, in their form."""
 
 
 Maker = Callable[[fx.GraphModule, fx.Node], Latent | None]
@@ -166,10 +166,10 @@ MAKERS: dict[object, Maker] = {}
 
 
 def latent(op: object) -> Callable[[Maker], Maker]:
-    """Register how a constant that `op` unpacks is trained.
+    """Register a function that makes constants trainable which `op` unpacks.
 
-    The maker is given the graph and a node that calls `op` on stored tensors alone; it returns
-    None for what must stay as it is.
+    It takes the graph and a node that calls `op` on stored tensors alone, and returns None for a
+    constant that must stay as it is.
     """
 
     def register(maker: Maker) -> Maker:
@@ -194,7 +194,7 @@ class IntegerWeight(Latent):
 
     def store(self, gm: fx.GraphModule) -> None:
         """Write integers and scale."""
-        write(gm, self.path, self.quantize.integers(self.value))
+        write_tensor(gm, self.path, self.quantize.integers(self.value))
         self.quantize.scale.store(gm)
 
 
@@ -218,10 +218,10 @@ def make_trainable(gm: fx.GraphModule) -> list[Latent | Scale]:
     """Replace the quantizers of a graph by trainable ones, in place.
 
     Returns:
-        What must be stored into the original graph once training has ended.
+        Weights and scales to store into the original graph after the training.
 
     Raises:
-        PassError: a quantizer's integers go anywhere but into a dequantizer of the same scale.
+        PassError: the integers of a quantizer are not read by a dequantizer of the same scale.
     """
     scales: dict[str, Scale] = {}
     made: list[Latent | Scale] = []
@@ -287,6 +287,6 @@ def _arguments(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, int, in
 
 
 @torch.no_grad()
-def write(gm: fx.GraphModule, path: str, value: Tensor) -> None:
-    """Write a value into the tensor that a graph keeps at a path."""
+def write_tensor(gm: fx.GraphModule, path: str, value: Tensor) -> None:
+    """Write a value into the tensor at a path of a graph."""
     cast("Tensor", get_attribute(gm, path)).copy_(value.to("cpu"))

@@ -1,9 +1,9 @@
-"""What two graphs are compared by: the head's raw outputs, and features in front of it.
+"""Find the tensors by which two graphs are compared: raw outputs of the head, and features.
 
-Raw outputs stand before any decoding, where gradients are plain. How they are laid out is told
-from shapes: `split` heads give class logits and distances in different maps (role `head.cls` and
-`head.box`); `anchor` heads give both in one, `5 + nc` numbers an anchor, as many as a row of the
-decoded output has; anything else is compared number by number (`plain`).
+Raw outputs are those before any decoding, which gradients pass well. Their layout follows from
+shapes: `split` heads give class logits and distances in different maps (roles `head.cls` and
+`head.box`); `anchor` heads give both in one map, `5 + nc` numbers per anchor, as many as a row of
+the decoded output has; any other output is compared number by number (`plain`).
 """
 
 import copy
@@ -18,8 +18,6 @@ from yqc.graph import TensorSpec, has_effect, role
 from yqc.graph.compare import head_nodes
 from yqc.graph.metadata import Kept
 
-Kind = Literal["split", "anchor", "plain"]
-
 
 @dataclass(frozen=True)
 class Tap:
@@ -29,15 +27,15 @@ class Tap:
     """Of its node, in both graphs."""
     kind: Literal["box", "cls", "anchor", "plain", "feature"]
     numbers: int = 0
-    """For an anchor head: how many numbers an anchor has."""
+    """For an anchor head: numbers per anchor."""
     kept: Tensor | None = field(default=None, compare=False)
-    """For a feature: which channels of the teacher's it has, int64; all by default."""
+    """For a feature: the channels of the teacher's that it has, int64; all by default."""
 
 
 def head_taps(gm: fx.GraphModule) -> list[Tap]:
     """List the raw outputs of a graph's head, or the outputs of a graph that has none.
 
-    The box map of a level stands right before its class map.
+    The box map of a level comes right before its class map.
     """
     nodes = head_nodes(gm)
     if not nodes:
@@ -66,7 +64,7 @@ def _pairs(nodes: Sequence[fx.Node]) -> list[tuple[fx.Node, fx.Node]]:
 
 
 def _numbers(gm: fx.GraphModule, nodes: Sequence[fx.Node]) -> int:
-    """Return how many numbers an anchor of an anchor head has, or 0 if it is none."""
+    """Return the numbers per anchor of an anchor head, or 0 for another one."""
     output = gm.graph.output_node().all_input_nodes
     rows = _shape(output[0]) if len(output) == 1 else None
     shapes = [_shape(n) or () for n in nodes]
@@ -81,7 +79,7 @@ def _numbers(gm: fx.GraphModule, nodes: Sequence[fx.Node]) -> int:
 def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
     """List the maps that the head's branches read, where both graphs have them.
 
-    Of a pruned map, the channels that are left are compared with what they were.
+    Of a pruned map, the channels that are left are compared with the same ones of the original.
     """
     theirs = {n.name: _shape(n) for n in original.graph.nodes}
     found: dict[str, Tap] = {}
@@ -92,8 +90,8 @@ def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
             mine = _shape(source) or ()
             if role(source).startswith("head.") or len(mine) != 4:  # noqa: PLR2004
                 continue
-            kept = source.meta.get("yqc.kept")
-            stay = kept.channels if isinstance(kept, Kept) else None
+            kept = Kept.on(source)
+            stay = None if kept is None else kept.channels
             shape = theirs.get(source.name) or ()
             wide = mine if stay is None else (mine[0], *shape[1:2], *mine[2:])
             if shape == wide:
@@ -101,23 +99,27 @@ def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
     return list(found.values())
 
 
-def tapped(gm: fx.GraphModule, taps: Sequence[Tap], sources: Sequence[str] = ()) -> fx.GraphModule:
-    """Make a graph that returns the tapped tensors; it shares modules and tensors with `gm`.
+def tap_graph(
+    gm: fx.GraphModule, taps: Sequence[Tap], sources: Sequence[str] = ()
+) -> fx.GraphModule:
+    """Make a graph that returns the tensors of taps; it shares modules and tensors with `gm`.
 
     Args:
         gm: the graph.
-        taps: what is returned, as a tuple.
-        sources: names of the nodes whose values the graph is given, in this order; the
-            placeholders by default.
+        taps: the tensors that are returned, as a tuple.
+        sources: names of the nodes whose values are the inputs, in this order; the placeholders by
+            default.
 
     Raises:
         TraceError: `gm` has no node of a tap's name.
     """
-    return cut(gm, [tap.name for tap in taps], sources)
+    return cut_graph(gm, [tap.name for tap in taps], sources)
 
 
-def cut(gm: fx.GraphModule, ends: Sequence[str], sources: Sequence[str] = ()) -> fx.GraphModule:
-    """Make a graph of what is computed between nodes; see `tapped`."""
+def cut_graph(
+    gm: fx.GraphModule, ends: Sequence[str], sources: Sequence[str] = ()
+) -> fx.GraphModule:
+    """Make a graph of the nodes between `sources` and `ends`; see `tap_graph`."""
     graph = copy.deepcopy(gm.graph)
     nodes = {node.name: node for node in graph.nodes}
     if missing := [name for name in ends if name not in nodes]:
@@ -132,7 +134,7 @@ def cut(gm: fx.GraphModule, ends: Sequence[str], sources: Sequence[str] = ()) ->
         nodes[name] = node
     graph.output_node().args = (tuple(nodes[name] for name in ends),)
     if sources:
-        _drop_what_came_before(graph, given)
+        _erase_before(graph, given)
     made = fx.GraphModule(gm, graph, type(gm).__name__)
     made.graph.eliminate_dead_code(has_effect)
     made.delete_all_unused_submodules()
@@ -140,8 +142,8 @@ def cut(gm: fx.GraphModule, ends: Sequence[str], sources: Sequence[str] = ()) ->
     return made
 
 
-def _drop_what_came_before(graph: fx.Graph, given: Sequence[fx.Node]) -> None:
-    """Erase placeholders other than the given ones, and what is computed from them."""
+def _erase_before(graph: fx.Graph, given: Sequence[fx.Node]) -> None:
+    """Erase placeholders other than the given ones, and the nodes that are computed from them."""
     before: dict[fx.Node, None] = {}
     for node in graph.nodes:
         old = node.op == "placeholder" and node not in given

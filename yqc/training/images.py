@@ -31,8 +31,8 @@ only take memory."""
 ENOUGH = 4
 """Smallest number of readable images: a mosaic is made of as many."""
 SPARE = 1.5
-"""Kept images are at most this many times as large as the letterboxed one. `augment.SCALES` enlarges
-them by 1.4 at most; double takes four times the memory, half of it blurs them."""
+"""Kept images are at most this many times as large as the letterboxed one. `augment.SCALES`
+enlarges them by 1.4 at most; double takes four times the memory, half of it blurs them."""
 
 
 @dataclass

@@ -1,13 +1,13 @@
-"""How far a student is from its teacher, on raw outputs; each loss is 0 where they agree.
+"""Compute the distance of a student from its teacher on raw outputs; it is 0 where they agree.
 
-A detector's map is background almost everywhere. A position counts by the teacher's confidence
-there, so the sum over all positions is divided by the sum of confidences: the loss is per object.
+A detector's map is background almost everywhere. A position is weighted by the teacher's confidence
+there, and the sum over all positions is divided by the sum of confidences: the loss is per object.
 
     scores    KL of Bernoulli distributions, sum over positions and classes
     boxes     KL of the distributions of each side's distance (LD, Zheng et al. 2022), or the
               distance's absolute error, weighted by confidence
-    anchors   the same for objectness; where an object can be, for classes weighted by objectness,
-              and for the four numbers of a box by absolute error of their sigmoids
+    anchors   KL of Bernoulli distributions for objectness; where an object can be, also for
+              classes, weighted by objectness, and the absolute error of the sigmoids of a box
     features  squared error over the teacher's variance, channel by channel
 """
 
@@ -21,10 +21,12 @@ from yqc.training.heads import Tap
 
 SIDES = 4
 BOX = 8.0
-"""Weight of an anchor's box beside its scores."""
+"""Weight of an anchor's box relative to its scores. Not measured: half of it lets boxes drift,
+double lets scores drift."""
 SURE = 1e-3
-"""An anchor whose objectness the teacher puts below this has no box and no class: mAP is measured
-on detections from this confidence on. They are nearly all of the anchors."""
+"""Anchors of less objectness in the teacher have no loss of box and class: mAP is measured on
+detections from this confidence on. They are nearly all of the anchors, so a lower value costs time;
+a higher one ignores detections that count."""
 EPS = 1e-6
 
 
@@ -34,20 +36,20 @@ def distance(
     """Return the loss of one batch, float32, a scalar.
 
     Args:
-        taps: what the tensors are.
-        student: a tensor a tap.
+        taps: kinds of the tensors.
+        student: a tensor for each tap.
         teacher: the same, without gradients.
         features: weight of the features.
     """
     objects = plain = torch.zeros((), device=student[0].device)
     mass = torch.zeros_like(objects)
-    sure = objects  # confidences of the class map before, which is of the same level
+    sure = objects  # of the class map of the same level
     pairs = list(zip(taps, student, teacher, strict=True))
-    for tap, s, t in reversed(pairs):  # a box map stands before its class map
+    for tap, s, t in reversed(pairs):  # a box map comes before its class map
         if tap.kind == "cls":
             sure = t.float().sigmoid().amax(1)
             mass = mass + sure.sum()
-            objects = objects + bernoulli(s.float(), t.float()).sum()
+            objects = objects + bernoulli_divergence(s.float(), t.float()).sum()
         elif tap.kind == "box":
             objects = objects + box_loss(s.float(), t.float(), sure)
         elif tap.kind == "anchor":
@@ -60,8 +62,8 @@ def distance(
     return objects / mass.clamp(min=1.0) + plain
 
 
-def bernoulli(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL of the teacher's Bernoulli distributions to the student's, both given as logits."""
+def bernoulli_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the KL divergence from teacher to student of Bernoulli distributions, as logits."""
     p = teacher.sigmoid()
     cross, own = (
         F.binary_cross_entropy_with_logits(logits, p, reduction="none")
@@ -92,20 +94,20 @@ def anchor_loss(student: Tensor, teacher: Tensor, numbers: int) -> tuple[Tensor,
         The loss, and the sum of the teacher's confidences.
     """
     s, t = (torch.unflatten(x, 1, (-1, numbers)).movedim(2, -1) for x in (student, teacher))
-    objects = bernoulli(s[..., 4].float(), t[..., 4].float()).sum()
+    objects = bernoulli_divergence(s[..., 4].float(), t[..., 4].float()).sum()
     here = t[..., 4].float().sigmoid() >= SURE
     s, t = s[here].float(), t[here].float()
     object_ = t[:, 4].sigmoid()
     sure = object_ * t[:, 5:].sigmoid().amax(1)
     box = (s[:, :4].sigmoid() - t[:, :4].sigmoid()).abs().mean(1)
-    classes = bernoulli(s[:, 5:], t[:, 5:]).sum(1)
+    classes = bernoulli_divergence(s[:, 5:], t[:, 5:]).sum(1)
     return objects + (object_ * classes + BOX * sure * box).sum(), sure.sum()
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over channels of the squared error over the teacher's variance.
+    """Return the squared error over the teacher's variance, averaged over channels.
 
-    A channel that hardly varies counts as if it had a tenth of the mean variance.
+    A tenth of the mean variance is added to each channel's, for those that hardly vary.
     """
     others = [d for d in range(teacher.ndim) if d != 1]
     error = (student - teacher).square().mean(others)

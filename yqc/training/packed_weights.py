@@ -1,11 +1,11 @@
-"""Packed weights while they are trained: float weights that are rounded on the way, then repacked.
+"""Train packed weights: float weights that are rounded when they are used, then packed again.
 
     uniform    w -> s * clamp(round(w / s), low - z, high - z), of 4 and 8 bits rounded to float16
     table      w -> s * t[nearest(w / s)]
 
 Gradients pass straight through the rounding to the weight, where it does not saturate. Scales and
-the entries of tables learn, too; both stay float16 in the graph. Which offsets stand for zero, and
-how many weights share a scale, stays as it is.
+the entries of tables are trained, too; both stay float16 in the graph. The offsets that stand for
+zero, and the number of weights that share a scale, stay as they are.
 """
 
 import math
@@ -19,11 +19,11 @@ from yqc.graph.calls import get_attribute
 from yqc.quant.weights.grid import ONE_NODE
 from yqc.quant.weights.ops import expand_scales
 from yqc.quant.weights.packing import pack, unpack, unsigned
-from yqc.training.fake_quantize import Latent, Scale, latent, round_to_steps, write
+from yqc.training.fake_quantize import Latent, Scale, latent, round_to_steps, write_tensor
 
 
-class Half(torch.autograd.Function):
-    """Round to what float16 holds; gradients pass."""
+class _RoundToFloat16(torch.autograd.Function):
+    """Round to float16 with straight-through gradients."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:  # noqa: ARG004
@@ -36,9 +36,9 @@ class Half(torch.autograd.Function):
         return grads[0]
 
 
-def half(x: Tensor) -> Tensor:
-    """Round to what float16 holds, with gradients."""
-    y: Tensor = Half.apply(x)  # type: ignore[no-untyped-call]
+def round_to_float16(x: Tensor) -> Tensor:
+    """Round float32 to float16 and widen it again, with straight-through gradients."""
+    y: Tensor = _RoundToFloat16.apply(x)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -66,13 +66,13 @@ class UniformWeight(Latent):
         rows, scale, offset = self._rows()
         share = 1 / math.sqrt(max(1, rows.numel() // scale.numel()) * self.high)
         rounded = round_to_steps(rows, scale, self.low - offset, self.high - offset, share)
-        value = half(rounded) if 1 << self.bits in ONE_NODE else rounded
+        value = round_to_float16(rounded) if 1 << self.bits in ONE_NODE else rounded
         return value.view(self.shape)
 
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weight as rows, and what belongs to each of its values."""
+        """Return the weight as rows, and scale and offset of each of its values."""
         rows = self.value.reshape(self.shape[0], -1)
-        scale = expand_scales(half(self.scale()), rows.shape[1], self.block)
+        scale = expand_scales(round_to_float16(self.scale()), rows.shape[1], self.block)
         offset = expand_scales(cast("Tensor", self.offset), rows.shape[1], self.block)
         return rows, scale, offset
 
@@ -82,8 +82,8 @@ class UniformWeight(Latent):
         rows, scale, offset = self._rows()
         codes = ((rows / scale).round() + offset).clamp(self.low, self.high)
         integers = unsigned(codes, self.bits) if self.symmetric else codes.to(torch.uint8)
-        write(gm, self.path, pack(integers, self.bits))
-        write(gm, self.scale.path, self.scale().half())
+        write_tensor(gm, self.path, pack(integers, self.bits))
+        write_tensor(gm, self.scale.path, self.scale().half())
 
 
 class TableWeight(Latent):
@@ -101,11 +101,11 @@ class TableWeight(Latent):
         """Return the weight as the graph looks it up."""
         rows = self.value.reshape(self.shape[0], -1)
         scale, table = (
-            expand_scales(half(self.scale()), rows.shape[1], self.block),
-            half(self.table),
+            expand_scales(round_to_float16(self.scale()), rows.shape[1], self.block),
+            round_to_float16(self.table),
         )
         units = (rows / scale).detach().view(len(table), -1)
-        found = table.gather(1, nearest(units, table.detach())).view_as(rows)
+        found = table.gather(1, nearest_entries(units, table.detach())).view_as(rows)
         lowest, highest = table.detach().amin(1, keepdim=True), table.detach().amax(1, keepdim=True)
         inside = ((units >= lowest) & (units <= highest)).view_as(rows)
         straight = (rows - rows.detach()) * inside  # nothing, with the gradient of the weight
@@ -116,16 +116,16 @@ class TableWeight(Latent):
         """Write codes, table and scale."""
         rows = self.value.reshape(self.shape[0], -1)
         scale, table = (
-            expand_scales(half(self.scale()), rows.shape[1], self.block),
-            half(self.table),
+            expand_scales(round_to_float16(self.scale()), rows.shape[1], self.block),
+            round_to_float16(self.table),
         )
-        codes = nearest((rows / scale).view(len(table), -1), table)
-        write(gm, self.path, pack(codes.view_as(rows), self.bits))
-        write(gm, self.table_path, table.half())
-        write(gm, self.scale.path, self.scale().half())
+        codes = nearest_entries((rows / scale).view(len(table), -1), table)
+        write_tensor(gm, self.path, pack(codes.view_as(rows), self.bits))
+        write_tensor(gm, self.table_path, table.half())
+        write_tensor(gm, self.scale.path, self.scale().half())
 
 
-def nearest(x: Tensor, table: Tensor) -> Tensor:
+def nearest_entries(x: Tensor, table: Tensor) -> Tensor:
     """Return the index of the table's entry that is nearest to each value.
 
     Args:

@@ -7,27 +7,27 @@ from typing import Literal
 from yqc.errors import PipelineError
 
 RATE = 1e-3
-"""Highest learning rate that is chosen: AdamW's default. Not measured: with half of it badly damaged
-graphs need more steps; double risks that the loss grows."""
+"""Highest learning rate that is chosen: AdamW's default. Not measured: with half of it badly
+damaged graphs need more steps; double risks that the loss grows."""
 STEADY = 4.0
-"""The chosen rate is this many times the rate at which AdamW's first step moves a graph as far as it
-is from its original. Successive steps point in different directions and the running average cancels
-most of them, so more than 1 is stable. Not measured: half of it takes more steps;
-double risks that the first steps do damage."""
+"""The chosen rate is this many times the rate at which AdamW's first step moves a graph as far as
+it is from its original. Successive steps point in different directions and the running average
+cancels most of them, so more than 1 is stable. Not measured: half of it takes more steps; double
+risks that the first steps do damage."""
 MOVED = 0.1
 """Largest distance by which one step may move a graph. The rate of a graph that is farther from its
 original grows with the square root of that distance. Not measured: half of it lowers the rates of
 damaged graphs by a factor of up to 1.4, double raises them as much."""
 FAR = 4.0
-"""With SGD, a graph at this distance from its original, or farther, gets the highest rate. Half of it
-raises the rates of all others by 1.4, double lowers them as much."""
+"""With SGD, a graph at this distance from its original, or farther, gets the highest rate. Half of
+it raises the rates of all others by 1.4, double lowers them as much."""
 CLOSE = 2.0
 """A graph at a smaller distance from its original keeps the statistics of its batch norms from the
 start. Not measured: half of it updates the statistics of slightly damaged graphs from augmented
 images, which differ from real ones; double keeps wrong statistics of strongly pruned graphs."""
 LEAST = 0.005
-"""Lowest share of the highest rate. Not measured: half of it changes hardly anything in the usual time;
-double may throw back graphs that differ by the rounding of a few weights only."""
+"""Lowest share of the highest rate. Not measured: half of it changes hardly anything in the usual
+time; double may throw back graphs that differ by the rounding of a few weights only."""
 WARMUP = 20
 """Steps over which the learning rate rises, and from which the time of a step is measured. Not
 measured: half of them starts AdamW with less certain moments; double takes longer at low rates."""
@@ -65,8 +65,8 @@ class Plan:
     features: float = 1.0
     """Weight of the features' loss beside the head's."""
     freeze_bn: bool | None = None
-    """Keep the statistics of batch norms instead of updating them from every batch; by default in the
-    second half, and from the start for a graph that is close to its original."""
+    """Keep the statistics of batch norms instead of updating them from every batch; by default in
+    the second half, and from the start for a graph that is close to its original."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -159,8 +159,7 @@ class Session:
 
     @torch.no_grad()
     def evaluate_loss(self, images: NDArray) -> float:  # type: ignore[type-arg]
-        """Return the loss of the student in inference, on uint8 [N, C, H, W], in float32.
-        """
+        """Return the loss of the student in inference, on uint8 [N, C, H, W], in float32."""
         self.student.module.eval()
         exact = Arithmetic(self.student.device, bfloat16=False)
         parts = [

@@ -1,4 +1,4 @@
-"""What a stopped training needs to go on, as plain tensors and numbers in the cache."""
+"""Checkpoints of a training in the cache: plain tensors and numbers."""
 
 import hashlib
 import json
@@ -17,11 +17,12 @@ from yqc.training.plan import Plan
 from yqc.training.session import Session
 
 PAUSE = 5.0
-"""Seconds between two checkpoints, at least: small ones would come faster than disks like."""
+"""Shortest time between two checkpoints, in seconds. Half of it loses less work when a process is
+killed; double writes half as much to the disk: some MB for a small detector."""
 
 
 @dataclass
-class Keeper:
+class Checkpoints:
     """Keeps checkpoints of a training, and the best state on the way.
 
     Without a cache nothing is written, and only the best state is kept, in memory.
@@ -37,20 +38,20 @@ class Keeper:
     @classmethod
     def of(
         cls, cache: Cache | None, gm: fx.GraphModule, plan: Plan, images: Sequence[Path]
-    ) -> "Keeper":
-        """Make the keeper of one training; its name tells graph, plan and images apart."""
+    ) -> "Checkpoints":
+        """Open the checkpoints of one training; their name depends on graph, plan and images."""
         digest = hashlib.blake2b(fingerprint(gm).encode() if cache else b"", digest_size=12)
         digest.update(json.dumps(asdict(plan)).encode())
         digest.update("\n".join(map(str, images)).encode())
         return cls(cache, f"recover-{digest.hexdigest()}")
 
-    def note(self, session: Session, loss: float) -> None:
-        """Remember the running average if the epoch's mean loss was the least so far."""
+    def remember_best(self, session: Session, loss: float) -> None:
+        """Keep the running average if the mean loss of the epoch is the lowest so far."""
         if loss < self.best_loss:
             self.best_loss = loss
             self.best = {k: v.clone() for k, v in session.average.items()}
 
-    def write(self, session: Session, planned: int, *, spent: float) -> None:
+    def save(self, session: Session, planned: int, *, spent: float) -> None:
         """Write a checkpoint, unless one was written just now."""
         if self.cache is None or time.monotonic() - self._written < PAUSE:
             return
@@ -66,7 +67,7 @@ class Keeper:
         self._written = time.monotonic()
 
     def restore(self, session: Session) -> dict[str, Any] | None:
-        """Go back to the last checkpoint, if there is one; returns what was noted with it."""
+        """Restore the last checkpoint; return the numbers in it, or None if there is none."""
         found = self.cache.load(self.name) if self.cache else None
         if found is None:
             return None
@@ -77,17 +78,17 @@ class Keeper:
             if part == "optimizer":
                 number, _, key = rest.partition(".")
                 moments.setdefault(int(number), {})[key] = value
-        session.student.load(below(tensors, "student."))
-        for name, value in below(tensors, "average.").items():
+        session.student.load_state(below_prefix(tensors, "student."))
+        for name, value in below_prefix(tensors, "average.").items():
             session.average[name].copy_(value)
         groups = session.optimizer.state_dict()["param_groups"]
         session.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         session.step, self.planned = int(about["step"]), int(about["planned"])
         self.best_loss = float(about["loss"])
-        self.best = below(tensors, "best.") or None
+        self.best = below_prefix(tensors, "best.") or None
         return about
 
 
-def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose name starts with `prefix`, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The teacher: the original graph with its batch norms folded, since it only ever infers."""
+"""The teacher: the original graph with its batch norms folded, cut where the student begins."""
 
 import copy
 from collections.abc import Sequence
@@ -8,48 +8,48 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.graph import callers, chains, fold_conv_bn
-from yqc.training.heads import Tap, cut, tapped
+from yqc.training.heads import Tap, cut_graph, tap_graph
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The original in two parts: what a student shares with it, and what it is to learn."""
+    """The original in two parts: the one that a student shares with it, and the rest."""
 
     front: fx.GraphModule
-    """From images to what the student goes on from."""
+    """From images to the inputs of the student."""
     rest: fx.GraphModule
-    """From there to what is compared."""
+    """From there to the tensors that are compared."""
 
     @classmethod
     def of(
         cls, original: fx.GraphModule, taps: Sequence[Tap], sources: Sequence[str], device: str
     ) -> "Teacher":
-        """Cut an original; it is not changed.
+        """Make the teacher of an original, which is not changed.
 
         Args:
             original: the float graph.
-            taps: what is compared.
-            sources: names of the nodes from which the student goes on.
-            device: where it computes.
+            taps: the tensors that are compared.
+            sources: names of the nodes whose values are the inputs of the student.
+            device: where the teacher computes.
         """
-        parts = cut(original, sources), tapped(original, taps, sources)
-        folded = (fold(part).to(device) for part in parts)
+        parts = cut_graph(original, sources), tap_graph(original, taps, sources)
+        folded = (fold_batch_norms(part).to(device) for part in parts)
         return cls(*(part.to(memory_format=torch.channels_last) for part in folded))  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def shared(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what the student goes on from, of float32 images [N, 3, H, W]."""
+    def run_front(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the inputs of the student, for float32 images [N, C, H, W]."""
         given: tuple[Tensor, ...] = self.front(images)
         return given
 
     @torch.no_grad()
-    def wanted(self, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return what the original makes of it: a tensor a tap."""
+    def run_rest(self, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the tensor of each tap, for the inputs of the student."""
         found: tuple[Tensor, ...] = self.rest(*given)
         return found
 
 
-def fold(gm: fx.GraphModule) -> fx.GraphModule:
+def fold_batch_norms(gm: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a graph without gradients, its batch norms folded where that is possible."""
     gm = copy.deepcopy(gm).eval().requires_grad_(requires_grad=False)
     for conv, bn in chains(gm, nn.Conv2d, nn.BatchNorm2d):

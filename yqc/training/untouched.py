@@ -1,8 +1,7 @@
-"""What a rewritten graph still computes exactly as its original does, from the images on.
+"""Find the nodes of a rewritten graph that compute exactly what they do in the original.
 
-Training could only take it away from what is right, and it need not be computed twice: it is left
-alone, computed once, and both graphs go on from there. Of a detector that was pruned behind its
-backbone, that is the backbone, where most of a step's time would go.
+They need no training and are computed once for both graphs. In a detector that was pruned behind
+its backbone, that is the backbone, where most of a step's time would go.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,13 +15,13 @@ from yqc.graph.calls import get_attribute
 COUNT = "num_batches_tracked"
 
 
-def sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> list[str]:
-    """Name the nodes from which a graph goes on by itself to what it is to compute.
+def find_sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> list[str]:
+    """Find the last shared nodes before the nodes to compute.
 
     Args:
         gm: the graph.
         same: names of its nodes that are shared.
-        ends: names of the nodes that are to be computed, shared or not.
+        ends: names of the nodes to compute, shared or not.
 
     Returns:
         Names in the order of the graph; the placeholders if nothing is shared.
@@ -41,10 +40,10 @@ def sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> l
     return [node.name for node in gm.graph.nodes if node.name in found]
 
 
-def untouched(gm: fx.GraphModule, original: fx.GraphModule) -> set[str]:
-    """Name the nodes that compute what the node of that name in the original does.
+def find_untouched(gm: fx.GraphModule, original: fx.GraphModule) -> set[str]:
+    """Find the nodes that compute what the node of the same name in the original does.
 
-    Their modules belong to them alone, and nobody else writes into what they compute.
+    No other node calls their modules or writes into their results. Returns their names.
     """
     theirs = {node.name: node for node in original.graph.nodes}
     same: dict[fx.Node, bool] = {}
@@ -61,9 +60,9 @@ def untouched(gm: fx.GraphModule, original: fx.GraphModule) -> set[str]:
 
 
 def _alike(gm: fx.GraphModule, node: fx.Node, original: fx.GraphModule, twin: fx.Node) -> bool:
-    """Tell whether two nodes do the same to inputs of the same names."""
-    said = [(n.op, n.target, str((n.args, n.kwargs))) for n in (node, twin)]
-    if node.op == "output" or said[0] != said[1]:
+    """Return whether two nodes do the same to inputs of the same names."""
+    written = [(n.op, n.target, str((n.args, n.kwargs))) for n in (node, twin)]
+    if node.op == "output" or written[0] != written[1]:
         return False
     if node.op not in {"call_module", "get_attr"}:
         return True
@@ -75,14 +74,14 @@ def _alike(gm: fx.GraphModule, node: fx.Node, original: fx.GraphModule, twin: fx
 
 
 def _values(held: object) -> dict[str, Tensor]:
-    """Return what is computed with: how many batches a norm has seen is no part of it."""
+    """Return the tensors that decide the result, without the number of batches of a norm."""
     if isinstance(held, nn.Module):
         return {k: v for k, v in held.state_dict().items() if not k.endswith(COUNT)}
     return {"": held} if isinstance(held, Tensor) else {}
 
 
 def _entangled(gm: fx.GraphModule, same: dict[fx.Node, bool]) -> list[fx.Node]:
-    """List nodes taken for untouched whose tensors or result a touched one trains or changes."""
+    """List untouched nodes whose tensors or results another node trains or changes."""
     trained = {i for node, equal in same.items() if not equal for i in _held(gm, node)}
     return [
         node
@@ -106,7 +105,7 @@ def _held(gm: fx.GraphModule, node: fx.Node) -> set[int]:
 
 
 def _writes(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell whether a node changes a tensor that it reads."""
+    """Return whether a node changes a tensor that it reads."""
     module = gm.get_submodule(str(node.target)) if node.op == "call_module" else None
     in_place = node.kwargs.get("inplace", False) or getattr(module, "inplace", False)
     return bool(in_place) or (node.op != "output" and has_effect(node))
