@@ -191,7 +191,7 @@ def test_it_trains_what_int8_has_quantized(ctx: yqc.Context) -> None:
     gm = damaged(yqc.trace(Residual(), X))
     quantized = "int8,recover{steps=40 batch=8}"
     steps = yqc.Pipeline.parse(quantized).run(gm, ctx)
-    assert steps[-1].changed
+    assert steps[-1].record.changed
     assert sum("dequantize" in str(n.target) for n in gm.graph.nodes) > 4
     assert not any("trained" in n.name for n in gm.graph.nodes)
     assert not any("trained" in name for name, _ in gm.named_modules())

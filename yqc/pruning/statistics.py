@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from yqc.graph import callers, compute_node, run_graph
 from yqc.graph.channels.sets import Channels
-from yqc.graph.run import Compute, Values
+from yqc.graph.run import NodeFunction, NodeValues
 from yqc.pruning.probes import project_head
 from yqc.training.heads import Tap, head_taps
 
@@ -79,10 +79,11 @@ class MomentsCollector:
         inputs = [node for node in self.gm.graph.nodes if node.op == "placeholder"]
         for node in inputs:
             self._add(node, images)
-        inner: dict[fx.Node, Compute] = dict.fromkeys(self.dims.keys() - set(inputs), self._compute)
-        run_graph(self.gm, [images], replace=inner)
+        inner = self.dims.keys() - set(inputs)
+        replace: dict[fx.Node, NodeFunction] = dict.fromkeys(inner, self._compute)
+        run_graph(self.gm, [images], replace=replace)
 
-    def _compute(self, node: fx.Node, values: Values) -> object:
+    def _compute(self, node: fx.Node, values: NodeValues) -> object:
         value = compute_node(self.gm, node, values)
         self._add(node, value)
         return value
