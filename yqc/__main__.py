@@ -1,5 +1,5 @@
 """`python -m yqc` is the command line."""
 
-from yqc.cli import run
+from yqc.cli import run_process
 
-run()
+run_process()

@@ -34,16 +34,19 @@ def common(
     del debug  # main() looks for it before anything is parsed, so that it may stand anywhere
 
 
-app.command("compile")(compiling.compile_)
-app.command("eval")(measuring.eval_)
-app.command()(looking.passes)
-app.command()(looking.inspect)
-app.command()(looking.diff)
-app.command()(looking.explain)
-app.command("new-pass")(looking.new_pass)
-app.command()(linting.lint)
-app.command()(measuring.bench)
-app.command()(measuring.replay)
+for _name, _command in (
+    ("compile", compiling.compile_command),
+    ("eval", measuring.eval_command),
+    ("passes", looking.passes_command),
+    ("inspect", looking.inspect_command),
+    ("diff", looking.diff_command),
+    ("explain", looking.explain_command),
+    ("new-pass", looking.new_pass_command),
+    ("lint", linting.lint_command),
+    ("bench", measuring.bench_command),
+    ("replay", measuring.replay_command),
+):
+    app.command(_name)(_command)
 
 
 @app.command()
@@ -52,7 +55,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def run() -> None:
+def run_process() -> None:
     """Run the command line as a process: `main`, and then leave at once.
 
     Python would take a second or two to free piece by piece what the system frees anyway.

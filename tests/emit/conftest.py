@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yqc.emit import emit
-from yqc.emit.roundtrip import OPTIMISED, PLAIN, run, session
+from yqc.emit.roundtrip import OPTIMISED, PLAIN, open_session, run_session
 from yqc.models.trace import trace
 
 
@@ -84,11 +84,11 @@ def agrees() -> Agrees:
         batches = [list(examples)]
         if dynamic:
             batches.append([torch.cat([x, x.flip(-1), x.flip(1)]) for x in examples])
-        for loaded in (session(model, level) for level in (PLAIN, OPTIMISED)):
+        for loaded in (open_session(model, level) for level in (PLAIN, OPTIMISED)):
             for batch in batches:
                 with torch.no_grad():
                     want = [w.numpy() for w in flat(module(*(x.clone() for x in batch)))]
-                for g, w in zip(run(loaded, [x.numpy() for x in batch]), want, strict=True):
+                for g, w in zip(run_session(loaded, [x.numpy() for x in batch]), want, strict=True):
                     assert (g.shape, g.dtype) == (w.shape, w.dtype)
                     np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
         return model

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from yqc.emit import emit, roundtrip, weight_bytes
-from yqc.emit.roundtrip import compare, run, session
+from yqc.emit.roundtrip import compare_outputs, open_session, run_session
 from yqc.models.load import load
 from yqc.models.trace import trace
 
@@ -39,7 +39,7 @@ def test_checkpoint_round_trips(name: str, dynamic: bool, shared: Path) -> None:
         more = torch.cat([images, images[:1].flip(-1)])
         with torch.no_grad():
             want = model.module(more).numpy()
-        got = run(session(emitted), [more.numpy()])
-        deviation = compare([want], got, model.layout)
+        got = run_session(open_session(emitted), [more.numpy()])
+        deviation = compare_outputs([want], got, model.layout)
         assert deviation.boxes < 1e-3
         assert deviation.scores < 1e-3

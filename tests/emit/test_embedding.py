@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import yqc
 from yqc.emit import emit
 from yqc.emit.embedding import Embedding, Suppression, embed
-from yqc.emit.roundtrip import OPTIMISED, session
+from yqc.emit.roundtrip import OPTIMISED, open_session
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
 from yqc.models.trace import trace
@@ -46,7 +46,7 @@ def bytes_of(count: int = 1) -> Any:
 
 
 def answers(model: onnx.ModelProto, images: Any, **more: Any) -> Any:
-    running = session(model, OPTIMISED)
+    running = open_session(model, OPTIMISED)
     return running.run(None, {running.get_inputs()[0].name: images, **more})[0]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from yqc.emit import emit, roundtrip, weight_bytes
-from yqc.emit.build import build
+from yqc.emit.build import build_model
 from yqc.errors import EmitError
 from yqc.models.trace import trace
 
@@ -62,7 +62,7 @@ def detector() -> nn.Module:
 
 def test_fx_names_are_onnx_names() -> None:
     gm = trace(detector(), X)
-    model = build(gm, opset=None, dynamic=False)
+    model = build_model(gm, opset=None, dynamic=False)
     assert [i.name for i in model.graph.input] == ["images"]
     assert [o.name for o in model.graph.output] == ["output0"]
     computed = {n.name for n in gm.graph.nodes if n.op in {"call_module", "call_function"}}
@@ -81,7 +81,7 @@ def test_fx_names_are_onnx_names() -> None:
 
 def test_names_survive_simplification() -> None:
     gm = trace(detector(), X)
-    before, after = build(gm, opset=None, dynamic=False), emit(gm)
+    before, after = build_model(gm, opset=None, dynamic=False), emit(gm)
     kept = {n.name: n.op_type for n in after.graph.node}
     assert kept.items() <= {n.name: n.op_type for n in before.graph.node}.items()
     assert {n.name for n in before.graph.node} - set(kept) == {"stem_bn", "body_bn"}

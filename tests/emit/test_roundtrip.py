@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from yqc.emit import Deviation, RoundTrip, emit, roundtrip, save
-from yqc.emit.roundtrip import compare
+from yqc.emit.roundtrip import compare_outputs
 from yqc.models.trace import trace
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -103,12 +103,12 @@ def test_a_number_that_is_not_finite_is_never_within(layout: str | None, value: 
     bad = good.copy()
     bad[0, 2, 3] = value
     for want, got in ((good, bad), (bad, good), (bad, bad)):
-        deviation = compare([want], [got], layout)
+        deviation = compare_outputs([want], [got], layout)
         assert not RoundTrip(deviation, Deviation()).within(1e9, 1e9, 1e9)
 
 
 def test_another_shape_is_never_within() -> None:
-    deviation = compare([np.zeros((1, 6, 6))], [np.zeros((1, 6, 7))], "yolov8")
+    deviation = compare_outputs([np.zeros((1, 6, 6))], [np.zeros((1, 6, 7))], "yolov8")
     assert not RoundTrip(deviation, deviation).within(1e9, 1e9, 1e9)
 
 
@@ -122,7 +122,7 @@ def rows() -> NDArray[np.float32]:
 def test_rows_of_an_end_to_end_head_may_swap_at_a_tie() -> None:
     want = rows()
     got = want[:, [0, 1, 3, 2, 4, 5, 6, 7, 8, 9]]
-    deviation = compare([want], [got], "end2end")
+    deviation = compare_outputs([want], [got], "end2end")
     assert deviation.boxes == 0
     assert deviation.scores < 1e-6
 
@@ -132,7 +132,7 @@ def test_the_last_row_may_be_another_one_with_the_same_score() -> None:
     got = want.copy()
     got[0, 9, :4] += 50
     got[0, 9, 5] = 1
-    assert compare([want], [got], "end2end") == Deviation()
+    assert compare_outputs([want], [got], "end2end") == Deviation()
 
 
 def test_a_box_that_moved_is_seen_in_its_row() -> None:
@@ -140,14 +140,14 @@ def test_a_box_that_moved_is_seen_in_its_row() -> None:
     got = want.copy()
     got[0, 2, 1] += 3
     largest = np.abs(want[..., :4]).max()
-    assert compare([want], [got], "end2end").boxes == pytest.approx(3 / largest, rel=1e-3)
+    assert compare_outputs([want], [got], "end2end").boxes == pytest.approx(3 / largest, rel=1e-3)
 
 
 def test_a_class_that_changed_is_seen() -> None:
     want = rows()
     got = want.copy()
     got[0, 1, 5] = 2
-    assert compare([want], [got], "end2end").boxes == math.inf
+    assert compare_outputs([want], [got], "end2end").boxes == math.inf
 
 
 def test_a_row_that_stands_twice_is_no_match_for_two() -> None:
@@ -155,13 +155,13 @@ def test_a_row_that_stands_twice_is_no_match_for_two() -> None:
     want[0, 3, 5] = want[0, 2, 5]
     got = want.copy()
     got[0, 3, :4] = got[0, 2, :4]
-    assert compare([want], [got], "end2end").boxes > 0.01
+    assert compare_outputs([want], [got], "end2end").boxes > 0.01
 
 
 def test_a_score_that_changed_is_seen() -> None:
     want = rows()
     got = want.copy()
     got[0, 5, 4] += 5e-4
-    deviation = compare([want], [got], "end2end")
+    deviation = compare_outputs([want], [got], "end2end")
     assert deviation.scores == pytest.approx(5e-4, rel=1e-2)
     assert deviation.boxes == 0

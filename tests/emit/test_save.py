@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from yqc.emit import save, write
+from yqc.emit import save, write_file
 from yqc.errors import OutputError
 
 
@@ -30,7 +30,7 @@ def test_saves_a_model_that_loads_and_leaves_nothing_else(tmp_path: Path) -> Non
 def test_the_file_has_the_usual_permissions(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_bytes(b"")
-    write(tmp_path / "file", b"x")
+    write_file(tmp_path / "file", b"x")
     assert (tmp_path / "file").stat().st_mode == plain.stat().st_mode
 
 
@@ -38,7 +38,7 @@ def test_replaces_an_older_file_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     with path.open("rb") as reader:
-        write(path, b"new")
+        write_file(path, b"new")
         assert reader.read() == b"old"  # Whoever has it open keeps it.
     assert path.read_bytes() == b"new"
 
@@ -46,7 +46,7 @@ def test_replaces_an_older_file_in_one_step(tmp_path: Path) -> None:
 class Full(io.FileIO):
     """A disk that is full after two bytes."""
 
-    def write(self, data: Any) -> Never:
+    def write_file(self, data: Any) -> Never:
         super().write(bytes(data)[:2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from yqc.emit.roundtrip import PLAIN, run, session
-from yqc.emit.simplify import check, harmless, simplify, tidy
+from yqc.emit.roundtrip import PLAIN, open_session, run_session
+from yqc.emit.simplify import check_model, drop_unused, harmless, simplify
 from yqc.emit.tensors import weight_bytes
 from yqc.errors import EmitError
 
@@ -97,14 +97,16 @@ FRAGILE = [int8_weights, uint8_codebook, uint4_codebook, folded_batch_norm_behin
 @pytest.mark.parametrize("make", FRAGILE)
 def test_simplification_keeps_what_is_small_small(make: Callable[[], onnx.ModelProto]) -> None:
     model = make()
-    size, want = weight_bytes(model), run(session(model, PLAIN), [X])[0]
+    size, want = weight_bytes(model), run_session(open_session(model, PLAIN), [X])[0]
     stored = {t.name: (t.data_type, tuple(t.dims)) for t in model.graph.initializer}
     simple = simplify(model)
     assert weight_bytes(simple) <= size
     kept = {t.name: (t.data_type, tuple(t.dims)) for t in simple.graph.initializer}
     for name in {"codes", "row", "column"} & set(stored):
         assert kept[name] == stored[name]
-    np.testing.assert_allclose(run(session(simple, PLAIN), [X])[0], want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        run_session(open_session(simple, PLAIN), [X])[0], want, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_float_in_place_of_codes_is_harm() -> None:
@@ -125,7 +127,7 @@ def test_tidy_drops_what_no_output_needs_and_shares_equal_tensors() -> None:
         ],
         {"a": SCALE[:1], "b": SCALE[:1].copy(), "c": SCALE},
     )
-    tidy(model)
+    drop_unused(model)
     assert [(n.op_type, list(n.input)) for n in model.graph.node] == [
         ("Mul", ["x", "a"]),
         ("Add", ["p", "a"]),
@@ -136,10 +138,10 @@ def test_tidy_drops_what_no_output_needs_and_shares_equal_tensors() -> None:
 def test_an_illegal_model_is_an_error_with_the_checkers_words() -> None:
     model = model_of([helper.make_node("Conv", ["x", "w"], ["y"])], {"w": SCALE[:, None]})
     with pytest.raises(EmitError, match=r"the emitted model is not valid ONNX: .*Conv"):
-        check(model)
+        check_model(model)
 
 
 def test_a_model_that_onnxsim_cannot_read_is_the_checkers_business() -> None:
     model = model_of([helper.make_node("Nonsense", ["x"], ["y"])], {})
     with pytest.raises(EmitError, match=r"the emitted model is not valid ONNX: .*Nonsense"):
-        check(simplify(model))
+        check_model(simplify(model))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from yqc.data import Annotations, Object, Placed, Split, read_images, to_float
 from yqc.data.sets import BoxEntry
 from yqc.errors import DataError
-from yqc.evaluation import Boxes, Detections, Head, accuracy, agreement, agreement50, evaluate
+from yqc.evaluation import Boxes, Detections, OutputForm, accuracy, agreement, agreement50, evaluate
 
 Floats = NDArray[np.float32]
 MakeSplit = Callable[..., Split]
@@ -30,7 +30,7 @@ def found(*images: list[tuple[int, Box, float]], nc: int | None = 1) -> Detectio
         xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
         scores = np.array([row[2] for row in rows], np.float32)
         boxes[i] = Boxes(xyxy, scores, np.array([row[0] for row in rows], np.intp))
-    return Detections(boxes, Head("yolov8", nc), (), 1.0, 0.5)
+    return Detections(boxes, OutputForm("yolov8", nc), (), 1.0, 0.5)
 
 
 def truth(split: Split) -> Annotations:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from yqc.errors import CheckpointError
-from yqc.evaluation import Boxes, Head, Layout
+from yqc.evaluation import Boxes, Layout, OutputForm
 from yqc.evaluation.decode import detections, head_of
 
 Floats = NDArray[np.float32]
@@ -72,30 +72,30 @@ def test_keeps_at_most_the_best_300(layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("shape", "nc", "head"),
     [
-        ((1, 84, 8400), None, Head("yolov8", 80)),
-        ((1, 25200, 85), None, Head("yolov5", 80)),
-        ((1, 5, 8400), None, Head("yolov8", 1)),
-        ((1, 6, 8400), 2, Head("yolov8", 2)),
-        ((1, 25200, 6), 1, Head("yolov5", 1)),
-        ((1, 84, 84), 80, Head("yolov8", 80)),
-        ((1, 84, 21), 80, Head("yolov8", 80)),
-        ((1, 63, 85), 80, Head("yolov5", 80)),
-        ((1, 252, 6), 1, Head("yolov5", 1)),
+        ((1, 84, 8400), None, OutputForm("yolov8", 80)),
+        ((1, 25200, 85), None, OutputForm("yolov5", 80)),
+        ((1, 5, 8400), None, OutputForm("yolov8", 1)),
+        ((1, 6, 8400), 2, OutputForm("yolov8", 2)),
+        ((1, 25200, 6), 1, OutputForm("yolov5", 1)),
+        ((1, 84, 84), 80, OutputForm("yolov8", 80)),
+        ((1, 84, 21), 80, OutputForm("yolov8", 80)),
+        ((1, 63, 85), 80, OutputForm("yolov5", 80)),
+        ((1, 252, 6), 1, OutputForm("yolov5", 1)),
     ],
 )
-def test_tells_the_layout(shape: tuple[int, ...], nc: int | None, head: Head) -> None:
+def test_tells_the_layout(shape: tuple[int, ...], nc: int | None, head: OutputForm) -> None:
     output = np.random.default_rng(0).random(shape, np.float32)
     assert head_of(output, None, nc) == head
 
 
 def test_tells_end2end_rows_by_what_is_in_them() -> None:
     output = np.random.default_rng(0).random((1, 300, 6), np.float32)
-    assert head_of(output) == Head("yolov5", 1)
+    assert head_of(output) == OutputForm("yolov5", 1)
     output[..., 5] = np.round(output[..., 5] * 9)
-    assert head_of(output) == Head("yolov5", 1)
+    assert head_of(output) == OutputForm("yolov5", 1)
     output[..., 4] = np.sort(output[..., 4])[:, ::-1]
-    assert head_of(output, None, 9) == Head("end2end", 9)
-    assert head_of(output, "yolov5") == Head("yolov5", 1)
+    assert head_of(output, None, 9) == OutputForm("end2end", 9)
+    assert head_of(output, "yolov5") == OutputForm("yolov5", 1)
 
 
 @pytest.mark.parametrize(

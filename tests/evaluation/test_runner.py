@@ -92,9 +92,9 @@ def test_a_failing_run_is_named(remember: Callable[..., Path]) -> None:
 
 
 def test_a_torch_module_runs_without_gradients() -> None:
-    class Head(nn.Module):
+    class OutputForm(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             assert not torch.is_grad_enabled()
             return images.mean((2, 3)).unsqueeze(1) * 2
 
-    np.testing.assert_array_equal(TorchModel(Head()).run(WHITE), np.full((1, 1, 3), 2))
+    np.testing.assert_array_equal(TorchModel(OutputForm()).run(WHITE), np.full((1, 1, 3), 2))

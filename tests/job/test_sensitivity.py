@@ -10,7 +10,7 @@ from tests.modules import conv
 from yqc import Context, Pipeline, calls, text
 from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import head_outputs, sqnr_db
-from yqc.job.sensitivity import sensitivity, worst
+from yqc.job.sensitivity import measure_sensitivity, most_sensitive
 from yqc.testing import nets, traced
 
 
@@ -30,7 +30,7 @@ def context() -> Context:
 
 def test_ranks_every_convolution_and_leaves_the_graph_alone(gm: fx.GraphModule) -> None:
     before, ctx = text(gm), context()
-    found = sensitivity(gm, ctx)
+    found = measure_sensitivity(gm, ctx)
     assert {c.name for c in found} == {c.target for c in calls(gm, nn.Conv2d)}
     assert [c.sqnr_db for c in found] == sorted(c.sqnr_db for c in found)
     assert all(math.isfinite(c.sqnr_db) and c.agreement is None for c in found)
@@ -45,7 +45,7 @@ def test_equals_what_quantizing_that_layer_alone_really_costs() -> None:
         return traced(nets.chain(*parts), (1, 3, 16, 16))
 
     gm = chain()
-    found = {c.name: c.sqnr_db for c in sensitivity(gm, context())}
+    found = {c.name: c.sqnr_db for c in measure_sensitivity(gm, context())}
     for alone, expected in found.items():
         own = chain()
         others = "|".join(name for name in found if name != alone)
@@ -57,19 +57,19 @@ def test_equals_what_quantizing_that_layer_alone_really_costs() -> None:
 
 
 def test_detections_are_compared_where_there_is_a_detector(gm: fx.GraphModule) -> None:
-    found = sensitivity(gm, context(), layout="yolov8")
+    found = measure_sensitivity(gm, context(), layout="yolov8")
     assert all(c.agreement is None or 0 <= c.agreement <= 1 for c in found)
 
 
 def test_a_layer_made_fragile_is_the_worst(gm: fx.GraphModule) -> None:
     with torch.no_grad():
         conv(gm, "p4.conv").weight[0, 0, 0, 0] = 300.0
-    assert worst(gm, context(), 1) == ("p4.conv",)
+    assert most_sensitive(gm, context(), 1) == ("p4.conv",)
 
 
 def test_observe_skips_the_worst_and_settles_on_their_names(gm: fx.GraphModule) -> None:
-    ctx, expected = context(), worst(gm, context(), 2)
-    ctx.costliest = lambda gm, count: worst(gm, context(), count)
+    ctx, expected = context(), most_sensitive(gm, context(), 2)
+    ctx.costliest = lambda gm, count: most_sensitive(gm, context(), count)
     steps = Pipeline.parse("int8{skip=worst:2}").run(gm, ctx)
     asked = [node for node, why in ctx.skips if why == "asked to skip it"]
     assert asked == [
@@ -97,4 +97,4 @@ def test_a_wrong_count_is_refused_before_any_work() -> None:
 
 def test_a_graph_without_convolutions_is_refused() -> None:
     with pytest.raises(PassError, match="no convolution that can be quantized"):
-        sensitivity(traced(nets.chain(nn.SiLU()), (1, 3, 4, 4)), Context())
+        measure_sensitivity(traced(nets.chain(nn.SiLU()), (1, 3, 4, 4)), Context())

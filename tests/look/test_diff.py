@@ -11,7 +11,7 @@ from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import save_graph
 from yqc.job.explain import explain, group
 from yqc.job.staged import as_view, look
-from yqc.look import Diff, compare
+from yqc.look import Diff, compare_views
 from yqc.testing import nets, traced
 
 INT8 = "fold-bn,dce,observe,calibrate,quantize"
@@ -25,7 +25,7 @@ def under(passes: str, net: nn.Module | None = None) -> fx.GraphModule:
 
 @pytest.fixture(scope="module")
 def int8() -> Diff:
-    return compare(as_view(under("fold-bn,dce"), "a"), as_view(under(INT8), "b"), params=True)
+    return compare_views(as_view(under("fold-bn,dce"), "a"), as_view(under(INT8), "b"), params=True)
 
 
 def test_ops_are_counted_by_their_onnx_names(int8: Diff) -> None:
@@ -66,7 +66,7 @@ def test_parameters_are_compared_as_layers_use_them(int8: Diff) -> None:
 
 
 def test_a_graph_is_the_same_as_itself() -> None:
-    found = compare(as_view(under("fold-bn")), as_view(under("fold-bn")), params=True)
+    found = compare_views(as_view(under("fold-bn")), as_view(under("fold-bn")), params=True)
     assert found.same
     assert (found.nodes, found.unified, found.params, found.bytes) == ((), (), (), ())
 
@@ -76,11 +76,11 @@ def test_a_snapshot_is_the_same_as_the_file_it_becomes(tmp_path: Path) -> None:
     save_graph(gm, tmp_path / "g.yqc")
     save(emit(gm), tmp_path / "g.onnx")
     sides = look(tmp_path / "g.yqc", emitted=True), look(tmp_path / "g.onnx")
-    assert compare(*sides, params=True).same
+    assert compare_views(*sides, params=True).same
 
 
 def test_what_is_gone_is_named() -> None:
-    found = compare(as_view(under("dce")), as_view(under("fold-bn")))
+    found = compare_views(as_view(under("dce")), as_view(under("fold-bn")))
     gone = [(n.name, n.ops) for n in found.nodes if n.after is None]
     assert gone == [(f"{u}_bn", ("BatchNormalization",)) for u in ("stem", "a", "b")]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from yqc.commands.listing import explain, listings
+from yqc.commands.listing import describe_pass, listings
 from yqc.errors import PipelineError
 from yqc.pipeline.base import Pass
 from yqc.pipeline.options import Option, describe
@@ -179,7 +179,7 @@ def test_loads_a_file(tmp_path: Path) -> None:
     assert registry.load_file(path) == ["mine"]
     assert registry.found["mine"].origin == str(path)
     assert registry.found["mine"].summary() == "from a file"
-    about = explain(registry, "mine")
+    about = describe_pass(registry, "mine")
     assert about.doc.startswith("mine: from a file")
     assert [(o.name, o.type, o.default, o.doc) for o in about.options] == [
         ("size", "int", "7", "How much.")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from yqc.report.histogram import HEIGHT, LEFT, RIGHT, TOP, histogram, short
+from yqc.report.histogram import HEIGHT, LEFT, RIGHT, TOP, lay_out_histogram, short
 from yqc.report.page import ValueHistogram
 
 SPREAD = ValueHistogram(
@@ -19,7 +19,7 @@ SPREAD = ValueHistogram(
 
 
 def test_bars_rise_with_the_logarithm_of_their_counts() -> None:
-    made = histogram(SPREAD)
+    made = lay_out_histogram(SPREAD)
     assert made.title == "a, weights, 8 bits"
     assert [bar.tip for bar in made.bars] == [
         "-2 to -1: 9 values",
@@ -36,7 +36,7 @@ def test_bars_rise_with_the_logarithm_of_their_counts() -> None:
 
 
 def test_the_range_and_the_numbers_are_where_they_belong() -> None:
-    made = histogram(SPREAD)
+    made = lay_out_histogram(SPREAD)
     assert made.range == (LEFT, LEFT + (RIGHT - LEFT) * 3 / 4)
     assert [(m.text, m.at) for m in made.values] == [
         ("-2", LEFT),
@@ -45,9 +45,11 @@ def test_the_range_and_the_numbers_are_where_they_belong() -> None:
     ]
     assert [m.text for m in made.counts] == ["1", "10"]
     assert made.counts[0].at > made.counts[1].at
-    wide = histogram(replace(SPREAD, low=-6.0, high=0.1))
+    wide = lay_out_histogram(replace(SPREAD, low=-6.0, high=0.1))
     assert wide.range[0] == LEFT
-    assert [m.text for m in histogram(replace(SPREAD, edges=(0.0, 1.0, 2.0, 3.0, 4.0))).values] == [
+    assert [
+        m.text for m in lay_out_histogram(replace(SPREAD, edges=(0.0, 1.0, 2.0, 3.0, 4.0))).values
+    ] == [
         "-2",
         "0",
         "4",
@@ -55,7 +57,7 @@ def test_the_range_and_the_numbers_are_where_they_belong() -> None:
 
 
 def test_nothing_and_one_value_can_be_drawn() -> None:
-    assert histogram(replace(SPREAD, counts=(0, 0, 0, 0))).bars == ()
+    assert lay_out_histogram(replace(SPREAD, counts=(0, 0, 0, 0))).bars == ()
     assert [short(10**i) for i in (2, 3, 5, 6)] == ["100", "1k", "100k", "1M"]
     flat = replace(SPREAD, edges=(0.0, 0.0), counts=(3,), low=0.0, high=0.0)
-    assert [bar.x for bar in histogram(flat).bars] == [LEFT]
+    assert [bar.x for bar in lay_out_histogram(flat).bars] == [LEFT]

@@ -26,7 +26,7 @@ from yqc.report import human
     ],
 )
 def test_sizes(count: int | None, shown: str) -> None:
-    assert human.size(count) == shown
+    assert human.byte_count(count) == shown
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_amounts(count: int | None, shown: str) -> None:
     ],
 )
 def test_errors(value: float | None, shown: str) -> None:
-    assert human.error(value) == shown
+    assert human.magnitude(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @with_options(PassOptions)
-def compile_(
+def compile_command(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
     *,
     passes: Annotated[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SHOWN = 4
 
 
-def lint(
+def lint_command(
     model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
     *,
     target: Annotated[TargetChoice, typer.Option(help="The runtime.")] = TargetChoice.generic,

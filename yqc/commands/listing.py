@@ -18,7 +18,7 @@ def listings(registry: Registry) -> tuple[PassListing, ...]:
     )
 
 
-def explain(registry: Registry, name: str) -> PassHelp:
+def describe_pass(registry: Registry, name: str) -> PassHelp:
     """Explain one pass: its docstring, options, and what it needs and gives.
 
     Raises:

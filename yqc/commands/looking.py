@@ -17,7 +17,7 @@ from yqc.commands.arguments import (
 from yqc.commands.common import echo, find_passes, print_tables
 
 
-def passes(
+def passes_command(
     name: Annotated[str | None, typer.Argument(help="One pass, in full.")] = None,
     *,
     load: LoadOption = None,
@@ -32,12 +32,12 @@ def passes(
         rows = listing.listings(registry)
         echo(rp.to_json(rows), nl=False) if json else print_tables(rp.passes_table(rows))
     else:
-        about = listing.explain(registry, name)
+        about = listing.describe_pass(registry, name)
         echo(rp.to_json(about), nl=False) if json else print_tables(rp.pass_help(about))
 
 
 @with_options(ModelOptions)
-def inspect(
+def inspect_command(
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     *,
     form: Annotated[FormChoice | None, typer.Option("--as", help="Print the whole graph.")] = None,
@@ -52,17 +52,19 @@ def inspect(
     find_passes(how.load)
     wanted = FormChoice.json if json and node is not None else form
     if wanted is None and node is None:
-        views.summary(model, how.arch, json=json)
+        views.print_summary(model, how.arch, json=json)
         return
     settings = how.settings()
     if node is None and wanted is not None:
-        views.whole(model, settings, wanted.value)
+        views.print_graph(model, settings, wanted.value)
     else:
-        views.part(model, settings, str(node), around, None if wanted is None else wanted.value)
+        views.print_node(
+            model, settings, str(node), around, None if wanted is None else wanted.value
+        )
 
 
 @with_options(PassOptions)
-def diff(
+def diff_command(
     a: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     b: Annotated[Path | None, typer.Argument(help="Another; or give --passes.")] = None,
     *,
@@ -86,12 +88,12 @@ def diff(
 
     from yqc.commands import views  # noqa: PLC0415
 
-    sides = views.two(a, b, asked, how.settings(), registry, quiet=quiet)
-    views.differ(*sides, context=context, params=params, counts=counts, json=json)
+    sides = views.load_sides(a, b, asked, how.settings(), registry, quiet=quiet)
+    views.print_diff(*sides, context=context, params=params, counts=counts, json=json)
 
 
 @with_options(PassOptions)
-def explain(
+def explain_command(
     passes: Annotated[str, typer.Argument(metavar="PASS", help="A pass, with its options.")],
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file or snapshot.")],
     *,
@@ -108,10 +110,10 @@ def explain(
 
     from yqc.commands import views  # noqa: PLC0415
 
-    views.explained(passes, model, how.settings(), registry, wanted.value, quiet=quiet)
+    views.print_explained(passes, model, how.settings(), registry, wanted.value, quiet=quiet)
 
 
-def new_pass(
+def new_pass_command(
     name: Annotated[str, typer.Argument(help="Of the pass, such as my-pass.")],
     *,
     folder: Annotated[Path, typer.Option("-o", "--output", help="Where to write it.")] = Path(),

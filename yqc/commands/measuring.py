@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @with_options(ModelOptions)
-def eval_(
+def eval_command(
     model: Annotated[Path, typer.Argument(help="ONNX file or checkpoint.")],
     data: Annotated[Path, typer.Option(help="Data YAML or COCO JSON.")],
     *,
@@ -60,7 +60,7 @@ def eval_(
     echo(rp.to_json(result), nl=False) if json else print_tables(rp.eval_table(result))
 
 
-def bench(
+def bench_command(
     models: Annotated[list[Path], typer.Argument(help="ONNX files; ratios are to the first.")],
     *,
     imgsz: SizeOption = None,
@@ -122,7 +122,7 @@ def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
     return written
 
 
-def replay(
+def replay_command(
     reproducer: Annotated[Path, typer.Argument(help="What a failing compile left behind.")],
     *,
     load: LoadOption = None,

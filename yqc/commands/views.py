@@ -9,13 +9,13 @@ from yqc.commands.common import echo, print_lines, print_tables
 from yqc.errors import PipelineError
 from yqc.job.explain import explain
 from yqc.job.staged import look, staged
-from yqc.look import View, compare, pages, printers
+from yqc.look import View, compare_views, pages, printers
 from yqc.look.summary import require_file, summarize
 from yqc.pipeline.registry import Registry
 from yqc.settings import Settings
 
 
-def summary(model: Path, arch: Path | None, *, json: bool) -> None:
+def print_summary(model: Path, arch: Path | None, *, json: bool) -> None:
     """Print what a file holds, without tracing anything."""
     require_file(model)
     if model.suffix != ".onnx":
@@ -30,12 +30,12 @@ def summary(model: Path, arch: Path | None, *, json: bool) -> None:
         print_tables(pages.onnx_summary(view, model.stat().st_size, about))
 
 
-def whole(model: Path, settings: Settings, form: str) -> None:
+def print_graph(model: Path, settings: Settings, form: str) -> None:
     """Print a whole graph."""
-    _print(look(model, settings), form)
+    _print_view(look(model, settings), form)
 
 
-def part(model: Path, settings: Settings, node: str, around: int, form: str | None) -> None:
+def print_node(model: Path, settings: Settings, node: str, around: int, form: str | None) -> None:
     """Print one node and those around it."""
     view = look(model, settings)
     item, near = view.find(node), view.around(node, around)
@@ -45,10 +45,10 @@ def part(model: Path, settings: Settings, node: str, around: int, form: str | No
     elif form == "code":
         raise PipelineError("--as code prints a whole graph; leave --node out")
     else:
-        _print(near, form, item.name)
+        _print_view(near, form, item.name)
 
 
-def _print(view: View, form: str, mark: str | None = None) -> None:
+def _print_view(view: View, form: str, mark: str | None = None) -> None:
     if form == "text":
         echo(view.text)
     elif form == "code":
@@ -63,7 +63,7 @@ def _print(view: View, form: str, mark: str | None = None) -> None:
         echo(rp.to_json(printers.as_json(view)), nl=False)
 
 
-def two(
+def load_sides(
     a: Path,
     b: Path | None,
     passes: list[str],
@@ -86,9 +86,9 @@ def two(
     return before, after
 
 
-def differ(a: View, b: View, *, context: int, params: bool, counts: bool, json: bool) -> None:
+def print_diff(a: View, b: View, *, context: int, params: bool, counts: bool, json: bool) -> None:
     """Print what differs."""
-    found = compare(a, b, context=context, params=params)
+    found = compare_views(a, b, context=context, params=params)
     if json:
         echo(rp.to_json(found), nl=False)
     else:
@@ -99,7 +99,7 @@ def differ(a: View, b: View, *, context: int, params: bool, counts: bool, json: 
             print_tables("", table)
 
 
-def explained(
+def print_explained(
     passes: str, model: Path, settings: Settings, registry: Registry, form: str, *, quiet: bool
 ) -> None:
     """Print what a pass would do and refuses."""

@@ -18,13 +18,13 @@ from yqc.emit import (
     shapes,
 )
 from yqc.emit.breakdown import layer_bytes, size_parts
-from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build
+from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.metadata import set_metadata, yolo_metadata
 from yqc.emit.ort_weights import write_foldable
 from yqc.emit.roundtrip import Deviation, RoundTrip, roundtrip
-from yqc.emit.save import save, write
-from yqc.emit.simplify import check, simplify
+from yqc.emit.save import save, write_file
+from yqc.emit.simplify import check_model, simplify
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
 
@@ -43,7 +43,7 @@ __all__ = [
     "save",
     "size_parts",
     "weight_bytes",
-    "write",
+    "write_file",
     "yolo_metadata",
 ]
 
@@ -87,9 +87,9 @@ def emit(
         LoweringError: a node has no ONNX form; the message shows how to add one.
         EmitError: the opset is unknown or too low, or the model does not pass a check.
     """
-    model = simplify(build(gm, opset=opset, dynamic=dynamic))
+    model = simplify(build_model(gm, opset=opset, dynamic=dynamic))
     if target == "ort":
         write_foldable(model)
-    check(model)
+    check_model(model)
     set_metadata(model, metadata or {})
     return model

@@ -14,11 +14,11 @@ import torch
 from torch import fx
 
 from yqc.emit.emitter import Emitter
-from yqc.emit.table import Target, lowering
+from yqc.emit.table import LoweringTarget, lowering
 
 Number: TypeAlias = fx.Node | float
 
-UNARY: dict[str, tuple[Target, ...]] = {
+UNARY: dict[str, tuple[LoweringTarget, ...]] = {
     "Neg": (operator.neg, torch.neg, "neg"),
     "Abs": (operator.abs, torch.abs, "abs"),
     "Exp": (torch.exp, "exp"),
@@ -36,7 +36,7 @@ UNARY: dict[str, tuple[Target, ...]] = {
 }
 """Operations of one operand with an ONNX operator of the same meaning."""
 
-BINARY: dict[str, tuple[Target, ...]] = {
+BINARY: dict[str, tuple[LoweringTarget, ...]] = {
     "Mul": (operator.mul, torch.mul, "mul", torch.multiply, "multiply"),
     "Pow": (operator.pow, torch.pow, "pow"),
     "Max": (torch.maximum, "maximum"),

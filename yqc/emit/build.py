@@ -18,7 +18,7 @@ BATCH = "batch"
 """Name of the symbolic dimension of a model emitted for a dynamic batch."""
 
 
-def build(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx.ModelProto:
+def build_model(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx.ModelProto:
     """Lower a graph one to one: no simplification, no checks.
 
     Args:

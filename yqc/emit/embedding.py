@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from yqc.emit.simplify import check
+from yqc.emit.simplify import check_model
 from yqc.errors import EmitError, PipelineError
 from yqc.pipeline.grammar import Item, split
 from yqc.pipeline.options import build, show
@@ -104,7 +104,7 @@ def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> o
         _take_bytes(made.graph)
     if embedding.fp16_io:
         _go_half(made.graph)
-    check(made)
+    check_model(made)
     return made
 
 

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
-from yqc.emit.table import describe, source
+from yqc.emit.table import call_text, module_text
 from yqc.emit.tensors import DTYPES, FOUR_BIT, to_onnx
 from yqc.errors import LoweringError
 from yqc.graph import TensorSpec
@@ -134,8 +134,8 @@ class Emitter:
         Raises:
             LoweringError: always; names the node, the module it stems from, and the reason.
         """
-        node, what = self._node, describe(self.gm, self._node)
-        raise LoweringError(f"cannot emit {what} at node {node.name}{source(node)}: {why}")
+        node, what = self._node, call_text(self.gm, self._node)
+        raise LoweringError(f"cannot emit {what} at node {node.name}{module_text(node)}: {why}")
 
     def require(self, opset: int, why: str) -> None:
         """Ask for an opset: emission starts anew with it unless the user fixed a lower one."""

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TypeAlias
 
-Ints: TypeAlias = int | Sequence[int]
+Dims: TypeAlias = int | Sequence[int]
 """A size as PyTorch takes it: one for all dimensions, or one a dimension."""
 
 
-def each(value: Ints, count: int) -> list[int]:
+def each(value: Dims, count: int) -> list[int]:
     """Return a size for each of `count` dimensions."""
     if isinstance(value, int):
         return [value] * count

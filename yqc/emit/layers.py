@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from yqc.emit.emitter import Constant, Emitter, Operand
-from yqc.emit.geometry import Ints, each, same_padding
+from yqc.emit.geometry import Dims, each, same_padding
 from yqc.emit.pools import pad
 from yqc.emit.table import lowering
 
@@ -25,9 +25,9 @@ def conv(
     x: fx.Node,
     weight: fx.Node | Constant,
     bias: Operand = None,
-    stride: Ints = 1,
-    padding: Ints | str = 0,
-    dilation: Ints = 1,
+    stride: Dims = 1,
+    padding: Dims | str = 0,
+    dilation: Dims = 1,
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> str:
@@ -60,11 +60,11 @@ def conv_transpose(
     x: fx.Node,
     weight: fx.Node | Constant,
     bias: Operand = None,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    output_padding: Ints = 0,
+    stride: Dims = 1,
+    padding: Dims = 0,
+    output_padding: Dims = 0,
     groups: int = 1,
-    dilation: Ints = 1,
+    dilation: Dims = 1,
 ) -> str:
     kernel = e.shape(weight)[2:]
     dims = len(kernel)

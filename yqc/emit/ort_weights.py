@@ -29,7 +29,7 @@ def write_foldable(model: onnx.ModelProto) -> None:
     written: dict[str, list[NodeProto]] = {}
     for conv in floats:
         source = made.get(conv.input[1])
-        if source is None or not plain(source, held):
+        if source is None or not is_plain_int8(source, held):
             continue
         weight, users = source.output[0], len(readers[source.input[1]])
         if all(reader.output[0] in outputs for reader in readers[weight]):
@@ -52,7 +52,7 @@ def on_integers(
     return bool(behind) and all(node.op_type == "QuantizeLinear" for node in behind)
 
 
-def plain(node: NodeProto, held: dict[str, TensorProto]) -> bool:
+def is_plain_int8(node: NodeProto, held: dict[str, TensorProto]) -> bool:
     """Tell whether a node scales a stored int8 tensor by float32, a scale a row or one for all."""
     if node.op_type != "DequantizeLinear" or any(name not in held for name in node.input):
         return False

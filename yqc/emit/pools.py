@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc.emit.emitter import Emitter, Operand
-from yqc.emit.geometry import Ints, each, missing, onnx_pads, taps
+from yqc.emit.geometry import Dims, each, missing, onnx_pads, taps
 from yqc.emit.table import lowering
 
 MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -60,10 +60,10 @@ def max_pool(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    kernel_size: Ints,
-    stride: Ints | None = None,
-    padding: Ints = 0,
-    dilation: Ints = 1,
+    kernel_size: Dims,
+    stride: Dims | None = None,
+    padding: Dims = 0,
+    dilation: Dims = 1,
     ceil_mode: bool = False,  # the shape of the result tells
     return_indices: bool = False,
 ) -> str:
@@ -146,9 +146,9 @@ def avg_pool(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    kernel_size: Ints,
-    stride: Ints | None = None,
-    padding: Ints = 0,
+    kernel_size: Dims,
+    stride: Dims | None = None,
+    padding: Dims = 0,
     ceil_mode: bool = False,  # the shape of the result tells
     count_include_pad: bool = True,
     divisor_override: int | None = None,

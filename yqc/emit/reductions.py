@@ -7,13 +7,13 @@ from torch import fx
 
 from yqc.emit.arithmetic import operands
 from yqc.emit.emitter import Emitter
-from yqc.emit.geometry import Ints
-from yqc.emit.table import Target, lowering
+from yqc.emit.geometry import Dims
+from yqc.emit.table import LoweringTarget, lowering
 
 AXES_OPSET = 18
 """From here on all reductions take their axes as an input; before, only ReduceSum does."""
 
-REDUCTIONS: dict[str, tuple[Target, ...]] = {
+REDUCTIONS: dict[str, tuple[LoweringTarget, ...]] = {
     "ReduceMean": (torch.mean, "mean"),
     "ReduceSum": (torch.sum, "sum"),
     "ReduceMax": (torch.amax, "amax"),
@@ -22,7 +22,7 @@ REDUCTIONS: dict[str, tuple[Target, ...]] = {
 
 
 def _reduce(
-    e: Emitter, node: fx.Node, op_type: str, x: fx.Node, dim: Ints | None, keepdim: bool
+    e: Emitter, node: fx.Node, op_type: str, x: fx.Node, dim: Dims | None, keepdim: bool
 ) -> str:
     """Reduce over some dimensions, or over all of them if `dim` is None or empty."""
     rank, dtype = len(e.shape(x)), e.specs(node)[0].dtype
@@ -34,13 +34,13 @@ def _reduce(
     return e.op(op_type, value, axes=axes, keepdims=keepdim)
 
 
-def _register(op_type: str, targets: tuple[Target, ...]) -> None:
+def _register(op_type: str, targets: tuple[LoweringTarget, ...]) -> None:
     @lowering(*targets)
     def lower(
         e: Emitter,
         node: fx.Node,
         x: fx.Node,
-        dim: Ints | None = None,
+        dim: Dims | None = None,
         keepdim: bool = False,
         dtype: torch.dtype | None = None,  # it is the node's own dtype
     ) -> str:

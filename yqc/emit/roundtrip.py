@@ -69,13 +69,13 @@ def roundtrip(
             outputs number by number.
     """
     batches = [(example,) if isinstance(example, Tensor) else tuple(example)]
-    sessions = [session(model, level) for level in (PLAIN, OPTIMISED)]
+    sessions = [open_session(model, level) for level in (PLAIN, OPTIMISED)]
     if any(isinstance(value.shape[0], str) for value in sessions[0].get_inputs() if value.shape):
         batches.append(tuple(tensor.flip(-1) for tensor in batches[0]))
     with torch.no_grad():
         want = _joined([tuple(_flat(gm(*batch))) for batch in batches])
     given = _joined(batches)
-    return RoundTrip(*(compare(want, run(s, given), layout) for s in sessions))
+    return RoundTrip(*(compare_outputs(want, run_session(s, given), layout) for s in sessions))
 
 
 def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[OutputArray]:
@@ -84,7 +84,7 @@ def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[OutputArray]:
     return [torch.cat(tensors).numpy(force=True) for tensors in zip(*batches, strict=True)]
 
 
-def session(
+def open_session(
     model: onnx.ModelProto | Path, level: ort.GraphOptimizationLevel = OPTIMISED
 ) -> ort.InferenceSession:
     """Load a model into onnxruntime, on the CPU, with as many threads as PyTorch uses."""
@@ -96,13 +96,13 @@ def session(
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def run(loaded: ort.InferenceSession, inputs: Sequence[OutputArray]) -> list[OutputArray]:
+def run_session(loaded: ort.InferenceSession, inputs: Sequence[OutputArray]) -> list[OutputArray]:
     """Run a loaded model and return its outputs."""
     names = [value.name for value in loaded.get_inputs()]
     return list(loaded.run(None, dict(zip(names, inputs, strict=True))))
 
 
-def compare(
+def compare_outputs(
     want: Sequence[OutputArray], got: Sequence[OutputArray], layout: str | None = None
 ) -> Deviation:
     """Compare two lists of outputs."""

@@ -16,10 +16,10 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written; an older one at `path` is untouched.
     """
-    write(path, model.SerializeToString(deterministic=True))
+    write_file(path, model.SerializeToString(deterministic=True))
 
 
-def write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write a file under a temporary name beside it, then move it in place in one step.
 
     Raises:

@@ -97,7 +97,7 @@ def matrix_transpose(e: Emitter, node: fx.Node, x: fx.Node) -> str:
 
 
 @lowering(builtins.getattr)
-def attribute(e: Emitter, node: fx.Node, x: fx.Node, name: str) -> str:
+def tensor_attribute(e: Emitter, node: fx.Node, x: fx.Node, name: str) -> str:
     if name not in {"T", "mT"}:
         e.refuse(f"the attribute {name} of a tensor has no ONNX form")
     return transpose(e, node, x, -2, -1)

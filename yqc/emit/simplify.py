@@ -22,14 +22,14 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     import onnxsim  # noqa: PLC0415  # it takes a second, and few commands emit anything
 
-    tidy(model)
+    drop_unused(model)
     for folding in (True, False):
         try:
             candidate: onnx.ModelProto
             candidate, _ = onnxsim.simplify(model, skip_constant_folding=not folding)
         except (RuntimeError, ValueError):
             break  # If the model itself is at fault, the checker says so next, and where.
-        tidy(candidate)
+        drop_unused(candidate)
         _restore_names(model, candidate)
         if harmless(model, candidate):
             return candidate
@@ -48,7 +48,7 @@ def _quantized(model: onnx.ModelProto) -> Iterator[tuple[int, bytes]]:
             yield tensor.data_type, _key(tensor)[2]
 
 
-def tidy(model: onnx.ModelProto) -> None:
+def drop_unused(model: onnx.ModelProto) -> None:
     """Drop the nodes and initialisers that no output needs, and store equal tensors once."""
     graph = model.graph
     _share(graph)
@@ -115,7 +115,7 @@ def _bias_name(inputs: Sequence[str]) -> str:
     return weight.removesuffix("weight") + "bias" if weight.endswith(".weight") else ""
 
 
-def check(model: onnx.ModelProto) -> None:
+def check_model(model: onnx.ModelProto) -> None:
     """Run the full ONNX checker, and for a symbolic batch see that no node fixes it.
 
     Raises:

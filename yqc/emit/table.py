@@ -27,14 +27,14 @@ from yqc.errors import LoweringError
 Lowered: TypeAlias = fx.Node | str | Sequence[str]
 """What a lowering returns: a value name, one a result, or a node whose value passes through."""
 Lower: TypeAlias = Callable[..., Lowered]
-Target: TypeAlias = type[nn.Module] | Callable[..., object] | str
+LoweringTarget: TypeAlias = type[nn.Module] | Callable[..., object] | str
 
 L = TypeVar("L", bound=Lower)
 
 TABLE: dict[object, Lower] = {}
 
 
-def lowering(*targets: Target) -> Callable[[L], L]:
+def lowering(*targets: LoweringTarget) -> Callable[[L], L]:
     """Register the decorated function as the lowering of modules, functions or tensor methods.
 
     Args:
@@ -80,7 +80,7 @@ def _forward(kind: type) -> object:
     return getattr(kind, "forward", None)
 
 
-def describe(gm: fx.GraphModule, node: fx.Node) -> str:
+def call_text(gm: fx.GraphModule, node: fx.Node) -> str:
     """Name what a node calls, as Python code would: `nn.SiLU`, `torch.cat`, `"view"`."""
     if node.op == "call_method":
         return f'"{node.target}"'
@@ -96,7 +96,7 @@ def describe(gm: fx.GraphModule, node: fx.Node) -> str:
     return f"{getattr(what, '__module__', None) or 'builtins'}.{name}"
 
 
-def source(node: fx.Node) -> str:
+def module_text(node: fx.Node) -> str:
     """Say which module of the traced model a node stems from, or nothing if that is not known."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     if not stack:
@@ -118,10 +118,10 @@ def _line(kind: type) -> str:
 
 
 def _missing(gm: fx.GraphModule, node: fx.Node) -> str:
-    what = describe(gm, node)
+    what = call_text(gm, node)
     inputs = ", ".join(f"x{i}" if i else "x" for i in range(len(node.args)))
     return (
-        f"no ONNX lowering for {what} at node {node.name}{source(node)}; add one with --load "
+        f"no ONNX lowering for {what} at node {node.name}{module_text(node)}; add one with --load "
         f"and these lines, or ask for it:\n"
         f"    from yqc.emit import lowering\n"
         f"    @lowering({what})\n"

@@ -1,22 +1,41 @@
-"""Accuracy, agreement and latency of detectors as their files run."""
+"""Accuracy, agreement and latency of detectors, as their files or graphs run.
 
-from yqc.evaluation.accuracy import Accuracy, Agreement, accuracy, agreement, agreement50, evaluate
-from yqc.evaluation.decode import Boxes, Head, Layout, detections
+`runner`    run an ONNX file or a PyTorch module on images
+`decode`    turn an output array into boxes
+`nms`       suppress boxes that overlap
+`detect`    find objects in the images of a split
+`accuracy`  compare what was found with labels, or with what another model found
+`latency`   time files against each other
+`openvino`  run and time files under OpenVINO
+`profile`   time every node of a file
+`cost`      the time of one node
+"""
+
+from yqc.evaluation.accuracy import (
+    DetectorAccuracy,
+    DetectorAgreement,
+    accuracy,
+    agreement,
+    agreement50,
+    evaluate,
+)
+from yqc.evaluation.decode import Boxes, OutputForm, detections
 from yqc.evaluation.detect import Detections, detect
-from yqc.evaluation.latency import Latency, Runtime, latency
+from yqc.evaluation.latency import Runtime, Timing, latency
 from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
+from yqc.facts import Layout
 
 __all__ = [
-    "Accuracy",
-    "Agreement",
     "Boxes",
     "Detections",
-    "Head",
-    "Latency",
+    "DetectorAccuracy",
+    "DetectorAgreement",
     "Layout",
     "OnnxModel",
+    "OutputForm",
     "Runner",
     "Runtime",
+    "Timing",
     "TorchModel",
     "accuracy",
     "agreement",

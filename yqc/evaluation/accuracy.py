@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +13,21 @@ from pycocotools.cocoeval import COCOeval
 
 from yqc.data import Annotations, Object, Split, Unreadable, advise, annotate
 from yqc.errors import DataError
-from yqc.evaluation.decode import Boxes, Layout
+from yqc.evaluation.decode import Boxes
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.runner import Runner
+from yqc.facts import Layout
 from yqc.progress import Progress
+from yqc.report.parts import Agreement, Scores
 
 IOUS = tuple(0.5 + 0.05 * i for i in range(10))
 """Intersections over union that COCO averages over."""
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """COCO average precision as fractions of 1; None where the images hold no such object."""
+@dataclass(frozen=True, kw_only=True)
+class DetectorAccuracy(Scores):
+    """COCO average precision of one detector, and what it was computed from."""
 
-    map: float | None
-    """AP averaged over IoU 0.50 to 0.95 in steps of 0.05, and over classes."""
-    map50: float | None
-    """AP at IoU 0.50."""
-    map75: float | None
-    """AP at IoU 0.75."""
-    small: float | None
-    """`map` of objects under 32 x 32 square pixels."""
-    medium: float | None
-    """`map` of objects from 32 x 32 to 96 x 96 square pixels."""
-    large: float | None
-    """`map` of objects over 96 x 96 square pixels."""
     images: int
     """How many images were read."""
     detections: Detections = field(repr=False, compare=False)
@@ -63,14 +53,10 @@ class Accuracy:
         return self.detections.seconds_session
 
 
-@dataclass(frozen=True)
-class Agreement:
+@dataclass(frozen=True, kw_only=True)
+class DetectorAgreement(Agreement):
     """How far a detector finds what a reference finds; None where the reference finds nothing."""
 
-    ap50: float | None
-    """AP at IoU 0.50 with the reference's detections as the truth, as a fraction of 1."""
-    map: float | None
-    """The same averaged over IoU 0.50 to 0.95."""
     images: int
     """How many images both have read."""
 
@@ -83,7 +69,7 @@ def evaluate(
     layout: Layout | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Accuracy:
+) -> DetectorAccuracy:
     """Measure a detector on the annotated images of a split; arguments as in `detect`.
 
     Raises:
@@ -109,7 +95,7 @@ def evaluate(
     return accuracy(found, truth)
 
 
-def accuracy(found: Detections, truth: Annotations) -> Accuracy:
+def accuracy(found: Detections, truth: Annotations) -> DetectorAccuracy:
     """Compare what was found with the annotations of the same split.
 
     Raises:
@@ -118,8 +104,8 @@ def accuracy(found: Detections, truth: Annotations) -> Accuracy:
     _check_classes(found, len(truth["categories"]))
     judge = _judge(truth, {i + 1: boxes for i, boxes in found.boxes.items()})
     curve, by_class = _details(judge)
-    return Accuracy(
-        *_six(judge),
+    return DetectorAccuracy(
+        **_scores(judge),
         images=len(found.boxes),
         detections=found,
         curve=curve,
@@ -127,7 +113,7 @@ def accuracy(found: Detections, truth: Annotations) -> Accuracy:
     )
 
 
-def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -> Agreement:
+def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -> DetectorAgreement:
     """Compare what two models found in the same split; this needs no labels.
 
     Args:
@@ -137,7 +123,7 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
     """
     precision = _agreed(reference, other, conf, IOUS)
     images = len(reference.boxes.keys() & other.boxes.keys())
-    return Agreement(_mean(precision[0]), _mean(precision), images)
+    return DetectorAgreement(ap50=_mean(precision[0]), map=_mean(precision), images=images)
 
 
 def agreement50(reference: Detections, other: Detections, *, conf: float = 0.25) -> float | None:
@@ -203,14 +189,11 @@ def _judge(
     return judge
 
 
-def _six(
-    judge: COCOeval,
-) -> tuple[float | None, float | None, float | None, float | None, float | None, float | None]:
-    """AP, AP50, AP75, AP small, medium and large."""
-    ap, ap50, ap75, small, medium, large = (
-        None if value < 0 else float(value) for value in judge.stats[:6]
-    )
-    return ap, ap50, ap75, small, medium, large
+def _scores(judge: COCOeval) -> dict[str, float | None]:
+    """Return the fields of `Scores`; pycocotools writes -1 where there is nothing to measure."""
+    names = (one.name for one in fields(Scores))
+    values = (None if value < 0 else float(value) for value in judge.stats[:6])
+    return dict(zip(names, values, strict=True))
 
 
 def _mean(precision: "np.ma.MaskedArray[Any, Any]") -> float | None:

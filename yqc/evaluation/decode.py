@@ -8,15 +8,13 @@ Boxes are in pixels of the model's input, scores in 0..1.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yqc.errors import CheckpointError
 from yqc.evaluation.nms import Floats, Indices, nms
-
-Layout = Literal["yolov5", "yolov8", "end2end"]
+from yqc.facts import Layout
 
 _CORNERS, _OBJECTNESS, _ROW = 4, 5, 6
 _END2END_ROWS = 300
@@ -46,7 +44,7 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class Head:
+class OutputForm:
     """What the shape of an output tells about the detector."""
 
     layout: Layout
@@ -54,7 +52,7 @@ class Head:
     """How many classes it scores; an end-to-end output does not tell."""
 
 
-def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None) -> Head:
+def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None) -> OutputForm:
     """Tell the layout of an output by its shape, and where that leaves a doubt by its numbers.
 
     Args:
@@ -68,11 +66,11 @@ def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None)
     rows, columns = output.shape[1:] if output.ndim == 3 else (0, 0)  # noqa: PLR2004
     match layout or _told(output, rows, columns, nc or 0):
         case "yolov8" if rows > _CORNERS:
-            return Head("yolov8", rows - _CORNERS)
+            return OutputForm("yolov8", rows - _CORNERS)
         case "yolov5" if columns > _OBJECTNESS:
-            return Head("yolov5", columns - _OBJECTNESS)
+            return OutputForm("yolov5", columns - _OBJECTNESS)
         case "end2end" if columns == _ROW:
-            return Head("end2end", nc)
+            return OutputForm("end2end", nc)
     raise CheckpointError(
         f"its output of shape {list(output.shape)} is not that of a decoded "
         f"{layout or 'YOLO'} detector: [N, 4+classes, anchors], [N, anchors, 5+classes] "

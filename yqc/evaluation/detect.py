@@ -10,9 +10,10 @@ import numpy as np
 
 from yqc.data import Letterboxed, Placed, Split, Unreadable, advise, prefetch, read_images, to_float
 from yqc.errors import CheckpointError, DataError
-from yqc.evaluation.decode import Boxes, Head, Layout, detections, head_of
+from yqc.evaluation.decode import Boxes, OutputForm, detections, head_of
 from yqc.evaluation.nms import Floats
 from yqc.evaluation.runner import OnnxModel, Runner
+from yqc.facts import Layout
 from yqc.progress import Advance, Progress, Silent
 
 DEFAULT_SIDE = 640
@@ -25,7 +26,7 @@ class Detections:
 
     boxes: dict[int, Boxes] = field(repr=False)
     """Position in the split of each image that was read -> boxes in pixels of the image file."""
-    head: Head
+    head: OutputForm
     skipped: tuple[Unreadable, ...]
     seconds_total: float
     """Wall time from the first image asked for to the last boxes."""
@@ -86,11 +87,11 @@ class _Job:
     nc: int | None
     batch: int
     channels: int
-    head: Head | None = None
+    head: OutputForm | None = None
     skipped: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
 
-    def outputs(self, advance: Advance) -> Iterator[tuple[Placed, Head, Floats]]:
+    def outputs(self, advance: Advance) -> Iterator[tuple[Placed, OutputForm, Floats]]:
         """Each readable image with the model's output for it, without its batch dimension."""
         images = self.readable(advance)
         while some := list(islice(images, self.batch)):
@@ -113,13 +114,13 @@ class _Job:
             else:
                 yield image
 
-    def finish(self, item: tuple[Placed, Head, Floats]) -> tuple[int, Boxes]:
+    def finish(self, item: tuple[Placed, OutputForm, Floats]) -> tuple[int, Boxes]:
         """The position of the image and its boxes, in pixels of the image file."""
         image, head, output = item
         found = detections(output, head.layout)
         return image.index, unplace(found, image.placement, image.size)
 
-    def _head(self, output: Floats) -> Head:
+    def _head(self, output: Floats) -> OutputForm:
         path = getattr(self.runner, "path", "the model")
         names = self.runner.names if isinstance(self.runner, OnnxModel) else None
         try:

@@ -20,7 +20,7 @@ _WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class Latency:
+class Timing:
     """How long files take for one run, in milliseconds of wall time, and against the first file."""
 
     paths: tuple[Path, ...]
@@ -42,7 +42,7 @@ def latency(
     runs: int = 30,
     runtime: Runtime = "onnxruntime",
     progress: Progress | None = None,
-) -> Latency:
+) -> Timing:
     """Time ONNX detectors against each other on one image of seeded noise.
 
     The files take turns within a round and the order turns from round to round, so that a machine
@@ -63,7 +63,7 @@ def latency(
     noise = np.random.default_rng(0)
     calls = [_call(path, noise, imgsz, threads, runtime) for path in paths]
     measured = _paired(calls, runs, progress or Silent())
-    return Latency(
+    return Timing(
         paths=tuple(paths),
         ms=tuple(1000 * median(column) for column in measured.T.tolist()),
         ratios=tuple(median(column) for column in (measured[:, :1] / measured).T.tolist()),

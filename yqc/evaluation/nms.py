@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
-Mask = NDArray[np.bool_]
+Booleans = NDArray[np.bool_]
 
 CANDIDATES = 30000
 """So many candidates, the best by score, enter suppression at all."""
@@ -67,9 +67,9 @@ def falling(scores: Floats, limit: int) -> Indices:
 
 def _clash(
     boxes: Floats, classes: NDArray[np.int32], first: Indices, second: Indices, iou: float
-) -> Mask:
+) -> Booleans:
     """[first, second]: whether two boxes have one class and overlap by more than `iou`."""
-    clash: Mask = classes[first][:, None] == classes[second][None, :]
+    clash: Booleans = classes[first][:, None] == classes[second][None, :]
     pairs = np.flatnonzero(clash)  # Few share a class: only their overlap is computed.
     i, j = np.divmod(pairs.astype(np.int32), max(len(second), 1))
     a, b = boxes.take(first.take(i), 0), boxes.take(second.take(j), 0)
@@ -77,11 +77,11 @@ def _clash(
     return clash
 
 
-def _overlap(a: Floats, b: Floats, iou: float) -> Mask:
+def _overlap(a: Floats, b: Floats, iou: float) -> Booleans:
     width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
     height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
     shared = np.maximum(width, 0) * np.maximum(height, 0)
-    clash: Mask = shared > np.maximum(iou * (_area(a) + _area(b) - shared), 0)
+    clash: Booleans = shared > np.maximum(iou * (_area(a) + _area(b) - shared), 0)
     return clash
 
 
@@ -89,10 +89,10 @@ def _area(boxes: Floats) -> Floats:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
-def _settle(clash: Mask) -> Mask:
-    keep: Mask = np.ones(len(clash), np.bool_)
+def _settle(clash: Booleans) -> Booleans:
+    keep: Booleans = np.ones(len(clash), np.bool_)
     while True:
-        after: Mask = np.logical_not(clash[keep].any(0))
+        after: Booleans = np.logical_not(clash[keep].any(0))
         if np.array_equal(after, keep):
             return keep
         keep = after

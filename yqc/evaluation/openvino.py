@@ -46,7 +46,7 @@ def runner(path: Path, images: NDArray[np.generic], threads: int | None) -> Call
     return request.infer  # type: ignore[no-any-return]
 
 
-def costs(
+def measure_nodes(
     path: Path, images: NDArray[np.generic], threads: int | None, runs: int
 ) -> list[NodeCost]:
     """Measure every node of a file on some images, as the file takes them.

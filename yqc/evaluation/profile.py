@@ -50,7 +50,7 @@ def profile(
     model = OnnxModel(path, threads=threads)
     shape = (1, model.channels, *input_size(model, imgsz))
     noise = np.random.default_rng(0).random(shape, dtype=np.float32)
-    measure = openvino.costs if runtime == "openvino" else _measured
+    measure = openvino.measure_nodes if runtime == "openvino" else _measured
     found = measure(path, model.prepare(noise), threads, runs)
     return tuple(sorted(found, key=lambda cost: -cost.ms))
 

@@ -9,7 +9,7 @@ from torch import nn
 from yqc.data import Data, fit_classes, load_data
 from yqc.errors import DataError
 from yqc.job.judge import Agreeing, CalibrationStream, judges
-from yqc.job.sensitivity import worst
+from yqc.job.sensitivity import most_sensitive
 from yqc.models.source import Source, open_model
 from yqc.pipeline.base import Context
 from yqc.progress import Progress
@@ -58,7 +58,7 @@ def make_context(
         original=source.gm,
         layout=source.layout,
     )
-    ctx.costliest = lambda gm, count: worst(gm, ctx, count)
+    ctx.costliest = lambda gm, count: most_sensitive(gm, ctx, count)
     shape = (1, source.facts.channels, *source.imgsz)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(settings.seed))
     ctx.example = noise

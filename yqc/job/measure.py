@@ -28,7 +28,7 @@ class Evidence:
     split: Split
     found: tuple[ev.Detections, ev.Detections]
     """By the float model, and by the compiled one."""
-    judged: tuple[ev.Accuracy, ev.Accuracy] | None = None
+    judged: tuple[ev.DetectorAccuracy, ev.DetectorAccuracy] | None = None
     """None where the images have no labels."""
 
 
@@ -81,7 +81,7 @@ def measure_against(
         plain.unlink()
 
 
-def measure(
+def measure_files(
     original: Path,
     compiled: Path,
     data: Data | None,

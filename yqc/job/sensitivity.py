@@ -34,7 +34,7 @@ PREPARATION = "reparam,fold-bn,dce,observe,calibrate"
 
 
 @dataclass(frozen=True)
-class Cost:
+class LayerSensitivity:
     """What quantizing one layer alone costs."""
 
     name: str
@@ -47,13 +47,13 @@ class Cost:
     """AP at IoU 0.5 with the float detections as the truth; None without data or detector."""
 
 
-def sensitivity(
+def measure_sensitivity(
     original: fx.GraphModule,
     ctx: Context,
     *,
     images: Iterable[Tensor] | None = None,
     layout: Layout | None = None,
-) -> tuple[Cost, ...]:
+) -> tuple[LayerSensitivity, ...]:
     """Rank the convolutions by what quantizing each alone to eight bits costs, the worst first.
 
     Args:
@@ -82,26 +82,28 @@ def sensitivity(
         for layer in layers:
             node = layer.node
             agreed = run.agreement(node) if layout else None
-            found.append(Cost(layer.target, node.name, role(node), run.sqnr(node), agreed))
+            found.append(
+                LayerSensitivity(layer.target, node.name, role(node), run.sqnr(node), agreed)
+            )
             advance(1)
     return tuple(sorted(found, key=lambda cost: cost.sqnr_db))
 
 
-def worst(gm: fx.GraphModule, ctx: Context, count: int) -> tuple[str, ...]:
+def most_sensitive(gm: fx.GraphModule, ctx: Context, count: int) -> tuple[str, ...]:
     """Return the paths of the convolutions whose quantization alone costs most, worst first."""
-    return tuple(cost.name for cost in sensitivity(gm, ctx)[:count])
+    return tuple(cost.name for cost in measure_sensitivity(gm, ctx)[:count])
 
 
-def costs(source: Source, ctx: Context) -> tuple[Sensitivity, ...]:
+def sensitivity_rows(source: Source, ctx: Context) -> tuple[Sensitivity, ...]:
     """Return the ranking of a detector's layers as the report has it."""
     layout = source.layout if ctx.calibration is not None else None
     return tuple(
-        Sensitivity(name=c.name, role=c.role, sqnr_db=finite(c.sqnr_db), agreement=c.agreement)
-        for c in sensitivity(source.gm, ctx, layout=layout)
+        Sensitivity(name=c.name, role=c.role, sqnr_db=_finite(c.sqnr_db), agreement=c.agreement)
+        for c in measure_sensitivity(source.gm, ctx, layout=layout)
     )
 
 
-def finite(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     """Return a number, or None for an infinite one."""
     return value if math.isfinite(value) else None
 
@@ -175,7 +177,7 @@ class _Runs:
 
     def agreement(self, node: fx.Node) -> float | None:
         """Return how far the detections agree with the float ones when this layer is quantized."""
-        head = ev.Head(self.layout or "yolov8", None)
+        head = ev.OutputForm(self.layout or "yolov8", None)
         sides = (
             ev.Detections(dict(enumerate(boxes)), head, (), 0.0, 0.0)
             for boxes in (self.reference, self.found[node])

@@ -11,9 +11,9 @@ from yqc.linting.finding import Finding
 from yqc.linting.graph import Graph
 from yqc.pipeline.base import Target
 
-Rule = Callable[[Graph], Iterator[Finding]]
+LintRule = Callable[[Graph], Iterator[Finding]]
 
-RULES: dict[Target, tuple[Rule, ...]] = {
+RULES: dict[Target, tuple[LintRule, ...]] = {
     "generic": onnxruntime.SATURATION,
     "ort": onnxruntime.RULES,
     "openvino": openvino.RULES,

@@ -35,7 +35,7 @@ SAFE = 64
 FEW_CHANNELS = 4
 
 
-def convolutions(g: Graph) -> Iterator[Finding]:
+def float_results(g: Graph) -> Iterator[Finding]:
     """Find convolutions of integers whose result is a float, so that they run in float."""
     for node, _ in g.quantized("Conv"):
         if g.is_activation(node.input[0]) and not g.is_quantized(node.output[0]):
@@ -50,7 +50,7 @@ def convolutions(g: Graph) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def elementwise(g: Graph) -> Iterator[Finding]:
+def float_neighbours(g: Graph) -> Iterator[Finding]:
     """Find operators with an integer kernel that get integers and hand on floats."""
     for node in g.nodes:
         inputs = g.data_inputs(node)
@@ -157,4 +157,4 @@ def integer_convolutions(g: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:
 
 
 SATURATION = (saturation,)
-RULES = (shared.float_input, convolutions, elementwise, types, first_layer, saturation)
+RULES = (shared.float_input, float_results, float_neighbours, types, first_layer, saturation)

@@ -34,7 +34,7 @@ def pairs(g: Graph) -> Iterator[Finding]:
     yield from shared.per_channel_activations(g, "warning", what)
 
 
-def convolutions(g: Graph) -> Iterator[Finding]:
+def weight_forms(g: Graph) -> Iterator[Finding]:
     """Find convolutions whose weights are integers, and not as its integer kernels want them."""
     for node, weight in g.quantized("Conv"):
         if g.kind(weight.input[0]) in FOUR_BITS:
@@ -66,7 +66,7 @@ def zero_point(g: Graph) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def concats(g: Graph) -> Iterator[Finding]:
+def rescaled_concats(g: Graph) -> Iterator[Finding]:
     """Find concats of differently scaled tensors: each one is requantized."""
     what = "its inputs have {} different scales, and all but one are converted"
     yield from shared.concat_scales(g, what, floats=False)
@@ -78,4 +78,4 @@ def has_zero_points(g: Graph, node: NodeProto) -> bool:
     return zeros is not None and bool(zeros.astype(np.int64).any())
 
 
-RULES = (pairs, shared.float_input, convolutions, zero_point, concats)
+RULES = (pairs, shared.float_input, weight_forms, zero_point, rescaled_concats)

@@ -89,7 +89,7 @@ def residuals(g: Graph) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def concats(g: Graph) -> Iterator[Finding]:
+def mixed_concats(g: Graph) -> Iterator[Finding]:
     """Find concats of tensors that are scaled differently, or only partly quantized."""
     what = "its inputs are not all quantized with one scale, so some are copied and converted"
     yield from shared.concat_scales(g, what, floats=True)
@@ -109,4 +109,4 @@ def decode(g: Graph) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-RULES = (symmetric, axes, half_quantized, residuals, concats, decode)
+RULES = (symmetric, axes, half_quantized, residuals, mixed_concats, decode)

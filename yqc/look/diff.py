@@ -76,7 +76,7 @@ class Diff:
         return not (self.nodes or self.params or self.bytes)
 
 
-def compare(a: View, b: View, *, context: int = 3, params: bool = False) -> Diff:
+def compare_views(a: View, b: View, *, context: int = 3, params: bool = False) -> Diff:
     """Compare two graphs.
 
     Args:

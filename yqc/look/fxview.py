@@ -35,8 +35,8 @@ def of_graph(gm: fx.GraphModule, title: str) -> View:
         items,
         text(gm),
         gm.code.strip() + "\n",
-        weights=lambda: weights(gm),
-        channels=lambda path: channels(gm, path),
+        weights=lambda: weights_of_graph(gm),
+        channels=lambda path: channel_dependencies(gm, path),
     )
 
 
@@ -157,7 +157,7 @@ def _range(tensor: Tensor | None) -> str:
     return f"{tensor.numel()} values from {low:.4g} to {high:.4g}"
 
 
-def channels(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
+def channel_dependencies(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
     """List the runs of channels that must go with those that the module at `path` makes."""
     try:
         groups = channel_groups(gm)
@@ -174,7 +174,7 @@ def channels(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def weights(gm: fx.GraphModule) -> dict[str, WeightArray]:
+def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
     """Compute the tensors that nodes multiply and add, as they use them: integers dequantized."""
     known: dict[fx.Node, Any] = {}
     found: dict[str, WeightArray] = {}

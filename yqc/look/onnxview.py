@@ -31,7 +31,7 @@ WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "QLinearCo
 PLACES = ("weight", "bias")
 
 
-def read(path: Path) -> onnx.ModelProto:
+def read_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file and infer the types of its values.
 
     Raises:
@@ -58,7 +58,7 @@ def of_file(path: Path) -> View:
     Raises:
         CheckpointError: it cannot be read.
     """
-    return of_model(read(path), str(path))
+    return of_model(read_onnx(path), str(path))
 
 
 def of_model(model: onnx.ModelProto, title: str) -> View:
@@ -103,7 +103,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     facts = {v.name: _type(v) for v in graph.output}
     items.append(ViewNode("output", "output", (), results, "", inputs=sources, facts=facts))
     lines = "\n".join(item.line for item in items)
-    return View(title, tuple(items), lines, None, lambda: weights(model))
+    return View(title, tuple(items), lines, None, lambda: weights_of_model(model))
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ def _facts(node: onnx.NodeProto, held: dict[str, TensorProto]) -> dict[str, str]
     return {"quantized by": ", ".join(found)} if found else {}
 
 
-def weights(model: onnx.ModelProto) -> dict[str, WeightArray]:
+def weights_of_model(model: onnx.ModelProto) -> dict[str, WeightArray]:
     """Compute the weights and biases that layers use, as they use them: integers dequantized.
 
     Raises:
@@ -217,8 +217,8 @@ def _run(
     model: onnx.ModelProto, steps: Sequence[onnx.NodeProto], made: Sequence[str]
 ) -> list[WeightArray]:
     """Run the part of a model that reads no input."""
-    read = {v for step in steps for v in step.input}
-    tensors = [t for t in model.graph.initializer if t.name in read]
+    read_onnx = {v for step in steps for v in step.input}
+    tensors = [t for t in model.graph.initializer if t.name in read_onnx]
     outputs = [onnx.ValueInfoProto(name=name) for name in made]
     part = helper.make_graph(list(steps), "weights", [], outputs, initializer=tensors)
     small = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)

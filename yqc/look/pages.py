@@ -38,7 +38,7 @@ def nodes_table(view: View) -> RenderableType:
         if role:
             table.add_row(say(role, HEAD))
         for item in (i for i in view.items if i.role == role):
-            stored = human.size(item.bytes) if item.bytes else ""
+            stored = human.byte_count(item.bytes) if item.bytes else ""
             table.add_row(
                 say(f"  {item.name}" if role else item.name), say(item.op), say(item.type), stored
             )
@@ -49,12 +49,18 @@ def onnx_summary(view: View, size: int, metadata: dict[str, str]) -> RenderableT
     """Summarise an ONNX file: inputs, outputs, ops, bytes, and what its metadata says."""
     ops = Counter(op for item in view.items for op in item.onnx)
     stored = {s.name: s.bytes for item in view.items for s in item.stored}
-    rows: list[tuple[str, RenderableType]] = [("file", say(view.title)), ("", human.size(size))]
+    rows: list[tuple[str, RenderableType]] = [
+        ("file", say(view.title)),
+        ("", human.byte_count(size)),
+    ]
     rows += [("input", say(f"{i.name} {i.type}")) for i in view.items if i.op == "placeholder"]
     rows += [("output", say(f"{n} {t}")) for n, t in view.items[-1].facts.items()]
     counted = sorted(ops.items(), key=lambda one: (-one[1], one[0]))
     rows += [
-        ("weights", f"{human.size(sum(stored.values()))} in {human.plural(len(stored), 'tensor')}"),
+        (
+            "weights",
+            f"{human.byte_count(sum(stored.values()))} in {human.plural(len(stored), 'tensor')}",
+        ),
         ("ops", listing(f"{count} {op}" for op, count in counted)),
     ]
     rows += [(key, say(value)) for key, value in sorted(metadata.items())]
@@ -72,7 +78,9 @@ def node_page(item: ViewNode, view: View) -> RenderableType:
         ("inputs", listing(item.inputs)),
         ("users", listing(item.users)),
     ]
-    rows += [("stores", say(f"{s.name}: {s.type}, {human.size(s.bytes)}")) for s in item.stored]
+    rows += [
+        ("stores", say(f"{s.name}: {s.type}, {human.byte_count(s.bytes)}")) for s in item.stored
+    ]
     rows += [(name, say(value)) for name, value in item.facts.items()]
     kept = "as it was traced" if view.code else "not kept in this file"
     chain = zip(("channels", *("" for _ in range(1, 99))), view.channels(item.path), strict=False)
@@ -128,7 +136,7 @@ def _params(params: Sequence[ParamChange]) -> RenderableType:
         return say("every weight and bias is the same", QUIET)
     table = columns("parameter", "shape", "largest difference", words=2)
     for one in params:
-        table.add_row(say(one.name), say(_shapes(one)), human.error(one.largest))
+        table.add_row(say(one.name), say(_shapes(one)), human.magnitude(one.largest))
     return Trimmed(table)
 
 
@@ -146,9 +154,9 @@ def _bytes(layers: Sequence[LayerBytes]) -> RenderableType:
     table = columns("stored by", "-", "+", "change")
     rows = [*layers, _total(layers)]
     for one in rows:
-        change = human.size(abs(one.after - one.before))
+        change = human.byte_count(abs(one.after - one.before))
         sign = "+" if one.after > one.before else "-"
-        sizes = human.size(one.before), human.size(one.after)
+        sizes = human.byte_count(one.before), human.byte_count(one.after)
         table.add_row(say(one.name), *sizes, f"{sign}{change}")
     return Trimmed(table)
 

@@ -27,7 +27,7 @@ from typing import (
 from yqc.errors import DataError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-Record = TypeVar("Record")
+RecordType = TypeVar("RecordType")
 
 _NOT_ASCII = re.compile("[^ -~\n]")
 _TELLS = {str: "a string", bool: "true or false", int: "an integer", float: "a finite number"}
@@ -42,7 +42,7 @@ def to_json(value: object) -> str:
     Raises:
         TypeError: a value is of a kind that JSON has no word for.
     """
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     return _NOT_ASCII.sub(_printable, text) + "\n"
 
 
@@ -51,7 +51,7 @@ def _printable(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
-def plain(value: object) -> Json:
+def to_plain(value: object) -> Json:
     """Turn dataclasses, mappings, sequences and numbers (numpy's too) into what JSON can say."""
     if value is None or isinstance(value, str | bool):
         return value
@@ -60,11 +60,11 @@ def plain(value: object) -> Json:
     if isinstance(value, Real):
         return float(value) if math.isfinite(value) else None
     if is_dataclass(value) and not isinstance(value, type):
-        return {_key(name): plain(getattr(value, name)) for name in _names(type(value))}
+        return {_key(name): to_plain(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): to_plain(one) for key, one in value.items()}
     if isinstance(value, Sequence):
-        return [plain(one) for one in value]
+        return [to_plain(one) for one in value]
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
@@ -81,7 +81,7 @@ def parse(text: str) -> Json:
     return found
 
 
-def read(kind: type[Record], value: Json) -> Record:
+def from_plain(kind: type[RecordType], value: Json) -> RecordType:
     """Build a dataclass from parsed JSON that holds exactly its keys, with exactly its types.
 
     Raises:

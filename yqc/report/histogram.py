@@ -25,7 +25,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Mark:
+class AxisMark:
     """A number beside an axis, and where it belongs."""
 
     at: float
@@ -35,7 +35,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class HistogramChart:
     """A distribution, and the ends of the range that was chosen for it."""
 
     title: str
@@ -47,13 +47,13 @@ class Histogram:
     bars: tuple[Bar, ...]
     range: tuple[float, float]
     """Where the ends of the chosen range are."""
-    counts: tuple[Mark, ...]
+    counts: tuple[AxisMark, ...]
     """Beside the axis of counts, which is logarithmic: powers of ten."""
-    values: tuple[Mark, ...]
+    values: tuple[AxisMark, ...]
     """Beside the axis of values."""
 
 
-def histogram(spread: ValueHistogram) -> Histogram:
+def lay_out_histogram(spread: ValueHistogram) -> HistogramChart:
     """Lay out a distribution; bars are as high as the logarithm of how many values they hold."""
     edges = spread.edges
     first, last = min(edges[0], spread.low), max(edges[-1], spread.high)
@@ -72,16 +72,18 @@ def histogram(spread: ValueHistogram) -> Histogram:
         if n
     )
     powers = [10**i for i in range(math.floor(most) + 1) if 10**i <= max(spread.counts)]
-    zero = [Mark(along(0), "0", "mid")] if CLEAR < along(0) - LEFT < RIGHT - LEFT - CLEAR else []
-    return Histogram(
+    zero = (
+        [AxisMark(along(0), "0", "mid")] if CLEAR < along(0) - LEFT < RIGHT - LEFT - CLEAR else []
+    )
+    return HistogramChart(
         title=f"{spread.layer}, {spread.what}, {spread.bits} bits",
         left=LEFT,
         floor=floor,
         what=spread.what,
         bars=tuple(bars),
         range=(along(spread.low), along(spread.high)),
-        counts=tuple(Mark(up(n), short(n)) for n in powers),
-        values=(Mark(LEFT, f"{first:.3g}", "start"), *zero, Mark(RIGHT, f"{last:.3g}")),
+        counts=tuple(AxisMark(up(n), short(n)) for n in powers),
+        values=(AxisMark(LEFT, f"{first:.3g}", "start"), *zero, AxisMark(RIGHT, f"{last:.3g}")),
     )
 
 

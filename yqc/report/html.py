@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from yqc.report import human
 from yqc.report.charts import charts
 from yqc.report.drawing import draw_graph
-from yqc.report.histogram import HEIGHT, WIDTH, histogram
+from yqc.report.histogram import HEIGHT, WIDTH, lay_out_histogram
 from yqc.report.page import Page, Picture
 from yqc.report.parts import PassRecord, difference
 from yqc.report.terminal import score_rows
@@ -68,7 +68,7 @@ def to_html(page: Page) -> str:
         ledger=[(one, _reasons(one)) for one in report.passes],
         scores=_scores(page),
         pictures=[(one, base64.b64encode(one.jpeg).decode("ascii")) for one in page.pictures],
-        spreads=[histogram(one) for one in page.spreads],
+        spreads=[lay_out_histogram(one) for one in page.spreads],
         box=(WIDTH, HEIGHT),
         pass_names=names,
         divs=divs,
@@ -140,14 +140,14 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
     rows = [
         (
             "Weights",
-            human.size(size.fp32_bytes),
-            human.size(size.weight_bytes),
+            human.byte_count(size.fp32_bytes),
+            human.byte_count(size.weight_bytes),
             f"{human.times(size.ratio_vs_fp32)} of fp32, {human.times(size.ratio_vs_fp16)} of fp16",
         ),
         (
             "File",
-            human.size(size.fp32_bytes),
-            human.size(size.file_bytes),
+            human.byte_count(size.fp32_bytes),
+            human.byte_count(size.file_bytes),
             "against 4 bytes a parameter",
         ),
         (

@@ -20,15 +20,15 @@ def clean_lines(text: str) -> str:
     return "\n".join(map(clean, text.split("\n")))
 
 
-def size(count: int | None) -> str:
+def byte_count(count: int | None) -> str:
     """Print bytes in decimal units: "512 B", "3.7 MB", "143 MB"."""
     return MISSING if count is None else _scaled(count, _unit(count), _BYTES)
 
 
 def size_change(before: int | None, after: int | None) -> str:
     """Print "12.1 -> 7.9 MB" in the larger one's unit, or one size if both look the same."""
-    if before is None or after is None or size(before) == size(after):
-        return size(before if after is None else after)
+    if before is None or after is None or byte_count(before) == byte_count(after):
+        return byte_count(before if after is None else after)
     unit = max(_unit(before), _unit(after))
     old, new = _scaled(before, unit, _BYTES), _scaled(after, unit, _BYTES)
     return f"{old.split()[0]} -> {new}"
@@ -51,7 +51,7 @@ def change(before: int | None, after: int | None) -> str:
     return f"{before} -> {after}"
 
 
-def error(value: float | None) -> str:
+def magnitude(value: float | None) -> str:
     """Print a magnitude by its first two digits: "3e-06", "0.41", "12"; what is exact as "0"."""
     if value is None or not math.isfinite(value):
         return MISSING if value is None else str(value)

@@ -6,11 +6,11 @@ can be computed from other numbers is computed here, by the class methods, and n
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal, Self
 
 from yqc.facts import HasFacts
-from yqc.report.sources import HasAgreement, HasDeviation, HasRoundTrip, HasScores
+from yqc.report.sources import HasDeviation, HasRoundTrip
 
 
 def ratio(before: float | None, after: float | None) -> float | None:
@@ -156,34 +156,35 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """COCO average precision over IoU 0.5 to 0.95, at 0.5 and 0.75, and by size of object."""
+    """COCO average precision as fractions of 1; None where the images hold no such object."""
 
     map: float | None
+    """AP averaged over IoU 0.50 to 0.95 in steps of 0.05, and over classes."""
     map50: float | None
+    """AP at IoU 0.50."""
     map75: float | None
+    """AP at IoU 0.75."""
     small: float | None
+    """`map` of objects under 32 x 32 square pixels."""
     medium: float | None
+    """`map` of objects from 32 x 32 to 96 x 96 square pixels."""
     large: float | None
+    """`map` of objects over 96 x 96 square pixels."""
 
     @classmethod
-    def of(cls, scores: HasScores) -> Self:
-        """Copy six numbers; COCO's -1 (no such object in the images) becomes None."""
-        return cls(
-            map=_known(scores.map),
-            map50=_known(scores.map50),
-            map75=_known(scores.map75),
-            small=_known(scores.small),
-            medium=_known(scores.medium),
-            large=_known(scores.large),
-        )
+    def of(cls, scores: "Scores") -> Self:
+        """Copy the six numbers of scores that know more than these."""
+        return cls(**{one.name: getattr(scores, one.name) for one in fields(Scores)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """AP of the compiled model's detections with the float model's as ground truth."""
+    """AP of a model's detections with the float model's detections as the ground truth."""
 
     ap50: float | None
+    """AP at IoU 0.50."""
     map: float | None
+    """AP averaged over IoU 0.50 to 0.95."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +199,7 @@ class Accuracy:
     agreement: Agreement | None
 
     @classmethod
-    def of_map(cls, *, images: int, float_: HasScores, compiled: HasScores) -> Self:
+    def of_map(cls, *, images: int, float_: Scores, compiled: Scores) -> Self:
         """Compare two models on labelled images."""
         before, after = Scores.of(float_), Scores.of(compiled)
         drop = difference(before.map, after.map)
@@ -207,9 +208,9 @@ class Accuracy:
         )
 
     @classmethod
-    def of_agreement(cls, *, images: int, agreement: HasAgreement) -> Self:
+    def of_agreement(cls, *, images: int, agreement: Agreement) -> Self:
         """Compare two models on images without labels."""
-        agreed = Agreement(ap50=_known(agreement.ap50), map=_known(agreement.map))
+        agreed = Agreement(ap50=agreement.ap50, map=agreement.map)
         return cls(
             kind="agreement",
             images=images,
@@ -308,11 +309,6 @@ class Layer:
     sqnr_db: float | None
     sensitivity: float | None = None
     """What its rounding does to the detections, a mean square; None where it was not measured."""
-
-
-def _known(value: float | None) -> float | None:
-    """COCO writes -1 where there was nothing to measure."""
-    return None if value is None or value < 0 else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ class Report:
         Raises:
             DataError: a field holds a value of another type than it declares.
         """
-        return contract.to_json(contract.read(Report, contract.plain(self)))
+        return contract.to_json(contract.from_plain(Report, contract.to_plain(self)))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -63,7 +63,7 @@ class Report:
         Raises:
             DataError: the text is no JSON, or not a report of this schema.
         """
-        return contract.read(cls, contract.parse(text))
+        return contract.from_plain(cls, contract.parse(text))
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

@@ -3,32 +3,6 @@
 from typing import Protocol
 
 
-class HasScores(Protocol):
-    """COCO's six numbers, from wherever they were measured; COCO's -1 means nothing to measure."""
-
-    @property
-    def map(self) -> float | None: ...  # noqa: D102
-    @property
-    def map50(self) -> float | None: ...  # noqa: D102
-    @property
-    def map75(self) -> float | None: ...  # noqa: D102
-    @property
-    def small(self) -> float | None: ...  # noqa: D102
-    @property
-    def medium(self) -> float | None: ...  # noqa: D102
-    @property
-    def large(self) -> float | None: ...  # noqa: D102
-
-
-class HasAgreement(Protocol):
-    """The two numbers of an agreement, from wherever they were measured."""
-
-    @property
-    def ap50(self) -> float | None: ...  # noqa: D102
-    @property
-    def map(self) -> float | None: ...  # noqa: D102
-
-
 class HasDeviation(Protocol):
     """How far one run of a file is from its graph; `values` speaks of what is no detector."""
 

@@ -70,7 +70,7 @@ def inspect_table(model: ModelSummary) -> RenderableType:
     blocks = sorted(model.blocks.items(), key=lambda block: (-block[1], block[0]))
     rows: list[tuple[str, RenderableType]] = [
         ("file", model.path),
-        ("", say(f"{human.size(model.bytes)}, sha256 {model.sha256[:12]}", QUIET)),
+        ("", say(f"{human.byte_count(model.bytes)}, sha256 {model.sha256[:12]}", QUIET)),
         ("model", ", ".join(filter(None, (model.name, model.family)))),
         ("task", model.task or ""),
         ("classes", str(len(model.names) or "")),
@@ -116,7 +116,7 @@ def bench_table(bench: Bench) -> RenderableType:
         low, high = human.milliseconds(row.p10_ms), human.milliseconds(row.p90_ms)
         table.add_row(
             say(row.path),
-            human.size(row.bytes),
+            human.byte_count(row.bytes),
             human.milliseconds(row.median_ms),
             human.MISSING if row.p10_ms is None else f"{low} to {high}",
             human.times(row.ratio),

@@ -66,7 +66,7 @@ def ledger(passes: Sequence[PassRecord]) -> RenderableType:
             str(len(one.skips)),
             human.change(one.nodes_before, one.nodes_after),
             human.size_change(one.weight_bytes_before, one.weight_bytes_after),
-            human.error(one.max_abs_error),
+            human.magnitude(one.max_abs_error),
             style="" if one.changed else QUIET,
         )
     refused = [one for one in passes if one.skips]
@@ -83,13 +83,13 @@ def statements(passes: Sequence[PassRecord]) -> RenderableType:
 def size_table(size: Size, compute: Compute) -> RenderableType:
     """Show the sizes with both ratios: figures in print are against fp16 as often as fp32."""
     table = columns("size", "before", "after", "ratio", label=LABEL, figure=FIGURE)
-    weights, file = human.size(size.weight_bytes), human.size(size.file_bytes)
-    fp32, fp16 = human.size(size.fp32_bytes), human.size(size.fp16_bytes)
+    weights, file = human.byte_count(size.weight_bytes), human.byte_count(size.file_bytes)
+    fp32, fp16 = human.byte_count(size.fp32_bytes), human.byte_count(size.fp16_bytes)
     table.add_row("weights vs fp32", fp32, weights, human.times(size.ratio_vs_fp32))
     table.add_row("weights vs fp16", fp16, weights, human.times(size.ratio_vs_fp16))
     parts = parts_of(size)
     for name, count in parts if len(parts) > 1 else ():
-        table.add_row(say(f"  {name}", QUIET), "", human.size(count), "")
+        table.add_row(say(f"  {name}", QUIET), "", human.byte_count(count), "")
     table.add_row("file vs fp32", fp32, file, human.times(size.file_ratio_vs_fp32))
     for name, before, after in (
         ("parameters", size.params_before, size.params_after),
@@ -177,9 +177,9 @@ def layers_table(layers: Sequence[Layer]) -> RenderableType:
                 say(" ".join(word for word in how if word) or human.MISSING, QUIET),
                 "x".join(map(str, one.shape)) or human.MISSING,
                 f"{one.weight_bits or human.MISSING}/{one.activation_bits or human.MISSING}",
-                human.size(one.weight_bytes),
+                human.byte_count(one.weight_bytes),
                 human.decibels(one.sqnr_db),
-                *([human.error(one.sensitivity)] if judged else []),
+                *([human.magnitude(one.sensitivity)] if judged else []),
             )
     return Trimmed(table)
 
@@ -197,7 +197,7 @@ def sensitivity_table(rows: Sequence[Sensitivity], most: int = 10) -> Renderable
 def written_files(files: Sequence[WrittenFile]) -> RenderableType:
     """Name the files that a command left behind, and how big they are."""
     names = ["wrote", *([""] * (len(files) - 1))]
-    paths = [say(one.path).append(f"  {human.size(one.bytes)}", QUIET) for one in files]
+    paths = [say(one.path).append(f"  {human.byte_count(one.bytes)}", QUIET) for one in files]
     return fields(zip(names, paths, strict=True) if files else [])
 
 
@@ -223,7 +223,7 @@ def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
 
 def _errors(error: RoundTripError) -> str:
     """The two differences."""
-    return f"boxes {human.error(error.boxes)}, scores {human.error(error.scores)}"
+    return f"boxes {human.magnitude(error.boxes)}, scores {human.magnitude(error.scores)}"
 
 
 def _larger(one: float | None, other: float | None) -> float | None:
