@@ -68,13 +68,13 @@ def run_process() -> None:
             raise
         status = stop.code or 0
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):  # whoever read it has left, as `head` does
+        with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe, as `head` does
             stream.flush()
     os._exit(status)
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 for a failure told in one message, 2 for usage."""
+    """Run the command line: exit status 0, 1 for a failure (one message), 2 for usage."""
     debugging = "--debug" in sys.argv
     sys.argv[1:] = [a for a in sys.argv[1:] if a != "--debug"]
     try:

@@ -1,1 +1,11 @@
-"""The commands, one function each. None imports torch before it runs."""
+"""The commands, one function each; none imports torch before it runs.
+
+`arguments`  options that several commands share
+`common`     find passes, print
+`compiling`  `yqc compile`
+`looking`    `yqc passes`, `inspect`, `diff`, `explain`, `new-pass`
+`listing`    the data of `yqc passes`
+`views`      the work of `inspect`, `diff` and `explain`; imports torch
+`measuring`  `yqc eval`, `bench`, `replay`
+`linting`    `yqc lint`
+"""

@@ -47,7 +47,10 @@ def compile_command(
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Measure no accuracy.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Compare no outputs.")] = False,
     sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Rank layers by what rounding each alone costs.")
+        bool,
+        typer.Option(
+            "--sensitivity", help="Rank layers by sensitivity: the effect of rounding each alone."
+        ),
     ] = False,
     no_html: Annotated[bool, typer.Option("--no-html", help="Write no HTML page.")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="Show the table of layers too.")] = False,
@@ -117,7 +120,7 @@ def _print_result(result: "Result", *, layers: bool, page: bool, exported: bool)
 
 
 def _embedding(nms_options: str, **asked: bool) -> str | None:
-    """Return the text of what is to be put around the detector, None for nothing."""
+    """Return the options around the detector as a recipe holds them, None for none."""
     words = [name.replace("_", "-") for name, wanted in asked.items() if wanted and name != "nms"]
     if asked["nms"] or nms_options:
         words.insert(0, f"nms{{{nms_options}}}")

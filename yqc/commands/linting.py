@@ -1,4 +1,4 @@
-"""`yqc lint`: what a runtime will make of a file."""
+"""`yqc lint`: check a file against the rules of a runtime."""
 
 import itertools
 from pathlib import Path
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from yqc.linting import Finding
 
 SHOWN = 4
+"""Nodes that a rule's line names: four names of a YOLO graph fill a line of 80."""
 
 
 def lint_command(
@@ -25,7 +26,7 @@ def lint_command(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Say what a runtime will refuse, saturate or leave unfused, node by node with the fix."""
+    """List what a runtime will refuse, saturate or leave unfused, node by node with the fix."""
     from yqc import report as rp  # noqa: PLC0415
     from yqc.linting import lint as look  # noqa: PLC0415
 

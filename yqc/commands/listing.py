@@ -1,4 +1,4 @@
-"""What `yqc passes` tells: the list, which imports no pass, and one pass in full."""
+"""List the passes without importing them, and describe one in full."""
 
 import inspect
 import sys
@@ -19,7 +19,7 @@ def listings(registry: Registry) -> tuple[PassListing, ...]:
 
 
 def describe_pass(registry: Registry, name: str) -> PassHelp:
-    """Explain one pass: its docstring, options, and what it needs and gives.
+    """Describe one pass: its docstring, options, and what it needs and gives.
 
     Raises:
         PipelineError: nothing has that name.

@@ -1,4 +1,4 @@
-"""`yqc passes`, `inspect`, `diff`, `explain`, `new-pass`: what there is, and what may be."""
+"""`yqc passes`, `inspect`, `diff`, `explain`, `new-pass`: look at passes and graphs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +42,7 @@ def inspect_command(
     *,
     form: Annotated[FormChoice | None, typer.Option("--as", help="Print the whole graph.")] = None,
     node: Annotated[str | None, typer.Option(help="A node, or a module's path.")] = None,
-    around: Annotated[int, typer.Option(min=0, help="With --node: so many steps.")] = 1,
+    around: Annotated[int, typer.Option(min=0, help="With --node: how many steps from it.")] = 1,
     json: JsonOption = False,
     how: ModelOptions,
 ) -> None:
@@ -102,7 +102,7 @@ def explain_command(
     quiet: QuietOption = False,
     how: PassOptions,
 ) -> None:
-    """Tell what a pass would do to a model, and what it refuses to do and why."""
+    """Explain what a pass would do to a model, and what it refuses and why."""
     registry = find_passes(how.load)
     wanted = FormChoice.json if json else form or FormChoice.text
     if wanted not in {FormChoice.text, FormChoice.dot, FormChoice.json}:

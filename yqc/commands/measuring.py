@@ -67,7 +67,7 @@ def bench_command(
     threads: ThreadsOption = 1,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
     nodes: Annotated[
-        bool, typer.Option("--nodes", help="Also what each node costs, and which run in float.")
+        bool, typer.Option("--nodes", help="Also the time of each node, and which run in float.")
     ] = False,
     runtime: Annotated[
         RuntimeChoice, typer.Option(help="What runs them.")
@@ -105,7 +105,7 @@ def bench_command(
 
 
 def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
-    """Write what nodes cost: by what they compute in, by kernel, and the dearest one by one."""
+    """List the time of nodes: by type of arithmetic, by kernel, and the slowest one by one."""
     kinds, kernels = Counter[str](), Counter[tuple[str, str]]()
     count = Counter((cost.kind, cost.op) for cost in costs)
     for cost in costs:
@@ -117,7 +117,7 @@ def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
     ]
     for (kind, op), ms in kernels.most_common(shown):
         written.append(f"  {ms:8.2f}  {kind:8} {count[kind, op]:4} x {op}")
-    written.append("  the dearest nodes:")
+    written.append("  the slowest nodes:")
     written += [f"  {c.ms:8.2f}  {c.kind:8} {c.op} {c.name}" for c in costs[:shown]]
     return written
 

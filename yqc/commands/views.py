@@ -1,4 +1,4 @@
-"""What the commands that look at graphs do once their arguments are read. Imports torch."""
+"""Print graphs, their differences and explanations; imports torch."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from yqc.settings import Settings
 
 
 def print_summary(model: Path, arch: Path | None, *, json: bool) -> None:
-    """Print what a file holds, without tracing anything."""
+    """Print the summary of a file, without tracing anything."""
     require_file(model)
     if model.suffix != ".onnx":
         found = summarize(model, arch=arch)
@@ -87,7 +87,7 @@ def load_sides(
 
 
 def print_diff(a: View, b: View, *, context: int, params: bool, counts: bool, json: bool) -> None:
-    """Print what differs."""
+    """Print the differences of two graphs."""
     found = compare_views(a, b, context=context, params=params)
     if json:
         echo(rp.to_json(found), nl=False)

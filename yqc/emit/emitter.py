@@ -1,4 +1,4 @@
-"""The emitter: what a lowering reads the fx graph with, and writes ONNX nodes and tensors with."""
+"""The emitter, through which lowerings read the fx graph and write ONNX nodes and tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Emitter:
         computed = (node.name for node in gm.graph.nodes if node.op not in {"get_attr", "output"})
         self._taken = {*taken, *computed}
 
-    # What a lowering asks.
+    # Reading the graph.
 
     def spec(self, node: fx.Node) -> TensorSpec:
         """Return shape and dtype of the tensor that an fx node computes."""
@@ -138,11 +138,11 @@ class Emitter:
         raise LoweringError(f"cannot emit {what} at node {node.name}{module_text(node)}: {why}")
 
     def require(self, opset: int, why: str) -> None:
-        """Ask for an opset: emission starts anew with it unless the user fixed a lower one."""
+        """Require an opset: emission starts anew with it unless the user fixed a lower one."""
         if self.opset < opset:
             raise OpsetNeededError(opset, f"node {self._node.name}: {why}")
 
-    # What a lowering writes.
+    # Writing nodes and tensors.
 
     def op(self, op_type: str, *inputs: Operand, **attributes: Attribute) -> str:
         """Add an ONNX node with one output and return the name of its value.
@@ -211,7 +211,7 @@ class Emitter:
         items = "_".join(f"{item:g}" for item in value.reshape(-1).tolist())
         return f"{kind}.{items}" if value.ndim == 0 else f"{kind}s.{items}"
 
-    # What the walk over the graph does with it.
+    # For the walk over the graph.
 
     def begin(self, node: fx.Node) -> None:
         """Turn to the next fx node."""

@@ -1,4 +1,4 @@
-"""Sizes of windows and paddings: plain arithmetic, without a graph."""
+"""Compute sizes of windows and paddings."""
 
 from collections.abc import Sequence
 from typing import TypeAlias

@@ -14,7 +14,7 @@ from yqc.emit.emitter import Emitter, Operand
 from yqc.emit.table import lowering
 
 END = torch.iinfo(torch.int64).max
-"""As the end of a slice: whatever the size is."""
+"""As the end of a slice: the end of the dimension."""
 
 Index: TypeAlias = int | slice | EllipsisType | fx.Node | None
 

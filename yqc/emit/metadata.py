@@ -1,4 +1,4 @@
-"""What YOLO runtimes read in a model's `metadata_props`."""
+"""Write the `metadata_props` that YOLO runtimes read."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ def yolo_metadata(
     task: str = "detect",
     **yqc: str,
 ) -> dict[str, str]:
-    """Describe a detector in the words of the YOLO projects' own exports.
+    """Return the metadata of a detector as the YOLO projects' own exports write it.
 
     Args:
         names: of the classes, in order. Written as the Python text of a dict, which is how

@@ -1,4 +1,4 @@
-"""Which ONNX ops each node of a graph becomes, told by lowering it."""
+"""Find the ONNX ops that each node of a graph becomes, by lowering it."""
 
 from torch import fx
 

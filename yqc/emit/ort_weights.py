@@ -1,4 +1,4 @@
-"""Weights of float convolutions in the one form of integers that onnxruntime folds to floats.
+"""Rewrite int8 weights of float convolutions to a form that onnxruntime folds to floats.
 
 onnxruntime's kernels for blocked tensors (NCHWc), two to three times as fast as the others, need a
 weight that is a constant. It folds constants when it loads a file, but not DequantizeLinear, which
@@ -42,7 +42,7 @@ def write_foldable(model: onnx.ModelProto) -> None:
 def on_integers(
     conv: NodeProto, made: dict[str, NodeProto], readers: dict[str, list[NodeProto]]
 ) -> bool:
-    """Tell whether a convolution can become an integer kernel: quantized on both sides."""
+    """Return whether a convolution can become an integer kernel: quantized on both sides."""
     source = made.get(conv.input[0])
     if source is None or source.op_type != "DequantizeLinear":
         return False
@@ -53,7 +53,7 @@ def on_integers(
 
 
 def is_plain_int8(node: NodeProto, held: dict[str, TensorProto]) -> bool:
-    """Tell whether a node scales a stored int8 tensor by float32, a scale a row or one for all."""
+    """Return whether a node scales stored int8 by float32: one scale a row, or one for all."""
     if node.op_type != "DequantizeLinear" or any(name not in held for name in node.input):
         return False
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)

@@ -64,7 +64,7 @@ def max_pool(
     stride: Dims | None = None,
     padding: Dims = 0,
     dilation: Dims = 1,
-    ceil_mode: bool = False,  # the shape of the result tells
+    ceil_mode: bool = False,  # given by the shape of the result
     return_indices: bool = False,
 ) -> str:
     """Lower a max pool, together with a padding by zeros right before it.
@@ -149,13 +149,13 @@ def avg_pool(
     kernel_size: Dims,
     stride: Dims | None = None,
     padding: Dims = 0,
-    ceil_mode: bool = False,  # the shape of the result tells
+    ceil_mode: bool = False,  # given by the shape of the result
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> str:
     """Lower an average pool.
 
-    PyTorch counts the padding that was asked for, and never what `ceil_mode` adds behind it. Where
+    PyTorch counts the padding that is given, and never what `ceil_mode` adds behind it. Where
     both occur, the average over whole windows is corrected by one row and one column of factors.
     """
     size, out = e.shape(x)[2:], e.shape(node)[2:]
@@ -199,7 +199,7 @@ def adaptive_max_pool(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    output_size: object,  # the shape of the result tells
+    output_size: object,  # given by the shape of the result
     return_indices: bool = False,
 ) -> str:
     if return_indices:

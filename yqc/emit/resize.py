@@ -23,7 +23,7 @@ def interpolate(
     e: Emitter,
     node: fx.Node,
     x: fx.Node,
-    size: object = None,  # the shape of the result tells
+    size: object = None,  # given by the shape of the result
     scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,

@@ -1,4 +1,4 @@
-"""Comparing an emitted file, as onnxruntime computes it, with the fx graph that it came from."""
+"""Compare an emitted file under onnxruntime with the fx graph that it was emitted from."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class RoundTrip:
     """With all of them. Far larger than `plain`: a fusion or kernel of the runtime is at fault."""
 
     def within(self, boxes: float = 1e-3, scores: float = 1e-3, values: float = 1e-3) -> bool:
-        """Tell whether both runs agree with the graph to these tolerances; NaN never does."""
+        """Return whether both runs agree with the graph to these tolerances; NaN never does."""
         return all(
             d.boxes <= boxes and d.scores <= scores and d.values <= values
             for d in (self.plain, self.optimised)

@@ -1,4 +1,4 @@
-"""Writing results so that a failed run leaves nothing half-written and destroys nothing older."""
+"""Write files so that a failure leaves nothing half-written and no older file destroyed."""
 
 import contextlib
 import os

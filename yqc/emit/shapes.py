@@ -1,7 +1,7 @@
 """Lowerings that only rearrange: reshape, transpose, join, split.
 
 A reshape is written so that it holds for any batch size. The dimensions in front that stay as they
-are become 0 ("copy"). Of the others, the one that PyTorch was asked to infer is -1, or the first
+are become 0 ("copy"). Of the others, the one that PyTorch infers is -1, or the first
 one if a batch dimension was merged into it or split off it.
 """
 

@@ -1,4 +1,4 @@
-"""After lowering: onnxsim, and the guards that keep its result lean, quantized and legal."""
+"""Simplify a lowered model with onnxsim, and check that weights stay small and quantized."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Folding constants may write out a grid that was the sum of a row and a column, and may turn
     quantized weights back into floats. Then the model is simplified without folding, and if that
-    is not harmless either, or onnxsim cannot work on it, left as it was lowered.
+    does not keep them either, or onnxsim cannot work on it, left as it was lowered.
     """
     import onnxsim  # noqa: PLC0415  # it takes a second, and few commands emit anything
 
@@ -31,13 +31,13 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
             break  # If the model itself is at fault, the checker says so next, and where.
         drop_unused(candidate)
         _restore_names(model, candidate)
-        if harmless(model, candidate):
+        if keeps_weights(model, candidate):
             return candidate
     return model
 
 
-def harmless(before: onnx.ModelProto, after: onnx.ModelProto) -> bool:
-    """Tell whether a rewrite of a model kept it as small, and all quantized tensors quantized."""
+def keeps_weights(before: onnx.ModelProto, after: onnx.ModelProto) -> bool:
+    """Return whether a rewrite kept the model as small, and all quantized tensors quantized."""
     lost = Counter(_quantized(before)) - Counter(_quantized(after))
     return not lost and weight_bytes(after) <= weight_bytes(before)
 

@@ -108,7 +108,7 @@ def module_text(node: fx.Node) -> str:
 
 
 def _line(kind: type) -> str:
-    """Return where the forward of a module class is written, if Python can tell."""
+    """Return where the forward of a module class is written, if Python finds it."""
     try:
         forward = kind.__dict__["forward"]
         where = f"{inspect.getsourcefile(forward)}:{inspect.getsourcelines(forward)[1]}"
@@ -122,7 +122,7 @@ def _missing(gm: fx.GraphModule, node: fx.Node) -> str:
     inputs = ", ".join(f"x{i}" if i else "x" for i in range(len(node.args)))
     return (
         f"no ONNX lowering for {what} at node {node.name}{module_text(node)}; add one with --load "
-        f"and these lines, or ask for it:\n"
+        f"and these lines, or open an issue:\n"
         f"    from yqc.emit import lowering\n"
         f"    @lowering({what})\n"
         f"    def lower(e, node, {inputs}):\n"

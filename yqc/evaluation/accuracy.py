@@ -1,4 +1,4 @@
-"""Accuracy of a detector: COCO average precision (Lin et al. 2014) as pycocotools computes it."""
+"""Compute COCO average precision of a detector (Lin et al. 2014) with pycocotools."""
 
 import contextlib
 import io
@@ -119,7 +119,8 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
     Args:
         reference: its detections with a score of at least `conf` stand for the truth.
         other: all its detections are the predictions.
-        conf: the score above which the reference is believed.
+        conf: the confidence at which YOLO's own tools show detections. At half of it, more and
+            less certain detections count as the truth; at double, only the plainest ones.
     """
     precision = _agreed(reference, other, conf, IOUS)
     images = len(reference.boxes.keys() & other.boxes.keys())
@@ -127,7 +128,7 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
 
 
 def agreement50(reference: Detections, other: Detections, *, conf: float = 0.25) -> float | None:
-    """Return `agreement(...).ap50` alone, much sooner."""
+    """Return `agreement(...).ap50` alone, without computing the other nine IoU thresholds."""
     return _mean(_agreed(reference, other, conf, IOUS[:1]))
 
 
@@ -164,10 +165,10 @@ def _objects(boxes: Boxes) -> list[Object]:
 def _judge(
     truth: Annotations, found: Mapping[int, Boxes], ious: Sequence[float] | None = None
 ) -> COCOeval:
-    """Let pycocotools compare what was found in images, by their ids, with the truth.
+    """Compare what was found in images, by their ids, with the truth, in pycocotools.
 
     Where `ious` are given, `eval` holds the precisions at these for objects of all sizes, and there
-    is no summary: all else takes most of the time.
+    is no summary; the other sizes and IoUs take most of the time.
     """
     results = annotate([""] * len(found), [_objects(boxes) for boxes in found.values()], [])
     predicted: dict[str, Any] = {**truth, "annotations": results["annotations"]}
@@ -202,7 +203,7 @@ def _mean(precision: "np.ma.MaskedArray[Any, Any]") -> float | None:
 
 
 def _details(judge: COCOeval) -> tuple[tuple[float, ...], tuple[float | None, ...]]:
-    """Precision by recall at IoU 0.5, and AP by class; -1 is what pycocotools did not measure."""
+    """Return precision by recall at IoU 0.5, and AP by class; None without such objects."""
     precision = np.asarray(judge.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, class
     measured = np.ma.masked_less(precision, 0)
     curve = measured[0].mean(axis=-1).filled(0)

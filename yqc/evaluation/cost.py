@@ -1,4 +1,4 @@
-"""What one node of a file costs."""
+"""The time of one node of a file."""
 
 from dataclasses import dataclass
 

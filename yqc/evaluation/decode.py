@@ -1,4 +1,4 @@
-"""From a detector's output array to boxes: the three layouts of decoded YOLO heads.
+"""Turn a detector's output array into boxes, for the three layouts of decoded YOLO heads.
 
     yolov5    [A, 5+nc]           centre x, centre y, width, height, objectness, class probabilities
     yolov8    [4+nc, A]           centre x, centre y, width, height, class probabilities
@@ -35,36 +35,36 @@ class Boxes:
         return len(self.scores)
 
     def above(self, score: float) -> "Boxes":
-        """Those with at least this score."""
-        return self.take(self.scores >= score)
+        """Return the boxes with at least this score."""
+        return self.select(self.scores >= score)
 
-    def take(self, which: NDArray[np.bool_] | Indices) -> "Boxes":
-        """Those that a mask or a list of indices selects."""
+    def select(self, which: NDArray[np.bool_] | Indices) -> "Boxes":
+        """Return the boxes that a mask or a list of indices selects."""
         return Boxes(self.xyxy[which], self.scores[which], self.classes[which])
 
 
 @dataclass(frozen=True)
 class OutputForm:
-    """What the shape of an output tells about the detector."""
+    """Layout and number of classes of a detector, read from the shape of its output."""
 
     layout: Layout
     nc: int | None
-    """How many classes it scores; an end-to-end output does not tell."""
+    """How many classes it scores; not known from the shape of an end-to-end output."""
 
 
 def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None) -> OutputForm:
-    """Tell the layout of an output by its shape, and where that leaves a doubt by its numbers.
+    """Find the layout of an output by its shape, and where that is ambiguous by its numbers.
 
     Args:
         output: the model's output for one image, [1, ...].
         layout: the layout, if it is known.
-        nc: the number of classes, if the file tells it.
+        nc: the number of classes, if the file records it.
 
     Raises:
         CheckpointError: the output is of none of the three layouts, or not of the known one.
     """
     rows, columns = output.shape[1:] if output.ndim == 3 else (0, 0)  # noqa: PLR2004
-    match layout or _told(output, rows, columns, nc or 0):
+    match layout or _guess_layout(output, rows, columns, nc or 0):
         case "yolov8" if rows > _CORNERS:
             return OutputForm("yolov8", rows - _CORNERS)
         case "yolov5" if columns > _OBJECTNESS:
@@ -78,7 +78,7 @@ def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None)
     )
 
 
-def _told(output: Floats, rows: int, columns: int, nc: int) -> Layout:
+def _guess_layout(output: Floats, rows: int, columns: int, nc: int) -> Layout:
     if columns == _ROW and rows <= _END2END_ROWS and _looks_final(output[0]):
         return "end2end"
     by_rows, by_columns = rows == _CORNERS + nc, columns == _OBJECTNESS + nc
@@ -90,7 +90,7 @@ def _told(output: Floats, rows: int, columns: int, nc: int) -> Layout:
 def detections(
     output: Floats, layout: Layout, *, conf: float = 0.001, iou: float = 0.65, top: int = 300
 ) -> Boxes:
-    """The boxes that an output for one image stands for, at most `top`, by falling score.
+    """Return the boxes of an output for one image, at most `top`, by falling score.
 
     A box counts once for each class whose score is above `conf` (multi-label); boxes of one class
     suppress each other (`nms`); an end-to-end output is taken as it is. Scores that are no number
@@ -98,9 +98,9 @@ def detections(
     """
     if layout == "end2end":
         boxes = _finite(_final(output, conf))
-        return boxes.take(np.argsort(-boxes.scores, kind="stable")[:top])
+        return boxes.select(np.argsort(-boxes.scores, kind="stable")[:top])
     boxes = _finite(_yolov8(output, conf) if layout == "yolov8" else _yolov5(output, conf))
-    return boxes.take(nms(boxes.xyxy, boxes.scores, boxes.classes, iou=iou, top=top))
+    return boxes.select(nms(boxes.xyxy, boxes.scores, boxes.classes, iou=iou, top=top))
 
 
 def _looks_final(output: Floats) -> bool:
@@ -133,4 +133,4 @@ def _corners(xywh: Floats) -> Floats:
 
 def _finite(boxes: Boxes) -> Boxes:
     fine = np.isfinite(boxes.xyxy).all(1) & np.isfinite(boxes.scores)
-    return boxes if fine.all() else boxes.take(fine)
+    return boxes if fine.all() else boxes.select(fine)

@@ -29,7 +29,7 @@ class Detections:
     head: OutputForm
     skipped: tuple[Unreadable, ...]
     seconds_total: float
-    """Wall time from the first image asked for to the last boxes."""
+    """Wall time from reading the first image to the last boxes."""
     seconds_session: float
     """Wall time within the model's runs, added up."""
 
@@ -52,10 +52,10 @@ def detect(
         model: an ONNX file, or a `Runner`.
         split: the images.
         imgsz: height and width of the input; by default what the file fixes or records, else 640.
-        layout: how the output is laid out; by default told from its shape.
+        layout: how the output is laid out; by default found from its shape.
         nc: how many classes the model must score, if that is known; checked at the first image.
         threads: for an ONNX file, threads within an operator.
-        batch: run so many images at a time; for a `Runner` that takes them.
+        batch: images to run at a time; above 1 for a `Runner` that takes several.
         channels: channels of a `Runner`'s input, 3 (RGB) or 1 (grey); an ONNX file states its own.
         progress: shown an image at a time.
 
@@ -92,7 +92,7 @@ class _Job:
     seconds: float = 0.0
 
     def outputs(self, advance: Advance) -> Iterator[tuple[Placed, OutputForm, Floats]]:
-        """Each readable image with the model's output for it, without its batch dimension."""
+        """Yield each readable image with the model's output for it, without its batch dimension."""
         images = self.readable(advance)
         while some := list(islice(images, self.batch)):
             pixels = np.concatenate([to_float(image.pixels) for image in some])
@@ -115,7 +115,7 @@ class _Job:
                 yield image
 
     def finish(self, item: tuple[Placed, OutputForm, Floats]) -> tuple[int, Boxes]:
-        """The position of the image and its boxes, in pixels of the image file."""
+        """Return the position of the image and its boxes, in pixels of the image file."""
         image, head, output = item
         found = detections(output, head.layout)
         return image.index, unplace(found, image.placement, image.size)
@@ -135,10 +135,10 @@ class _Job:
 
 
 def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width to run a model at: as asked for, else as its file says, else 640 x 640.
+    """Return height and width to run a model at: those given, else the file's own, else 640 x 640.
 
     Raises:
-        CheckpointError: the file is fixed to another size than the one asked for.
+        CheckpointError: the file is fixed to another size than the one given.
     """
     if not isinstance(model, OnnxModel):
         return imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
@@ -149,7 +149,7 @@ def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def unplace(boxes: Boxes, placement: Letterboxed, size: tuple[int, int]) -> Boxes:
-    """Boxes in input pixels to pixels of the image of `size` (width, height), clipped to it."""
+    """Move boxes from input pixels to those of an image of `size` (width, height) and clip."""
     shift = np.array([placement.dx, placement.dy] * 2, np.float32)
     limit = np.array(size * 2, np.float32)
     return Boxes(

@@ -1,4 +1,4 @@
-"""Latency of ONNX files under one runtime, in paired runs: each round runs every file once."""
+"""Time ONNX files under one runtime in paired runs: each round runs every file once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from yqc.progress import Progress, Silent
 
 Runtime = Literal["onnxruntime", "openvino"]
 _WARM_UP = 3
+"""Rounds that are not counted: the first ones allocate memory and fill caches."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _call(
     threads: int | None,
     runtime: Runtime,
 ) -> Callable[[], object]:
-    """Return what runs a file once, on an image that lies ready."""
+    """Return a function that runs a file once on one prepared image."""
     model = OnnxModel(path, threads=threads)
     image = noise.random((1, model.channels, *input_size(model, imgsz)), dtype=np.float32)
     images = model.prepare(image)

@@ -1,4 +1,4 @@
-"""Files under OpenVINO's CPU plugin, where it is installed: runs to time, and what nodes cost.
+"""Run and time files under OpenVINO's CPU plugin, where it is installed.
 
 What is float runs as float32: where the CPU has bfloat16, OpenVINO would take that by itself, and
 times would not compare with another runtime's.
@@ -24,7 +24,7 @@ NO_WORK = {"Parameter", "Input", "Const", "Output", "Result"}
 
 
 def installed() -> bool:
-    """Tell whether OpenVINO can be imported."""
+    """Return whether OpenVINO can be imported."""
     try:
         return bool(_openvino())
     except YqcError:
@@ -32,7 +32,7 @@ def installed() -> bool:
 
 
 def runner(path: Path, images: NDArray[np.generic], threads: int | None) -> Callable[[], object]:
-    """Return what runs a file once on some images, as the file takes them.
+    """Return a function that runs a file once on images of the file's own type.
 
     Raises:
         YqcError: OpenVINO is not installed, or cannot run the file.
@@ -49,7 +49,7 @@ def runner(path: Path, images: NDArray[np.generic], threads: int | None) -> Call
 def measure_nodes(
     path: Path, images: NDArray[np.generic], threads: int | None, runs: int
 ) -> list[NodeCost]:
-    """Measure every node of a file on some images, as the file takes them.
+    """Time every node of a file on images of the file's own type.
 
     Raises:
         YqcError: OpenVINO is not installed, or cannot run the file.
@@ -65,11 +65,11 @@ def measure_nodes(
             taken[info.node_name] = taken.get(info.node_name, 0.0) + spent
     found = []
     for node in compiled.get_runtime_model().get_ops():
-        told = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-        name, op = node.get_friendly_name(), told.get("layerType", node.get_type_name())
+        info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+        name, op = node.get_friendly_name(), info.get("layerType", node.get_type_name())
         if op in NO_WORK or name not in taken:
             continue
-        kind = TYPES.get(told.get("runtimePrecision", "").lower(), "other")
+        kind = TYPES.get(info.get("runtimePrecision", "").lower(), "other")
         found.append(NodeCost(name, op, "convert" if op in CONVERSIONS else kind, taken[name]))
     return found
 

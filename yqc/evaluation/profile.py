@@ -1,4 +1,4 @@
-"""Which nodes of a file cost what under a runtime, and which of them compute in float."""
+"""Time every node of a file under a runtime, and find which compute in float."""
 
 import contextlib
 import json
@@ -58,7 +58,7 @@ def profile(
 def _measured(
     path: Path, images: NDArray[np.generic], threads: int | None, runs: int
 ) -> list[NodeCost]:
-    """Let onnxruntime itself note what its kernels take."""
+    """Read the times of kernels from onnxruntime's own profile."""
     with tempfile.TemporaryDirectory() as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 3

@@ -1,4 +1,4 @@
-"""What runs a detector: an ONNX file under onnxruntime, or a PyTorch module such as an fx graph."""
+"""Run a detector: an ONNX file under onnxruntime, or a PyTorch module such as an fx graph."""
 
 import ast
 import os
@@ -33,7 +33,7 @@ class Runner(Protocol):
     """A detector that can be run on images."""
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """float32 [N, 3, H, W] in 0..1 to the decoded output, [N, ...]; N is 1 unless said."""
+        """Return the decoded output [N, ...] of float32 [N, 3, H, W] in 0..1; N is 1 by default."""
         ...
 
 
@@ -49,7 +49,7 @@ class TorchModel:
         self.module, self.device = module, device
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        """Return the decoded output [1, ...] of float32 [1, 3, H, W] in 0..1."""
         with torch.inference_mode():
             laid = as_weights(torch.from_numpy(images), self.module)
             output = self.module(laid.to(self.device))
@@ -87,7 +87,7 @@ class OnnxModel:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The class names that the file's metadata tells, as YOLO exporters write them."""
+        """The class names in the file's metadata, as YOLO exporters write them."""
         names = self._literal("names")
         if isinstance(names, dict):
             names = [names[i] for i in range(len(names)) if i in names]
@@ -95,21 +95,21 @@ class OnnxModel:
 
     @property
     def recorded_imgsz(self) -> tuple[int, int] | None:
-        """The height and width that the metadata tells."""
+        """The height and width in the metadata."""
         match self._literal("imgsz"):
             case [int(height), int(width)] if height > 0 and width > 0:
                 return height, width
         return None
 
     def prepare(self, images: Floats) -> NDArray[np.generic]:
-        """The array that the file takes for float32 [1, 3, H, W]: its own type and batch size."""
+        """Convert float32 [1, 3, H, W] to the file's own type and batch size."""
         images = np.repeat(images, self.batch, 0) if self.batch else images
         if self._dtype is np.uint8:
             return np.rint(images * 255).astype(np.uint8)
         return images.astype(self._dtype, copy=False)
 
     def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
-        """Run what `prepare` returned; the file's first output, all of its batch.
+        """Run what `prepare` returned, and return the file's first output, all of its batch.
 
         Raises:
             CheckpointError: onnxruntime cannot run the file on it.
@@ -121,14 +121,14 @@ class OnnxModel:
             raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """float32 [1, 3, H, W] in 0..1 to the decoded output, [1, ...]."""
+        """Return the decoded output [1, ...] of float32 [1, 3, H, W] in 0..1."""
         return self.run_prepared(self.prepare(images))[:1]
 
     def _literal(self, key: str) -> object:
         try:
             return ast.literal_eval(self._metadata.get(key, "None"))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None  # Whatever somebody wrote there, it is not what YOLO tools write.
+            return None  # not written by a YOLO tool
 
 
 def _open(path: Path, threads: int | None) -> ort.InferenceSession:

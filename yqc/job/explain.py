@@ -1,4 +1,4 @@
-"""What a pass would do to a model, and every refusal with its reason."""
+"""Explain what a pass would do to a model, and every refusal with its reason."""
 
 import copy
 import re
@@ -32,13 +32,13 @@ def explain(
     *,
     draw: bool = False,
 ) -> tuple[Explained, ...]:
-    """Run a pass on a copy of a model's graph and tell what it did, and what it refused.
+    """Run a pass on a copy of a model's graph, and list its rewrites and refusals.
 
     Args:
         passes: one pass or recipe, with options; or several: the last one is explained. What a
             pass requires runs before it.
         model: a checkpoint, a graph file or a snapshot.
-        settings: image size, data and whatever else passes go by.
+        settings: image size, data and target.
         registry: where passes are looked up.
         progress: where long work is shown.
         draw: whether to draw the graphs.
@@ -74,7 +74,7 @@ def explain(
 def _explain(
     action: Pass, gm: fx.GraphModule, ctx: Context, *, last: bool, after: list[Pass]
 ) -> Explained:
-    """Let one pass tell of itself, or else run it and look at what it recorded."""
+    """Return a pass's own explanation, or else run it and read what it recorded."""
     rewrites, skips = len(ctx.rewrites), len(ctx.skips)
     names = {n.name for n in gm.graph.nodes}
     names |= {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
@@ -130,7 +130,7 @@ def _provide(
 
 
 def group(records: Iterable[tuple[str, str]], names: set[str]) -> tuple[Group, ...]:
-    """Group records by what they say, the most frequent first.
+    """Group records by their texts, the most frequent first.
 
     Args:
         records: name of a node, and what is said of it.

@@ -1,4 +1,4 @@
-"""The rewritten float graph as a file of `torch.export`, for training loops outside yqc.
+"""Save the rewritten float graph with `torch.export`, for training loops outside yqc.
 
 What is saved is the last graph before anything was quantized. Batch norms that only quantization
 wanted folded stand in it unfolded, since they are what fine-tuning wants; a `fold-bn` that the
@@ -24,7 +24,7 @@ class LastFloat(Watcher):
     """Keeps the last graph that nothing in it quantizes.
 
     Args:
-        pipeline: as it was written; says whether batch norms were asked to be folded.
+        pipeline: as it was written; decides whether batch norms may be folded.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -51,7 +51,7 @@ class LastFloat(Watcher):
 
 
 def is_quantized(gm: fx.GraphModule) -> bool:
-    """Tell whether a graph holds quantizers, or observers that are to become some."""
+    """Return whether a graph holds quantizers, or observers that are to become some."""
     own = any(str(n.target).startswith("yqc.") for n in gm.graph.nodes if n.op == "call_function")
     return own or any(type(m).__module__.startswith("yqc.") for m in gm.modules())
 
@@ -71,7 +71,7 @@ def save_exported(gm: fx.GraphModule, path: Path) -> None:
     try:
         program = _export(gm, example)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it tells how it stores tensors that share memory
+            warnings.simplefilter("ignore")  # about tensors that share memory
             torch.export.save(program, path)
     except OSError:
         raise

@@ -1,9 +1,9 @@
-"""Where accuracy goes: what quantizing one layer alone costs, layer by layer.
+"""Measure sensitivity: the effect on the detections of quantizing one layer alone.
 
 One calibration serves all layers. Then every image goes through the float graph once, and for each
 convolution only what depends on it is computed again, with that one convolution's weights and
-input rounded to eight bits. The cost is seen at the head's outputs (SQNR), and in the detections
-(agreement with the float model's). Both tell which layers a mixed-precision choice should spare
+input rounded to eight bits. It is measured at the head's outputs (SQNR) and in the
+detections (agreement with the float model's). Both show which layers mixed precision should spare
 (the criterion of Wu et al., 2020, "Integer quantization for deep learning inference", section 5).
 """
 
@@ -29,13 +29,13 @@ from yqc.quant import Int8, Observer, dequantize_linear, quantize_linear, quanti
 from yqc.report import Sensitivity
 
 IMAGES = 16
-"""So many calibration images, at most, are looked at."""
+"""Most calibration images that are used: with more, time grows and the SQNR scatters less."""
 PREPARATION = "reparam,fold-bn,dce,observe,calibrate"
 
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """What quantizing one layer alone costs."""
+    """Sensitivity of one layer."""
 
     name: str
     """Path of its module."""
@@ -54,7 +54,7 @@ def measure_sensitivity(
     images: Iterable[Tensor] | None = None,
     layout: Layout | None = None,
 ) -> tuple[LayerSensitivity, ...]:
-    """Rank the convolutions by what quantizing each alone to eight bits costs, the worst first.
+    """Rank the convolutions by sensitivity to eight bits, the most sensitive first.
 
     Args:
         original: a float graph, folded or not; it is not changed.
@@ -86,12 +86,12 @@ def measure_sensitivity(
                 LayerSensitivity(layer.target, node.name, role(node), run.sqnr(node), agreed)
             )
             advance(1)
-    return tuple(sorted(found, key=lambda cost: cost.sqnr_db))
+    return tuple(sorted(found, key=lambda one: one.sqnr_db))
 
 
 def most_sensitive(gm: fx.GraphModule, ctx: Context, count: int) -> tuple[str, ...]:
-    """Return the paths of the convolutions whose quantization alone costs most, worst first."""
-    return tuple(cost.name for cost in measure_sensitivity(gm, ctx)[:count])
+    """Return the paths of the most sensitive convolutions, the most sensitive first."""
+    return tuple(one.name for one in measure_sensitivity(gm, ctx)[:count])
 
 
 def sensitivity_rows(source: Source, ctx: Context) -> tuple[Sensitivity, ...]:

@@ -1,4 +1,4 @@
-"""What can be looked at: checkpoints, graph files and snapshots, ONNX files, and graphs."""
+"""View checkpoints, graph files, snapshots and ONNX files, before and after passes."""
 
 import copy
 from pathlib import Path
@@ -92,7 +92,7 @@ def prepared(
 ) -> tuple[fx.GraphModule, Context, frozenset[str]]:
     """Return a model's graph, the context for passes, and what the graph is known to be.
 
-    A snapshot is taken to be whatever the pipeline requires.
+    A snapshot is assumed to have every state that the pipeline requires.
 
     Raises:
         YqcError: the model or the data cannot be read.

@@ -1,4 +1,13 @@
-"""What a runtime will make of an ONNX file's nodes: unsupported, saturating, or not fused."""
+"""Find the nodes of an ONNX file that a runtime refuses, saturates or leaves unfused.
+
+`finding`      what is wrong with one node
+`graph`        producers, readers and constants of a model
+`shared`       rules that several runtimes share
+`onnxruntime`  rules for onnxruntime on a CPU
+`openvino`     rules for OpenVINO on a CPU
+`tensorrt`     rules for TensorRT
+`check`        all rules of one runtime over a file
+"""
 
 from yqc.linting.check import lint
 from yqc.linting.finding import Finding, Severity

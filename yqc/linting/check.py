@@ -1,4 +1,4 @@
-"""lint: the rules of one runtime, over every node of a file."""
+"""Apply the rules of one runtime to every node of a file."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ ORDER = ("error", "warning", "note")
 
 
 def lint(source: Path | onnx.ModelProto, target: Target = "generic") -> list[Finding]:
-    """Say what a runtime will refuse, saturate or leave unfused.
+    """List the nodes that a runtime refuses, saturates or leaves unfused.
 
     Args:
         source: any ONNX file, or a model.

@@ -1,4 +1,4 @@
-"""One thing that a runtime will not like about one node."""
+"""A finding: what a rule reports of one node."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -6,7 +6,7 @@ from typing import Literal, Self
 from onnx import NodeProto
 
 Severity = Literal["error", "warning", "note"]
-"""The runtime refuses the file; it runs slower or less exactly than it could; worth knowing."""
+"""The runtime refuses the file; it runs slower or less exactly than it could; for information."""
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,5 @@ class Finding:
 
     @classmethod
     def at(cls, node: NodeProto, rule: str, severity: Severity, what: str, fix: str) -> Self:
-        """Return what a rule has found about a node."""
+        """Make a finding about a node."""
         return cls(node.name, node.op_type, rule, severity, what, fix)

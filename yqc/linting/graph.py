@@ -1,4 +1,4 @@
-"""An ONNX graph as the rules look at it: who makes a tensor, who reads it, what is constant."""
+"""An ONNX graph as the rules read it: makers and readers of tensors, and constants."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -43,12 +43,12 @@ class Graph:
         return node if node is not None and node.op_type == DEQUANTIZE else None
 
     def is_activation(self, name: str) -> bool:
-        """Tell whether a tensor is a dequantized activation, no dequantized constant."""
+        """Return whether a tensor is a dequantized activation, no dequantized constant."""
         node = self.dequantizer(name)
         return node is not None and node.input[0] not in self.constants
 
     def is_quantized(self, name: str) -> bool:
-        """Tell whether everything that reads a tensor quantizes it first."""
+        """Return whether everything that reads a tensor quantizes it first."""
         readers = self.readers.get(name, [])
         return (
             name not in self.outputs
@@ -72,13 +72,13 @@ class Graph:
         return node if node is not None and node.input[0] in self.constants else None
 
     def quantized(self, *kinds: str) -> Iterator[tuple[NodeProto, NodeProto]]:
-        """Give every node of some kinds with constant dequantized weights, and what makes them."""
+        """Yield every node of some kinds with constant dequantized weights, and what makes them."""
         for node in self.nodes:
             if node.op_type in kinds and (weight := self.weight(node)) is not None:
                 yield node, weight
 
     def quantizers(self) -> Iterator[NodeProto]:
-        """Give every QuantizeLinear of an activation."""
+        """Yield every QuantizeLinear of an activation."""
         for node in self.nodes:
             if node.op_type == QUANTIZE and node.input[0] not in self.constants:
                 yield node
@@ -89,13 +89,13 @@ class Graph:
         return {None if dq is None else scale_of(dq) for dq in made}
 
     def before(self, op_type: str, kind: str) -> Iterator[NodeProto]:
-        """Give every node of a kind that a node of another kind depends on."""
+        """Yield every node of a kind that a node of another kind depends on."""
         for node in self.nodes:
             if node.op_type == op_type and self.leads_to(node.output[0], kind):
                 yield node
 
     def leads_to(self, name: str, op_type: str) -> bool:
-        """Tell whether some node of a kind depends on a tensor."""
+        """Return whether some node of a kind depends on a tensor."""
         seen, todo = set[str](), [name]
         while todo:
             for node in self.readers.get(todo.pop(), []):

@@ -1,4 +1,4 @@
-"""What keeps nodes of a quantized file off OpenVINO's integer kernels on a CPU.
+"""Rules: what keeps nodes of a quantized file off OpenVINO's integer kernels on a CPU.
 
 OpenVINO turns each QuantizeLinear and DequantizeLinear pair into a FakeQuantize, and its low
 precision transformations move the dequantization behind convolutions (OpenVINO documentation, "Low
@@ -47,7 +47,7 @@ def weight_forms(g: Graph) -> Iterator[Finding]:
         elif has_zero_points(g, weight):
             yield Finding.at(
                 node, "weight-zero-point", "warning",
-                "its weights have zero points, which cost a correction of every sum",
+                "its weights have zero points, so every sum needs a correction",
                 "use symmetric weights",
             )  # fmt: skip
     what = "; only those of the output channels, axis {}, pass behind the convolution"
@@ -73,7 +73,7 @@ def rescaled_concats(g: Graph) -> Iterator[Finding]:
 
 
 def has_zero_points(g: Graph, node: NodeProto) -> bool:
-    """Tell whether a DequantizeLinear has zero points other than zero."""
+    """Return whether a DequantizeLinear has zero points other than zero."""
     zeros = zero_points(g, node)
     return zeros is not None and bool(zeros.astype(np.int64).any())
 

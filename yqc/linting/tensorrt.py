@@ -1,4 +1,4 @@
-"""What TensorRT refuses or does not fuse in a file with explicit quantization.
+"""Rules: what TensorRT refuses or does not fuse in a file with explicit quantization.
 
 After the developer guide, "Working with Quantized Types": symmetric quantization only, int8, int4
 and fp8; scales are constants; weights of a convolution per tensor or per channel along axis 0
@@ -96,7 +96,7 @@ def mixed_concats(g: Graph) -> Iterator[Finding]:
 
 
 def decode(g: Graph) -> Iterator[Finding]:
-    """Find quantization behind the last convolution: it only costs accuracy and layers."""
+    """Find quantization behind the last convolution: it loses accuracy and gains nothing."""
     for node in g.nodes:
         if node.op_type == QUANTIZE and not any(
             g.leads_to(node.output[0], kind) for kind in (*WEIGHT_AXIS, "MatMul", "Gemm")

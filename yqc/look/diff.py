@@ -1,4 +1,4 @@
-"""What differs between two graphs: counts of ops, nodes, and parameters."""
+"""Compare two graphs: counts of ops, nodes, parameters, bytes of layers."""
 
 import difflib
 from collections import Counter
@@ -66,9 +66,9 @@ class Diff:
     unified: tuple[str, ...]
     """Lines of a unified diff of the nodes, with context."""
     params: tuple[ParamChange, ...] | None = None
-    """None unless asked for."""
+    """None where they were not compared."""
     bytes: tuple[LayerBytes, ...] | None = None
-    """None unless asked for."""
+    """None where they were not compared."""
 
     @property
     def same(self) -> bool:

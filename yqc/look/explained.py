@@ -1,4 +1,4 @@
-"""What `explain` reports of one pass: its rewrites and refusals, grouped by what they say."""
+"""The explanation of one pass: its rewrites and refusals, grouped by their texts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +26,14 @@ class Explained:
     after: str
     """What ran before it, as pipeline text."""
     lines: tuple[str, ...]
-    """What the pass itself tells of it, if it does (`explain`)."""
+    """The pass's own explanation, if it has one (`explain`)."""
     rewrites: tuple[Group, ...]
     skips: tuple[Group, ...]
     drawing: str | None = None
-    """In Graphviz's language, if asked for: what the pass itself draws (`drawing`), or the graph
-    with what is rewritten and refused marked."""
+    """In Graphviz's language, or None where no drawing was requested.
+
+    The pass's own (`drawing`), or the graph with rewritten and refused nodes marked.
+    """
     groups: Mapping[str, Any] | None = None
     """What the pass itself draws, as networkx's node-link data; None if it draws nothing."""
 

@@ -23,7 +23,7 @@ from yqc.quant import Observer, QuantizedLayer
 Q, DQ = torch.ops.yqc.quantize_linear, torch.ops.yqc.dequantize_linear
 WEIGHTED = (F.conv2d, F.conv_transpose2d, F.linear)
 PLACES = ("weight", "bias")
-"""What the second and third input of these are."""
+"""Names of their second and third input."""
 
 
 def of_graph(gm: fx.GraphModule, title: str) -> View:
@@ -148,7 +148,7 @@ def _constants(gm: fx.GraphModule, node: fx.Node, at: tuple[int, ...]) -> list[T
 
 
 def _range(tensor: Tensor | None) -> str:
-    """Print a number, or how many there are and between what."""
+    """Print a number, or the count and the range of several."""
     if tensor is None:
         return "computed"
     low, high = tensor.min().item(), tensor.max().item()
@@ -175,7 +175,7 @@ def channel_dependencies(gm: fx.GraphModule, path: str) -> tuple[str, ...]:
 
 
 def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
-    """Compute the tensors that nodes multiply and add, as they use them: integers dequantized."""
+    """Compute the weights and biases of nodes as they are used: integers dequantized."""
     known: dict[fx.Node, Any] = {}
     found: dict[str, WeightArray] = {}
     with torch.no_grad():
@@ -185,7 +185,7 @@ def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
             elif node.op == "call_module":
                 state = gm.get_submodule(str(node.target)).state_dict()
                 found |= {f"{node.name}.{k}": _array(v) for k, v in state.items() if v.numel() > 1}
-            elif node.op != "output" and node.all_input_nodes and _told(node, known):
+            elif node.op != "output" and node.all_input_nodes and _all_known(node, known):
                 args = fx.node.map_arg(node.args, known.__getitem__)
                 kwargs = fx.node.map_arg(node.kwargs, known.__getitem__)
                 known[node] = _run(node, args, kwargs)
@@ -197,7 +197,7 @@ def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
     return found
 
 
-def _told(node: fx.Node, known: Mapping[fx.Node, object]) -> bool:
+def _all_known(node: fx.Node, known: Mapping[fx.Node, object]) -> bool:
     return all(source in known for source in node.all_input_nodes)
 
 

@@ -1,10 +1,14 @@
-"""Where the nodes of a drawing stand: layers by longest path, order in a layer by neighbours."""
+"""Place the nodes of a drawing in layers (Sugiyama et al. 1981).
+
+A node's layer is the longest path to it; within a layer nodes follow their neighbours' mean row.
+"""
 
 import networkx as nx
 
 from yqc.look.view import View
 
 SWEEPS = 4
+"""Passes over the layers, in turn forward and backward; fewer leave more edges crossed."""
 
 
 def place_nodes(view: View, names: list[str]) -> dict[str, tuple[float, float]]:

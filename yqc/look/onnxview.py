@@ -124,7 +124,7 @@ def _type(value: onnx.ValueInfoProto) -> str:
 
 
 def _owners(graph: onnx.GraphProto) -> dict[str, str]:
-    """Tell which module each constant stems from, `model.0.conv`, by the names of initialisers."""
+    """Return the module path of each constant, `model.0.conv`, by the names of initialisers."""
     found: dict[str, str] = {}
     for tensor in graph.initializer:
         owner, _, name = tensor.name.rpartition(".")
@@ -140,7 +140,7 @@ def _owners(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _path(node: onnx.NodeProto, owners: Mapping[str, str]) -> str:
-    """Tell which module a layer stems from by its weight or bias."""
+    """Return the module path of a layer by its weight or bias, or nothing."""
     if node.op_type not in WEIGHTED:
         return ""
     return next((owners[v] for v in node.input[1:3] if v in owners), "")

@@ -1,4 +1,4 @@
-"""What the commands print of views, diffs and explanations: tables that read well at 80 columns."""
+"""Print views, diffs and explanations as tables for 80 columns."""
 
 from collections import Counter
 from collections.abc import Sequence

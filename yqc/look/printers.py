@@ -1,4 +1,4 @@
-"""A view as text for machines: Graphviz and JSON."""
+"""Write a view for programs: Graphviz and JSON."""
 
 from collections.abc import Mapping
 from typing import Any

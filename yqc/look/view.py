@@ -1,4 +1,4 @@
-"""One view of a graph, wherever it comes from: what inspecting, comparing and drawing work on."""
+"""A view: the list of a graph's nodes that inspecting, comparing and drawing work on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace

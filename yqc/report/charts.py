@@ -1,7 +1,7 @@
-"""The charts of the HTML page, made with bokeh; the page's script recolours them for dark screens.
+"""Draw the charts of the HTML page with bokeh.
 
-None carries a colour of its own for text, axes or background. Every figure has a name, by which
-its place in the page is found.
+Text, axes and background get no colours here: the page's script sets them for light and dark
+screens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ ROLES = {
 def _figure(
     name: str, height: int, tips: Sequence[tuple[str, str]] = (), **kwargs: object
 ) -> figure:
-    """Make a figure as wide as its place, without what a reader has no use for."""
+    """Make a figure as wide as its place, without tools and outlines."""
     made = figure(
         name=name,
         height=height,
@@ -79,7 +79,7 @@ def charts(page: Page) -> dict[str, figure]:
 
 
 def layer_bars(layers: Sequence[Layer]) -> figure:
-    """Bytes by layer, in graph order."""
+    """Draw the bytes of each layer, in graph order."""
     data = chart_data(
         {
             "at": list(range(len(layers))),
@@ -113,7 +113,7 @@ def cause_bars(size: Size) -> figure:
 
 
 def sqnr_bars(layers: Sequence[Layer]) -> figure:
-    """Signal to quantization noise of each layer's output, in graph order."""
+    """Draw the signal-to-noise ratio of each layer's output, in graph order."""
     known = [one for one in layers if one.sqnr_db is not None]
     data = chart_data(
         {
@@ -133,7 +133,7 @@ def sqnr_bars(layers: Sequence[Layer]) -> figure:
 
 
 def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> figure:
-    """What quantizing each layer alone costs, in graph order."""
+    """Draw the sensitivity of each layer, in graph order: SQNR when it alone is quantized."""
     order = {one.name: i for i, one in enumerate(layers)}
     known = [one for one in rows if one.sqnr_db is not None]
     agreed = [one.agreement for one in known]
@@ -155,7 +155,7 @@ def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> fi
 
 
 def precision_recall(curves: Sequence[Curve]) -> figure:
-    """Precision against recall at IoU 0.5, float against compiled."""
+    """Draw precision against recall at IoU 0.5, float against compiled."""
     made = _figure("curves", 260, [("recall", "@x{0.00}"), ("precision", "@y{0.000}")])
     for curve, color, dash in zip(curves, (FLOAT, COMPILED), ("solid", "dashed"), strict=True):
         count = len(curve.precision) - 1
@@ -175,7 +175,7 @@ def precision_recall(curves: Sequence[Curve]) -> figure:
 
 
 def class_bars(classes: Sequence[ClassScore]) -> figure | None:
-    """AP of the classes, float beside compiled; of many, those that lose most."""
+    """Draw the AP of the classes, float beside compiled; of more than 20, those that lose most."""
     known = [c for c in classes if c.float_ is not None and c.compiled is not None]
     worst = sorted(known, key=lambda c: (c.compiled or 0) - (c.float_ or 0))[:20]
     rows = [(c.name, c.float_ or 0.0, c.compiled or 0.0) for c in reversed(worst)]
@@ -183,7 +183,7 @@ def class_bars(classes: Sequence[ClassScore]) -> figure | None:
 
 
 def size_bars(page: Page) -> figure | None:
-    """AP by size of object, float beside compiled."""
+    """Draw AP by size of object, float beside compiled."""
     before, after = page.report.accuracy.float_, page.report.accuracy.compiled
     if before is None or after is None:
         return None
@@ -192,7 +192,7 @@ def size_bars(page: Page) -> figure | None:
 
 
 def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None:
-    """Two bars a row."""
+    """Draw two bars, float and compiled, for each row of name and two numbers."""
     if not rows:
         return None
     names = [row[0] for row in rows]

@@ -1,8 +1,8 @@
-"""Frozen dataclasses to JSON and strictly back.
+"""Convert frozen dataclasses to JSON and strictly back.
 
-`plain` goes by values and serves every table's `--json`. `read` goes by the declared types and
-names the key at fault, so that a report which was edited by hand, or written by another version,
-is refused in one sentence.
+`to_plain` goes by values and serves every table's `--json`. `from_plain` goes by the declared types
+and names the key at fault, so that a report which was edited by hand, or written by another
+version, is refused in one sentence.
 """
 
 import functools
@@ -30,7 +30,7 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 RecordType = TypeVar("RecordType")
 
 _NOT_ASCII = re.compile("[^ -~\n]")
-_TELLS = {str: "a string", bool: "true or false", int: "an integer", float: "a finite number"}
+_KIND_NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a finite number"}
 
 
 def to_json(value: object) -> str:
@@ -40,7 +40,7 @@ def to_json(value: object) -> str:
     printable, or has no form in UTF-8 as parts of file names may not, is written as an escape.
 
     Raises:
-        TypeError: a value is of a kind that JSON has no word for.
+        TypeError: a value is of a kind that JSON cannot hold.
     """
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
     return _NOT_ASCII.sub(_printable, text) + "\n"
@@ -52,7 +52,7 @@ def _printable(found: re.Match[str]) -> str:
 
 
 def to_plain(value: object) -> Json:
-    """Turn dataclasses, mappings, sequences and numbers (numpy's too) into what JSON can say."""
+    """Turn dataclasses, mappings, sequences and numbers (numpy's too) into what JSON can hold."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Integral):
@@ -109,7 +109,9 @@ def _read(kind: object, value: Json, where: str) -> object:
     if kind is float:
         return _read_float(value, where)
     if type(value) is not kind:
-        _refuse(where, _TELLS.get(kind, str(kind)) if isinstance(kind, type) else str(kind), value)
+        _refuse(
+            where, _KIND_NAMES.get(kind, str(kind)) if isinstance(kind, type) else str(kind), value
+        )
     return value
 
 
@@ -122,13 +124,13 @@ def _read_optional(kinds: tuple[object, ...], value: Json, where: str) -> object
 def _read_float(value: Json, where: str) -> float:
     """Read a finite number; an integer is one."""
     if type(value) not in (int, float) or not isinstance(value, int | float):
-        _refuse(where, _TELLS[float], value)
+        _refuse(where, _KIND_NAMES[float], value)
     try:
         number = float(value)
     except OverflowError:
-        _refuse(where, _TELLS[float], value)
+        _refuse(where, _KIND_NAMES[float], value)
     if not math.isfinite(number):
-        _refuse(where, _TELLS[float], value)
+        _refuse(where, _KIND_NAMES[float], value)
     return number
 
 
@@ -218,7 +220,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _refuse(where: str, wanted: str, value: Json) -> NoReturn:
-    """Say what stands where, and what should."""
+    """Raise a DataError with the key, its value, and the type that it must have."""
     shown = json.dumps(value)
-    shown = shown if len(shown) <= 40 else shown[:37] + ".."  # noqa: PLR2004  # a glimpse
+    shown = shown if len(shown) <= 40 else shown[:37] + ".."  # noqa: PLR2004  # enough to find it
     raise DataError(f"report: {where or 'the top level'} must be {wanted}, not {shown}")

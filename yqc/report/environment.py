@@ -1,4 +1,4 @@
-"""What the numbers of a report depend on apart from the model."""
+"""The environment of a compile: versions, machine, threads and seed."""
 
 import platform
 import sys
@@ -10,7 +10,7 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What the numbers depend on apart from the input: versions, machine, threads, seed."""
+    """Versions, machine, threads and seed that the numbers of a report were measured with."""
 
     python: str
     torch: str | None
@@ -41,7 +41,7 @@ class Environment:
 
 
 def _version(package: str) -> str | None:
-    """Version of an installed package; of the imported one if it is installed by another name."""
+    """Return the version of an installed package, or of the module if that is all there is."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> str:
-    """Name of the processor as the system tells it."""
+    """Return the name of the processor that the system gives."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8", errors="replace").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

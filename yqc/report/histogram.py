@@ -1,4 +1,4 @@
-"""Small pictures of distributions, laid out for the page's template, which draws them as SVG."""
+"""Lay out histograms for the page's template, which draws them as SVG."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ WIDTH, HEIGHT = 320.0, 130.0
 LEFT, RIGHT, TOP, BOTTOM = 34.0, 318.0, 6.0, 18.0
 """Ends of the plane of the bars, and margins above it and below."""
 CLEAR = 50.0
-"""How far the mark of zero stays from those of the ends."""
+"""Least distance of the mark of zero from those of the ends; at half of it numbers touch."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin: a rectangle, and what it says when pointed at."""
+    """One bin: a rectangle and its tip."""
 
     x: float
     y: float
@@ -96,5 +96,5 @@ def short(power: int) -> str:
 
 
 def tip(low: float, high: float, count: int) -> str:
-    """Say what a bin holds."""
+    """Return the tip of a bin: its range and its count."""
     return f"{low:.3g} to {high:.3g}: {count:,} values"

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: opens offline, asks for nothing, under 3 MB.
+"""Print a report as one self-contained HTML page: opens offline, loads nothing, under 3 MB.
 
 Laid out with jinja2, charts by bokeh. What is drawn comes in as numbers (`yqc.report.page`).
 """
@@ -206,5 +206,5 @@ def _reasons(record: PassRecord) -> list[tuple[int, str, str]]:
 
 
 def _found(picture: Picture) -> str:
-    """Say what both models found."""
+    """Return how many boxes each model found in an image."""
     return f"{len(picture.float_)} by float, {len(picture.compiled)} by compiled"

@@ -1,4 +1,4 @@
-"""Numbers and names as a person reads them: short, without noise, safe to print."""
+"""Print numbers and names for people: short, rounded, without control characters."""
 
 import math
 import re
@@ -52,7 +52,7 @@ def change(before: int | None, after: int | None) -> str:
 
 
 def magnitude(value: float | None) -> str:
-    """Print a magnitude by its first two digits: "3e-06", "0.41", "12"; what is exact as "0"."""
+    """Print a magnitude by its first two digits: "3e-06", "0.41", "12"; "0" for none."""
     if value is None or not math.isfinite(value):
         return MISSING if value is None else str(value)
     return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"  # noqa: PLR2004  # two digits
@@ -86,7 +86,7 @@ def clock(seconds: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Print a time that is over: "0.4 s", "34 s", "12 min 40 s"."""
+    """Print a duration: "0.4 s", "34 s", "12 min 40 s"."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     if round(seconds) < 60:  # noqa: PLR2004  # a minute

@@ -1,4 +1,4 @@
-"""How yqc's pages look: no frames, two spaces between columns, nothing past the last word."""
+"""Lay out tables for the terminal: no frames, two spaces between columns, no trailing blanks."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -48,7 +48,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def say(text: str, style: Style | str = "") -> Text:
-    """Make text that is printed as it is: no markup, no control characters, folded where needed."""
+    """Make text without markup and with control characters escaped, folded where needed."""
     return Text(clean(text), style=style, overflow="fold")
 
 
@@ -110,7 +110,7 @@ class Trimmed:
 
 @dataclass(frozen=True)
 class Filled:
-    """Pieces of text that are not torn apart: each line gets as many of them as it holds."""
+    """Pieces of text that are not broken: each line gets as many of them as fit."""
 
     pieces: Iterable[str]
     style: Style | str = ""
@@ -128,11 +128,11 @@ class Filled:
 
 
 def steps(pipeline: str) -> RenderableType:
-    """Pipeline text, broken between passes where one line does not hold it."""
+    """Lay out pipeline text, broken only between passes."""
     return Filled(pipeline_steps(pipeline))
 
 
 def listing(words: Iterable[str], style: Style | str = "") -> RenderableType:
-    """Words with commas between them."""
+    """Lay out words with commas between them."""
     *most, last = list(words) or [""]
     return Filled([*(f"{word}, " for word in most), last], style)

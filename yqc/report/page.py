@@ -1,4 +1,4 @@
-"""What the HTML page shows beside the report: numbers, names and pictures, gathered elsewhere."""
+"""The data of the HTML page beside the report: numbers, names and pictures."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class GraphNode:
     type: str
     role: str
     x: float
-    """Column: how many nodes lie before it at most."""
+    """Column: the length of the longest path to it."""
     y: float
     bits: int | None
     """Of its weights; None where it has none."""
@@ -92,7 +92,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """All that the page shows."""
+    """The data of one page."""
 
     report: Report
     recipe: str

@@ -1,8 +1,8 @@
 """The parts of a report: their fields, in this order, are the keys of the JSON contract.
 
 None stands for null: nothing was measured. A trailing underscore is no part of a key (`float_` is
-"float"). Bytes are plain counts, mAP is a fraction of 1, every ratio is before / after. Whatever
-can be computed from other numbers is computed here, by the class methods, and nowhere else.
+"float"). Bytes are plain counts, mAP is a fraction of 1, every ratio is before / after. Numbers
+that follow from others are computed here, by the class methods, and nowhere else.
 """
 
 import math
@@ -56,7 +56,7 @@ class ModelInput(HasFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineText:
-    """The pipeline as it was asked for, and as it ran once its recipes were expanded."""
+    """The pipeline as it was given, and as it ran once its recipes were expanded."""
 
     text: str
     expanded: str
@@ -92,7 +92,7 @@ class PassRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeParts:
-    """What the bytes of the weights are made of; together they are all of them."""
+    """Bytes of the weights by cause; together they are all bytes."""
 
     weights: int
     """Codes, integers or floats of convolutions, linear layers and matrix products."""
@@ -107,7 +107,7 @@ class SizeParts:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What the weights and the file weigh, against 4 and 2 bytes a parameter of the input."""
+    """Bytes of weights and file, against 4 and 2 bytes a parameter of the input."""
 
     params_before: int
     params_after: int | None
@@ -222,7 +222,7 @@ class Accuracy:
 
     @classmethod
     def unmeasured(cls) -> Self:
-        """Say that nothing was compared."""
+        """Make the part of a report without measurements."""
         return cls(kind="none", images=0, float_=None, compiled=None, drop=None, agreement=None)
 
 
@@ -267,7 +267,7 @@ class Verification:
 
     @classmethod
     def unmeasured(cls) -> Self:
-        """Say that no file was compared."""
+        """Make the part of a report without a comparison."""
         nothing = RoundTripError(boxes=None, scores=None)
         return cls(optimized=nothing, unoptimized=nothing, within_tolerance=None)
 
@@ -308,12 +308,12 @@ class Layer:
     weight_bytes: int | None
     sqnr_db: float | None
     sensitivity: float | None = None
-    """What its rounding does to the detections, a mean square; None where it was not measured."""
+    """Damage: the mean square change of the detections by its rounding; None if not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What quantizing one layer alone to eight bits costs."""
+    """Sensitivity of one layer: the effect of quantizing it alone to eight bits."""
 
     name: str
     role: str

@@ -1,4 +1,4 @@
-"""How far long work has come, on stderr: a bar on a terminal, a few plain lines elsewhere."""
+"""Show progress on stderr: bars on a terminal, a few plain lines elsewhere."""
 
 import sys
 import threading
@@ -18,7 +18,10 @@ from yqc.report.human import clean, clock
 from yqc.report.layout import QUIET, make_console, say
 
 _CALM_SECONDS = 2.0
-"""Plain lines that could be left out are at least this far apart."""
+"""Least time between two plain lines; the lines of a compile then fit a screen of a log.
+
+Half of it doubles the lines of short tasks, double leaves tasks of a few seconds without any.
+"""
 
 
 def make_progress(*, quiet: bool = False) -> Progress:
@@ -34,8 +37,8 @@ def make_progress(*, quiet: bool = False) -> Progress:
 class Lines:
     """Progress as plain lines: at the start, at quarters, and at the end.
 
-    Only the start and the end of an outermost task are always told; a line about anything between
-    them, tasks within tasks included, comes when the last one is a few seconds old.
+    The start and the end of an outermost task are always written. Lines in between, those of inner
+    tasks included, are left out where the last line is younger than two seconds.
     """
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,14 +46,14 @@ class Lines:
         self._now = now
         self._lock = threading.Lock()
         self._open = 0
-        self._told = -_CALM_SECONDS
+        self._written = -_CALM_SECONDS
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
         """Start a task of `total` steps; the context's value advances it by n steps."""
         count = _Count(label, total, started=self._now(), outermost=self._open == 0)
         self._open += 1
-        self._tell(count, f"0 of {total}", always=count.outermost)
+        self._write(count, f"0 of {total}", always=count.outermost)
         try:
             yield lambda steps: self._advance(count, steps)
         finally:
@@ -62,7 +65,7 @@ class Lines:
         self._stream.flush()
 
     def _advance(self, count: "_Count", steps: int) -> None:
-        """Count steps, from any thread, and tell of a quarter that is passed."""
+        """Count steps, from any thread, and write a line for each quarter."""
         with self._lock:
             before, count.done = count.done, min(count.total, count.done + steps)
             if 4 * count.done // max(1, count.total) == 4 * before // max(1, count.total):
@@ -70,15 +73,15 @@ class Lines:
             passed = self._now() - count.started
             how = f"{count.done} of {count.total}, {100 * count.done // count.total} %"
             if count.done == count.total:
-                self._tell(count, f"{how}, {clock(passed)} in all", always=count.outermost)
+                self._write(count, f"{how}, {clock(passed)} in all", always=count.outermost)
             else:
                 left = passed * (count.total - count.done) / count.done
-                self._tell(count, f"{how}, {clock(passed)} so far, {clock(left)} left")
+                self._write(count, f"{how}, {clock(passed)} so far, {clock(left)} left")
 
-    def _tell(self, count: "_Count", how: str, *, always: bool = False) -> None:
+    def _write(self, count: "_Count", how: str, *, always: bool = False) -> None:
         """Write how far a task is, unless a line was written just now."""
-        if always or self._now() - self._told >= _CALM_SECONDS:
-            self._told = self._now()
+        if always or self._now() - self._written >= _CALM_SECONDS:
+            self._written = self._now()
             self.note(f"{count.label}: {how}")
 
 
@@ -125,7 +128,7 @@ class Bars:
 
 
 class _Times(ProgressColumn):
-    """Time that has passed, and time left once it can be told."""
+    """Time that has passed, and time left once it is known."""
 
     def render(self, task: Task) -> Text:
         """Print both as clocks."""

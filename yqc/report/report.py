@@ -1,4 +1,4 @@
-"""The report of one compile: what the rewriting cost and what it bought."""
+"""The report of one compile, and its forms: JSON and a page for the terminal."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Report:
     warnings: tuple[str, ...]
     environment: Environment
     sensitivity: tuple[Sensitivity, ...] | None = None
-    """Layers by what quantizing each alone costs, the worst first; None unless asked for."""
+    """Layers by sensitivity, the most sensitive first; None where it was not measured."""
 
     def to_json(self) -> str:
         """Print the contract: stable order of keys, finite numbers or null, a newline at the end.
@@ -68,7 +68,7 @@ class Report:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        """Show the page: the per-layer table and the files written are asked for apart."""
+        """Show the page: without the per-layer table and the files written."""
         yield terminal.heading(self.input, self.pipeline)
         yield ""
         if self.passes:

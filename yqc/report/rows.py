@@ -1,4 +1,4 @@
-"""What the tables of the commands are made from; `contract.to_json` prints any of them as well."""
+"""The data of the commands' tables; `contract.to_json` prints any of them as well."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

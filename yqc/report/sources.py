@@ -1,4 +1,4 @@
-"""What parts of a report are copied from: those who measure have types of their own."""
+"""Protocols of measurements that parts of a report are copied from."""
 
 from typing import Protocol
 

@@ -66,7 +66,7 @@ def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableTy
 
 
 def inspect_table(model: ModelSummary) -> RenderableType:
-    """Summarise a model file without its graph; lines about which it does not tell are left out."""
+    """Summarise a model file without its graph; lines without a value are left out."""
     blocks = sorted(model.blocks.items(), key=lambda block: (-block[1], block[0]))
     rows: list[tuple[str, RenderableType]] = [
         ("file", model.path),
@@ -101,7 +101,7 @@ def eval_table(result: EvalResult) -> RenderableType:
         on += f" ({result.unreadable} more could not be read)"
     rows = [("file", say(result.path)), ("on", say(on))]
     if result.seconds_total is not None:
-        spent = human.duration(result.seconds_total)
+        duration = human.duration(result.seconds_total)
         if result.seconds_session is not None:
             spent += f", of which {human.duration(result.seconds_session)} in the network"
         rows.append(("took", say(spent)))

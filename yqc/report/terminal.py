@@ -1,4 +1,4 @@
-"""The report as a page for the terminal, table by table."""
+"""Print the parts of a report as tables for the terminal."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ from yqc.report.rows import WrittenFile
 
 
 def heading(model: ModelInput, pipeline: PipelineText) -> RenderableType:
-    """Say what was compiled, and by which passes."""
+    """Show what was compiled, and by which passes."""
     high, wide = model.imgsz
     classes = human.plural(model.nc, "class") if model.nc else ""
     about = ", ".join(filter(None, (model.family, model.task, classes, f"{high} x {wide}")))
@@ -54,7 +54,7 @@ def heading(model: ModelInput, pipeline: PipelineText) -> RenderableType:
 
 
 def ledger(passes: Sequence[PassRecord]) -> RenderableType:
-    """Show what each pass did and cost, and where to read why it refused something."""
+    """Show what each pass changed, and which command explains its refusals."""
     table = columns("#", "pass", "ms", "rewrites", "skips", "nodes", "weights", "max err", words=2)
     for number, one in enumerate(passes, start=1):
         milliseconds = None if one.seconds is None else 1000 * one.seconds
@@ -109,7 +109,7 @@ def parts_of(size: Size) -> list[tuple[str, int]]:
 
 
 def accuracy_table(accuracy: Accuracy) -> RenderableType:
-    """Show the float model beside the compiled file, or say what stands in for that."""
+    """Show the accuracy of the float model and the compiled file, or their agreement."""
     if accuracy.kind == "none":
         return fields([("accuracy", "not measured")], LABEL)
     images = human.plural(accuracy.images, "image")
@@ -185,7 +185,7 @@ def layers_table(layers: Sequence[Layer]) -> RenderableType:
 
 
 def sensitivity_table(rows: Sequence[Sensitivity], most: int = 10) -> RenderableType:
-    """Show the layers whose quantization alone costs most."""
+    """Show the most sensitive layers."""
     table = columns("costs most alone", "dB", "agreement", words=1, label=LABEL, figure=FIGURE)
     for one in rows[:most]:
         table.add_row(say(one.name), human.decibels(one.sqnr_db), human.fraction(one.agreement))
