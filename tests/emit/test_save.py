@@ -46,7 +46,7 @@ def test_replaces_an_older_file_in_one_step(tmp_path: Path) -> None:
 class Full(io.FileIO):
     """A disk that is full after two bytes."""
 
-    def write_file(self, data: Any) -> Never:
+    def write(self, data: Any) -> Never:
         super().write(bytes(data)[:2])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

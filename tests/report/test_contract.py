@@ -298,12 +298,12 @@ def test_derives_ratios_and_drop() -> None:
     size = Size.measured(params_before=1000, params_after=500, weight_bytes=800, file_bytes=1600)
     assert (size.ratio_vs_fp32, size.ratio_vs_fp16, size.file_ratio_vs_fp32) == (5.0, 2.5, 2.5)
     assert Latency.measured(float_ms=6.0, compiled_ms=4.0, threads=2).ratio == 1.5
-    one = Scores(map=0.5, map50=0.6, map75=0.5, small=-1.0, medium=0.0, large=None)
+    one = Scores(map=0.5, map50=0.6, map75=0.5, small=None, medium=0.0, large=None)
     two = dataclasses.replace(one, map=0.75)
     accuracy = Accuracy.of_map(images=3, float_=one, compiled=two)
     assert accuracy.drop == -0.25
-    assert accuracy.float_ == dataclasses.replace(one, small=None)
-    agreed = Accuracy.of_agreement(images=3, agreement=Agreement(ap50=0.5, map=-1.0))
+    assert accuracy.float_ == one
+    agreed = Accuracy.of_agreement(images=3, agreement=Agreement(ap50=0.5, map=None))
     assert agreed.agreement == Agreement(ap50=0.5, map=None)
 
 

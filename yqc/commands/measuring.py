@@ -117,7 +117,7 @@ def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
     ]
     for (kind, op), ms in kernels.most_common(shown):
         written.append(f"  {ms:8.2f}  {kind:8} {count[kind, op]:4} x {op}")
-    written.append("  the slowest nodes:")
+    written.append("  the dearest nodes:")
     written += [f"  {c.ms:8.2f}  {c.kind:8} {c.op} {c.name}" for c in costs[:shown]]
     return written
 

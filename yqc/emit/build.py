@@ -41,7 +41,7 @@ def build_model(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx
         except OpsetNeededError as need:
             if opset is not None:
                 raise EmitError(
-                    f"opset {opset} is too low ({need}); use {need.opset} or above"
+                    f"opset {opset} is too low ({need}); ask for {need.opset} or above"
                 ) from need
             target = need.opset
 

@@ -122,7 +122,7 @@ def _missing(gm: fx.GraphModule, node: fx.Node) -> str:
     inputs = ", ".join(f"x{i}" if i else "x" for i in range(len(node.args)))
     return (
         f"no ONNX lowering for {what} at node {node.name}{module_text(node)}; add one with --load "
-        f"and these lines, or open an issue:\n"
+        f"and these lines, or ask for it:\n"
         f"    from yqc.emit import lowering\n"
         f"    @lowering({what})\n"
         f"    def lower(e, node, {inputs}):\n"
