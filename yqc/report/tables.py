@@ -103,8 +103,8 @@ def eval_table(result: EvalResult) -> RenderableType:
     if result.seconds_total is not None:
         duration = human.duration(result.seconds_total)
         if result.seconds_session is not None:
-            spent += f", of which {human.duration(result.seconds_session)} in the network"
-        rows.append(("took", say(spent)))
+            duration += f", of which {human.duration(result.seconds_session)} in the network"
+        rows.append(("took", say(duration)))
     doubts = ["", warnings(result.warnings)] if result.warnings else []
     return Group(fields(rows), "", Trimmed(table), *doubts)
 
