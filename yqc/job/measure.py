@@ -72,7 +72,7 @@ def measure_against(
     plain = compiled.with_name("float.onnx")
     save(emit(source.gm, opset=settings.opset), plain)
     try:
-        return measure(
+        return measure_files(
             plain,
             compiled,
             data,

@@ -13,7 +13,7 @@ from yqc.evaluation import count_cores
 from yqc.graph.compare import macs, parameter_count
 from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured
-from yqc.job.sensitivity import costs
+from yqc.job.sensitivity import sensitivity_rows
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
@@ -93,7 +93,7 @@ def make_report(
         file: where it is written.
         trip: how far it is from its graph.
         measured: accuracy and latency.
-        sensitivity: whether to rank the layers by what quantizing each alone costs.
+        sensitivity: whether to rank the layers by sensitivity.
     """
     source, gm, ctx = compiled.source, compiled.gm, compiled.ctx
     expanded = ",".join(str(step.action) for step in compiled.steps)
@@ -118,5 +118,5 @@ def make_report(
         layers=list_layers(gm, layer_bytes(emitted)),
         warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
         environment=rp.Environment.here(threads=count_cores(), seed=compiled.settings.seed),
-        sensitivity=costs(source, ctx) if sensitivity else None,
+        sensitivity=sensitivity_rows(source, ctx) if sensitivity else None,
     )

@@ -21,7 +21,7 @@ from yqc.pipeline.grammar import split
 from yqc.pipeline.options import build
 from yqc.pipeline.records import Rewrite
 from yqc.pipeline.step import Step, Watcher
-from yqc.report.contract import plain, read
+from yqc.report.contract import from_plain, to_plain
 from yqc.report.parts import PassRecord
 
 LONG = 2.0
@@ -62,7 +62,7 @@ class Stages(Watcher):
             before = self.done[-1]["record"]["weight_bytes_after"]
             step.record = replace(step.record, weight_bytes_before=before)
         chosen = None if step.chosen is None else str(step.chosen)
-        self.done.append({"record": plain(step.record), "chosen": chosen})
+        self.done.append({"record": to_plain(step.record), "chosen": chosen})
         if (step.record.seconds or 0.0) < LONG or not self.wanted():
             return
         ctx = step.ctx
@@ -108,4 +108,4 @@ def _restored(
     """Make the step of a pass that ran before the interruption."""
     text = found["chosen"]
     chosen = None if text is None else build(type(action), split(text)[0], text)
-    return Step(index, action, gm, ctx, gm, read(PassRecord, found["record"]), chosen)
+    return Step(index, action, gm, ctx, gm, from_plain(PassRecord, found["record"]), chosen)
