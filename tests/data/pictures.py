@@ -50,6 +50,62 @@ def png(values: Array, bits: int, kind: int, *chunks: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + body + chunk(b"IEND", b"")
 
 
+def tiff(
+    values: Array, order: str, photometric: int, sample_format: int = 1, *, planes: bool = False
+) -> bytes:
+    """An uncompressed TIFF (6.0) of values [H, W, bands], in byte order `<` or `>`."""
+    height, width, bands = values.shape
+    data = (values.transpose(2, 0, 1) if planes else values).astype(f"{order}u2").tobytes()
+    start = 8 + 2 + 12 * 9 + 4
+    at = [start + i * len(data) // bands for i in range(bands)] if planes else [start]
+    tables = b"".join(
+        struct.pack(f"{order}{bands}{kind}", *row)
+        for kind, row in (
+            ("H", [16] * bands),
+            ("I", (at * bands)[:bands]),
+            ("I", [len(data) // bands] * bands),
+        )
+        if bands > 1
+    )
+    after = start + len(data)
+    many = len(at) > 1
+    fields = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, bands, after if bands > 1 else None),
+        (262, 3, 1, photometric),
+        (273, 4, len(at), after + 2 * bands if many else start),
+        (277, 3, 1, bands),
+        (279, 4, len(at), after + 6 * bands if many else len(data)),
+        (284, 3, 1, 2 if planes else 1),
+        (339, 3, 1, sample_format),
+    ]
+    entries = b"".join(
+        struct.pack(f"{order}HHI", tag, kind, count)
+        + (
+            struct.pack(f"{order}HH", 16 if value is None else value, 0)
+            if kind == 3 and (count == 1)
+            else struct.pack(f"{order}I", value)
+        )
+        for tag, kind, count, value in fields
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(fields))
+    return head + entries + b"\0\0\0\0" + data + tables
+
+
+def tiff_files() -> Iterator[tuple[str, Save]]:
+    """16 bits in both byte orders, counted from white, and signed."""
+
+    def write(*arguments: Any) -> Save:
+        return lambda path: path.write_bytes(tiff(*arguments)) and None
+
+    for order, name in (("<", "little"), (">", "big")):
+        yield f"grey16-{name}.tif", write(noise(1, 16), order, 1)
+        yield f"grey16-{name}-signed.tif", write(noise(1, 16), order, 1, 2)
+        yield f"rgb16-{name}.tif", write(noise(3, 16), order, 2)
+    yield "grey16-from-white.tif", write(noise(1, 16), "<", 0)  # Pillow reads no big-endian one.
+
+
 def png_files() -> Iterator[tuple[str, Save]]:
     """Every colour type and depth of PNG, with and without transparency and gamma."""
 
@@ -108,7 +164,8 @@ def pillow_files() -> Iterator[tuple[str, Save]]:
     yield "lossy.webp", write(smooth(), quality=80)
     yield "grey-alpha.tif", write(grey_alpha)
     yield "grey-alpha.jp2", write(grey_alpha)
-    yield "cmyk.tif", write(rgb.convert("CMYK"))
+    yield "cmyk.tif", write(Image.fromarray(noise(4), "CMYK"))
+    yield "white-is-zero.tif", write(grey, tiffinfo={262: 0})
     yield "jpeg.tif", write(smooth(), compression="jpeg")
     yield "rgb.ppm", write(rgb)
     yield "grey.pgm", write(grey)
@@ -178,5 +235,5 @@ def jpeg_files() -> Iterator[tuple[str, Save]]:
 
 
 FILES: dict[str, Save] = dict(
-    [*png_files(), *pillow_files(), *opencv_files(), *turned_files(), *jpeg_files()]
+    [*png_files(), *pillow_files(), *opencv_files(), *tiff_files(), *turned_files(), *jpeg_files()]
 )

@@ -13,7 +13,7 @@ from PIL import Image
 
 cv2 = pytest.importorskip("cv2")
 
-from tests.data.pictures import FILES, ORIENTATION, noise, png, smooth  # noqa: E402
+from tests.data.pictures import FILES, ORIENTATION, noise, png, smooth, tiff  # noqa: E402
 from yqc.data import pixels  # noqa: E402
 from yqc.data.pixels import Frame, half_of_huge, read_frame, read_image  # noqa: E402
 from yqc.errors import DataError  # noqa: E402
@@ -125,6 +125,12 @@ def test_what_has_no_8_bits_is_refused_by_name(tmp_path: Path) -> None:
     refuse(tmp_path / "i.tif", "mode I")
     cv2.imwrite(str(tmp_path / "x.jp2"), noise(3, 16))
     refuse(tmp_path / "x.jp2", "JPEG 2000 of 16 bits")
+
+
+def test_16_bits_in_planes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff(noise(3, 16), "<", 2, planes=True))
+    assert cv2.imread(str(tmp_path / "x.tif")) is not None
+    refuse(tmp_path / "x.tif", "16 bits in separate planes")
 
 
 @pytest.mark.parametrize("ending", ["eps", "ico", "pcx", "tga", "sgi", "dds"])

@@ -90,6 +90,9 @@ _SWAPPED = 5
 _EXTRA_SAMPLES, _UNASSOCIATED = 338, 2
 """TIFF 6.0, section 18: the tag for the meaning of alpha, and its value for colour that is not yet
 multiplied by it."""
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_PLANES, _SEPARATE = 284, 2
+"""TIFF 6.0, section 8: grey that counts from white; and colours that are stored one by one."""
 _SIZ = b"\xff\x4f\xff\x51"
 """JPEG 2000 (ISO 15444-1, A.5.1): the markers SOC and SIZ, with which the code stream begins."""
 _DEPTH = 42
@@ -288,9 +291,11 @@ def _high_byte(image: ImageFile.ImageFile, path: Path) -> Pixels:
         values = np.fromfile(path, ">u2", offset=image.tile[0].offset)
         shape = (image.height, image.width, bands)[: 3 if bands > 1 else 2]
         return (values[: int(np.prod(shape))].reshape(shape) >> 8).astype(np.uint8)
-    if image.mode.startswith("F") or (image.format == "TIFF" and not image.mode.startswith("I;16")):
+    tiff = image.format == "TIFF"
+    if image.mode.startswith("F") or (tiff and not _raw_mode(image).startswith("I;16")):
         raise DataError(f"its pixels are in mode {image.mode}, which is neither 8 nor 16 bits")
-    return (np.asarray(image) >> 8).astype(np.uint8)
+    high = (np.asarray(image) >> 8 & 255).astype(np.uint8)
+    return 255 - high if tiff and image.getexif().get(_PHOTOMETRIC) == _WHITE_IS_ZERO else high
 
 
 def _is_wide(image: ImageFile.ImageFile) -> bool:
@@ -310,14 +315,20 @@ def _tiff_to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
     """Decode a TIFF as libtiff's RGBA interface does: 16 bits rounded to 8, alpha multiplied in."""
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"):
         raise DataError(f"its pixels are in mode {image.mode}, which is not read")
-    raw = _raw_mode(image)
+    raw, tags = _raw_mode(image), image.getexif()
+    bits = tags.get(ExifTags.Base.BitsPerSample, 8)
+    if tags.get(_PLANES) == _SEPARATE and max(np.atleast_1d(bits)) > 8:  # noqa: PLR2004
+        raise DataError("it has 16 bits in separate planes, which Pillow does not decode")
+    if image.mode == "CMYK" and ";16" not in raw:
+        inverse = 255 - np.asarray(image).astype(np.uint32)
+        return Image.fromarray((inverse[..., :3] * inverse[..., 3:] // 255).astype(np.uint8))
     if raw.startswith("RGBa"):  # Colour that is multiplied already: Pillow would divide it.
         _set_raw_mode(image, "RGBA" + raw[4:])
         return Image.fromarray(_eight_bits(image, path)[..., :3])
     if ";16" not in raw and image.mode != "RGBA":
         return _converted(image)
     pixels = _eight_bits(image, path)
-    if image.getexif().get(_EXTRA_SAMPLES) in (_UNASSOCIATED, (_UNASSOCIATED,)):
+    if tags.get(_EXTRA_SAMPLES) in (_UNASSOCIATED, (_UNASSOCIATED,)):
         alpha = pixels[..., 3:].astype(np.uint32)
         pixels = ((pixels[..., :3] * alpha + 127) // 255).astype(np.uint8)
     return Image.fromarray(pixels[..., :3])
