@@ -87,7 +87,7 @@ class Observer(nn.Module):
         prefix: str,
         *rest: Any,  # noqa: ANN401  # as nn.Module has it
     ) -> None:
-        """Load buffers; graphs saved before call `damage` `harm`."""
+        """Load buffers; in graphs of earlier versions `damage` is named `harm`."""
         if f"{prefix}harm" in state_dict:
             state_dict[f"{prefix}damage"] = state_dict.pop(f"{prefix}harm")
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -35,7 +35,7 @@ reach of 10. Half of them still gives moments of smooth activations, double chan
 UNCHANGED = (*SPATIAL, nn.Identity, nn.Dropout, Observer)
 """Modules that keep the channels' distributions, or nearly so."""
 UNCHANGED_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.interpolate)
-PAIR = 2
+"""Functions that do."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _of_node(  # noqa: PLR0911  # one return a kind of node
         return inputs[0]
     if (function := _activation(gm, node)) is not None:
         return transform_distribution(function, inputs[0])
-    if is_addition(node) or (is_function(node, operator.iadd) and len(inputs) == PAIR):
+    if is_addition(node) or (is_function(node, operator.iadd) and len(inputs) == 2):  # noqa: PLR2004
         a, b = inputs
         deviation = torch.hypot(a.deviation, b.deviation)
         return Distribution(a.mean + b.mean, a.low + b.low, a.high + b.high, deviation)

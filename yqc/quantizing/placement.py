@@ -21,12 +21,16 @@ FEW_CHANNELS = 3
 is faster in float there. More would leave layers in float that are faster in int8; with 0 the first
 layer is quantized too and slower."""
 
-POOLS = (nn.MaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.Identity)
-POOL_FUNCTIONS = (F.max_pool2d, F.interpolate, torch.cat)
-PARTS = (torch.chunk, torch.split, operator.getitem)
-PART_METHODS = {"chunk", "split", "contiguous"}
+PASSING_MODULES = (nn.MaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.Identity)
+PASSING_FUNCTIONS = (
+    *(F.max_pool2d, F.interpolate, torch.cat),
+    *(torch.chunk, torch.split, operator.getitem),
+)
+PASSING_METHODS = {"chunk", "split", "contiguous"}
+"""Operations whose results hold values of their inputs only."""
 ADDITIONS = (operator.add, torch.add)
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Sigmoid, nn.Mish, nn.GELU)
+"""Activations of a unit."""
 FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 """Those that onnxruntime computes inside an integer convolution."""
 
@@ -40,9 +44,9 @@ def is_tensor(node: fx.Node) -> bool:
 def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether every value that a node computes is a value of one of its inputs."""
     return (
-        call(gm, node, POOLS) is not None
-        or is_function(node, *POOL_FUNCTIONS, *PARTS)
-        or (node.op == "call_method" and node.target in PART_METHODS)
+        call(gm, node, PASSING_MODULES) is not None
+        or is_function(node, *PASSING_FUNCTIONS)
+        or (node.op == "call_method" and node.target in PASSING_METHODS)
     )
 
 

@@ -168,7 +168,7 @@ def round_weight(
 def refit_table(
     w: Tensor, moments: InputMoments, grid: Grid, levels: Tensor, relevance: Tensor | None
 ) -> Grid:
-    """Give the entries of each table their least-squares values, with levels and scales held.
+    """Give the entries of each table their least-squares values, with levels and scales fixed.
 
     The error is quadratic in the entries: with P_l the scale where the level is l and 0 elsewhere,
     sum over rows of (w - sum_l t_l P_l) H (w - sum_l t_l P_l)^T.

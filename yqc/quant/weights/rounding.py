@@ -59,7 +59,7 @@ class InputMoments:
 
 
 def round_with_feedback(w: Tensor, moments: InputMoments, grid: Grid) -> Tensor:
-    """Round with error round_with_feedback.
+    """Round weights column by column with error feedback (GPTQ).
 
     Args:
         w: float32 [R, C].

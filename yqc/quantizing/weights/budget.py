@@ -109,7 +109,7 @@ def choose_schemes(
     agreement: Callable[[fx.GraphModule], float | None] | None,
     inputs: LayerInputs,
 ) -> list[SchemeChoice]:
-    """Choose a scheme for each layer.
+    """Choose a scheme for each layer within a budget.
 
     Args:
         rounder: of the graph; rounds all layers a few times for `budget.drop`.
