@@ -14,7 +14,7 @@ from PIL import Image
 cv2 = pytest.importorskip("cv2")
 
 from tests.data.pictures import FILES, ORIENTATION, noise, png, smooth, tiff  # noqa: E402
-from yqc.data import pixels  # noqa: E402
+from yqc.data import formats, pixels  # noqa: E402
 from yqc.data.pixels import Frame, half_of_huge, read_frame, read_image  # noqa: E402
 from yqc.errors import DataError  # noqa: E402
 
@@ -167,7 +167,7 @@ def test_more_pixels_than_opencv_reads_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smooth().save(tmp_path / "x.png")
-    monkeypatch.setattr(pixels, "MOST", 37 * 53 - 1)
+    monkeypatch.setattr(formats, "MOST", 37 * 53 - 1)
     refuse(tmp_path / "x.png", "53 x 37 pixels")
 
 

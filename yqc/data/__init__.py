@@ -3,6 +3,8 @@
 In reading order:
 
     files       look at files that may not be there
+    formats     open an image file
+    colours     convert its values to 8 bits of RGB or grey
     pixels      read an image file as cv2.imread does
     letterbox   fit an image into the model's input
     images      read many images ahead, choose those for calibration
