@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.models import checkpoints as helper
 from yqc.errors import (
     CheckpointError,
     ForbiddenGlobalError,
@@ -264,3 +265,24 @@ def test_modules_that_unfold_without_end_are_refused(
 
     message = refusal(damaged(tmp_path / "m.pt", v8, checkpoints, unfold))
     assert "runs more than 20,000 modules" in message
+
+
+def escape_in_a_class(layers: Any) -> None:
+    layers[2].__class__ = helper.stand_in("models.common.New\x1b[31mBlock")
+
+
+def escape_in_a_child(layers: Any) -> None:
+    layers[2]._modules["se\x1b]0;owned\x07"] = nn.Conv2d(4, 4, 1)
+
+
+def escape_in_a_path(layers: Any) -> None:
+    layers[2].m._modules["\x1b[2J"] = nn.Bilinear(2, 2, 2)
+
+
+@pytest.mark.parametrize("edit", [escape_in_a_class, escape_in_a_child, escape_in_a_path])
+def test_names_out_of_a_file_hold_no_terminal_commands(
+    edit: Any, tmp_path: Path, v8: Any, checkpoints: ModuleType
+) -> None:
+    message = refusal(damaged(tmp_path / "m.pt", v8, checkpoints, edit), UnknownBlockError)
+    assert "\\x1b" in message
+    assert message.replace("\n", "").isprintable()

@@ -16,6 +16,7 @@ from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
 from yqc.models.unused import Origin, refuse_edited, refuse_unused
+from yqc.report.human import clean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,19 @@ def load(
     try:
         return _load(path, head, arch)
     except CheckpointError as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error
+        raise named_error(path, error) from error
     except RecursionError as error:
-        raise CheckpointError(f"{path}: its modules are nested too deeply") from error
+        raise named_error(path, CheckpointError("its modules are nested too deeply")) from error
+
+
+def named_error(path: Path, error: CheckpointError) -> CheckpointError:
+    """Return an error that begins with the file's name, control characters escaped.
+
+    Names of modules and classes come from the file and may hold terminal commands.
+    """
+    said, name = str(error), str(path)
+    said = said if name in said else f"{name}: {said}"
+    return type(error)("\n".join(map(clean, said.split("\n"))))
 
 
 def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel:
@@ -110,7 +119,7 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
             layout=detector.head.layout,
         ),
         blocks=dict(sorted(blocks.items())),
-        warnings=(*warnings, *doubts),
+        warnings=tuple(map(clean, (*warnings, *doubts))),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
 from yqc.models.content import children, class_names, find_content, training_size
+from yqc.models.load import named_error
 from yqc.models.pickles.globals import foreign
 from yqc.models.pickles.read import Inert, read_with_sha256
 from yqc.models.register import find_twin, how_to_register, known
@@ -63,7 +64,7 @@ def survey(path: Path) -> Survey:
     try:
         content = find_content(top)
     except CheckpointError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise named_error(path, error) from error
     counts = count_blocks(content.layers)
     own = {kind: n for kind, n in counts.items() if kind in strangers or not kind.startswith(TORCH)}
     blocks: Counter[str] = Counter()

@@ -19,6 +19,7 @@ from yqc.graph.edit import drop_unread
 from yqc.graph.meta_tensors import to_meta
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
+from yqc.report.human import clean
 
 META = "yqc.meta"
 """Where a node's meta tensor stands while tracing."""
@@ -177,7 +178,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
 def _explain(tracer: ShapeTracer, module: nn.Module, error: Exception) -> str:
     where = tracer.place or type(module).__name__
     reason = (str(error).strip().splitlines() or [repr(error)])[0]
-    return f"cannot trace {where}: {type(error).__name__}: {reason}"
+    return clean(f"cannot trace {where}: {type(error).__name__}: {reason}")
 
 
 def _name_constants(gm: fx.GraphModule) -> None:
