@@ -1,4 +1,4 @@
-"""Detectors from model YAMLs, for weights that come without an architecture and for training.
+"""Build detectors from model YAMLs, for weights without an architecture and for training.
 
 Reads the format that the three projects share: rows of `[from, repeats, module, args]` under
 `backbone` and `head`, with `depth_multiple` and `width_multiple` or a table of `scales`, and
@@ -30,7 +30,7 @@ SCALED_STEM = re.compile(r"(yolov?\d+)([a-z])(-.*)?")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model YAML: what is in it, and which of its scales is meant."""
+    """The content of a model YAML, its name, and the scale to build."""
 
     spec: Mapping[str, Any]
     name: str
@@ -47,7 +47,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class BuiltDetector:
-    """A detector made from a YAML, and what the YAML says of it."""
+    """A detector made from a YAML, with the YAML's family, name, class names and block counts."""
 
     detector: Detector
     family: str
@@ -81,7 +81,7 @@ def check_architecture(spec: object, scale: str = "", name: str = "model") -> Ar
 
     Args:
         spec: what the YAML holds.
-        scale: which of its `scales` is meant, unless it says so itself under `scale`.
+        scale: which of its `scales` is meant, unless its own key `scale` names one.
         name: the model's name.
 
     Raises:
@@ -147,7 +147,7 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
 
 
 def replace_default_activation(detector: Detector, text: str) -> None:
-    """Put what a YAML's `activation` or `act` asks for in the place of every default, SiLU."""
+    """Replace every default activation (SiLU) by that of a YAML's `activation` or `act`."""
     for module in list(detector.modules()):
         if isinstance(module, Block) and isinstance(module.child("act"), nn.SiLU):
             module.act = activation_of(text)
@@ -175,7 +175,7 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:
 
 
 def count_classes(state: Mapping[str, Tensor], arch: Architecture) -> int | None:
-    """Tell the number of classes from the last convolutions' biases, if they are there."""
+    """Return the number of classes by the last convolutions' biases, or None without them."""
     last = len(arch.spec["backbone"]) + len(arch.spec["head"]) - 1
     scores = rf"model\.{last}\.cv3\.0\.\d+\.bias"
     for key, tensor in state.items():

@@ -1,4 +1,4 @@
-"""From one row of a model YAML to a layer: how channels and repeats scale, block by block."""
+"""Make layers from rows of a model YAML: how channels and repeats scale, block by block."""
 
 import ast
 import math
@@ -99,7 +99,7 @@ TORCH: dict[str, Twin] = {
 
 @dataclass(frozen=True)
 class Scaling:
-    """How a YAML's numbers become those of one model of a family."""
+    """Depth, width and channel limit that scale a YAML's numbers to one size of a family."""
 
     depth: float = 1.0
     width: float = 1.0
@@ -156,7 +156,7 @@ class LayerStack:
         self.outputs.append(channels)
 
     def make(self, name: str, inputs: list[int], n: int, args: list[Any]) -> tuple[nn.Module, int]:
-        """Make one layer and tell its output channels."""
+        """Make one layer; return it and its output channels."""
         twin = self.twin(name)
         if issubclass(twin, (AnchorHead, DistanceHead)):
             return self.make_head(twin, inputs), 0

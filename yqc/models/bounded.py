@@ -1,4 +1,4 @@
-"""A limit on what running a module may allocate, for modules that a stranger's file describes.
+"""Limit what running a module may allocate, for modules that an untrusted file describes.
 
 A file of a few kilobytes can hold forty upsamplings in a row, or a concat of itself, again and
 again. Each operation is tried on meta tensors first, which have shapes and no memory.
@@ -14,7 +14,7 @@ from yqc.graph.meta_tensors import PlainDispatchMode, run_on_meta
 
 
 class TooLargeError(RuntimeError):
-    """What runs would compute more elements than it may."""
+    """An operation would compute more elements than are allowed."""
 
 
 class Bounded(PlainDispatchMode):  # type: ignore[no-untyped-call]  # torch's own metaclass
@@ -40,7 +40,7 @@ class Bounded(PlainDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # whatever the operation gives
+    ) -> Any:  # noqa: ANN401  # the operation's result
         """Count what an operation will compute, then run it."""
         given = dict(kwargs or {})
         if not getattr(func, "is_view", False):
@@ -53,7 +53,7 @@ class Bounded(PlainDispatchMode):  # type: ignore[no-untyped-call]  # torch's ow
     def _ahead(
         func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> list[Tensor]:
-        """Return what the operation gives, as meta tensors; nothing where it cannot tell so."""
+        """Return the operation's results as meta tensors; none where it has no meta kernel."""
         try:
             found = run_on_meta(func, args, kwargs)
         except (RuntimeError, IndexError, TypeError, ValueError):

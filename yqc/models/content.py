@@ -1,4 +1,4 @@
-"""What a checkpoint holds: which of its objects is the model, and what stands beside it."""
+"""Find the model in what a checkpoint file holds, and the settings stored beside it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,18 +22,19 @@ TASKS = {
     "RTDETR": "transformer detection (RT-DETR)",
     "Ensemble": "several models at once",
 }
-"""What parts of the class names of models and heads say is not a plain detector."""
+"""Parts of class names of models and heads of other tasks -> the task in words."""
 
 V7_ONLY = {"IDetect", "IAuxDetect", "RepConv", "SPPCSPC", "SP", "MP", "ReOrg"}
 V5_ONLY = {"C3", "C3TR", "C3SPP", "C3Ghost", "C3x", "SPPF", "Focus", "BottleneckCSP"}
+"""Blocks that occur in only one of the two projects that share class paths."""
 
 LARGEST_SIDE = 1 << 14
-"""Pixels a side; a training size beyond is none."""
+"""Pixels a side; a larger recorded size is not believed."""
 CLASS_DIGITS = 7
 """A class number has fewer digits than this."""
 
 BESIDE_LAYERS = frozenset({"model", "criterion", "total_ops", "total_params"})
-"""What the projects' model objects hold: the layers, the loss, and a profiler's counts."""
+"""Parts of the projects' model objects: the layers, the loss, and a profiler's counts."""
 
 QUANTIZATION_STATES = ("modelopt", "modelopt_state", "quantizer_state")
 """Keys under which tools of quantization-aware training keep their ranges beside the model."""
@@ -155,7 +156,7 @@ def refuse_other_tasks(class_paths: list[str]) -> None:
 
 
 def _family(model: Inert, layers: tuple[Inert, ...]) -> str:
-    """Tell the project; YOLOv5 and YOLOv7 share class paths and differ in what they are made of."""
+    """Return the project; YOLOv5 and YOLOv7 share class paths and differ in their blocks."""
     if model.class_path.startswith("ultralytics."):
         return "ultralytics"
     names = {layer.class_path.rpartition(".")[2] for layer in layers}
@@ -221,7 +222,7 @@ def class_names(stored: object, nc: int) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _is_number(key: object) -> bool:
-    """Tell whether a key of `names` is a class number, as text or as itself."""
+    """Whether a key of `names` is a class number, as text or as an int."""
     text = str(key)
     return text.isdecimal() and len(text) < CLASS_DIGITS
 

@@ -16,7 +16,8 @@ from yqc.models.heads import DetectionHead
 PROBE = 128
 """Pixels a side of the grey image that measures strides: the deepest stride in use."""
 MOST_VALUES = 1 << 26
-"""More than any detector computes of that image, all its operations together."""
+"""Values that all operations on that image may compute: the golden files, small models, compute 3
+million at most. Half leaves the largest models little room, double lets hostile files take more."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Detector(nn.Module):
         """Run a small grey image and return the input pixels a cell of each map the head uses.
 
         Raises:
-            CheckpointError: a layer cannot work on what it is given, or makes no map for the head.
+            CheckpointError: a layer cannot work on its input, or makes no map for the head.
         """
         reached: list[int] = []
         watches = [

@@ -1,4 +1,4 @@
-"""Loading: from a `.pt` file of YOLOv5, YOLOv7 or Ultralytics to a runnable detector."""
+"""Load a `.pt` file of YOLOv5, YOLOv7 or Ultralytics as a runnable detector."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from yqc.report.human import clean
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel(HasFacts):
-    """A detector ready to trace, and what its checkpoint says of it."""
+    """A detector ready to trace, and the facts that its checkpoint records."""
 
     module: nn.Module
     """float32, in eval mode: `f32[N, 3, H, W]` in 0..1 to the decoded output."""
@@ -135,7 +135,7 @@ def finish_detector(detector: Detector, head: HeadBranch | None) -> None:
     """Make a detector whose weights are in place ready to trace: one head, strides, no dead layers.
 
     Raises:
-        CheckpointError: the head asked for is absent, or layers do not fit together.
+        CheckpointError: the requested head is absent, or layers do not fit together.
     """
     last = detector.head
     try:

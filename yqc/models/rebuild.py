@@ -1,4 +1,4 @@
-"""From the inert tree of a pickled module to real modules: twins and modules of torch.nn.
+"""Rebuild modules from the inert tree of a pickled one: twins and modules of torch.nn.
 
 Nothing of the checkpoint runs here. A module of torch.nn is made by its own constructor from
 attributes that were checked, without initialisation; a twin is made without its constructor. Both
@@ -28,7 +28,8 @@ from yqc.models.unused import (
 )
 
 MOST_MODULES = 20_000
-"""More than any detector has; less than what modules stored inside one another can unfold to."""
+"""Modules that one tree may run: the largest golden file runs 887. A limit on files whose
+modules are stored inside one another many times."""
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -139,7 +140,7 @@ def _tensors(tree: Inert, section: str, path: str) -> dict[str, Tensor]:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says, cut to its first line."""
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -171,7 +172,7 @@ def _fill(
     made: nn.Module, children: dict[str, nn.Module], tensors: dict[str, dict[str, Tensor]]
 ) -> None:
     for name, child in children.items():
-        made._modules[name] = child  # noqa: SLF001  # by name, whatever the class would make of it
+        made._modules[name] = child  # noqa: SLF001  # past any __setattr__ of the class
     for name, tensor in tensors["_parameters"].items():
         made._parameters[name] = nn.Parameter(tensor, requires_grad=False)  # noqa: SLF001
     for name, tensor in tensors["_buffers"].items():

@@ -48,7 +48,7 @@ YOLOV7: dict[str, Twin] = {
     "ResXCSPB": yolor.ResCSPB,
     "ResXCSPC": yolor.ResCSPC,
 }
-"""What YOLOv7's project adds; the two share `models.common` and never the same name otherwise."""
+"""Blocks that YOLOv7's project adds; no other name of `models.common` differs between the two."""
 
 ULTRALYTICS: dict[str, Twin] = {
     twin.__name__: twin
@@ -96,7 +96,7 @@ QUANTIZATION = re.compile(
     r"|torch\.(q?u?int\d+|per_(tensor|channel)_\w+)"
     r"|(pytorch_quantization|modelopt\.torch\.quantization)(\.\w+)+"
 )
-"""What tools of quantization-aware training pickle: read as data, never imported."""
+"""Classes that tools of quantization-aware training pickle: read as data, never imported."""
 
 _registered: dict[str, Twin] = {}
 
@@ -154,7 +154,7 @@ class Family(NamedTuple):
 
     name: str
     blocks: str
-    """What is typical of it."""
+    """Its typical blocks."""
     golden: str = ""
     """The models of it that are golden-tested."""
 
@@ -164,7 +164,7 @@ class Family(NamedTuple):
 
         Golden-tested: a checkpoint that the project wrote gives the outputs that the project
         computes. Unit-tested: a checkpoint of the same form with every block of the family, written
-        by the tests, loads, traces, and gives again what it gave before it was written.
+        by the tests, loads, traces, and computes the same before and after.
         """
         return f"golden-tested: {self.golden}" if self.golden else "unit-tested"
 

@@ -1,4 +1,4 @@
-"""Where a graph comes from: a checkpoint, a graph file of yqc's own, or a module from Python."""
+"""Open a model as a traced graph: a checkpoint, a graph file of yqc, or a module from Python."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ class Source(HasFacts):
         return self.layout is not None
 
     def info(self) -> dict[str, Any]:
-        """Return what a graph file keeps beside the graph, plain JSON values."""
+        """Return the facts as a graph file keeps them, plain JSON values."""
         return {
             "kind": "model",
             "family": self.family,

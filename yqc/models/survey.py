@@ -1,4 +1,4 @@
-"""What a checkpoint with unknown blocks says of itself, read without rebuilding any module."""
+"""Read the facts of a checkpoint with unknown blocks, without rebuilding any module."""
 
 from collections import Counter
 from collections.abc import Iterable, Sized
@@ -17,6 +17,7 @@ from yqc.models.register import find_twin, how_to_register, known
 from yqc.models.torch_modules import FORMS, TORCH, plain_form
 
 MOST_LEVELS = 8
+"""Strides that a head may record: released heads have at most 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +43,22 @@ class Survey(HasFacts):
 def survey(path: Path) -> Survey:
     """Look into a checkpoint whose blocks yqc need not know; nothing of it is imported or run.
 
-    Classes of other packages are read as data here. What is none of a module's business, such as
-    a function of Python's own library, is refused as in loading.
+    Classes of other packages are read as data here. Functions of Python's own library and the like
+    are refused as in loading.
 
     Raises:
         CheckpointError: the file holds no YOLO model, or is damaged.
         ForbiddenGlobalError: it names something that is not allowed in a checkpoint.
         UnsupportedTaskError: it is not a detector.
     """
-    strangers: dict[str, None] = {}
+    outsiders: dict[str, None] = {}
 
     def readable(class_path: str) -> bool:
         if known(class_path):
             return True
         outside = foreign(class_path) and all(map(str.isidentifier, class_path.split(".")))
         if outside:
-            strangers[class_path] = None
+            outsiders[class_path] = None
         return outside
 
     top, sha256 = read_with_sha256(path, readable)
@@ -66,7 +67,7 @@ def survey(path: Path) -> Survey:
     except CheckpointError as error:
         raise named_error(path, error) from error
     counts = count_blocks(content.layers)
-    own = {kind: n for kind, n in counts.items() if kind in strangers or not kind.startswith(TORCH)}
+    own = {kind: n for kind, n in counts.items() if kind in outsiders or not kind.startswith(TORCH)}
     blocks: Counter[str] = Counter()
     for kind, n in own.items():
         blocks[kind.rpartition(".")[2]] += n
@@ -81,7 +82,7 @@ def survey(path: Path) -> Survey:
             imgsz=training_size(content),
         ),
         blocks=dict(sorted(blocks.items())),
-        unknown=tuple(sorted({*strangers, *(kind for kind in counts if not has_twin(kind))})),
+        unknown=tuple(sorted({*outsiders, *(kind for kind in counts if not has_twin(kind))})),
     )
 
 

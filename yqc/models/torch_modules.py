@@ -1,4 +1,4 @@
-"""The modules of torch.nn that detectors are made of, made anew from checked pickled attributes."""
+"""Make modules of torch.nn anew from checked pickled attributes."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class LayerForm:
     tensors: bool = False
     """Whether it has parameters: it is then made on the meta device, without initialisation."""
     bias: bool = False
-    """Whether the constructor takes `bias`, told from whether one is stored."""
+    """Whether the constructor takes `bias`: True where one is stored."""
 
 
 CONVOLUTION = (
@@ -73,7 +73,7 @@ FORMS: dict[str, LayerForm] = {
     )
 }
 FORMS["batchnorm.SyncBatchNorm"] = FORMS["batchnorm.BatchNorm2d"]
-"""What distributed training leaves behind; the same outside training."""
+"""Distributed training leaves it in files; at inference it is a plain batch norm."""
 FORMS["linear.NonDynamicallyQuantizableLinear"] = FORMS["linear.Linear"]
 FORMS["linear._LinearWithBias"] = FORMS["linear.Linear"]
 """Names under which releases of torch pickled the output projection of attention."""
@@ -139,7 +139,7 @@ def make_torch_module(
 
 
 def _plain(value: object, path: str) -> object:
-    """Let numbers, texts, None and flat tuples or lists of numbers pass."""
+    """Return a number, text, None or flat list of such; refuse anything else."""
     items = value if isinstance(value, (list, tuple)) else [value]
     if not all(type(item) in {bool, int, float, str, type(None)} for item in items):
         raise CheckpointError(f"{path} is {value!r:.60}: the checkpoint is damaged")

@@ -1,4 +1,4 @@
-"""Tracing: from an `nn.Module` to a plain `fx.GraphModule` whose nodes know their shapes.
+"""Trace an `nn.Module` into a plain `fx.GraphModule` whose nodes know their shapes.
 
 `torch.fx.symbolic_trace` knows nothing of shapes, so it stops at the first `h, w = x.shape` or the
 first loop over `x.chunk(2, 1)`. The tracer here runs every recorded node on meta tensors at once
@@ -22,7 +22,7 @@ from yqc.graph.values import KEY, Evaluator, spec
 from yqc.report.human import clean
 
 META = "yqc.meta"
-"""Where a node's meta tensor stands while tracing."""
+"""Key in `node.meta` of a node's meta tensor while tracing."""
 
 
 class ShapeProxy(fx.Proxy):

@@ -141,7 +141,7 @@ class Reads(MetaMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  # whatever the operation gives
+    ) -> Any:  # noqa: ANN401  # the operation's result
         """Note the tensors among the arguments, then run the operation."""
         leaves = tree_leaves((args, kwargs or {}))
         self.tensors.update(id(leaf) for leaf in leaves if isinstance(leaf, Tensor))

@@ -4,7 +4,7 @@ Positions are numbered row by row. Where YOLOv12 reshapes areas into the batch d
 keeps them in a dimension of their own, so the batch size stays free.
 """
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""What all twins have in common."""
+"""Base class of all twins, and the small helpers that their constructors share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-EPS, MOMENTUM = 1e-3, 0.03  # As all three projects set them on every batch norm.
+EPS, MOMENTUM = 1e-3, 0.03
+"""Of every fresh batch norm, as all three projects set them; checkpoints keep their own `eps`."""
 
 
 class Block(nn.Module):
@@ -20,7 +21,7 @@ class Block(nn.Module):
     __call__: Callable[..., Tensor]
 
     def finish(self) -> None:
-        """Derive what is not stored, once weights are in place. Called by every loader."""
+        """Derive what is not stored and drop what is stale, once weights are in place."""
 
     def child(self, name: str) -> nn.Module | None:
         """Return a child that may be absent, as after a project's own fusing."""
@@ -40,7 +41,7 @@ def make_batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 def make_activation(act: bool | nn.Module) -> nn.Module:
-    """Make the activation that an argument `act` asks for: True is SiLU, False is none."""
+    """Make the activation of an argument `act`: True is SiLU, False is Identity."""
     if isinstance(act, nn.Module):
         return act
     return nn.SiLU() if act else nn.Identity()
@@ -57,7 +58,7 @@ def split_halves(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def run_module(module: nn.Module, *args: Any) -> Tensor:  # noqa: ANN401  # whatever the module takes
-    """Call a module whose type says nothing of its result."""
+def run_module(module: nn.Module, *args: Any) -> Tensor:  # noqa: ANN401  # passed on
+    """Call a module that returns one tensor; for modules whose type does not say so."""
     y: Tensor = module(*args)
     return y

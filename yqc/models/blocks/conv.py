@@ -1,6 +1,6 @@
 """Plain convolution blocks, and the rearrangements of pixels and channels between them."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 import math
 from collections.abc import Sequence

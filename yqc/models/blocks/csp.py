@@ -1,6 +1,6 @@
 """Residual bottlenecks, and cross-stage-partial blocks of them (Wang et al. 2019, CSPNet)."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 from typing import ClassVar
 

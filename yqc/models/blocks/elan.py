@@ -1,6 +1,6 @@
 """Layer-aggregation blocks of YOLOv9 (Wang et al. 2024), and the links of its auxiliary branch."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 """Blocks that make half of their channels by a cheap depthwise step (Han et al. 2019, GhostNet)."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 import torch
 from torch import Tensor, nn

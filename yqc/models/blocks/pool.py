@@ -1,6 +1,6 @@
 """Spatial pyramids (He et al. 2014, SPP), and blocks that pool on the way down."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 from collections.abc import Sequence
 
@@ -12,6 +12,7 @@ from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
 
 MOST_POOLS = 16
+"""Largest stored `n`: released models have 3. A limit on hostile files."""
 
 
 def same_pool(k: int) -> nn.MaxPool2d:

@@ -3,7 +3,7 @@
 They are kept as trained; merging the branches is a pass's work.
 """
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 from torch import Tensor, nn
 

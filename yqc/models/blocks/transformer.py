@@ -1,6 +1,6 @@
 """The transformer block of YOLOv5 (Dosovitskiy et al. 2020, without layer norms)."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 import math
 

@@ -1,6 +1,6 @@
 """Residual and CSP blocks that YOLOv7's project shares with YOLOR (Wang et al. 2021)."""
 
-# ruff: noqa: D102 - forward is told by its class; arguments come by place from YAML rows
+# ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
 import torch
 from torch import Tensor, nn

@@ -2,6 +2,13 @@
 
 Grids and anchors come from the shapes of the feature maps, never from what a checkpoint stores.
 Rows and columns are added as vectors, level by level, so no grid is kept in a compiled file.
+
+Files in reading order:
+
+    base     the base class of all heads
+    anchor   heads with anchor boxes (YOLOv5, YOLOv7)
+    dfl      anchor-free heads (Ultralytics)
+    picking  the best detections inside the graph, for end-to-end heads
 """
 
 from yqc.models.heads.anchor import AnchorHead, AuxiliaryHead, ImplicitHead

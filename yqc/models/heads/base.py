@@ -1,4 +1,4 @@
-"""What all heads have in common."""
+"""Base class of all heads: feature maps in, decoded detections out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def cell_centres(size: int, stride: float, offset: float) -> Tensor:
 
 
 def check_outputs(branches: nn.Module | None, levels: int, channels: int, path: str) -> None:
-    """Raise a CheckpointError unless each of `levels` branches ends in so many channels."""
+    """Raise a CheckpointError unless each of `levels` branches ends in `channels` channels."""
     if branches is None:
         raise CheckpointError(f"the head has no branches {path}: the checkpoint is damaged")
     found = [list(m.modules())[-1] for m in branches.children()]

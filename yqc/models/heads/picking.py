@@ -1,4 +1,4 @@
-"""Picking the best detections inside the graph, in place of non-maximum suppression."""
+"""Pick the best detections inside the graph, in place of non-maximum suppression."""
 
 import torch
 from torch import Tensor

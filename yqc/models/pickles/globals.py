@@ -1,4 +1,4 @@
-"""What the globals of a checkpoint's pickle stand for: the allow-list, and the gate that holds it.
+"""Map the globals of a checkpoint's pickle to data: the allow-list, and the gate that applies it.
 
 Nothing here is ever imported by the name that a file gives. A name is looked up in a table: it is a
 constant, or has a builder of ours, or stands for data that comes out as `Inert`, or is refused.
@@ -17,6 +17,7 @@ from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, a
 
 Build = Callable[[tuple[object, ...], Allowance], object]
 MAX_GLOBALS, SHOWN_AT_MOST = 5_000, 5
+"""Distinct globals of a pickle (golden files: at most 32), and names in one message."""
 
 
 def _mapping(args: tuple[object, ...], allowance: Allowance) -> object:
@@ -161,7 +162,7 @@ BUILDERS: dict[str, Build] = {
         )
     },
 }
-"""What yqc does where a pickle calls a function or class. Each is safe for any arguments."""
+"""Builders for the functions and classes that a pickle calls, safe for any arguments."""
 
 DATA = re.compile(
     r"""
@@ -185,12 +186,12 @@ _STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "commands", "t
 
 
 def foreign(path: str) -> bool:
-    """Whether a class lives outside Python, torch and numpy: perhaps a block of somebody's own."""
+    """Whether a class lives outside Python, torch and numpy: perhaps a user's own block."""
     return path.partition(".")[0] not in _STANDARD
 
 
 class Gate:
-    """The allow-list for one file: `known` adds the class paths for which a twin is registered."""
+    """Applies the allow-list to one file; `known` adds class paths with a registered twin."""
 
     def __init__(self, origin: str, known: Callable[[str], bool]) -> None:
         self._origin = origin
@@ -226,7 +227,7 @@ class Gate:
         )
 
     def resolve(self, path: str) -> object:
-        """What the global stands for: a dtype or a `Named`. The second gate: it checks again."""
+        """Return what a global stands for, a dtype or a `Named`, after checking it again."""
         if path not in self._named:
             path_now = _modern(path)
             if path_now != GETATTR:  # The scan let it pass where it names a block's forward.
@@ -237,7 +238,7 @@ class Gate:
 
 
 def build_value(cls: object, args: object, allowance: Allowance) -> object:
-    """What calling a global comes to (REDUCE, NEWOBJ): only our own builders are ever called."""
+    """Build the result of a call (REDUCE, NEWOBJ): only our own builders are ever called."""
     if type(cls) is not Named or type(args) is not tuple:
         raise MalformedError("it calls something that is neither a class nor a function")
     builder = BUILDERS.get(cls.path)
@@ -245,31 +246,31 @@ def build_value(cls: object, args: object, allowance: Allowance) -> object:
 
 
 def _modern(path: str) -> str:
-    """The name in Python 3: in protocols up to 2 the module `builtins` is called `__builtin__`."""
+    """Return the name in Python 3: protocols up to 2 call `builtins` `__builtin__`."""
     module, dot, name = path.partition(".")
     return f"builtins.{name}" if module == "__builtin__" and dot else path
 
 
 def _refusal(paths: list[str | None]) -> str:
-    """The sentence for refused globals; for a stranger's class, also how to register a twin."""
+    """Write the message for refused globals; for a foreign class, how to register a twin."""
     if None in paths:
         return (
             "its pickle hides the name of a class or function, as no pickler does; "
             "nothing of it was run. Get the file again from a source you trust."
         )
     names = [path for path in paths if path is not None]
-    strangers = list(filter(foreign, names))
-    if len(strangers) < len(names):
+    outsiders = list(filter(foreign, names))
+    if len(outsiders) < len(names):
         named = _listed([name for name in names if not foreign(name)])
         return (
             f"its pickle names {named}, which is not among what a detector's checkpoint may hold; "
             "nothing of it was run. Get the file again from a source you trust."
         )
     lines = "".join(
-        f'\n    yqc.register_block("{shown(name)}", MyTwin)' for name in strangers[:SHOWN_AT_MOST]
+        f'\n    yqc.register_block("{shown(name)}", MyTwin)' for name in outsiders[:SHOWN_AT_MOST]
     )
     return (
-        f"its pickle names {_listed(strangers)}, for which yqc has no twin; nothing of it was run. "
+        f"its pickle names {_listed(outsiders)}, for which yqc has no twin; nothing of it was run. "
         "If that is a block you know, register a traceable twin for it, in a file for --load:\n"
         f"    import yqc\n    class MyTwin(nn.Module): ...{lines}"
     )

@@ -1,4 +1,4 @@
-"""The form of torch.save before PyTorch 1.6, still written on request: pickles in a row.
+"""Read the form of torch.save before PyTorch 1.6, still written on request: pickles in a row.
 
     magic number, protocol version, system information, the object, the storage keys,
     then for each key: int64 number of elements, the bytes
@@ -30,12 +30,12 @@ _COUNT = struct.Struct("<q")
 
 @dataclass
 class _Memory:
-    """Room for storages whose bytes come later, out of what the file still holds."""
+    """Memory for storages whose bytes come later, limited to what the file still holds."""
 
     left: int
     rooms: dict[str, Tensor] = field(default_factory=dict)
 
-    def take(self, key: str, nbytes: int) -> Tensor:
+    def reserve(self, key: str, nbytes: int) -> Tensor:
         if nbytes > self.left:
             raise MalformedError(
                 f"storage {shown(key)} claims {nbytes} bytes, more than the file has"
@@ -46,7 +46,7 @@ class _Memory:
 
 
 def read_legacy(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
-    """The pickled object of a file in this form; raises MalformedError or ForbiddenGlobalError."""
+    """Read the object of a file in this form; raise MalformedError or ForbiddenGlobalError."""
     size = os.fstat(file.fileno()).st_size
     scripts = _scripts(file.read(min(size, MAX_PICKLE_BYTES)), gate)
     if _plain(scripts[0], gate) != MAGIC:
@@ -62,7 +62,7 @@ def read_legacy(file: BufferedReader, gate: Gate, allowance: Allowance) -> objec
         case _:
             raise MalformedError("it was written with another byte order; save it again here")
     memory = _Memory(size - keys.end)
-    storages = Storages(memory.take, modules=True)
+    storages = Storages(memory.reserve, modules=True)
     value = Machine(gate, storages.load, allowance).run(main.sound())
     file.seek(keys.end)
     _fill(file, storages, memory, _plain(keys, gate))
@@ -70,7 +70,7 @@ def read_legacy(file: BufferedReader, gate: Gate, allowance: Allowance) -> objec
 
 
 def _scripts(data: bytes, gate: Gate) -> list[Script]:
-    """The pickles up to the first damaged one; a forbidden global stops all before any runs."""
+    """Scan the pickles up to the first damaged one; refuse all for one forbidden global."""
     scripts: list[Script] = []
     end, left = 0, MAX_OPCODES
     while len(scripts) < PICKLES and not (scripts and scripts[-1].flaw):
@@ -82,7 +82,7 @@ def _scripts(data: bytes, gate: Gate) -> list[Script]:
 
 
 def _plain(script: Script, gate: Gate) -> object:
-    """A pickle of plain values, in which no storage may stand."""
+    """Run a pickle of plain values, in which no storage may stand."""
 
     def refuse(_: object) -> Storage:
         raise MalformedError("it has a storage where none may be")

@@ -1,4 +1,4 @@
-"""A pickle machine that makes data and calls nothing but our own builders.
+"""Run pickle opcodes into data, calling nothing but our own builders.
 
 It executes the opcodes that picklers of the protocols 2 to 5 write (PEP 307, PEP 3154, PEP 574),
 except those for objects that contain themselves, for the extension registry and for out-of-band
@@ -16,11 +16,12 @@ from yqc.models.pickles.tensors import Storage
 from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key
 
 MAX_LONG_BITS = 4096
+"""Bits of an int: printing a longer one takes quadratic time."""
 PROTOCOLS = range(2, 6)
 
 
 class Machine:
-    """One run of one pickle. `load` answers persistent ids."""
+    """Runs one pickle once; `load` resolves persistent ids."""
 
     def __init__(
         self, gate: Gate, load: Callable[[object], Storage | Named], allowance: Allowance
@@ -33,7 +34,7 @@ class Machine:
         self.memo: dict[object, object] = {}
 
     def run(self, ops: list[Op]) -> object:
-        """The pickled object; raises MalformedError naming the opcode that cannot be."""
+        """Return the pickled object; raise MalformedError naming the opcode that makes no sense."""
         if not ops or ops[0][0] != CODES["PROTO"] or ops[0][1] not in PROTOCOLS:
             raise MalformedError(
                 "its pickle is of none of the protocols 2 to 5 that torch.save writes"
@@ -62,7 +63,7 @@ class Machine:
         """PROTO, FRAME, STOP: nothing to do, since the stream was decoded whole."""
 
     def push(self, value: object) -> None:
-        """An opcode that carries its value."""
+        """Push the value that an opcode carries."""
         self.stack.append(value)
 
     def long(self, value: object) -> None:
@@ -77,7 +78,7 @@ class Machine:
         self.stack = []
 
     def marked(self) -> list[object]:
-        """The items since the last MARK, taken off."""
+        """Pop the items since the last MARK."""
         items, self.stack = self.stack, self.outer.pop()
         return items
 
@@ -224,4 +225,4 @@ _BY_NAME: dict[str, Handler] = {
     "BUILD": Machine.state,
 }
 HANDLERS: dict[str, Handler] = {CODES[name]: handler for name, handler in _BY_NAME.items()}
-"""What each opcode does, by its one-character code. An opcode that is not here is refused."""
+"""Handlers by an opcode's one-character code. An opcode that is not here is refused."""

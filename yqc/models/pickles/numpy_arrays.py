@@ -1,4 +1,4 @@
-"""numpy arrays and scalars out of a pickle, rebuilt from arguments that were checked first.
+"""Rebuild numpy arrays and scalars of a pickle from arguments that were checked first.
 
 numpy pickles an array as `_reconstruct(ndarray, (0,), b"b")` and a state (version, shape, dtype,
 is_fortran, bytes), with protocol 5 as `_frombuffer(bytes, dtype, shape, order)`, and a scalar as
@@ -20,18 +20,18 @@ _CODE = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|[SU]([1-9]\d{0,4})", re.ASCII)
 _BLANK = np.dtype("V1")
 """The dtype of an array whose state has not come yet; `_CODE` admits no such dtype."""
 
-Array = npt.NDArray[np.generic]
+AnyArray = npt.NDArray[np.generic]
 
 
 def blank(args: tuple[object, ...], _: Allowance) -> object:
-    """`_reconstruct(ndarray, (0,), b"b")`: an empty array that `set_state` fills."""
+    """Rebuild `_reconstruct(ndarray, (0,), b"b")`: an empty array that `set_state` fills."""
     match args:
         case (Named(path="numpy.ndarray"), tuple(), bytes() | str()):
             return np.empty(0, _BLANK)
     raise MalformedError("it holds a numpy array of an unknown kind")
 
 
-def set_state(array: Array, state: object, allowance: Allowance) -> None:
+def set_state(array: AnyArray, state: object, allowance: Allowance) -> None:
     """Fill an array that `blank` made, in place, so that every reference to it sees the numbers."""
     match state:
         case (int(), tuple(shape), dtype, bool(fortran), raw) if array.dtype == _BLANK:
@@ -43,7 +43,7 @@ def set_state(array: Array, state: object, allowance: Allowance) -> None:
 
 
 def from_buffer(args: tuple[object, ...], allowance: Allowance) -> object:
-    """`_frombuffer(bytes, dtype, shape, order)`: the array."""
+    """Rebuild the array of `_frombuffer(bytes, dtype, shape, order)`."""
     match args:
         case (raw, dtype, tuple(shape), "C" | "F" as order):
             kind, data = _dtype(dtype), _bytes(raw, allowance)
@@ -57,7 +57,7 @@ def from_buffer(args: tuple[object, ...], allowance: Allowance) -> object:
 
 
 def scalar(args: tuple[object, ...], allowance: Allowance) -> object:
-    """`scalar(dtype, bytes)`: the Python number, or an Inert for kinds such as datetime64."""
+    """Rebuild `scalar(dtype, bytes)` as a Python number; datetime64 and the like as `Inert`."""
     match args:
         case (Inert(class_path=path) as dtype, bytes() | str() as raw) if path == DTYPE:
             try:
@@ -71,7 +71,7 @@ def scalar(args: tuple[object, ...], allowance: Allowance) -> object:
 
 
 def _dtype(value: object) -> np.dtype[np.generic]:
-    """The dtype that a `numpy.dtype` object of the pickle stands for."""
+    """Return the dtype of a `numpy.dtype` object of the pickle."""
     match value:
         case Inert(class_path=path, args=(str(code), *_), state=state) if path == DTYPE:
             match state.get("__setstate__"):

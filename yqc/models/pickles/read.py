@@ -1,4 +1,4 @@
-"""Reading a checkpoint file without running anything of it.
+"""Read a checkpoint file without running anything of it.
 
 A `.pt` file is a pickle, and a pickle is a program. Its opcodes are read first, and a class or
 function that is not on the allow-list stops everything there. What is left runs on a machine of our
@@ -53,7 +53,7 @@ def read_with_sha256(path: Path, known: Callable[[str], bool]) -> tuple[Any, str
 
     Raises:
         ForbiddenGlobalError: the pickle names what is neither allowed nor known; nothing ran.
-        CheckpointError: the file is absent, damaged, of another kind, or asks for too much.
+        CheckpointError: the file is absent, damaged, of another kind, or exceeds an allowance.
     """
     origin = shown(str(path), limit=1000)
     try:
@@ -108,7 +108,7 @@ def _read(file: BufferedReader, gate: Gate, allowance: Allowance) -> object:
 
 
 def _begins_like_a_pickle(head: bytes, file: BufferedReader) -> bool:
-    """Protocols from 2 on say so; an older pickle shows only by being one to its end."""
+    """Whether it is a pickle: from protocol 2 on by its first byte, else by scanning it."""
     if head.startswith(b"\x80"):
         return True
     short = file.read(1 << 20)
@@ -117,7 +117,7 @@ def _begins_like_a_pickle(head: bytes, file: BufferedReader) -> bool:
 
 
 def _kind(head: bytes) -> str:
-    """What a file is that begins neither as a zip archive nor as a pickle."""
+    """Describe a file that begins neither as a zip archive nor as a pickle."""
     if not head:
         return "it is empty"
     if head[257:262] == b"ustar":

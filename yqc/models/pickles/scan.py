@@ -1,7 +1,7 @@
-"""Reading a pickle's opcodes without executing any, and finding every global it names.
+"""Read a pickle's opcodes without executing any, and find every global that it names.
 
 A pickle is a straight line of opcodes without jumps (PEP 307, PEP 3154, PEP 574), so what GLOBAL,
-INST and STACK_GLOBAL will look up can be told by reading it. STACK_GLOBAL takes two strings from
+INST and STACK_GLOBAL will look up is known by reading it. STACK_GLOBAL takes two strings from
 the stack: they are known when the two values pushed last are strings or memoised strings, and every
 pickler writes it so.
 """
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from yqc.models.pickles.values import MalformedError
 
 MAX_OPCODES = 1_000_000
+"""Opcodes of one file; golden files have at most 115,245."""
 MAX_PICKLE_BYTES = 1 << 26
+"""Bytes of a pickle without its tensors; golden files have at most 275,272."""
 
 Op = tuple[str, object]
 """An opcode's one-character code and its decoded argument."""
@@ -37,14 +39,14 @@ _NAMED = {CODES["GLOBAL"], CODES["INST"]}
 
 @dataclass(frozen=True)
 class Script:
-    """One pickle as a list of opcodes. `flaw` says why decoding broke off, if it did."""
+    """Opcodes of one pickle; `flaw` is the reason why decoding broke off, or None."""
 
     ops: list[Op]
     end: int
     flaw: str | None
 
     def globals(self) -> Iterator[str | None]:
-        """Dotted paths in stream order; None for one that cannot be told without executing."""
+        """Yield dotted paths in stream order; None for one that only executing would show."""
         codes = {code for code, _ in self.ops}
         if _STACK_GLOBAL in codes:
             yield from _globals_of_strings(self.ops)
@@ -54,7 +56,7 @@ class Script:
                     yield dotted(arg)
 
     def sound(self) -> list[Op]:
-        """The opcodes; raises MalformedError where decoding broke off."""
+        """Return the opcodes; raise MalformedError where decoding broke off."""
         if self.flaw:
             raise MalformedError(self.flaw)
         return self.ops
@@ -99,13 +101,13 @@ def switches_forward(ops: list[Op], i: int) -> bool:
 
 
 def dotted(arg: object) -> str:
-    """The path `module.name` of a GLOBAL opcode's argument `"module name"`."""
+    """Return the path `module.name` of a GLOBAL opcode's argument `"module name"`."""
     module, _, name = str(arg).partition(" ")
     return f"{module}.{name}"
 
 
 def _globals_of_strings(ops: list[Op]) -> Iterator[str | None]:
-    """As `Script.globals`, following which strings lie on top of the stack."""
+    """Yield as `Script.globals`, following the strings on top of the stack."""
     memo: dict[object, str | None] = {}
     below: str | None = None
     top: str | None = None

@@ -1,4 +1,4 @@
-"""Storages and tensors out of a checkpoint, checked against the bytes that are really there.
+"""Rebuild storages and tensors of a checkpoint, checked against the bytes that are there.
 
 torch.save writes a storage as the persistent id ("storage", type, key, location, numel), and a
 tensor as `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)` over it, all
@@ -56,7 +56,7 @@ class Storage:
 
 @dataclass
 class Storages:
-    """Answers the persistent ids of one file; the same key is the same storage every time.
+    """Resolves the persistent ids of one file; the same key is the same storage every time.
 
     `fetch(key, nbytes)` gives the memory of a storage, uint8 [nbytes], after comparing that count
     with the file. `modules` lets a persistent id name a class, as the form before PyTorch 1.6 has.
@@ -67,7 +67,7 @@ class Storages:
     found: dict[str, Storage] = field(default_factory=dict)
 
     def load(self, pid: object) -> Storage | Named:
-        """The storage, or the class, that a persistent id stands for; raises MalformedError."""
+        """Return the storage or class of a persistent id; raise MalformedError."""
         if type(pid) is tuple:
             match pid:
                 case ("storage", Named(path), str(key), str(), int(numel), *rest) if (
@@ -91,7 +91,7 @@ class Storages:
 
 
 def tensor_v2(args: tuple[object, ...], allowance: Allowance) -> object:
-    """`_rebuild_tensor_v2`, and `_rebuild_tensor` with its first four arguments only."""
+    """Rebuild by `_rebuild_tensor_v2`, or `_rebuild_tensor` with its first four arguments."""
     match args:
         case (Storage() as storage, offset, size, stride):
             return _view(storage, storage.dtype, (offset, size, stride), allowance)
@@ -102,7 +102,7 @@ def tensor_v2(args: tuple[object, ...], allowance: Allowance) -> object:
 
 
 def tensor_v3(args: tuple[object, ...], allowance: Allowance) -> object:
-    """`_rebuild_tensor_v3`: as v2, the element type given apart from an untyped storage."""
+    """Rebuild by `_rebuild_tensor_v3`: an untyped storage and an element type."""
     match args:
         case (Storage() as storage, offset, size, stride, bool(grad), _, dtype, *rest) if (
             isinstance(dtype, torch.dtype) and _nothing(rest)
@@ -113,7 +113,7 @@ def tensor_v3(args: tuple[object, ...], allowance: Allowance) -> object:
 
 
 def parameter(args: tuple[object, ...], allowance: Allowance) -> object:
-    """`_rebuild_parameter(data, requires_grad, hooks)`, also with a state, which is dropped."""
+    """Rebuild by `_rebuild_parameter(data, requires_grad, hooks)`; a state is dropped."""
     match args:
         case (Tensor() as data, bool(grad), _, *state) if len(state) <= 1:
             allowance.spend("tensors", 1)
@@ -122,7 +122,7 @@ def parameter(args: tuple[object, ...], allowance: Allowance) -> object:
 
 
 def from_type(args: tuple[object, ...], allowance: Allowance) -> object:
-    """`_rebuild_from_type_v2(function, type, args, state)`: a tensor, its attributes dropped."""
+    """Rebuild by `_rebuild_from_type_v2(function, type, args, state)`; the state is dropped."""
     match args:
         case (Named(path), Named(kind), tuple(inner), _) if (
             kind in _TENSOR_TYPES and path in REBUILDERS
@@ -141,7 +141,7 @@ REBUILDERS: dict[str, Callable[[tuple[object, ...], Allowance], object]] = {
 
 
 def rebuild_size(args: tuple[object, ...], _: Allowance) -> object:
-    """`torch.Size(sizes)`: a plain tuple of int."""
+    """Rebuild `torch.Size(sizes)` as a plain tuple of int."""
     match args:
         case (tuple() | list() as sides,) if all(type(side) is int for side in sides):
             return tuple(sides)
@@ -154,7 +154,7 @@ def _view(
     layout: tuple[object, object, object],
     allowance: Allowance,
 ) -> Tensor:
-    """The tensor at (offset, size, stride) of a storage; MalformedError where it does not fit."""
+    """Return a view of a storage; raise MalformedError where it reaches outside."""
     offset, sides, strides = layout
     if not (
         type(offset) is int

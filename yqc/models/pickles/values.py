@@ -1,4 +1,4 @@
-"""Values that stand for what a pickle names but yqc never imports, and what a file may cost."""
+"""Stand-ins for classes and objects that a pickle names and yqc never imports; allowances."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 import torch
 
 MAX_INT_BITS = 64
+"""Bits of an int that is a dict key; hashing longer ones costs time."""
 MAX_TUPLE_KEY = 8
+"""Parts of a tuple that is a dict key; released files have at most 2."""
 
 
 class MalformedError(Exception):
-    """Why a file cannot be read; the reader adds the path and makes it a `CheckpointError`."""
+    """A file cannot be read; the reader adds the path and raises a `CheckpointError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Inert:
 
 @dataclass
 class Allowance:
-    """What one file may still make the reader do. Real checkpoints stay far below; bombs do not.
+    """Allowances of one file, counted down while it is read; real checkpoints stay far below.
 
     `bytes` and `items` count what opcodes copy, `tensors` rebuilt tensors, `elements` theirs, and
     `tuple_keys` tuples used as keys (their hashes can be made to collide).
@@ -77,7 +79,7 @@ _PLAIN_KEYS = frozenset({str, bytes, bool, float, type(None), Named, Inert, torc
 
 
 def as_key(value: object, allowance: Allowance) -> object:
-    """The value itself if it may be a dict key or an element of a set; MalformedError if not.
+    """Return a value that may be a dict key or an element of a set; else raise MalformedError.
 
     Anything whose hash costs more than a moment, or can be made to collide at will, is refused.
     """
@@ -97,6 +99,6 @@ def as_key(value: object, allowance: Allowance) -> object:
 
 
 def shown(text: str, limit: int = 120) -> str:
-    """A name out of a file, safe to print on a terminal: ASCII, printable, not endless."""
+    """Return a name out of a file made safe to print: ASCII, printable, cut to `limit`."""
     text = ascii(text)[1:-1]
     return text if len(text) <= limit else text[:limit] + "..."

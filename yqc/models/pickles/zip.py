@@ -1,4 +1,4 @@
-"""The zip form of torch.save (PyTorch 1.6 and later): an archive of stored records.
+"""Read the zip form of torch.save (PyTorch 1.6 and later): an archive of stored records.
 
 <top>/data.pkl      the pickle              <top>/data/<key>    the bytes of one storage
 <top>/byteorder     little or big (later)   <top>/version, ...  not needed here
@@ -21,6 +21,7 @@ from yqc.models.pickles.scan import MAX_PICKLE_BYTES
 from yqc.models.pickles.values import MalformedError, shown
 
 MAX_DIRECTORY = 1 << 22
+"""Bytes of an archive's directory; golden files, of up to 1,097 records, have at most 64,833."""
 _LOCAL = struct.Struct("<4s5H3I2H")
 _LOCAL_MAGIC, _ENCRYPTED, _UTF8 = b"PK\3\4", 1, 0x800
 _BYTEORDER_MAX = 16
@@ -28,7 +29,7 @@ _BYTEORDER_MAX = 16
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """Where a stored record lies: its header at `start`, nothing of it at or past `end`."""
+    """Place of a stored record: its header at `start`, all of it before `end`."""
 
     name: str
     raw_name: bytes
@@ -39,7 +40,7 @@ class StoredRecord:
 
 
 class Archive:
-    """The records of a zip file, after a check of its directory; raises MalformedError."""
+    """Records of a zip file whose directory was checked; raises MalformedError."""
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
@@ -48,11 +49,11 @@ class Archive:
         self._check_byteorder()
 
     def pickle(self) -> bytes:
-        """The bytes of the main pickle."""
+        """Return the bytes of the main pickle."""
         return self._read(f"{self.top}data.pkl", MAX_PICKLE_BYTES)
 
     def storage(self, key: str, nbytes: int) -> Tensor:
-        """The bytes of one storage, uint8 [nbytes]; they are counted before memory is taken."""
+        """Return one storage, uint8 [nbytes], counted before memory is taken."""
         record = self._records.get(f"{self.top}data/{key}")
         if record is None:
             raise MalformedError(f"it has no record for storage {shown(key)}")
@@ -69,7 +70,7 @@ class Archive:
         return memory
 
     def _top(self) -> str:
-        """The one folder that holds data.pkl, with its slash."""
+        """Return the one folder that holds data.pkl, with its slash."""
         tops = [
             name.removesuffix("data.pkl")
             for name in self._records
@@ -118,7 +119,7 @@ class Archive:
 
 
 class _Tail(io.RawIOBase):
-    """A file as zipfile reads its directory from it: no read of more than MAX_DIRECTORY bytes."""
+    """File for zipfile to read the directory from, at most MAX_DIRECTORY bytes at once."""
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
@@ -145,7 +146,7 @@ class _Tail(io.RawIOBase):
 
 
 def _directory(file: BufferedReader) -> list[StoredRecord]:
-    """The archive's records, each checked: stored as is, named once, by a plain relative name."""
+    """List the records, each checked: stored as is, named once, by a plain relative name."""
     try:
         archive = zipfile.ZipFile(_Tail(file))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, OSError) as error:
@@ -178,7 +179,7 @@ def _directory(file: BufferedReader) -> list[StoredRecord]:
 
 
 def _raw(info: zipfile.ZipInfo) -> bytes:
-    """The bytes of a record's name as they stand in its header."""
+    """Return a record's name as the bytes in its header."""
     return info.filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
 
 
@@ -188,7 +189,7 @@ def _escapes(name: str) -> bool:
 
 
 def _check_crc(record: StoredRecord, data: bytes | memoryview) -> None:
-    """Compare with the recorded sum; torch writes 0 where it is told to leave the sums out."""
+    """Compare with the recorded sum; torch writes 0 where its sums are switched off."""
     if record.crc and zlib.crc32(data) != record.crc:
         raise MalformedError(
             f"its record {shown(record.name)} has a wrong check sum; fetch the file again"
