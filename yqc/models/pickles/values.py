@@ -8,7 +8,7 @@ import torch
 MAX_INT_BITS = 64
 """Bits of an int that is a dict key; hashing longer ones costs time."""
 MAX_TUPLE_KEY = 8
-"""Parts of a tuple that is a dict key; released files have at most 2."""
+"""Parts of a tuple that is a dict key; longer ones cost time to hash."""
 
 
 class MalformedError(Exception):
