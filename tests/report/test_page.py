@@ -44,6 +44,8 @@ runs as   prune{ratio=0.3},fold-bn,observe,calibrate,quantize
    why 3 skipped: yqc explain prune
    why 2 skipped: yqc explain observe
 
+prune: 30.0% of params removed by l2
+
 size                    before     after     ratio
 weights vs fp32         7.5 MB    1.3 MB     5.93x
 weights vs fp16         3.7 MB    1.3 MB     2.96x

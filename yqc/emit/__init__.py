@@ -1,4 +1,21 @@
-"""From an fx graph to an ONNX file: lowering table, emitter, simplification, metadata."""
+"""Emit an fx graph as an ONNX file.
+
+`table`        the lowering table, by which every op and module finds its function
+`emitter`      what lowerings read the graph and write ONNX nodes with
+`build`        the walk over the graph
+`tensors`      ONNX tensors, made and counted
+`layers`, `activations`, `arithmetic`, `shapes`, `indexing`, `pools`, `reductions`, `resize`,
+`quantization`, `packed`  the lowerings
+`geometry`     sizes of windows and paddings
+`simplify`     onnxsim, and checks of its result
+`ort_weights`  int8 weights of float convolutions in a form that onnxruntime folds
+`metadata`     what YOLO runtimes read
+`embedding`    suppression in the graph; bytes or halves in, halves out
+`save`         files written whole or not at all
+`roundtrip`    the file under onnxruntime against the graph
+`breakdown`    bytes by cause and by layer
+`names`        the ONNX ops of every fx node
+"""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,21 @@
-"""The report of a compile, every table that yqc prints, and progress. Knows only numbers.
+"""The report of a compile, the tables of the commands, progress; without torch or ONNX.
 
-Nothing here imports torch or ONNX.
+`parts`        the parts of a report, whose fields are the keys of the JSON
+`sources`      protocols of measurements that parts are copied from
+`environment`  versions and machine
+`report`       the report
+`contract`     dataclasses to JSON and strictly back
+`human`        numbers and names as people read them
+`layout`       tables for the terminal
+`terminal`     the parts of a report as tables
+`rows`         the data of the commands' tables
+`tables`       these tables
+`progress`     progress on stderr
+`page`         the data of the HTML page
+`charts`       its charts
+`drawing`      its drawing of the graph
+`histogram`    its histograms
+`html`         the page
 """
 
 from yqc.report.contract import to_json

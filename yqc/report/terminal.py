@@ -77,7 +77,7 @@ def ledger(passes: Sequence[PassRecord]) -> RenderableType:
 def statements(passes: Sequence[PassRecord]) -> RenderableType:
     """Show what passes say of their work, a sentence a line."""
     said = [(one.name, sentence) for one in passes for sentence in one.says]
-    return Group(*(say(f"{name}: {sentence}") for name, sentence in said))
+    return Trimmed(Group(*(say(f"{name}: {sentence}") for name, sentence in said)))
 
 
 def size_table(size: Size, compute: Compute) -> RenderableType:
