@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from yqc import Given, Recipe
-from yqc.pipeline.options import show
+from yqc.pipeline import format_item
 from yqc.quant import Granularity
 
 
@@ -35,4 +35,4 @@ class Int4Recipe(Recipe):
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
 
     def expand(self, given: Given) -> str:
-        return f"reparam,fold-bn,dce,{show('pack-int4', self)}"
+        return f"reparam,fold-bn,dce,{format_item('pack-int4', self)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from yqc import Given, Recipe
-from yqc.pipeline.options import write
+from yqc.pipeline import format_value
 from yqc.quant import RangeMethod
 
 
@@ -28,7 +28,7 @@ class Int8Recipe(Recipe):
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
     def expand(self, given: Given) -> str:
-        observe = f"observe{{skip={write(self.skip)}}}" if self.skip else "observe"
+        observe = f"observe{{skip={format_value(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
         relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""
         calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline.options import Duration, show, write
+from yqc.pipeline import Duration, format_item, format_value
 from yqc.pruning import PruningOptions
 
 RECOVERY = Duration(300)
@@ -35,8 +35,8 @@ class Prune(PruningOptions, Recipe):
 
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(PruningOptions)}
-        removal = show("channel-prune", PruningOptions(**options))
+        removal = format_item("channel-prune", PruningOptions(**options))
         if not given.can_train or not (self.recover or self.recover_steps):
             return removal
         length = f"steps={self.recover_steps}" if self.recover_steps else f"time={self.recover}"
-        return f"{removal},recover{{{length} batch=4 agreement={write(self.agreement)}}}"
+        return f"{removal},recover{{{length} batch=4 agreement={format_value(self.agreement)}}}"

@@ -22,7 +22,7 @@ from torch import fx
 
 from yqc import Context, Pass
 from yqc.errors import PassError, PipelineError
-from yqc.pipeline.options import Duration
+from yqc.pipeline import Duration
 from yqc.training import Plan, TrainingOutcome, distill, find_untouched
 
 TIME = Duration(600)

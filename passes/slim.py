@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from yqc import Given, Recipe
-from yqc.pipeline.options import Duration, write
+from yqc.pipeline import Duration, format_value
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,5 @@ class Slim(Recipe):
     def expand(self, given: Given) -> str:
         amount = "" if self.ratio is None else f"{{ratio={self.ratio!r} of={self.of}}}"
         options = {"time": self.time, "steps": self.steps}
-        length = " ".join(f"{k}={write(v)}" for k, v in options.items() if v is not None)
+        length = " ".join(f"{k}={format_value(v)}" for k, v in options.items() if v is not None)
         return f"prune{amount},recover{{{length}}}"

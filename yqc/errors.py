@@ -3,6 +3,22 @@
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "EmitError",
+    "ForbiddenGlobalError",
+    "LoweringError",
+    "OutputError",
+    "PassError",
+    "PipelineError",
+    "TraceError",
+    "UnknownBlockError",
+    "UnsupportedTaskError",
+    "YqcError",
+    "near",
+]
+
 
 class YqcError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""

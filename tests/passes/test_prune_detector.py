@@ -33,7 +33,7 @@ def test_a_ratio_with_data_ends_with_a_recovery(
     assert size.params_after is not None
     assert size.params_after / size.params_before == pytest.approx(0.8, abs=0.01)
     assert [p.name for p in result.report.passes] == ["channel-prune", "recover"]
-    assert "of params removed by" in result.context.records.says[0]
+    assert "of params removed by" in result.report.passes[0].says[0]
     assert not any("removed" in warning for warning in result.report.warnings)
     expanded = "channel-prune{ratio=0.2},recover{steps=2 batch=4 agreement=0.97}"
     assert result.report.pipeline.expanded == expanded

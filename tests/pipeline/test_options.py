@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from yqc.errors import PipelineError, near
 from yqc.pipeline.grammar import Item, Setting, split
-from yqc.pipeline.options import Duration, Option, build, describe, show
+from yqc.pipeline.options import Duration, Option, build_options, format_item, list_options
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Needy:
 
 def parse(text: str) -> Every:
     (item,) = split(text)
-    return build(Every, item, text)
+    return build_options(Every, item, text)
 
 
 def message(text: str, cls: type = Every) -> list[str]:
     (item,) = split(text)
     with pytest.raises(PipelineError) as caught:
-        build(cls, item, text)
+        build_options(cls, item, text)
     return str(caught.value).splitlines()
 
 
@@ -107,14 +107,14 @@ def test_hyphens_and_underscores_are_one() -> None:
         min_var: float = 0.0
 
     for text in "x{min-var=1}", "x{min_var=1}":
-        assert build(Long, split(text)[0], text) == Long(1.0)
+        assert build_options(Long, split(text)[0], text) == Long(1.0)
 
 
 def test_none_is_a_value_and_a_word() -> None:
     assert parse("every{note=none}").note is None
     assert parse('every{note="none"}').note == "none"
     assert parse("every{word=none}").word == "none"
-    assert show("every", Every(note="none")) == 'every{note="none"}'
+    assert format_item("every", Every(note="none")) == 'every{note="none"}'
 
 
 # There and back
@@ -142,17 +142,17 @@ EVERY = st.builds(
 @given(EVERY)
 @example(Every(keep=('"', '"a"')))
 def test_what_is_printed_parses_back(options: Every) -> None:
-    printed = show("every", options)
+    printed = format_item("every", options)
     assert parse(printed) == options
-    assert show("every", parse(printed)) == printed
+    assert format_item("every", parse(printed)) == printed
 
 
 def test_prints_only_what_differs_from_the_defaults() -> None:
-    assert show("every", Every()) == "every"
-    assert show("every", Every(dry=True, keep=("a", "b"), made=(1.0,))) == (
+    assert format_item("every", Every()) == "every"
+    assert format_item("every", Every(dry=True, keep=("a", "b"), made=(1.0,))) == (
         "every{dry=true keep=a|b made=1.0}"
     )
-    assert show("every", Every(word='a "b" \\', ratio=1e-7)) == (
+    assert format_item("every", Every(word='a "b" \\', ratio=1e-7)) == (
         'every{ratio=1e-07 word="a \\"b\\" \\\\"}'
     )
 
@@ -242,8 +242,8 @@ def test_an_option_without_a_default_must_be_given() -> None:
         "  needy",
         "  ^^^^^",
     ]
-    assert show("needy", Needy(0.5)) == "needy{ratio=0.5}"
-    assert describe(Needy) == [Option("ratio", "float", "required", "What to keep.")]
+    assert format_item("needy", Needy(0.5)) == "needy{ratio=0.5}"
+    assert list_options(Needy) == [Option("ratio", "float", "required", "What to keep.")]
 
 
 def test_a_pass_without_options_says_so() -> None:
@@ -263,7 +263,7 @@ def test_suggests_only_what_is_near() -> None:
 
 
 def test_describes_options_by_type_default_and_docstring() -> None:
-    assert describe(Every) == [
+    assert list_options(Every) == [
         Option("count", "int", "3", "How many. And more of it."),
         Option("ratio", "float", "0.5", ""),
         Option("dry", "bool", "false", "Only say what would be done."),
@@ -285,7 +285,7 @@ def test_describes_inherited_options_too() -> None:
         extra: int = 0
         """One more."""
 
-    found = {o.name: o for o in describe(More)}
+    found = {o.name: o for o in list_options(More)}
     assert found["extra"].doc == "One more."
     assert found["mode"].doc == "How ranges are chosen."
 
@@ -319,21 +319,23 @@ class Timed:
 )
 def test_times_are_read_and_printed(text: str, seconds: float, shown: str) -> None:
     (item,) = split(f"timed{{time={text}}}")
-    timed = build(Timed, item, text)
+    timed = build_options(Timed, item, text)
     assert timed.time == seconds
     assert str(timed.time) == shown
-    assert show("timed", timed) == f"timed{{time={shown}}}"
-    assert build(Timed, split(show("timed", timed))[0], "") == timed
+    assert format_item("timed", timed) == f"timed{{time={shown}}}"
+    assert build_options(Timed, split(format_item("timed", timed))[0], "") == timed
 
 
 @pytest.mark.parametrize("text", ["soon", "-5m", "5 m", "1e3", "inf", "5d", "m"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(PipelineError, match=r"must be a time such as 90s, 10m or 1\.5h"):
-        build(Timed, Item("timed", 0, (Setting("pause", 0, text, 0),)), f"timed{{pause={text}}}")
+        build_options(
+            Timed, Item("timed", 0, (Setting("pause", 0, text, 0),)), f"timed{{pause={text}}}"
+        )
 
 
 def test_help_names_a_time_and_its_default() -> None:
-    assert [(o.type, o.default) for o in describe(Timed)] == [
+    assert [(o.type, o.default) for o in list_options(Timed)] == [
         ("time or none", "none"),
         ("time", "90s"),
     ]

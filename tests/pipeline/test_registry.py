@@ -9,7 +9,7 @@ import pytest
 from yqc.commands.listing import describe_pass, listings
 from yqc.errors import PipelineError
 from yqc.pipeline.base import Pass
-from yqc.pipeline.options import Option, describe
+from yqc.pipeline.options import Option, list_options
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Found, Registry
 
@@ -200,7 +200,7 @@ def test_files_of_one_name_are_kept_apart(tmp_path: Path) -> None:
         )
     for size in (1, 2):
         kind = registry.load(f"p{size}")
-        assert describe(kind) == [Option("size", "int", str(size), f"{size}.")]
+        assert list_options(kind) == [Option("size", "int", str(size), f"{size}.")]
 
 
 def test_only_what_a_file_defines_is_added(tmp_path: Path) -> None:

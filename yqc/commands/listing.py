@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 
 from yqc.pipeline.base import Given, Recipe
-from yqc.pipeline.options import describe
+from yqc.pipeline.options import list_options
 from yqc.pipeline.registry import Registry
 from yqc.report import OptionHelp, PassHelp, PassListing
 
@@ -27,7 +27,8 @@ def describe_pass(registry: Registry, name: str) -> PassHelp:
     kind = registry.load(name)
     doc = inspect.getdoc(sys.modules[kind.__module__]) or inspect.getdoc(kind) or ""
     options = tuple(
-        OptionHelp(name=o.name, type=o.type, default=o.default, doc=o.doc) for o in describe(kind)
+        OptionHelp(name=o.name, type=o.type, default=o.default, doc=o.doc)
+        for o in list_options(kind)
     )
     about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
     if issubclass(kind, Recipe):

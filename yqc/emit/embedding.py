@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from yqc.emit.simplify import check_model
 from yqc.errors import EmitError, PipelineError
 from yqc.pipeline.grammar import Item, split
-from yqc.pipeline.options import build, show
+from yqc.pipeline.options import build_options, format_item
 
 OUTPUT, IMAGES = "output0", "images"
 RAW = "output0_raw"
@@ -69,11 +69,11 @@ class Embedding:
             raise PipelineError(
                 f"cannot embed {min(strange)!r}; there are nms, uint8-input and fp16-io"
             )
-        nms = build(Suppression, given["nms"], text) if "nms" in given else None
+        nms = build_options(Suppression, given["nms"], text) if "nms" in given else None
         return cls(nms, "uint8-input" in given, "fp16-io" in given)
 
     def __str__(self) -> str:
-        words = [show("nms", self.nms)] if self.nms else []
+        words = [format_item("nms", self.nms)] if self.nms else []
         words += ["uint8-input"] * self.uint8_input + ["fp16-io"] * self.fp16_io
         return ",".join(words)
 

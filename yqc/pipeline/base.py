@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
 
-from yqc.pipeline.options import show
+from yqc.pipeline.options import format_item
 from yqc.pipeline.records import Records, Rewrite
 from yqc.progress import Progress, Silent
 
@@ -120,7 +120,7 @@ class _Named(ABC):
     """What the pipeline text calls it."""
 
     def __str__(self) -> str:
-        return show(self.name, self)
+        return format_item(self.name, self)
 
     @classmethod
     def summary(cls) -> str:

@@ -56,7 +56,7 @@ class Option:
     doc: str
 
 
-def build(cls: type[T], item: Item, text: str) -> T:
+def build_options(cls: type[T], item: Item, text: str) -> T:
     """Make an instance of the dataclass `cls` from an item of `text`.
 
     Raises:
@@ -74,7 +74,7 @@ def build(cls: type[T], item: Item, text: str) -> T:
         if key in values:
             raise caret(f"{setting.key!r} is given twice", text, setting.key_at, len(setting.key))
         try:
-            values[key] = read(setting.value, known[key])
+            values[key] = parse_value(setting.value, known[key])
         except ValueError as error:
             message = f"{item.name}: {setting.key} must be {error}, not {setting.value}"
             raise caret(message, text, setting.value_at, len(setting.value)) from None
@@ -88,18 +88,18 @@ def build(cls: type[T], item: Item, text: str) -> T:
         raise caret(f"{item.name}: {error}", text, item.at, len(item.name)) from None
 
 
-def read(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a type
+def parse_value(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a type
     """Read a value of the type `hint`; a ValueError says what the value must be."""
     origin, choices = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType}:
-        return _read_union(text, choices)
+        return _parse_union(text, choices)
     if text.startswith('"'):
         text = _unquote(text)
     if origin is Literal:
         return _choice(text, choices)
     if origin is tuple:
         kind, parts = choices[0], text.split("|") if text else []
-        return tuple(part if kind is str else read(part, kind) for part in parts)
+        return tuple(part if kind is str else parse_value(part, kind) for part in parts)
     if hint is bool:
         if text.lower() in {"true", "false"}:
             return text.lower() == "true"
@@ -130,7 +130,7 @@ def _number(text: str, kind: type[T], what: str) -> T:
     return value
 
 
-def _read_union(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
+def _parse_union(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
     if type(None) in choices and text.lower() == "none":
         return None
     problems: list[str] = []
@@ -139,24 +139,24 @@ def _read_union(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
             problems.append("none")
             continue
         try:
-            return read(text, choice)
+            return parse_value(text, choice)
         except ValueError as error:
             problems.append(str(error))
     raise ValueError(" or ".join(problems))
 
 
-def show(name: str, options: object) -> str:
+def format_item(name: str, options: object) -> str:
     """Print a dataclass as options text: its name, and the fields that differ from the default."""
     changed = [
-        f"{f.name}={write(getattr(options, f.name))}"
+        f"{f.name}={format_value(getattr(options, f.name))}"
         for f in dataclasses.fields(options)  # type: ignore[arg-type]
         if getattr(options, f.name) != _default(f)
     ]
     return f"{name}{{{' '.join(changed)}}}" if changed else name
 
 
-def write(value: object) -> str:
-    """Print one value so that `read` gives it back."""
+def format_value(value: object) -> str:
+    """Print one value so that `parse_value` gives it back."""
     if isinstance(value, tuple):
         return _quote("|".join(map(str, value)))
     if value is None or isinstance(value, bool):
@@ -187,11 +187,11 @@ def _default(field: "dataclasses.Field[Any]") -> object:
     return field.default
 
 
-def describe(cls: type) -> list[Option]:
+def list_options(cls: type) -> list[Option]:
     """List the options of a dataclass: name, type, default, and the docstring line below each."""
     hints, docs = typing.get_type_hints(cls), field_docs(cls)
     return [
-        Option(f.name, type_name(hints[f.name]), write(_default(f)), docs.get(f.name, ""))
+        Option(f.name, type_name(hints[f.name]), format_value(_default(f)), docs.get(f.name, ""))
         for f in dataclasses.fields(cls)
     ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from yqc.errors import PassError, PipelineError
 from yqc.pipeline.base import Context, Given, Pass, Recipe
 from yqc.pipeline.grammar import caret, split
-from yqc.pipeline.options import build
+from yqc.pipeline.options import build_options
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.step import Step, Watcher
 from yqc.report.parts import PassRecord, Skip
@@ -49,7 +49,7 @@ class Pipeline:
                 kind = registry.load(item.name)
             except PipelineError as error:
                 raise caret(str(error), text, item.at, len(item.name)) from error
-            steps.append(build(kind, item, text))
+            steps.append(build_options(kind, item, text))
         return cls(tuple(steps), registry)
 
     @classmethod

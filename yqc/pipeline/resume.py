@@ -18,7 +18,7 @@ from yqc.graph.edit import replace_graph
 from yqc.graph.serial import load_graph, save_graph
 from yqc.pipeline.base import Context, Pass
 from yqc.pipeline.grammar import split
-from yqc.pipeline.options import build
+from yqc.pipeline.options import build_options
 from yqc.pipeline.records import Rewrite
 from yqc.pipeline.step import Step, Watcher
 from yqc.report.contract import from_plain, to_plain
@@ -107,5 +107,5 @@ def _restored(
 ) -> Step:
     """Make the step of a pass that ran before the interruption."""
     text = found["chosen"]
-    chosen = None if text is None else build(type(action), split(text)[0], text)
+    chosen = None if text is None else build_options(type(action), split(text)[0], text)
     return Step(index, action, gm, ctx, gm, from_plain(PassRecord, found["record"]), chosen)

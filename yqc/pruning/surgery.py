@@ -172,14 +172,14 @@ def _trim_meta(node: fx.Node, axis: Axis, keep: Keep) -> None:
         return
     stay = kept_positions(axis.ids, keep)
     if axis.dim == 1:
-        before = node.meta.get("yqc.kept")
-        node.meta["yqc.kept"] = Kept(before.channels[stay] if isinstance(before, Kept) else stay)
-    known = node.meta.get("yqc.bn")
-    if isinstance(known, BatchNorm) and len(axis.ids) == len(known.mean):
-        node.meta["yqc.bn"] = replace(
+        before = Kept.on(node)
+        Kept(stay if before is None else before.channels[stay]).put(node)
+    known = BatchNorm.on(node)
+    if known is not None and len(axis.ids) == len(known.mean):
+        replace(
             known,
             mean=known.mean[stay],
             variance=known.variance[stay],
             scale=known.scale[stay],
             shift=known.shift[stay],
-        )
+        ).put(node)
