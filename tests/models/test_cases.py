@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from yqc.errors import ForbiddenGlobalError
+from yqc.errors import CheckpointError, ForbiddenGlobalError
 from yqc.models.blocks.attention import AAttn
 from yqc.models.blocks.conv import Conv
 from yqc.models.load import load
@@ -30,6 +30,14 @@ def test_outputs_equal_the_projects_own(name: str, shared: Path) -> None:
         got = load(path).module(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(got[:, :4], want[:, :4], rtol=0, atol=0.02)
     np.testing.assert_allclose(got[:, 4:], want[:, 4:], rtol=0, atol=5e-5)
+
+
+def test_a_torchscript_file_says_what_to_give_instead(shared: Path) -> None:
+    path = shared / "cases" / "m.torchscript"
+    if not path.is_file():
+        pytest.skip("needs the cases")
+    with pytest.raises(CheckpointError, match="TorchScript export; give the checkpoint it was"):
+        load(path)
 
 
 class Rebound:

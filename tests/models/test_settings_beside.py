@@ -11,6 +11,7 @@ from torch import nn
 
 import yqc.models.pickles.read as reading
 from yqc.errors import CheckpointError
+from yqc.graph.serial import save_graph
 from yqc.models.heads.picking import pick_best
 from yqc.models.load import load
 from yqc.models.source import open_model
@@ -143,6 +144,13 @@ def test_a_model_of_one_channel(tmp_path: Path, v8: Any, checkpoints: ModuleType
     assert loaded.facts.channels == 1
     torch.testing.assert_close(loaded.module(x), want)
     torch.testing.assert_close(open_model(path, imgsz=(128, 192)).gm(x), want)
+
+
+def test_a_graph_file_keeps_the_channels(tmp_path: Path, v8: Any, checkpoints: ModuleType) -> None:
+    v8.model[0].conv = nn.Conv2d(1, v8.model[0].conv.out_channels, 3, 2, 1, bias=False)
+    source = open_model(saved(tmp_path / "m.pt", v8, checkpoints), imgsz=(64, 64))
+    save_graph(source.gm, tmp_path / "m.yqc", source.info())
+    assert open_model(tmp_path / "m.yqc").facts == source.facts
 
 
 def test_the_hash_is_of_the_bytes_that_were_read(

@@ -17,7 +17,7 @@ from yqc.report import ModelSummary
 OUTPUTS = {
     "yolov5": "[N, A, 5+nc]: cx cy w h, objectness, scores",
     "yolov8": "[N, 4+nc, A]: cx cy w h, scores",
-    "end2end": "[N, min(300, A), 6]: x1 y1 x2 y2, score, class",
+    "end2end": "[N, min(max_det, A), 6]: x1 y1 x2 y2, score, class",
 }
 """Form of `output0` by layout of the head."""
 

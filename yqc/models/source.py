@@ -54,6 +54,7 @@ class Source(HasFacts):
             "imgsz": list(self.imgsz),
             "layout": self.layout,
             "task": self.task,
+            "channels": self.channels,
         }
 
 
@@ -167,6 +168,7 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
                 names=tuple(map(str, info["names"])),
                 strides=tuple(map(int, info["strides"])),
                 imgsz=size,
+                channels=int(info.get("channels", 3)),
                 layout=_layout(info["layout"]),
             ),
         )

@@ -80,8 +80,6 @@ class Archive:
             raise MalformedError(
                 "it is a zip archive without exactly one data.pkl, so torch.save did not write it"
             )
-        if f"{tops[0]}constants.pkl" in self._records:
-            raise MalformedError("it is a TorchScript export; give the checkpoint it was made from")
         return tops[0]
 
     def _check_byteorder(self) -> None:
@@ -154,6 +152,8 @@ def _directory(file: BufferedReader) -> list[StoredRecord]:
             "it begins like a zip archive, but its end is missing or damaged; fetch it again"
         ) from error
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    if any(info.filename.endswith("/constants.pkl") for info in infos):
+        raise MalformedError("it is a TorchScript export; give the checkpoint it was made from")
     counts = Counter(info.filename for info in infos)
     starts = [*(info.header_offset for info in infos), archive.start_dir]
     records = []
