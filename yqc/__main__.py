@@ -1,5 +1,5 @@
 """`python -m yqc` is the command line."""
 
-from yqc.cli import run_process
+from yqc.cli import run
 
-run_process()
+run()

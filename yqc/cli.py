@@ -55,7 +55,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def run_process() -> None:
+def run() -> None:
     """Run the command line as a process: `main`, and then leave at once.
 
     Python would take a second or two to free piece by piece what the system frees anyway.
