@@ -109,7 +109,7 @@ def recolour(images: Tensor, dice: np.random.Generator) -> Tensor:
 
 
 def tensors(pictures: Pictures) -> tuple[Tensor, Objects]:
-    """What a model is fed, and what it should find."""
+    """Return the input of the model, and the objects to find."""
     images = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2).float().div_(255)
     classes = torch.from_numpy(pictures.classes)
     there = classes >= 0

@@ -1,13 +1,13 @@
-"""What a detector with distributed boxes is trained on, from the papers.
+"""The losses of a detector whose box sides are distributions, from their papers.
 
-- Which point answers for which object: task-aligned assignment (Feng et al., "TOOD", ICCV 2021,
+- Assignment of points to objects: task-aligned assignment (Feng et al., "TOOD", ICCV 2021,
   section 3.2).
-- Where the box lies: the complete IoU (Zheng et al., "Distance-IoU Loss", AAAI 2020, equations 8
+- Boxes: the complete IoU (Zheng et al., "Distance-IoU Loss", AAAI 2020, equations 8
   to 11).
-- How a side is spread over whole strides: distribution focal loss (Li et al., "Generalized Focal
+- Sides as distributions over whole strides: distribution focal loss (Li et al., "Generalized Focal
   Loss", NeurIPS 2020, equation 6).
-- What the object is: binary cross entropy against the quality of the answer, so that a score
-  foretells an IoU.
+- Classes: binary cross entropy against the quality of the assignment, so that a score predicts an
+  IoU.
 
 Shapes: N pictures, P points (all levels, strides rising), G objects (padded), C classes, R bins of
 a side.
@@ -26,7 +26,7 @@ BOX_GAIN, CLASS_GAIN, SPREAD_GAIN = 6.0, 0.6, 1.5
 
 @dataclass(frozen=True)
 class Objects:
-    """What a batch shows, padded to the picture with most objects."""
+    """The objects of a batch, padded to the picture with most objects."""
 
     classes: Tensor
     """int64 [N, G]."""
@@ -38,7 +38,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the head says at every point, before the sigmoid."""
+    """The outputs of the head at every point, before the sigmoid."""
 
     sides: Tensor
     """float32 [N, P, 4, R], logits over the distance to left, top, right, bottom in strides."""
@@ -97,7 +97,7 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(answer: Answers, objects: Objects) -> tuple[Tensor, Tensor]:
-    """Which object each point answers for, and how well.
+    """Assign points to objects, with a quality for each.
 
     A point may answer for an object if it lies inside its box. An object takes the `CANDIDATES`
     points with the highest score^0.5 * IoU^6; a point wanted by several objects goes to the one

@@ -1,7 +1,7 @@
 """Train the small detector on drawn shapes, some 20 minutes on two CPU cores: `shapes.yqc`.
 
-Every epoch ends in one checkpoint file, so a run that was stopped goes on where it was. The val
-split is never looked at here: what is shown is the loss on held-out pictures of the train split.
+Every epoch ends in one checkpoint file, so that a run that was stopped can be resumed. The val
+split is never read here: the loss that is shown is that of held-out pictures of the train split.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from yqc.report.progress import make_progress
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train."""
+    """Length, data and learning rate of the training."""
 
     pictures: int = 6000
     held_out: int = 300
@@ -54,7 +54,7 @@ class Plan:
 
 
 class Training:
-    """A model, its running average, its optimiser and how far they have come."""
+    """A model, its running average, its optimizer, and their progress."""
 
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
@@ -111,11 +111,11 @@ class Training:
 
     @staticmethod
     def losses(model: ShapesNet, images: Tensor, objects: Objects) -> dict[str, Tensor]:
-        """What the model still gets wrong on a batch."""
+        """Return the losses of the model on a batch."""
         return detection_loss(answers(model.raw(images), STRIDES), objects)
 
     def save(self, path: Path) -> None:
-        """Write everything that going on needs, in one file that is either old or new."""
+        """Write a checkpoint into one file, replaced as a whole."""
         state: dict[str, Tensor] = {}
         for part, module in (("model", self.model), ("average", self.average)):
             state |= {f"{part}.{k}": v for k, v in module.state_dict().items()}
@@ -127,7 +127,7 @@ class Training:
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
-        """Go back to a checkpoint.
+        """Restore a checkpoint.
 
         Raises:
             CheckpointError: it is of another plan.
@@ -158,7 +158,7 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def train(plan: Plan, folder: Path, progress: Progress) -> ShapesNet:
-    """Train by the plan, or go on with it, in `folder`; returns the averaged model.
+    """Train by the plan, or resume it, in `folder`; return the averaged model.
 
     Raises:
         CheckpointError: the folder's checkpoint is of another plan.

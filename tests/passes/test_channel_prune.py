@@ -12,6 +12,7 @@ from tests.modules import conv
 from yqc import Context, Pipeline, YqcError, text, trace
 from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import macs, parameter_count
+from yqc.testing import apply
 from yqc_passes.channel_prune import ChannelPrune
 
 X = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -72,7 +73,8 @@ def context(*, data: bool = True) -> Context:
 def pruned(options: str, *, data: bool = True) -> tuple[fx.GraphModule, fx.GraphModule, Context]:
     gm, ctx = traced(), context(data=data)
     before = copy.deepcopy(gm)
-    Pipeline.parse(f"channel-prune{{{options}}}").run(gm, ctx)
+    (action,) = Pipeline.parse(f"channel-prune{{{options}}}").expand()
+    apply(action, gm, ctx)
     return before, gm, ctx
 
 
@@ -257,9 +259,10 @@ def test_without_data_only_what_is_nearly_free_goes() -> None:
 def test_a_graph_without_removable_channels_stays() -> None:
     gm, ctx = trace(nn.Sequential(nn.Conv2d(3, 6, 1)), X), context(data=False)
     before = text(gm)
-    ChannelPrune().run(gm, ctx)
+    done = apply(ChannelPrune(), gm, ctx)
     assert text(gm) == before
-    assert ctx.skips == [("_0", "it is the graph's output")]
+    assert not done.step.record.changed
+    assert done.skips == [("_0", "it is the graph's output")]
     assert ctx.warnings[0].startswith("prune: nothing was removed")
 
 

@@ -62,7 +62,7 @@ def test_sides_where_nothing_is_seen_count_nothing(bins: int) -> None:
         project_head(taps, {"box": box, "cls": cls.requires_grad_()}, generator)
     )
     assert box.grad is not None
-    felt = box.grad.square().sum(1)[0]
-    assert felt[1, 0] > 1e-3
-    felt[1, 0] = 0
-    assert float(felt.max()) < 1e-12
+    squares = box.grad.square().sum(1)[0]
+    assert squares[1, 0] > 1e-3
+    squares[1, 0] = 0
+    assert float(squares.max()) < 1e-12

@@ -181,9 +181,9 @@ def test_a_checkpoint_of_another_plan_is_not_used(
     monkeypatch.setattr(keeping, "PAUSE", 0.0)
     ctx = yqc.Context(cache=FolderCache(tmp_path / "x.cache", {}, resume=True))
     distill(graph(0.1), graph(), pictures, replace(PLAN, steps=4), ctx)
-    told = Killer(1000)
-    distill(graph(0.1), graph(), pictures, replace(PLAN, steps=6), ctx, progress=told)
-    assert not any("going on" in note for note in told.notes)
+    watching = Killer(1000)
+    distill(graph(0.1), graph(), pictures, replace(PLAN, steps=6), ctx, progress=watching)
+    assert not any("going on" in note for note in watching.notes)
 
 
 def test_a_time_becomes_a_number_of_steps_that_does_the_same(
