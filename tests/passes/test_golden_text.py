@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from yqc import Context, Pipeline
 from yqc.testing import assert_text, nets, traced
@@ -16,35 +16,15 @@ UNCHANGED = {"recover"}
 """It trains weights and leaves the text as it is; `tests/training` and its own test look at it."""
 
 
-class Branches(nn.Module):
-    """What RepConv is in training: two convolutions and a norm in parallel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.relu = nn.Conv2d(3, 4, 1), nn.ReLU()
-        self.wide, self.wide_bn = nn.Conv2d(4, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4)
-        self.thin, self.thin_bn = nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)
-        self.bn, self.act = nn.BatchNorm2d(4), nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.stem(x))
-        z = self.wide_bn(self.wide(y)) + self.thin_bn(self.thin(y)) + self.bn(y)
-        return self.act(z)  # type: ignore[no-any-return]
-
-
-def branches() -> nn.Module:
-    return nets.seeded(Branches())
-
-
 def idle() -> nn.Module:
     return nets.chain(nn.Conv2d(3, 4, 1), nn.Identity(), nn.SiLU(), nn.Dropout())
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "reparam": (branches, "reparam"),
+    "reparam": (nets.rep_conv, "reparam"),
     "fold-bn": (nets.residual, "fold-bn"),
     "dce": (idle, "dce"),
-    "fuse": (branches, "fuse"),
+    "fuse": (nets.rep_conv, "fuse"),
     "equalize": (nets.residual, "fold-bn,equalize"),
     "decompose-silu": (nets.csp, "fold-bn,decompose-silu"),
     "observe": (nets.csp, "fold-bn,observe"),

@@ -1,4 +1,4 @@
-"""For tests of passes: exact text, equal numbers, and small traced nets. Needs no pytest.
+"""For tests of passes: exact text, equal numbers, and small traced nets. Works without pytest.
 
     def test_it() -> None:
         gm = traced(nets.conv_bn(), (1, 3, 8, 8))
@@ -13,16 +13,33 @@
 
 `assert_text(gm, Path("golden/it.txt"))` compares with a file, which `pytest --update-golden`
 writes.
+
+In reading order:
+
+- `nets`: small nets with seeded parameters
+- `checks`: `traced`, `apply`, `run`, the assertions
+- `golden`, `plugin`: pytest's option `--update-golden`
 """
 
 from yqc.testing import nets
-from yqc.testing.checks import Applied, apply, assert_same_numbers, assert_text, run, traced
+from yqc.testing.checks import (
+    Applied,
+    apply,
+    assert_same_numbers,
+    assert_text,
+    calibrated,
+    images,
+    run,
+    traced,
+)
 
 __all__ = [
     "Applied",
     "apply",
     "assert_same_numbers",
     "assert_text",
+    "calibrated",
+    "images",
     "nets",
     "run",
     "traced",

@@ -1,4 +1,4 @@
-"""The assertions of `yqc.testing`."""
+"""The functions of `yqc.testing`: trace, apply, run, compare."""
 
 import difflib
 import inspect
@@ -22,10 +22,10 @@ from yqc.testing import golden
 
 @dataclass(frozen=True)
 class Applied:
-    """What a pass did."""
+    """What a pass, or a pipeline, did to a graph."""
 
     context: Context
-    step: Step
+    steps: tuple[Step, ...]
 
     @property
     def rewrites(self) -> list[tuple[str, str]]:
@@ -39,8 +39,8 @@ class Applied:
 
     @property
     def changed(self) -> bool:
-        """Whether the graph is another one than before, by its fingerprint."""
-        return self.step.record.changed
+        """Whether a pass changed the graph, by its fingerprint."""
+        return any(step.record.changed for step in self.steps)
 
 
 def traced(net: nn.Module, shape: Sequence[int]) -> fx.GraphModule:
@@ -48,12 +48,23 @@ def traced(net: nn.Module, shape: Sequence[int]) -> fx.GraphModule:
     return trace(net.eval(), torch.zeros(*shape))
 
 
+def images(gm: fx.GraphModule, count: int = 8, seed: int = 1) -> list[Tensor]:
+    """Make seeded noise in 0..1, tensors of the shape that a graph takes."""
+    value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta["yqc.value"]
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(value.shape, generator=generator) for _ in range(count)]
+
+
+def calibrated(gm: fx.GraphModule, count: int = 8) -> Context:
+    """Make a context whose example and calibration images are seeded noise for a graph."""
+    made = images(gm, count)
+    return Context(example=made[0], calibration=lambda: made)
+
+
 def run(gm: fx.GraphModule, seed: int = 0) -> list[Tensor]:
     """Run a graph on seeded noise in 0..1 of the shape that it takes; return its outputs."""
-    value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta["yqc.value"]
-    x = torch.rand(value.shape, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        return _tensors(gm(x))
+        return _tensors(gm(*images(gm, 1, seed)))
 
 
 def _tensors(output: object) -> list[Tensor]:
@@ -63,17 +74,21 @@ def _tensors(output: object) -> list[Tensor]:
     return [t for item in items for t in _tensors(item)] if isinstance(items, Sequence) else []
 
 
-def apply(action: Pass, gm: fx.GraphModule, context: Context | None = None) -> Applied:
-    """Run one pass as a pipeline does: verified, recompiled, with the shapes of new nodes.
+def apply(action: Pass | str, gm: fx.GraphModule, context: Context | None = None) -> Applied:
+    """Run a pass, or the text of a pipeline, on a graph: verified, and tidied after every pass.
 
-    Whatever the pass requires is taken for granted.
+    Args:
+        action: a pass, whose requirements need not be met, or a text such as `fold-bn,int8`.
+        gm: the graph, changed in place.
+        context: where the passes record; an empty one by default.
 
     Raises:
-        PassError: it fails, leaves no legal graph, or does not keep the numbers and says it does.
+        PassError: a pass fails, leaves no legal graph, or does not keep the numbers as it declares.
     """
     ctx = context or Context()
-    (step,) = Pipeline([action]).run(gm, ctx, [Verify()], known=action.needs())
-    return Applied(ctx, step)
+    pipeline = Pipeline.parse(action) if isinstance(action, str) else Pipeline([action])
+    known = frozenset() if isinstance(action, str) else action.needs()
+    return Applied(ctx, tuple(pipeline.run(gm, ctx, [Verify()], known=known)))
 
 
 def assert_text(gm: fx.GraphModule, expected: str | Path) -> None:

@@ -1,3 +1,3 @@
-"""Whether golden files are compared or written; the pytest plugin sets it."""
+"""The setting whether golden files are compared or written; the pytest plugin sets it."""
 
 UPDATE = False

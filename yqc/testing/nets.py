@@ -1,9 +1,12 @@
 """Small nets to try passes on. None of their parameters is the identity, which would hide bugs."""
 
 import re
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def conv_bn(channels: int = 6, *, tap: bool = False, seed: int = 0) -> nn.Module:
@@ -21,6 +24,21 @@ def residual(channels: int = 6, seed: int = 0) -> nn.Module:
     return seeded(Residual(channels), seed)
 
 
+def mixed(channels: int = 4, seed: int = 0) -> "Mixed":
+    """Make a residual and a concat behind it, then a pooling and a convolution of two outputs."""
+    return seeded(Mixed(channels), seed)
+
+
+def summed(*branches: nn.Module, seed: int = 0) -> nn.Module:
+    """Make the sum of branches that read one input; nodes are called `branches_0`, ..."""
+    return seeded(Summed(*branches), seed)
+
+
+def rep_conv(channels: int = 4, seed: int = 0) -> nn.Module:
+    """Make a RepConv as it is in training: two convolutions and the identity, each with a norm."""
+    return seeded(RepConv(channels), seed)
+
+
 def csp(channels: int = 4, seed: int = 0) -> nn.Module:
     """Make a split whose halves are a concat's inputs, one through a residual (YOLOv8's C2f)."""
     return seeded(Csp(channels), seed)
@@ -31,11 +49,11 @@ def detector(classes: int = 2, seed: int = 0) -> nn.Module:
 
     It takes [N,3,H,W] with H and W multiples of 4.
     """
-    return seeded(Detector(classes), seed)
+    return seeded(TwoScaleDetector(classes), seed)
 
 
-def seeded(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Give a net seeded parameters, batch norms statistics unlike the identity; set it to eval."""
+def seeded(net: N, seed: int = 0) -> N:
+    """Give a net seeded parameters, none of them the identity, and set it to evaluation mode."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for each in net.modules():
@@ -45,6 +63,9 @@ def seeded(net: nn.Module, seed: int = 0) -> nn.Module:
                 each.weight.normal_(0, each.weight[0].numel() ** -0.5, generator=g)
                 if each.bias is not None:
                     each.bias.uniform_(-0.5, 0.5, generator=g)
+            else:
+                for own in each.parameters(recurse=False):
+                    own.uniform_(0.5, 1.5, generator=g)
     return net.eval()
 
 
@@ -122,6 +143,59 @@ class Residual(nn.Module):
         return z
 
 
+class Mixed(nn.Module):
+    """A residual, a concat, a pooling and a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.stem = Unit(3, channels, 3)
+        self.a, self.b = Unit(channels, channels), Unit(channels, channels)
+        self.pool, self.out = nn.MaxPool2d(2, 1), nn.Conv2d(2 * channels, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 [N, 2, H-1, W-1]."""
+        y = self.stem(images)
+        z = self.a(y)
+        made: Tensor = self.out(self.pool(torch.cat([z, y + self.b(z)], 1)))
+        return made
+
+
+class Summed(nn.Module):
+    """The sum of branches of one input, added up in order."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum, of the shape of what each branch returns."""
+        total, *rest = (branch(x) for branch in self.branches)
+        for y in rest:
+            total = total + y
+        made: Tensor = total
+        return made
+
+
+class RepConv(nn.Module):
+    """A convolution and ReLU, a RepConv, and SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        c = channels
+        self.stem, self.relu = nn.Conv2d(3, c, 1), nn.ReLU()
+        self.wide, self.wide_bn = nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.BatchNorm2d(c)
+        self.thin, self.thin_bn = nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c)
+        self.bn, self.act = nn.BatchNorm2d(c), nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32 [N, channels, H, W]."""
+        y = self.relu(self.stem(x))
+        made: Tensor = self.act(
+            self.wide_bn(self.wide(y)) + self.thin_bn(self.thin(y)) + self.bn(y)
+        )
+        return made
+
+
 class Csp(nn.Module):
     """YOLOv8's C2f with one bottleneck."""
 
@@ -137,7 +211,7 @@ class Csp(nn.Module):
         return y
 
 
-class Detector(nn.Module):
+class TwoScaleDetector(nn.Module):
     """Two scales, heads for boxes and for scores, and a decode with grids."""
 
     def __init__(self, classes: int) -> None:

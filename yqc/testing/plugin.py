@@ -21,7 +21,7 @@ def pytest_addoption(parser: _Parser) -> None:
 
 
 def pytest_configure(config: _Config) -> None:
-    """Take note of it."""
+    """Read the option."""
     if config.getoption("--update-golden"):
         from yqc.testing import golden  # noqa: PLC0415  # imports torch, so only when asked for
 
