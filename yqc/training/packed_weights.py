@@ -36,7 +36,7 @@ class _RoundToFloat16(torch.autograd.Function):
         return grads[0]
 
 
-def round_to_float16(x: Tensor) -> Tensor:
+def round_straight_through(x: Tensor) -> Tensor:
     """Round float32 to float16 and widen it again, with straight-through gradients."""
     y: Tensor = _RoundToFloat16.apply(x)  # type: ignore[no-untyped-call]
     return y
@@ -66,13 +66,13 @@ class UniformWeight(Latent):
         rows, scale, offset = self._rows()
         share = 1 / math.sqrt(max(1, rows.numel() // scale.numel()) * self.high)
         rounded = round_to_steps(rows, scale, self.low - offset, self.high - offset, share)
-        value = round_to_float16(rounded) if 1 << self.bits in ONE_NODE else rounded
+        value = round_straight_through(rounded) if 1 << self.bits in ONE_NODE else rounded
         return value.view(self.shape)
 
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weight as rows, and scale and offset of each of its values."""
         rows = self.value.reshape(self.shape[0], -1)
-        scale = expand_scales(round_to_float16(self.scale()), rows.shape[1], self.block)
+        scale = expand_scales(round_straight_through(self.scale()), rows.shape[1], self.block)
         offset = expand_scales(cast("Tensor", self.offset), rows.shape[1], self.block)
         return rows, scale, offset
 
@@ -101,8 +101,8 @@ class TableWeight(Latent):
         """Return the weight as the graph looks it up."""
         rows = self.value.reshape(self.shape[0], -1)
         scale, table = (
-            expand_scales(round_to_float16(self.scale()), rows.shape[1], self.block),
-            round_to_float16(self.table),
+            expand_scales(round_straight_through(self.scale()), rows.shape[1], self.block),
+            round_straight_through(self.table),
         )
         units = (rows / scale).detach().view(len(table), -1)
         found = table.gather(1, nearest_entries(units, table.detach())).view_as(rows)
@@ -116,8 +116,8 @@ class TableWeight(Latent):
         """Write codes, table and scale."""
         rows = self.value.reshape(self.shape[0], -1)
         scale, table = (
-            expand_scales(round_to_float16(self.scale()), rows.shape[1], self.block),
-            round_to_float16(self.table),
+            expand_scales(round_straight_through(self.scale()), rows.shape[1], self.block),
+            round_straight_through(self.table),
         )
         codes = nearest_entries((rows / scale).view(len(table), -1), table)
         write_tensor(gm, self.path, pack(codes.view_as(rows), self.bits))
