@@ -85,7 +85,7 @@ def test_either_head_of_an_end_to_end_model(
         report = json.loads(text)
         assert f'head = "{head}"' in Path("x.recipe.toml").read_text(encoding="utf-8")
         detector = detector if head == "one2one" else write(name)
-        detector.head.choose(head)
+        detector.head.choose_branch(head)
         with torch.no_grad():
             want = detector(noise(1)).numpy()
         got = outputs("x.onnx", noise(1))

@@ -28,7 +28,7 @@ class Block(nn.Module):
         return self._modules.get(name)
 
 
-def same_padding(k: int | tuple[int, int], d: int = 1) -> int | tuple[int, int]:
+def keeping_padding(k: int | tuple[int, int], d: int = 1) -> int | tuple[int, int]:
     """Return the padding with which a kernel `k`, dilated by `d`, keeps the size at stride 1."""
     if isinstance(k, int):
         return d * (k - 1) // 2

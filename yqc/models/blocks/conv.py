@@ -9,7 +9,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, make_activation, make_batch_norm, run_module, same_padding
+from yqc.models.blocks.base import (
+    Block,
+    keeping_padding,
+    make_activation,
+    make_batch_norm,
+    run_module,
+)
 
 
 class Conv(Block):
@@ -27,7 +33,7 @@ class Conv(Block):
         act: bool | nn.Module = True,
     ) -> None:
         super().__init__()
-        pad = same_padding(k, d) if p is None else p
+        pad = keeping_padding(k, d) if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, pad, groups=g, dilation=d, bias=False)
         self.bn = make_batch_norm(c2)
         self.act = make_activation(act)

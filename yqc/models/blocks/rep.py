@@ -7,7 +7,7 @@ They are kept as trained; merging the branches is a pass's work.
 
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, chain_of, make_batch_norm, run_module, same_padding
+from yqc.models.blocks.base import Block, chain_of, keeping_padding, make_batch_norm, run_module
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3, C2f
 
@@ -49,9 +49,9 @@ class RepConv7(Block):
             self.rbr_identity = make_batch_norm(c1)
         self.rbr_dense = make_conv_bn(c1, c2, k, s, g)
         self.rbr_1x1 = make_conv_bn(c1, c2, 1, s, g)
-        if p is not None and p != same_padding(k):
+        if p is not None and p != keeping_padding(k):
             raise ValueError(
-                f"RepConv keeps the size, so its padding is {same_padding(k)}, not {p}"
+                f"RepConv keeps the size, so its padding is {keeping_padding(k)}, not {p}"
             )
 
     def forward(self, x: Tensor) -> Tensor:
