@@ -4,40 +4,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yqc import BatchNorm, Context, text, trace
-from yqc.graph.edit import tidy
+from yqc import BatchNorm, text
+from yqc.testing import apply, assert_same_numbers, assert_text, nets, run, traced
 from yqc_passes.fold_bn import FoldBatchNorm
 
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def unlike_identity(bn: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    """A fresh batch norm is the identity: it hides bugs."""
-    g = torch.Generator().manual_seed(1)
-    if bn.running_mean is not None and bn.running_var is not None:
-        nn.init.uniform_(bn.running_mean, -1, 1, generator=g)
-        nn.init.uniform_(bn.running_var, 0.5, 2.0, generator=g)
-    if bn.affine:
-        nn.init.uniform_(bn.weight, 0.5, 2.0, generator=g)
-        nn.init.uniform_(bn.bias, -1, 1, generator=g)
-    return bn
+SHAPE = (2, 3, 8, 8)
 
 
 class ConvBn(nn.Module):
     def __init__(self, conv: nn.Conv2d | None = None, bn: nn.BatchNorm2d | None = None) -> None:
         super().__init__()
-        torch.manual_seed(2)
         self.conv = conv or nn.Conv2d(3, 6, 3, bias=False)
-        self.bn = unlike_identity(bn or nn.BatchNorm2d(6))
+        self.bn = bn or nn.BatchNorm2d(6)
+        nets.seeded(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x))  # type: ignore[no-any-return]
-
-
-class Tapped(ConvBn):
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return self.bn(y) + y  # type: ignore[no-any-return]
 
 
 class CalledTwice(ConvBn):
@@ -54,26 +36,28 @@ class OneNormForTwo(ConvBn):
     def __init__(self) -> None:
         super().__init__()
         self.other = nn.Conv2d(3, 6, 3)
+        nets.seeded(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x)) * self.bn(self.other(x))  # type: ignore[no-any-return]
 
 
 def test_folds_and_keeps_the_numbers() -> None:
-    gm, ctx = trace(ConvBn(), X), Context()
-    want = gm(X)
-    FoldBatchNorm().run(gm, ctx)
-    gm.recompile()
-    tidy(gm)
-    assert text(gm).splitlines() == [
-        "%x: f32[2,3,8,8] = input",
-        "%conv: f32[2,6,6,6] = Conv2d(%x)",
-        "return %conv",
-    ]
-    torch.testing.assert_close(gm(X), want)
-    assert [(r.node, r.what) for r in ctx.rewrites] == [("bn", "folded into conv")]
-    assert ctx.rewrites[0].where.startswith("fold_bn.py:")
-    assert ctx.skips == []
+    gm = traced(ConvBn(), SHAPE)
+    want = run(gm)
+    done = apply(FoldBatchNorm(), gm)
+    assert_text(
+        gm,
+        """
+        %x: f32[2,3,8,8] = input
+        %conv: f32[2,6,6,6] = Conv2d(%x)
+        return %conv
+        """,
+    )
+    assert_same_numbers(run(gm), want, tolerance=1e-6)
+    assert done.rewrites == [("bn", "folded into conv")]
+    assert done.context.rewrites[0].where.startswith("fold_bn.py:")
+    assert done.skips == []
 
 
 @pytest.mark.parametrize(
@@ -88,45 +72,37 @@ def test_folds_and_keeps_the_numbers() -> None:
     ids=["bias", "grouped", "dilated", "not affine", "large eps"],
 )
 def test_folds_every_kind_of_pair(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
-    gm, ctx = trace(ConvBn(conv, bn), X), Context()
-    want = gm(X)
-    FoldBatchNorm().run(gm, ctx)
-    gm.recompile()
-    assert len(ctx.rewrites) == 1
-    torch.testing.assert_close(gm(X), want)
+    gm = traced(ConvBn(conv, bn), SHAPE)
+    want = run(gm)
+    assert len(apply(FoldBatchNorm(), gm).rewrites) == 1
+    assert_same_numbers(run(gm), want, tolerance=1e-6)
 
 
 def test_folds_one_norm_that_serves_two_convolutions_into_both() -> None:
-    gm, ctx = trace(OneNormForTwo(), X), Context()
-    want = gm(X)
-    FoldBatchNorm().run(gm, ctx)
-    tidy(gm)
-    assert [(r.node, r.what) for r in ctx.rewrites] == [
+    gm = traced(OneNormForTwo(), SHAPE)
+    want = run(gm)
+    assert apply(FoldBatchNorm(), gm).rewrites == [
         ("bn", "folded into conv"),
         ("bn_1", "folded into other"),
     ]
     assert "BatchNorm2d" not in text(gm)
-    torch.testing.assert_close(gm(X), want)
+    assert_same_numbers(run(gm), want, tolerance=1e-6)
 
 
 def test_folds_two_norms_in_a_row() -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 6, 3), unlike_identity(nn.BatchNorm2d(6)), unlike_identity(nn.BatchNorm2d(6))
-    )
-    gm, ctx = trace(net, X), Context()
-    want = gm(X)
-    FoldBatchNorm().run(gm, ctx)
-    tidy(gm)
-    assert len(ctx.rewrites) == 2
+    net = nets.chain(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.BatchNorm2d(6))
+    gm = traced(net, SHAPE)
+    want = run(gm)
+    assert len(apply(FoldBatchNorm(), gm).rewrites) == 2
     assert text(gm).count("Conv2d") == 1
     assert "BatchNorm2d" not in text(gm)
-    torch.testing.assert_close(gm(X), want)
+    assert_same_numbers(run(gm), want, tolerance=1e-6)
 
 
 @pytest.mark.parametrize(
     ("net", "skip"),
     [
-        (Tapped(), ("bn", "conv has other users")),
+        (nets.conv_bn(tap=True), ("bn", "conv has other users")),
         (CalledTwice(), ("bn", "conv is called from more than one place")),
         (ReadTwice(), ("bn", "conv is called from more than one place")),
         (
@@ -137,14 +113,10 @@ def test_folds_two_norms_in_a_row() -> None:
     ids=["other user", "called twice", "weight read elsewhere", "no statistics"],
 )
 def test_leaves_a_near_miss_alone_and_says_why(net: nn.Module, skip: tuple[str, str]) -> None:
-    gm, ctx = trace(net, X), Context()
-    before, want = text(gm), gm(X)
-    FoldBatchNorm().run(gm, ctx)
-    gm.recompile()
-    assert text(gm) == before
-    assert torch.equal(gm(X), want)
-    assert ctx.skips == [skip]
-    assert ctx.rewrites == []
+    gm = traced(net, SHAPE)
+    done = apply(FoldBatchNorm(), gm)
+    assert not done.changed
+    assert (done.rewrites, done.skips) == ([], [skip])
 
 
 def test_min_var_counts_variance_and_eps_together() -> None:
@@ -152,10 +124,9 @@ def test_min_var_counts_variance_and_eps_together() -> None:
     assert net.bn.running_var is not None
     net.bn.running_var[2] = 0.125
     for least, rewrites in (0.37, 1), (0.375, 0):
-        gm, ctx = trace(net, X), Context()
-        FoldBatchNorm(min_var=least).run(gm, ctx)
-        assert len(ctx.rewrites) == rewrites
-    assert ctx.skips == [("bn", "a channel variance is at or below 0.375")]
+        done = apply(FoldBatchNorm(min_var=least), traced(net, SHAPE))
+        assert len(done.rewrites) == rewrites
+    assert done.skips == [("bn", "a channel variance is at or below 0.375")]
 
 
 def test_folds_a_dead_channel() -> None:
@@ -163,28 +134,25 @@ def test_folds_a_dead_channel() -> None:
     net = ConvBn()
     assert net.bn.running_var is not None
     net.bn.running_var[0] = 0.0
-    gm = trace(net, X)
-    want = gm(X)
-    FoldBatchNorm().run(gm, Context())
-    gm.recompile()
-    torch.testing.assert_close(gm(X), want, rtol=1e-4, atol=1e-4)
+    gm = traced(net, SHAPE)
+    want = run(gm)
+    apply(FoldBatchNorm(), gm)
+    assert_same_numbers(run(gm), want, tolerance=1e-5)
 
 
 def test_says_nothing_of_what_is_no_match() -> None:
-    net = nn.Sequential(unlike_identity(nn.BatchNorm2d(3)), nn.Conv2d(3, 4, 1), nn.SiLU())
-    gm, ctx = trace(net, X), Context()
-    before = text(gm)
-    FoldBatchNorm().run(gm, ctx)
-    assert (text(gm), ctx.skips, ctx.rewrites) == (before, [], [])
+    gm = traced(nets.chain(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.SiLU()), SHAPE)
+    done = apply(FoldBatchNorm(), gm)
+    assert (done.changed, done.skips, done.rewrites) == (False, [], [])
 
 
-def test_leaves_what_it_folded_on_the_convolution() -> None:
+def test_marks_the_convolution_with_the_batch_norm() -> None:
     net = ConvBn(bn=nn.BatchNorm2d(6, eps=0.25))
     bn = net.bn
-    gm = trace(net, X)
-    FoldBatchNorm().run(gm, Context())
-    kept = next(n for n in gm.graph.nodes if n.name == "conv").meta["yqc.bn"]
-    assert isinstance(kept, BatchNorm)
+    gm = traced(net, SHAPE)
+    apply(FoldBatchNorm(), gm)
+    kept = BatchNorm.on(next(n for n in gm.graph.nodes if n.name == "conv"))
+    assert kept is not None
     assert bn.running_mean is not None
     assert bn.running_var is not None
     for tensor, known in (
@@ -206,9 +174,8 @@ def test_folded_convolution_has_the_mean_and_deviation_that_it_left() -> None:
         y = net.conv(many)
         net.bn.running_mean = y.mean((0, 2, 3))
         net.bn.running_var = y.var((0, 2, 3))
-        gm = trace(net, X)
-        FoldBatchNorm().run(gm, Context())
-        gm.recompile()
+        gm = traced(net, SHAPE)
+        apply(FoldBatchNorm(), gm)
         kept: BatchNorm = next(n for n in gm.graph.nodes if n.name == "conv").meta["yqc.bn"]
         out = gm(many)
     torch.testing.assert_close(out.mean((0, 2, 3)), kept.shift.detach(), rtol=0, atol=1e-4)

@@ -6,45 +6,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yqc import BatchNorm, Context, Pass, text, trace
-from yqc.graph.edit import tidy
+from yqc import BatchNorm, Context, Pass, calls, text
+from yqc.testing import apply, assert_same_numbers, nets, run, traced
 from yqc_passes.fold_bn import FoldBatchNorm
 from yqc_passes.reparam import Reparameterize, combine, identity
 
-X = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+SHAPE = (2, 4, 9, 9)
 
 
-def norm(channels: int = 4, seed: int = 1, **settings: bool) -> nn.BatchNorm2d:
-    """A fresh batch norm is the identity: it hides bugs."""
-    bn, g = nn.BatchNorm2d(channels, eps=1e-3, **settings), torch.Generator().manual_seed(seed)
-    if bn.running_mean is not None and bn.running_var is not None:
-        nn.init.uniform_(bn.running_mean, -1, 1, generator=g)
-        nn.init.uniform_(bn.running_var, 0.5, 2.0, generator=g)
-    nn.init.uniform_(bn.weight, -2.0, 2.0, generator=g)
-    nn.init.uniform_(bn.bias, -1, 1, generator=g)
-    return bn
+def norm(channels: int = 4, **settings: bool) -> nn.BatchNorm2d:
+    return nets.seeded(nn.BatchNorm2d(channels, eps=1e-3, **settings))
 
 
-class Sum(nn.Module):
-    """Branches of one input, added up."""
-
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, *rest = (b(x) for b in self.branches)
-        for y in rest:
-            first = first + y
-        return first  # type: ignore[no-any-return]
-
-
-def rep_conv(*, identity: bool = True) -> Sum:
+def rep_conv(*, identity: bool = True) -> nn.Module:
     """What the training leaves of a RepConv: 3x3 and 1x1 with batch norms, and a batch norm."""
-    torch.manual_seed(2)
-    wide = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), norm(seed=3))
-    point = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), norm(seed=4))
-    return Sum(wide, point, *([norm(seed=5)] if identity else []))
+    wide = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), norm())
+    point = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), norm())
+    return nets.summed(wide, point, *([norm()] if identity else []))
 
 
 ONE_CONVOLUTION = [
@@ -54,21 +32,19 @@ ONE_CONVOLUTION = [
 ]
 
 
-def run(net: nn.Module, *passes: Pass) -> tuple[list[str], Context]:
-    """Run passes as the pipeline does, and hold the numbers against what they were."""
-    gm, ctx = trace(net, X), Context()
-    with torch.no_grad():
-        want = gm(X)
-        for action in passes:
-            action.run(gm, ctx)
-            tidy(gm)
-        torch.testing.assert_close(gm(X), want, rtol=1e-4, atol=1e-5)
+def run_passes(net: nn.Module, *passes: Pass) -> tuple[list[str], Context]:
+    """Run passes, and compare the numbers with those before."""
+    gm, ctx = traced(net, SHAPE), Context()
+    want = run(gm)
+    for action in passes:
+        apply(action, gm, ctx)
+    assert_same_numbers(run(gm), want, tolerance=1e-5)
     return text(gm).splitlines(), ctx
 
 
 @pytest.mark.parametrize("identity", [False, True])
 def test_merges_repconv_with_its_batch_norms(identity: bool) -> None:
-    lines, ctx = run(rep_conv(identity=identity), Reparameterize())
+    lines, ctx = run_passes(rep_conv(identity=identity), Reparameterize())
     assert lines == ONE_CONVOLUTION
     total, count = ("add_1", 3) if identity else ("add", 2)
     assert [(r.node, r.what) for r in ctx.rewrites] == [
@@ -78,7 +54,7 @@ def test_merges_repconv_with_its_batch_norms(identity: bool) -> None:
 
 
 def test_merges_repconv_after_fold_bn() -> None:
-    lines, ctx = run(rep_conv(), FoldBatchNorm(), Reparameterize())
+    lines, ctx = run_passes(rep_conv(), FoldBatchNorm(), Reparameterize())
     assert lines == ONE_CONVOLUTION
     assert [r.node for r in ctx.rewrites] == [
         "branches_0_1",
@@ -88,7 +64,7 @@ def test_merges_repconv_after_fold_bn() -> None:
 
 
 def test_fold_bn_finds_nothing_left_after_it() -> None:
-    lines, ctx = run(rep_conv(), Reparameterize(), FoldBatchNorm())
+    lines, ctx = run_passes(rep_conv(), Reparameterize(), FoldBatchNorm())
     assert lines == ONE_CONVOLUTION
     assert len(ctx.rewrites) == 1
 
@@ -124,7 +100,7 @@ def grouped(kernel: int | tuple[int, int], groups: int = 4, bias: bool = True) -
     ],
 )
 def test_merges_every_kind_of_branches(branches: Sequence[nn.Module]) -> None:
-    lines, ctx = run(Sum(*branches), Reparameterize())
+    lines, ctx = run_passes(nets.summed(*branches), Reparameterize())
     assert (len(lines), len(ctx.rewrites), ctx.skips) == (3, 1, [])
 
 
@@ -142,7 +118,7 @@ class Balanced(nn.Module):
 
 
 def test_merges_a_tree_of_sums() -> None:
-    lines, ctx = run(Balanced(), Reparameterize())
+    lines, ctx = run_passes(Balanced(), Reparameterize())
     assert lines == [
         "%x: f32[2,4,9,9] = input",
         "%convs_1: f32[2,4,9,9] = Conv2d(%x)",
@@ -179,35 +155,35 @@ class Weighted(OtherUser):
         (CalledTwice(), ("add", "b is called from more than one place")),
         (Weighted(), ("add", "it weighs its summands")),
         (
-            Sum(nn.Conv2d(4, 4, 3, padding=1), norm(track_running_stats=False)),
+            nets.summed(nn.Conv2d(4, 4, 3, padding=1), norm(track_running_stats=False)),
             ("add", "branches_1 normalises by batch statistics"),
         ),
         (
-            Sum(nn.Conv2d(4, 4, 3, padding=1), grouped(1)),
+            nets.summed(nn.Conv2d(4, 4, 3, padding=1), grouped(1)),
             ("add", "branches_1 and branches_0 differ in groups"),
         ),
         (
-            Sum(nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(4, 4, 1)),
+            nets.summed(nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Conv2d(4, 4, 1)),
             ("add", "branches_0 and branches_0 differ in dilation"),
         ),
         (
-            Sum(nn.Conv2d(4, 4, 3, 2, padding=1), nn.Conv2d(4, 4, 2, 2, padding=1)),
+            nets.summed(nn.Conv2d(4, 4, 3, 2, padding=1), nn.Conv2d(4, 4, 2, 2, padding=1)),
             ("add", "branches_1 and branches_0 differ in padding"),
         ),
         (
-            Sum(grouped(3), nn.Conv2d(4, 4, 1, groups=4, padding_mode="circular")),
+            nets.summed(grouped(3), nn.Conv2d(4, 4, 1, groups=4, padding_mode="circular")),
             ("add", "branches_1 and branches_0 differ in padding_mode"),
         ),
         (
-            Sum(nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 1)),
+            nets.summed(nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 1)),
             ("add", "branches_0 and branches_0 differ in padding"),
         ),
         (
-            Sum(grouped((1, 3)), grouped((3, 1))),
+            nets.summed(grouped((1, 3)), grouped((3, 1))),
             ("add", "branches_1 and branches_0 differ in kernel_size"),
         ),
         (
-            Sum(nn.Conv2d(4, 4, (1, 7), padding=(0, 3)), nn.Conv2d(4, 4, 3, padding=1)),
+            nets.summed(nn.Conv2d(4, 4, (1, 7), padding=(0, 3)), nn.Conv2d(4, 4, 3, padding=1)),
             ("add", "branches_0 and branches_1 differ in kernel_size"),
         ),
     ],
@@ -226,8 +202,8 @@ class Weighted(OtherUser):
     ],
 )
 def test_leaves_a_near_miss_alone_and_says_why(net: nn.Module, skip: tuple[str, str]) -> None:
-    before = text(trace(net, X)).splitlines()
-    lines, ctx = run(net, Reparameterize())
+    before = text(traced(net, SHAPE)).splitlines()
+    lines, ctx = run_passes(net, Reparameterize())
     assert lines == before
     assert ctx.skips == [skip]
     assert ctx.rewrites == []
@@ -250,12 +226,9 @@ def test_leaves_an_identity_alone_that_no_convolution_can_be() -> None:
             super().__init__()
             self.conv, self.bn = nn.Conv2d(1, 4, 1), norm(1)
 
-    one = X[:, :1]
-    gm, ctx = trace(OneChannel(), one), Context()
-    before = text(gm)
-    Reparameterize().run(gm, ctx)
-    assert text(gm) == before
-    assert ctx.skips == [("add", "the identity branch does not fit conv")]
+    done = apply(Reparameterize(), traced(OneChannel(), (2, 1, 9, 9)))
+    assert not done.changed
+    assert done.skips == [("add", "the identity branch does not fit conv")]
 
 
 class Residual(nn.Module):
@@ -265,7 +238,7 @@ class Residual(nn.Module):
         super().__init__()
         torch.manual_seed(10)
         self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
-        self.act, self.bn, self.other = nn.SiLU(), norm(), norm(seed=11)
+        self.act, self.bn, self.other = nn.SiLU(), norm(), norm()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(self.a(x)) + x
@@ -274,18 +247,18 @@ class Residual(nn.Module):
 
 
 def test_says_nothing_of_other_sums() -> None:
-    before = text(trace(Residual(), X)).splitlines()
-    lines, ctx = run(Residual(), Reparameterize())
+    before = text(traced(Residual(), SHAPE)).splitlines()
+    lines, ctx = run_passes(Residual(), Reparameterize())
     assert (lines, ctx.skips, ctx.rewrites) == (before, [], [])
 
 
 def test_leaves_the_distribution_of_the_sum_on_the_convolution() -> None:
     """Branches are taken as independent: means add, and so do variances."""
-    gm = trace(rep_conv(), X)
-    norms = [norm(seed=s) for s in (3, 4, 5)]
-    Reparameterize().run(gm, Context())
-    kept = next(n for n in gm.graph.nodes if n.op == "call_module").meta["yqc.bn"]
-    assert isinstance(kept, BatchNorm)
+    gm = traced(rep_conv(), SHAPE)
+    norms = [c.module for c in calls(gm, nn.BatchNorm2d)]
+    apply(Reparameterize(), gm)
+    kept = BatchNorm.on(calls(gm, nn.Conv2d)[0].node)
+    assert kept is not None
     torch.testing.assert_close(kept.shift, torch.stack([n.bias for n in norms]).sum(0).detach())
     deviation = torch.stack([n.weight for n in norms]).square().sum(0).sqrt().detach()
     torch.testing.assert_close(kept.scale, deviation)
@@ -293,8 +266,8 @@ def test_leaves_the_distribution_of_the_sum_on_the_convolution() -> None:
 
 def test_knows_no_distribution_where_one_branch_has_none() -> None:
     assert combine([BatchNorm.of(norm())], branches=2) is None
-    gm = trace(Sum(grouped(3), nn.Sequential(grouped(1), norm())), X)
-    Reparameterize().run(gm, Context())
+    gm = traced(nets.summed(grouped(3), nn.Sequential(grouped(1), norm())), SHAPE)
+    apply(Reparameterize(), gm)
     assert all("yqc.bn" not in n.meta for n in gm.graph.nodes)
 
 
@@ -302,4 +275,5 @@ def test_knows_no_distribution_where_one_branch_has_none() -> None:
 def test_identity_returns_its_input(groups: int) -> None:
     conv = nn.Conv2d(4, 4, (3, 5), padding=(1, 2), groups=groups, bias=False)
     conv.weight = nn.Parameter(identity(conv))
-    assert torch.equal(conv(X), X)
+    x = torch.rand(SHAPE)
+    assert torch.equal(conv(x), x)
