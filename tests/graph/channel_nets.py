@@ -102,14 +102,3 @@ class Net(nn.Module):
 def unflatten(x: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
     y: Tensor = x.unflatten(dim, sizes)  # type: ignore[no-untyped-call]  # torch
     return y
-
-
-def perturb(net: nn.Module, seed: int) -> nn.Module:
-    """Give every norm and weight values that are no identity."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
-            if tensor.is_floating_point():
-                low = 0.5 if "running_var" in name else -0.5
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + low)
-    return net.eval()

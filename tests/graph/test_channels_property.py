@@ -1,4 +1,4 @@
-"""Removing channels that nobody weighs leaves the output unchanged, on graphs drawn at random."""
+"""Removing channels whose weights are zero leaves the output unchanged, on random graphs."""
 
 import copy
 
@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from tests.graph.channel_nets import OPS, Net, Program, perturb
+from tests.graph.channel_nets import OPS, Net, Program
 from yqc import trace
 from yqc.graph.channels.groups import channel_groups, find_channels
 from yqc.graph.channels.sets import Channels
 from yqc.pruning.surgery import Keep, remove_channels
+from yqc.testing import nets
 
 X = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 programs = st.lists(
@@ -52,7 +53,7 @@ def silence(gm: fx.GraphModule, channels: Channels, keep: Keep) -> None:
 @given(programs, st.integers(0, 1000))
 def test_removing_what_nobody_weighs_changes_nothing(program: Program, seed: int) -> None:
     torch.manual_seed(seed)
-    gm = trace(perturb(Net(program), seed), X[:1])
+    gm = trace(nets.seeded(Net(program), seed), X[:1])
     channels = find_channels(gm)
     keep = drawn(channels, seed)
     silence(gm, channels, keep)

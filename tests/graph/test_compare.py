@@ -10,12 +10,12 @@ from torch import Tensor, fx, nn
 from yqc import trace
 from yqc.graph.compare import (
     fingerprint,
+    graph_bytes,
     head_outputs,
     macs,
     max_abs_error,
     parameter_count,
     sqnr_db,
-    tensor_bytes,
 )
 
 X = torch.randn(1, 3, 8, 10, generator=torch.Generator().manual_seed(0))
@@ -208,7 +208,7 @@ def test_parameters_by_hand() -> None:
     linear, scale = 10 * 7 + 7, 7
     assert parameter_count(gm) == conv + norm + up + linear + scale, "called twice, counted once"
     statistics = 2 * 6
-    assert tensor_bytes(gm) == 4 * (parameter_count(gm) + statistics) + 8, "a counter is i64"
+    assert graph_bytes(gm) == 4 * (parameter_count(gm) + statistics) + 8, "a counter is i64"
 
 
 # Taken for their inputs

@@ -128,7 +128,7 @@ def used_tensors(gm: fx.GraphModule, *, buffers: bool = True) -> list[Tensor]:
     return list(found.values())
 
 
-def tensor_bytes(gm: fx.GraphModule) -> int:
+def graph_bytes(gm: fx.GraphModule) -> int:
     """Count the bytes of all tensors that the graph reads."""
     return sum(t.numel() * t.element_size() for t in used_tensors(gm))
 

@@ -15,6 +15,7 @@ from yqc.errors import TraceError
 from yqc.graph import call, history, is_function, role, text
 from yqc.graph.calls import get_attribute
 from yqc.graph.channels.groups import channel_groups
+from yqc.graph.run import compute_node
 from yqc.graph.text import operation, show_argument, show_arguments
 from yqc.graph.values import KEY, show_value, spec
 from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
@@ -186,9 +187,7 @@ def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
                 state = gm.get_submodule(str(node.target)).state_dict()
                 found |= {f"{node.name}.{k}": _array(v) for k, v in state.items() if v.numel() > 1}
             elif node.op != "output" and node.all_input_nodes and _all_known(node, known):
-                args = fx.node.map_arg(node.args, known.__getitem__)
-                kwargs = fx.node.map_arg(node.kwargs, known.__getitem__)
-                known[node] = _run(node, args, kwargs)
+                known[node] = compute_node(gm, node, known)
             elif is_function(node, *WEIGHTED):
                 for place, source in zip(PLACES, node.args[1:3], strict=False):
                     value = known.get(source) if isinstance(source, fx.Node) else None
@@ -199,12 +198,6 @@ def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
 
 def _all_known(node: fx.Node, known: Mapping[fx.Node, object]) -> bool:
     return all(source in known for source in node.all_input_nodes)
-
-
-def _run(node: fx.Node, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    return node.target(*args, **kwargs) if callable(node.target) else None
 
 
 def _array(tensor: Tensor) -> WeightArray:

@@ -181,7 +181,7 @@ class Pipeline:
         self, step: Step, watchers: Sequence[Watcher], count: int, printed: str | None
     ) -> str:
         """Run one pass; `printed` is the fingerprint before it, if known. Returns that after it."""
-        from yqc.graph.compare import fingerprint, tensor_bytes  # noqa: PLC0415  # imports torch
+        from yqc.graph.compare import fingerprint, graph_bytes  # noqa: PLC0415  # imports torch
         from yqc.graph.edit import tidy  # noqa: PLC0415
         from yqc.graph.history import record_history  # noqa: PLC0415
 
@@ -207,8 +207,8 @@ class Pipeline:
                 changed=after != (printed or fingerprint(step.before)),
                 nodes_before=len(step.before.graph.nodes),
                 nodes_after=len(gm.graph.nodes),
-                weight_bytes_before=tensor_bytes(step.before),
-                weight_bytes_after=tensor_bytes(gm),
+                weight_bytes_before=graph_bytes(step.before),
+                weight_bytes_after=graph_bytes(gm),
             )
             for watcher in watchers:
                 watcher.after(step)

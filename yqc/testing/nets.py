@@ -36,7 +36,7 @@ def summed(*branches: nn.Module, seed: int = 0) -> nn.Module:
 
 def rep_conv(channels: int = 4, seed: int = 0) -> nn.Module:
     """Make a RepConv as it is in training: two convolutions and the identity, each with a norm."""
-    return seeded(RepConv(channels), seed)
+    return seeded(TrainedRepConv(channels), seed)
 
 
 def csp(channels: int = 4, seed: int = 0) -> nn.Module:
@@ -176,7 +176,7 @@ class Summed(nn.Module):
         return made
 
 
-class RepConv(nn.Module):
+class TrainedRepConv(nn.Module):
     """A convolution and ReLU, a RepConv, and SiLU."""
 
     def __init__(self, channels: int) -> None:

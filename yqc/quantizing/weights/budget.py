@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.graph import Call
-from yqc.graph.compare import parameter_count, tensor_bytes
+from yqc.graph.compare import graph_bytes, parameter_count
 from yqc.quant.weights.layer import storage_bytes
 from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.statistics import InputStatistics
@@ -62,7 +62,7 @@ def read_bytes(text: str) -> int:
 
 def fixed_bytes(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> int:
     """Return the bytes that do not depend on the choice: biases, and tensors that stay."""
-    whole = tensor_bytes(gm)
+    whole = graph_bytes(gm)
     for conv in convs:
         tensors = [conv.module.weight, *([] if conv.module.bias is None else [conv.module.bias])]
         whole -= sum(t.numel() * t.element_size() for t in tensors)
