@@ -1,5 +1,6 @@
 """Comparing two stages of a graph: outputs, contents, bytes and multiply-accumulates."""
 
+import copy
 import hashlib
 import math
 import operator
@@ -62,6 +63,26 @@ def max_abs_error(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """Return the largest absolute difference between two lists of tensors of equal shapes."""
     pairs = zip(before, after, strict=True)
     return max((float((a.double() - b.double()).abs().max()) for a, b in pairs), default=0.0)
+
+
+def rounding_noise(gm: fx.GraphModule, *inputs: Tensor, seed: int = 0) -> float:
+    """Measure how far a graph's head outputs move when its numbers are rounded otherwise.
+
+    Every float parameter and buffer moves to the next number above or below it, as a seeded coin
+    says. Deep graphs amplify that: the outputs of two correct computations differ as much.
+
+    Returns:
+        The largest absolute difference at `head_outputs`.
+    """
+    other = copy.deepcopy(gm)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in {id(t): t for t in (*other.parameters(), *other.buffers())}.values():
+            if tensor.is_floating_point():
+                up = torch.rand(tensor.shape, generator=generator) < 0.5  # noqa: PLR2004  # a coin
+                limit = torch.where(up.to(tensor.device), torch.inf, -torch.inf)
+                tensor.copy_(torch.nextafter(tensor, limit.to(tensor.dtype)))
+    return max_abs_error(head_outputs(gm, *inputs), head_outputs(other, *inputs))
 
 
 def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
