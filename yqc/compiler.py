@@ -9,8 +9,10 @@ from typing import Unpack
 from torch import fx, nn
 
 from yqc import report as rp
-from yqc.emit import roundtrip, save
+from yqc.emit import save
 from yqc.emit.embedding import embed
+from yqc.errors import PassError
+from yqc.graph.compare import check_finite
 from yqc.job.cache import open_cache
 from yqc.job.checks import check, emitted_kinds
 from yqc.job.float_export import LastFloat, save_exported
@@ -19,6 +21,7 @@ from yqc.job.measure import Measured, measure_against
 from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
 from yqc.job.reporting import Compiled, make_report
+from yqc.job.verification import verify_file
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
@@ -107,19 +110,22 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     observers = [*own, *([last_float] if exports else []), *watchers, stages]
     done = stages.restore(gm, ctx, expanded)
     steps = pipeline.run(gm, ctx, observers, done=done)
+    check_finite(gm, "the graph behind the passes", PassError)
     compiled = Compiled(source, settings, pipeline, ctx, gm, steps)
 
     emitted = compiled.emit()
     with files.staged() as stage:
         save(emitted, stage.onnx)
-        trip = roundtrip(gm, stage.onnx, ctx.example_for(gm), source.layout)
+        verified = verify_file(gm, source.gm, stage.onnx, ctx.example_for(gm), source.layout)
         measured = Measured.nothing()
         if evaluate:
             measured = measure_against(source, stage.onnx, data, settings, progress)
         if str(compiled.embedding):  # what was measured is what stands within it
             emitted = embed(emitted, compiled.embedding, source.layout)
             save(emitted, stage.onnx)
-        report = make_report(compiled, emitted, stage.onnx, trip, measured, sensitivity=sensitivity)
+        report = make_report(
+            compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
+        )
         stage.report.write_text(report.to_json(), encoding="utf-8")
         stage.recipe.write_text(compiled.recipe, encoding="utf-8")
         if exports:

@@ -121,8 +121,18 @@ class OnnxModel:
             raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Return the decoded output [1, ...] of float32 [1, 3, H, W] in 0..1."""
-        return self.run_prepared(self.prepare(images))[:1]
+        """Compute the decoded output, [1, ...], of an image, float32 [1, 3, H, W] in 0..1.
+
+        Raises:
+            CheckpointError: the file cannot be run, or computes numbers that are not finite.
+        """
+        found = self.run_prepared(self.prepare(images))[:1]
+        if not np.isfinite(found).all():
+            raise CheckpointError(
+                f"{self.path} computes numbers that are not finite in {self._output}; its weights "
+                "are damaged, or overflow"
+            )
+        return found
 
     def _literal(self, key: str) -> object:
         try:

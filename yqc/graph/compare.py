@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
+from yqc.errors import YqcError
 from yqc.graph.calls import get_attribute
 from yqc.graph.roles import role
 from yqc.graph.run import run_graph
@@ -65,24 +66,64 @@ def max_abs_error(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     return max((float((a.double() - b.double()).abs().max()) for a, b in pairs), default=0.0)
 
 
-def rounding_noise(gm: fx.GraphModule, *inputs: Tensor, seed: int = 0) -> float:
-    """Measure how far a graph's head outputs move when its numbers are rounded otherwise.
+def perturbed(gm: fx.GraphModule, seed: int = 0) -> fx.GraphModule:
+    """Return a copy of a graph whose float numbers are all rounded otherwise.
 
-    Every float parameter and buffer moves to the next number above or below it, as a seeded coin
-    says. Deep graphs amplify that: the outputs of two correct computations differ as much.
-
-    Returns:
-        The largest absolute difference at `head_outputs`.
+    Every parameter and buffer moves to the next number above or below it, as a seeded coin says.
     """
     other = copy.deepcopy(gm)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in {id(t): t for t in (*other.parameters(), *other.buffers())}.values():
             if tensor.is_floating_point():
-                up = torch.rand(tensor.shape, generator=generator) < 0.5  # noqa: PLR2004  # a coin
-                limit = torch.where(up.to(tensor.device), torch.inf, -torch.inf)
-                tensor.copy_(torch.nextafter(tensor, limit.to(tensor.dtype)))
-    return max_abs_error(head_outputs(gm, *inputs), head_outputs(other, *inputs))
+                up = torch.randint(2, tensor.shape, generator=generator).bool()
+                limit = torch.where(up, torch.inf, -torch.inf).to(tensor)
+                tensor.copy_(torch.nextafter(tensor, limit))
+    return other
+
+
+def rounding_noise(gm: fx.GraphModule, *inputs: Tensor) -> float:
+    """Measure how far a graph's head outputs move when its numbers are rounded otherwise.
+
+    Deep graphs amplify rounding: the outputs of two correct computations differ by about as much.
+
+    Returns:
+        The largest absolute difference at `head_outputs`.
+    """
+    return max_abs_error(head_outputs(gm, *inputs), head_outputs(perturbed(gm), *inputs))
+
+
+def check_finite(module: nn.Module, what: str, error: type[YqcError], advice: str = "") -> None:
+    """Check that every parameter and buffer of a module or graph is finite.
+
+    Args:
+        module: the module.
+        what: what the module is, to begin the sentence with.
+        error: what to raise.
+        advice: what to do, to end the sentence with.
+
+    Raises:
+        YqcError: one is not, as an `error` that names the first.
+    """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).sum())
+            kind = "NaN" if tensor.isnan().any() else "infinite"
+            raise error(
+                f"{what} holds numbers that are not finite: {name} ({bad} of {tensor.numel()} "
+                f"{kind}){advice}"
+            )
+
+
+def first_not_finite(gm: fx.GraphModule, *inputs: Tensor) -> fx.Node | None:
+    """Return the first node of a graph that computes NaN or an infinity from finite inputs."""
+    nodes = [node for node in gm.graph.nodes if node.op != "output"]
+    with torch.no_grad():
+        values = run_graph(gm, inputs, nodes)
+    for node, value in values.items():
+        if any(t.is_floating_point() and not t.isfinite().all() for t in _flat(value)):
+            return node
+    return None
 
 
 def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

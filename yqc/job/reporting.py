@@ -7,13 +7,14 @@ import onnx
 from torch import fx
 
 from yqc import report as rp
-from yqc.emit import RoundTrip, emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
+from yqc.emit import emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding
 from yqc.evaluation import count_cores
 from yqc.graph.compare import macs, parameter_count
 from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.sensitivity import sensitivity_rows
+from yqc.job.verification import Verified
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
@@ -80,7 +81,7 @@ def make_report(
     compiled: Compiled,
     emitted: onnx.ModelProto,
     file: Path,
-    trip: RoundTrip,
+    verified: Verified,
     measured: Measured,
     *,
     sensitivity: bool,
@@ -91,7 +92,7 @@ def make_report(
         compiled: the model behind its passes.
         emitted: the ONNX model.
         file: where it is written.
-        trip: how far it is from its graph.
+        verified: how far it is from its graph.
         measured: accuracy and latency.
         sensitivity: whether to rank the layers by sensitivity.
     """
@@ -113,10 +114,10 @@ def make_report(
         ),
         compute=rp.Compute(macs_before=macs(source.gm), macs_after=macs(gm)),
         accuracy=measured.accuracy,
-        verification=rp.Verification.of(trip, rounds=rounds_activations(gm)),
+        verification=rp.Verification.of(verified.trip, rounds=rounds_activations(gm)),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
-        warnings=(*source.warnings, *ctx.warnings, *measured.warnings),
+        warnings=(*source.warnings, *ctx.warnings, *verified.warnings, *measured.warnings),
         environment=rp.Environment.here(threads=count_cores(), seed=compiled.settings.seed),
         sensitivity=sensitivity_rows(source, ctx) if sensitivity else None,
     )

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from yqc.errors import CheckpointError, TraceError
 from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts
-from yqc.graph.compare import parameter_count
+from yqc.graph.compare import check_finite, parameter_count
 from yqc.graph.serial import is_graph_file, load_graph
 from yqc.models.heads import HeadBranch
 from yqc.models.load import LoadedModel, load
@@ -86,6 +86,7 @@ def open_model(
             raise CheckpointError(f"{model} is a graph that was traced already; leave {option} out")
         return _of_graph_file(model, imgsz)
     loaded = load(model, head=head, arch=arch)
+    check_finite(loaded.module, str(model), CheckpointError, "; restore an earlier checkpoint")
     size = imgsz or _fitting(loaded) or DEFAULT_SIZE
     warnings = loaded.warnings
     if imgsz is None and loaded.imgsz is None:
@@ -129,6 +130,7 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
     example = torch.zeros(1, 3, *imgsz)
     gm = module if isinstance(module, fx.GraphModule) else trace(module, example)
     name = type(module).__name__
+    check_finite(gm, name, CheckpointError)
     return Source(
         gm=gm,
         path=name,
@@ -141,6 +143,7 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
 def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
     before = file_stamp(path.stat())
     gm, info, _ = load_graph(path)
+    check_finite(gm, str(path), CheckpointError)
     sha256 = file_sha256(path)
     if file_stamp(path.stat()) != before:
         raise CheckpointError(f"{path} was written to while it was read; try again")

@@ -1,0 +1,146 @@
+"""Numbers that are not finite, and files that differ from their graphs, fail a compile."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, fx, nn
+
+import yqc
+from tests.command import Run
+from tests.conftest import SMALL
+from yqc.data import scenes
+from yqc.emit import emit, save
+from yqc.errors import CheckpointError, EmitError, PassError
+from yqc.graph.compare import first_not_finite, perturbed, rounding_noise
+from yqc.job import verification
+from yqc.job.files import evaluate_file
+from yqc.job.verification import verify_file
+from yqc.progress import Silent
+from yqc.testing import traced
+
+
+@pytest.fixture(params=["first", "last", "statistics"])
+def damaged(
+    request: pytest.FixtureRequest, checkpoints: ModuleType, tmp_path: Path
+) -> tuple[Path, str]:
+    """A checkpoint with NaN in a weight or an infinity in a variance, and what holds it."""
+    detector = checkpoints.make(SMALL, nc=len(scenes.NAMES))
+    if request.param == "statistics":
+        name, tensor = next(
+            (n, t) for n, t in detector.named_buffers() if n.endswith("running_var")
+        )
+        tensor[0] = math.inf
+    else:
+        found = list(detector.named_parameters())
+        name, tensor = found[0] if request.param == "first" else found[-1]
+        tensor.data.view(-1)[-1] = math.nan
+    path = tmp_path / "damaged.pt"
+    checkpoints.save(path, detector, "ultralytics", names=list(scenes.NAMES), args={"imgsz": 64})
+    return path, name
+
+
+@pytest.mark.parametrize("passes", ["fuse", "int8"])
+@pytest.mark.parametrize("with_data", [False, True])
+def test_damaged_weights_are_named_and_nothing_is_written(
+    damaged: tuple[Path, str], data: Path, run: Run, passes: str, with_data: bool
+) -> None:
+    path, name = damaged
+    more = ["--data", data] if with_data else []
+    done = run("compile", path, "--passes", passes, "-q", *more)
+    assert done.code == 1
+    assert f"{path} holds numbers that are not finite: {name} (1 of " in done.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(
+    damaged: tuple[Path, str], data: Path, run: Run
+) -> None:
+    path, name = damaged
+    done = run("eval", path, "--data", data)
+    assert done.code == 1
+    assert name in done.err
+
+
+def test_a_damaged_file_is_not_evaluated(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    result = yqc.compile(checkpoint, "fuse", output=tmp_path / "x.onnx", evaluate=False)
+    model = onnx.load(result.files.onnx)
+    bias = next(t for t in model.graph.initializer if t.name.endswith("cv3.0.2.bias"))
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * math.nan, bias.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    with pytest.raises(CheckpointError, match="computes numbers that are not finite in output0"):
+        evaluate_file(tmp_path / "nan.onnx", data, progress=Silent())
+
+
+class Deep(nn.Module):
+    """Convolutions that amplify rounding by a thousand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convs = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3)))
+        self.gain = 1e4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(self.convs(x) * self.gain)
+
+
+X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_rounding_noise_is_that_of_one_unit_in_the_last_place() -> None:
+    gm = traced(nn.Conv2d(3, 2, 1, bias=False), X.shape)
+    weight, other = (g.get_parameter("weight") for g in (gm, perturbed(gm)))
+    steps = (weight.view(torch.int32) - other.view(torch.int32)).abs()
+    assert steps.eq(1).all()
+    assert 0 < rounding_noise(gm, X) < 1e-6
+    assert rounding_noise(traced(Deep(), X.shape), X) > 1e-4
+
+
+def test_the_first_node_that_is_not_finite_is_found() -> None:
+    class Divides(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x / 0.0).neg()
+
+    gm = traced(Divides(), X.shape)
+    node = first_not_finite(gm, X + 1)
+    assert node is not None
+    assert node.name == "truediv"
+    assert first_not_finite(traced(Deep(), X.shape), X) is None
+
+
+def test_a_file_that_differs_from_its_graph_is_refused(tmp_path: Path) -> None:
+    gm = traced(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU()), X.shape)
+    save(emit(gm), tmp_path / "x.onnx")
+    assert verify_file(gm, gm, tmp_path / "x.onnx", X, None).warnings == ()
+    gm.get_parameter("0.weight").data[0] *= 1.01
+    with pytest.raises(EmitError, match=r"the emitted file differs from its graph: by 0\.00"):
+        verify_file(gm, gm, tmp_path / "x.onnx", X, None)
+
+
+def test_rounding_that_a_graph_amplifies_is_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "FLOOR", 0.0)
+    gm = traced(Deep(), X.shape)
+    save(emit(perturbed(gm, seed=1)), tmp_path / "x.onnx")
+    assert not verify_file(gm, gm, tmp_path / "x.onnx", X, None).trip.within(1e-6, 1e-6, 1e-6)
+
+
+def test_a_pass_that_makes_weights_infinite_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Break(yqc.Pass):
+        name: ClassVar[str] = "break"
+
+        def run(self, gm: fx.GraphModule, ctx: yqc.Context) -> None:
+            next(gm.parameters()).data.fill_(math.inf)
+
+    with pytest.raises(PassError, match=r"not finite"):
+        yqc.compile(checkpoint, [Break()], output=tmp_path / "x.onnx", verify=False)
+    assert list(tmp_path.glob("x.onnx")) == []

@@ -1,0 +1,97 @@
+"""Verification of numbers: weights are finite, and a file computes what its graph does."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+from yqc.emit import Deviation, RoundTrip, compare_outputs, roundtrip
+from yqc.errors import EmitError
+from yqc.graph.compare import first_not_finite, perturbed
+from yqc.job.layers import rounds_activations
+from yqc.pipeline.watchers import NOISE
+
+FLOOR = 1e-3
+"""Differences of boxes (as a share of the largest coordinate) and scores that always pass.
+
+The contract of the ONNX form; trained models differ by 1e-6 to 1e-5. Half of it refuses no model
+that was tried; at double, a detection could move by a pixel.
+"""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How far a file is from its graph, and what the runtime adds to that."""
+
+    trip: RoundTrip
+    warnings: tuple[str, ...] = ()
+
+
+def verify_file(
+    gm: fx.GraphModule,
+    original: fx.GraphModule,
+    file: Path,
+    example: Tensor,
+    layout: str | None,
+) -> Verified:
+    """Compare an ONNX file, as onnxruntime computes it, with its graph.
+
+    Differences pass up to a floor, and beyond that up to what rounding explains: in a float graph
+    the noise of its weights' last places, in a graph that rounds activations, where a last place
+    may become a whole step, the distance of the graph from the float original.
+
+    Args:
+        gm: the graph that was emitted.
+        original: the float graph.
+        file: the ONNX file.
+        example: an input.
+        layout: of the output.
+
+    Raises:
+        EmitError: the file computes something else, or numbers that are not finite.
+    """
+    trip = roundtrip(gm, file, example, layout)
+    if trip.within(FLOOR, FLOOR, FLOOR):
+        return Verified(trip)
+    if (node := first_not_finite(gm, example)) is not None:
+        raise EmitError(f"the graph computes numbers that are not finite, first at {node}")
+    rounds = rounds_activations(gm)
+    other = original if rounds else perturbed(gm)
+    with torch.no_grad():
+        noise = compare_outputs(gm(example), other(example), layout)
+    allowed = _widened(noise, 1.0 if rounds else NOISE)
+    if not _is_within(trip.plain, allowed):
+        raise EmitError(_sentence("the emitted file differs from its graph", trip.plain))
+    if _is_within(trip.optimised, allowed):
+        return Verified(trip)
+    fault = "the emitted file differs from its graph once onnxruntime optimises it"
+    if not rounds:
+        raise EmitError(_sentence(fault, trip.optimised))
+    advice = "on x86 CPUs without VNNI, int8{reduce_range=true} avoids saturation"
+    return Verified(trip, (f"{_sentence(fault, trip.optimised)}; {advice}",))
+
+
+def _widened(noise: Deviation, factor: float) -> Deviation:
+    """Return the largest differences that pass for a noise."""
+    values = (noise.boxes, noise.scores, noise.values)
+    return Deviation(*(max(FLOOR, factor * (0.0 if math.isnan(v) else v)) for v in values))
+
+
+def _is_within(found: Deviation, allowed: Deviation) -> bool:
+    """Return whether no difference is larger than allowed; NaN is."""
+    return (
+        found.boxes <= allowed.boxes
+        and found.scores <= allowed.scores
+        and found.values <= allowed.values
+    )
+
+
+def _sentence(fault: str, found: Deviation) -> str:
+    if any(math.isnan(v) for v in (found.boxes, found.scores, found.values)):
+        return f"{fault}: it computes numbers that are not finite, or outputs of other shapes"
+    if found.values:
+        return f"{fault}: by {found.values:.3g} of the largest value"
+    boxes, scores = found.boxes, found.scores
+    return f"{fault}: boxes by {boxes:.3g} of the largest coordinate, scores by {scores:.3g}"
