@@ -55,7 +55,8 @@ def test_damaged_weights_are_named_and_nothing_is_written(
     more = ["--data", data] if with_data else []
     done = run("compile", path, "--passes", passes, "-q", *more)
     assert done.code == 1
-    assert f"{path} holds numbers that are not finite: {name} (1 of " in done.err
+    assert name in done.err
+    assert "holds numbers that are not finite" in done.err
     assert list(Path.cwd().iterdir()) == []
 
 

@@ -39,7 +39,7 @@ from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.metadata import set_metadata, yolo_metadata
 from yqc.emit.ort_weights import write_foldable
-from yqc.emit.roundtrip import Deviation, RoundTrip, compare_outputs, roundtrip
+from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
 from yqc.emit.simplify import check_model, simplify
 from yqc.emit.table import TABLE, lowering
@@ -53,7 +53,7 @@ __all__ = [
     "Deviation",
     "Emitter",
     "RoundTrip",
-    "compare_outputs",
+    "compare_runs",
     "emit",
     "layer_bytes",
     "lowering",

@@ -78,10 +78,10 @@ def roundtrip(
     return RoundTrip(*(compare_outputs(want, run_session(s, given), layout) for s in sessions))
 
 
-def compare_outputs(want: object, got: object, layout: str | None = None) -> Deviation:
+def compare_runs(want: object, got: object, layout: str | None = None) -> Deviation:
     """Compare what two graphs return for the same inputs; `layout` as in `roundtrip`."""
     sides = [[tensor.numpy(force=True) for tensor in _flat(side)] for side in (want, got)]
-    return compare(sides[0], sides[1], layout)
+    return compare_outputs(sides[0], sides[1], layout)
 
 
 def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[OutputArray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
-from yqc.emit import Deviation, RoundTrip, compare_outputs, roundtrip
+from yqc.emit import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.errors import EmitError
 from yqc.graph.compare import first_not_finite, perturbed
 from yqc.job.layers import rounds_activations
@@ -60,7 +60,7 @@ def verify_file(
     rounds = rounds_activations(gm)
     other = original if rounds else perturbed(gm)
     with torch.no_grad():
-        noise = compare_outputs(gm(example), other(example), layout)
+        noise = compare_runs(gm(example), other(example), layout)
     allowed = _widened(noise, 1.0 if rounds else NOISE)
     if not _is_within(trip.plain, allowed):
         raise EmitError(_sentence("the emitted file differs from its graph", trip.plain))

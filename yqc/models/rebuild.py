@@ -113,7 +113,9 @@ class Rebuilder:
         if isinstance(made, Block):
             try:
                 made.finish()
-            except (AttributeError, IndexError, RuntimeError, ValueError) as error:
+            except ValueError as error:  # names an attribute first
+                raise CheckpointError(f"{path}.{error}") from error
+            except (AttributeError, IndexError, RuntimeError) as error:
                 raise CheckpointError(f"{path} is incomplete: {first_line(error)}") from error
         return made.eval()
 

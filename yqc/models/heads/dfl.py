@@ -101,10 +101,20 @@ class DistanceHead(DetectionHead):
         return frozenset({"cv2", "cv3"}) if self.is_dual else frozenset()
 
     def finish(self) -> None:
-        """Drop the stored expectation, which is recomputed; refuse a limit that cannot be."""
+        """Drop the stored expectation, which is recomputed; refuse one that was edited."""
         if self.max_det < 1:
             raise ValueError(f"max_det is {self.max_det}")
-        if self.child("dfl") is not None:
+        dfl = self.child("dfl")
+        if isinstance(dfl, DFL):
+            weight = dfl.conv.weight.detach().float().flatten()
+            if not weight.isfinite().all():
+                raise ValueError("dfl.conv.weight holds numbers that are not finite")
+            if not torch.equal(weight, torch.arange(len(weight)).float()):
+                raise ValueError(
+                    f"dfl.conv.weight was edited: it holds other numbers than 0 to "
+                    f"{len(weight) - 1}, which the head computes with"
+                )
+        if dfl is not None:
             del self.dfl
 
     def choose_branch(self, branch: HeadBranch) -> None:
