@@ -31,10 +31,20 @@ def distance_head(reg_max: int, *, end2end: bool = False) -> DistanceHead:
     torch.manual_seed(2)
     head = DistanceHead(3, (4, 6), reg_max, end2end)
     head.stride = STRIDES
-    for parameter in head.parameters():
-        torch.nn.init.normal_(parameter, 0.1, 0.5)
+    for name, parameter in head.named_parameters():
+        if not name.startswith("dfl"):
+            torch.nn.init.normal_(parameter, 0.1, 0.5)
     head.finish()
     return head.eval()
+
+
+@pytest.mark.parametrize(("value", "why"), [(1.5, "was edited"), (float("nan"), "not finite")])
+def test_an_expectation_that_was_edited_is_refused(value: float, why: str) -> None:
+    head = DistanceHead(3, (4, 6), 8)
+    assert isinstance(head.dfl, DFL)
+    head.dfl.conv.weight.data[0, 1] = value
+    with pytest.raises(ValueError, match=rf"^dfl\.conv\.weight .*{why}"):
+        head.finish()
 
 
 def test_anchor_head_decodes_every_anchor_of_every_cell() -> None:

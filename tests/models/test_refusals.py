@@ -200,7 +200,7 @@ def strange_module(layers: Any) -> None:
         (text_route, "layer 2 takes its input from 'layer 1'"),
         (wrong_route, "layer 8, a Concat, does not work on its input"),
         (other_strides, "records strides [4.0, 8.0, 16.0], but its layers make [8.0, 16.0, 32.0]"),
-        (many_pools, "model.6 is incomplete: 1000000000 pools in a row"),
+        (many_pools, "model.6.n is 1000000000, so many pools in a row"),
         (text_for_number, "model.10.nc is 'three', not a"),
         (wrong_number, "not 5 on each of 3 levels"),
         (no_number, "model.10.nc is missing"),

@@ -143,7 +143,8 @@ def _compare_rows(want: Numbers, got: Numbers, near: float = 1e-3) -> Deviation:
     """Compare the rows of an end-to-end head, image by image, as sets.
 
     A row is matched with the one of the same class whose score is within `near` and whose box is
-    nearest. At the end of the list a row may be missing for one whose score is as low.
+    nearest. Rows whose score is as low as the last one's are not compared: any of their kind may
+    stand in their place.
     """
     if np.isnan(want).any() or np.isnan(got).any():
         return Deviation(math.nan, math.nan)
@@ -156,12 +157,10 @@ def _compare_rows(want: Numbers, got: Numbers, near: float = 1e-3) -> Deviation:
 def _match(want: Numbers, got: Numbers, near: float) -> float:
     free = np.ones(len(got), dtype=bool)
     worst = 0.0
-    for row in want:
+    for row in want[want[:, 4] > got[:, 4].min(initial=math.inf) + near]:
         fits = free & (got[:, 5] == row[5]) & (np.abs(got[:, 4] - row[4]) <= near)
         if not fits.any():
-            if row[4] > got[:, 4].min() + near:
-                return math.inf
-            continue
+            return math.inf
         distance = np.where(fits, np.abs(got[:, :4] - row[:4]).max(axis=1), np.inf)
         free[distance.argmin()] = False
         worst = max(worst, float(distance.min()))

@@ -56,7 +56,7 @@ class SPPF(Block):
     def finish(self) -> None:
         """Refuse a number of pools that no model has."""
         if not 0 < self.n <= MOST_POOLS:
-            raise ValueError(f"{self.n} pools in a row")
+            raise ValueError(f"n is {self.n}, so many pools in a row")
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [self.cv1(x)]
