@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from torch import fx
+from torch import Tensor, fx, nn
 
 import yqc
 from yqc import evaluation as ev
@@ -28,11 +28,14 @@ from yqc.job.inputs import find_data, make_context
 from yqc.models.source import Source, open_model
 from yqc.progress import Silent
 from yqc.quant.weights.scheme import SCHEME_KINDS, Scheme
-from yqc.quantizing.weights.inputs import LayerInputs, LayerStatistics, affordable_images
+from yqc.quant.weights.statistics import InputStatistics
+from yqc.quantizing.weights.inputs import LayerInputs, affordable_images
 from yqc.quantizing.weights.pack import WEIGHTED, packable_convolutions
 from yqc.quantizing.weights.rewrite import replace_by_packed
 from yqc.quantizing.weights.rounder import Rounder, RoundingSettings
 
+LayerStatistics = dict[fx.Node, tuple[InputStatistics, Tensor | None]]
+"""The statistics of each layer's inputs, and the mean relevance of its output channels."""
 GRANULARITIES = ("tensor", "channel", "block", "kernel")
 ROUNDINGS = ("nearest", "mse", "gptq", "adaround")
 
@@ -50,7 +53,7 @@ def main() -> None:
     yqc.Pipeline.parse("reparam,fold-bn,dce").run(gm, ctx)
     images = list(islice(ctx.calibration(), min(asked.calib_images, affordable_images(gm))))
     convs = packable_convolutions(gm, ctx)
-    gathered = LayerInputs(gm, convs, images, source.layout, Silent()).statistics()
+    gathered = gather(LayerInputs(gm, convs, images, source.layout, Silent()))
     half = 2 * parameter_count(source.gm)
     print(f"{'scheme':10} {'granularity':11} {'bits':>4} {'rounding':8} {'mAP':>6} {'vs fp16':>8}")
     accuracy, _ = judge(source.gm, source, data)
@@ -85,6 +88,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def gather(inputs: LayerInputs) -> LayerStatistics:
+    """Gather the statistics of every convolution's inputs in the float graph."""
+    found: LayerStatistics = {}
+
+    def keep(node: fx.Node, _: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None) -> None:
+        found[node] = seen, relevance
+
+    inputs.walk(keep, "gathering statistics")
+    return found
+
+
 def row(
     gm: fx.GraphModule, scheme: Scheme, rounding: str, gathered: LayerStatistics
 ) -> fx.GraphModule:
@@ -94,11 +108,12 @@ def row(
     convs = [c for c in calls(gm, WEIGHTED) if c.node in gathered]
     plan = dict.fromkeys(gathered, scheme)
     settings = RoundingSettings(rounding=rounding)  # type: ignore[arg-type]  # argparse checked it
-    layers = Rounder(gm, convs, plan, settings, Silent()).with_statistics(gathered)  # type: ignore[arg-type]
+    rounder = Rounder(gm, convs, plan, settings, Silent())  # type: ignore[arg-type]
     for conv in convs:
+        layer = rounder.round_one(conv.node, conv.module, *gathered[conv.node])  # type: ignore[arg-type]
         module = small.get_submodule(conv.target)
         twin = Call(twins[conv.node], conv.target, module)
-        replace_by_packed(small, twin, layers[conv.node], rounding)  # type: ignore[arg-type]
+        replace_by_packed(small, twin, layer, rounding)  # type: ignore[arg-type]
     small.recompile()
     yqc.Pipeline.parse("dce").run(small, yqc.Context())
     return small

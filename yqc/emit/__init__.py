@@ -67,16 +67,8 @@ __all__ = [
 
 # Imported for what they put into the table.
 LOWERINGS = (
-    activations,
-    arithmetic,
-    indexing,
-    layers,
-    packed,
-    pools,
-    quantization,
-    reductions,
-    resize,
-    shapes,
+    *(activations, arithmetic, indexing, layers, packed),
+    *(pools, quantization, reductions, resize, shapes),
 )
 
 

@@ -3,13 +3,14 @@
 # ruff: noqa: ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
 from yqc.emit.emitter import Constant, Emitter, Operand
-from yqc.emit.table import lowering
+from yqc.emit.table import LoweringTarget, lowering
 
 GELU_OPSET = 20
 """From here on ONNX has Gelu."""
@@ -29,19 +30,41 @@ def dropout(
     return x
 
 
-@lowering(nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid")
-def sigmoid(e: Emitter, _: fx.Node, x: fx.Node) -> str:
-    return e.op("Sigmoid", x)
+PLAIN: dict[str, tuple[LoweringTarget, ...]] = {
+    "Sigmoid": (nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid"),
+    "Relu": (nn.ReLU, F.relu, torch.relu, "relu"),
+    "HardSwish": (nn.Hardswish, F.hardswish),
+    "Tanh": (nn.Tanh, torch.tanh, F.tanh, "tanh"),
+}
+"""Activations with an ONNX operator of the same meaning and no settings."""
+
+
+def _plain(op_type: str) -> Callable[..., str]:
+    def lower(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
+        return e.op(op_type, x)
+
+    return lower
+
+
+for _op_type, _targets in PLAIN.items():
+    lowering(*_targets)(_plain(_op_type))
+
+
+@lowering(nn.LeakyReLU, F.leaky_relu)
+def leaky_relu(
+    e: Emitter, _: fx.Node, x: fx.Node, negative_slope: float = 0.01, inplace: bool = False
+) -> str:
+    return e.op("LeakyRelu", x, alpha=float(negative_slope))
+
+
+@lowering(nn.ELU, F.elu)
+def elu(e: Emitter, _: fx.Node, x: fx.Node, alpha: float = 1.0, inplace: bool = False) -> str:
+    return e.op("Elu", x, alpha=float(alpha))
 
 
 @lowering(nn.SiLU, F.silu)
 def silu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return e.op("Mul", x, e.op("Sigmoid", x))
-
-
-@lowering(nn.ReLU, F.relu, torch.relu, "relu")
-def relu(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
-    return e.op("Relu", x)
 
 
 @lowering(nn.Hardtanh, F.hardtanh)
@@ -60,22 +83,6 @@ def hardtanh(
 @lowering(nn.ReLU6, F.relu6)
 def relu6(e: Emitter, node: fx.Node, x: fx.Node, inplace: bool = False) -> str:
     return hardtanh(e, node, x, 0.0, 6.0)
-
-
-@lowering(nn.LeakyReLU, F.leaky_relu)
-def leaky_relu(
-    e: Emitter,
-    _: fx.Node,
-    x: fx.Node,
-    negative_slope: float = 0.01,
-    inplace: bool = False,
-) -> str:
-    return e.op("LeakyRelu", x, alpha=float(negative_slope))
-
-
-@lowering(nn.Hardswish, F.hardswish)
-def hardswish(e: Emitter, _: fx.Node, x: fx.Node, inplace: bool = False) -> str:
-    return e.op("HardSwish", x)
 
 
 @lowering(nn.Hardsigmoid, F.hardsigmoid)
@@ -106,17 +113,6 @@ def gelu(e: Emitter, node: fx.Node, x: fx.Node, approximate: str = "none") -> st
     return e.op("Mul", times(x, 0.5), e.op("Add", bell, e.scalar(1.0, dtype)))
 
 
-@lowering(nn.ELU, F.elu)
-def elu(
-    e: Emitter,
-    _: fx.Node,
-    x: fx.Node,
-    alpha: float = 1.0,
-    inplace: bool = False,
-) -> str:
-    return e.op("Elu", x, alpha=float(alpha))
-
-
 @lowering(nn.PReLU, F.prelu, torch.prelu)
 def prelu(e: Emitter, _: fx.Node, x: fx.Node, weight: Operand) -> str:
     """Lower PReLU: one slope for all channels, or one a channel (axis 1)."""
@@ -125,11 +121,6 @@ def prelu(e: Emitter, _: fx.Node, x: fx.Node, weight: Operand) -> str:
         shape = (-1, *[1] * trailing)
         return e.op("PRelu", x, Constant(constant.value.reshape(shape), constant.name))
     return e.op("PRelu", x, e.op("Unsqueeze", weight, list(range(1, 1 + trailing))))
-
-
-@lowering(nn.Tanh, torch.tanh, F.tanh, "tanh")
-def tanh(e: Emitter, _: fx.Node, x: fx.Node) -> str:
-    return e.op("Tanh", x)
 
 
 @lowering(nn.Softplus, F.softplus)

@@ -96,27 +96,23 @@ def operands(e: Emitter, x: Number, other: Number) -> tuple[str, str]:
 
 @lowering(operator.add, torch.add, "add")
 def add(e: Emitter, _: fx.Node, x: Number, other: Number, *, alpha: float = 1) -> str:
-    return _scaled(e, "Add", x, other, alpha)
+    return e.op("Add", *_scaled(e, x, other, alpha))
 
 
 @lowering(operator.sub, torch.sub, "sub")
 def sub(e: Emitter, _: fx.Node, x: Number, other: Number, *, alpha: float = 1) -> str:
-    return _scaled(e, "Sub", x, other, alpha)
+    return e.op("Sub", *_scaled(e, x, other, alpha))
 
 
 @lowering(torch.rsub, "rsub")
 def rsub(e: Emitter, _: fx.Node, x: Number, other: Number, *, alpha: float = 1) -> str:
-    a, b = operands(e, x, other)
-    if alpha != 1:
-        a = e.op("Mul", a, e.scalar(alpha, promoted(e, x, other)))
-    return e.op("Sub", b, a)
+    return e.op("Sub", *_scaled(e, other, x, alpha))
 
 
-def _scaled(e: Emitter, op_type: str, x: Number, other: Number, alpha: float) -> str:
+def _scaled(e: Emitter, x: Number, other: Number, alpha: float) -> tuple[str, str]:
+    """Return two operands in their common dtype, the second one times `alpha`."""
     a, b = operands(e, x, other)
-    if alpha != 1:
-        b = e.op("Mul", b, e.scalar(alpha, promoted(e, x, other)))
-    return e.op(op_type, a, b)
+    return a, b if alpha == 1 else e.op("Mul", b, e.scalar(alpha, promoted(e, x, other)))
 
 
 @lowering(operator.truediv, torch.div, "div", torch.true_divide)
@@ -191,11 +187,7 @@ def masked_fill(e: Emitter, node: fx.Node, x: fx.Node, mask: fx.Node, value: Num
 
 @lowering(torch.clamp, "clamp", torch.clip, "clip")
 def clamp(
-    e: Emitter,
-    node: fx.Node,
-    x: fx.Node,
-    min: Number | None = None,
-    max: Number | None = None,
+    e: Emitter, node: fx.Node, x: fx.Node, min: Number | None = None, max: Number | None = None
 ) -> str:
     """Lower a clamp; bounds that are tensors may have any shape, so they become Max and Min."""
     dtype = e.spec(node).dtype

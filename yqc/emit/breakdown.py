@@ -8,14 +8,8 @@ from onnx import TensorProto
 
 from yqc.emit.tensors import initializers, tensor_bytes, weight_bytes
 
-WEIGHTED = {
-    "Conv": 1,
-    "ConvTranspose": 1,
-    "ConvInteger": 1,
-    "QLinearConv": 3,
-    "Gemm": 1,
-    "MatMul": 1,
-}
+PLAIN = ("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul")
+WEIGHTED = dict.fromkeys(PLAIN, 1) | {"QLinearConv": 3}
 """Ops with a weight, and at which of their inputs it is."""
 WITH_BIAS = {"Conv", "ConvTranspose", "Gemm"}
 BIAS = 2

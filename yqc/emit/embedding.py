@@ -8,7 +8,7 @@
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -118,9 +118,7 @@ class _Writer:
         self.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
-    def op(
-        self, op_type: str, inputs: list[str], output: str, **attributes: int | list[int]
-    ) -> str:
+    def op(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401  # as ONNX takes them
         self.ops(op_type, inputs, [output], output, **attributes)
         return output
 
@@ -130,9 +128,9 @@ class _Writer:
         inputs: list[str],
         outputs: list[str],
         name: str,
-        **attributes: int | list[int],
+        **attributes: Any,  # noqa: ANN401
     ) -> None:
-        node = helper.make_node(op_type, inputs, outputs, name=name, **attributes)  # type: ignore[arg-type]
+        node = helper.make_node(op_type, inputs, outputs, name=name, **attributes)
         self.graph.node.append(node)
 
     def ints(self, name: str, *values: int) -> str:
@@ -224,10 +222,8 @@ def _corners(w: _Writer, xywh: str) -> str:
     halves = w.ints("nms_halves", 2, 2)
     w.ops("Split", [xywh, halves], ["nms_xy", "nms_wh"], "nms_box", axis=1)
     half = w.op("Mul", ["nms_wh", w.constant("nms_half", 0.5, np.float32)], "nms_half_wh")
-    first, last = (
-        w.op("Sub", ["nms_xy", half], "nms_first"),
-        w.op("Add", ["nms_xy", half], "nms_last"),
-    )
+    first = w.op("Sub", ["nms_xy", half], "nms_first")
+    last = w.op("Add", ["nms_xy", half], "nms_last")
     return w.op("Concat", [first, last], "nms_corners", axis=1)
 
 

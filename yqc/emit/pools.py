@@ -95,17 +95,11 @@ def max_pool(
         padded = e.op("Pad", source, [0, 0, *starts, 0, 0, *ends], lowest)
         starts, ends = [0] * dims, [0] * dims
     pool = e.op(
-        "MaxPool",
-        padded,
-        kernel_shape=kernel,
-        strides=strides,
-        pads=starts + ends,
-        dilations=gaps,
+        "MaxPool", padded, kernel_shape=kernel, strides=strides, pads=starts + ends, dilations=gaps
     )
     floors = [_border(rim, dims - 1 - i) for i, rim in enumerate(touched) if any(rim)]
-    return (
-        e.op("Max", pool, *(e.tensor(f.to(e.spec(node).dtype)) for f in floors)) if floors else pool
-    )
+    dtype = e.spec(node).dtype
+    return e.op("Max", pool, *(e.tensor(f.to(dtype)) for f in floors)) if floors else pool
 
 
 def _border(touched: Sequence[bool], trailing: int) -> Tensor:

@@ -63,36 +63,30 @@ def _extreme(
     return values, e.op(f"Arg{kind}", x, axis=e.axis(x, dim), keepdims=keepdim)
 
 
-@lowering(torch.max, "max")
-def maximum(
-    e: Emitter, node: fx.Node, x: fx.Node, dim: fx.Node | int | None = None, keepdim: bool = False
-) -> str | tuple[str, str]:
-    return _extreme(e, node, "Max", x, dim, keepdim)
+def _register_extreme(kind: str, both: LoweringTarget, place: LoweringTarget) -> None:
+    """Register `max` or `min` and its `argmax` or `argmin`, as functions and as methods."""
+
+    @lowering(both, kind.lower())
+    def lower(
+        e: Emitter,
+        node: fx.Node,
+        x: fx.Node,
+        dim: fx.Node | int | None = None,
+        keepdim: bool = False,
+    ) -> str | tuple[str, str]:
+        return _extreme(e, node, kind, x, dim, keepdim)
+
+    @lowering(place, f"arg{kind.lower()}")
+    def lower_place(
+        e: Emitter, _: fx.Node, x: fx.Node, dim: int | None = None, keepdim: bool = False
+    ) -> str:
+        if dim is None:
+            e.refuse("give its dim")
+        return e.op(f"Arg{kind}", x, axis=e.axis(x, dim), keepdims=keepdim)
 
 
-@lowering(torch.min, "min")
-def minimum(
-    e: Emitter, node: fx.Node, x: fx.Node, dim: fx.Node | int | None = None, keepdim: bool = False
-) -> str | tuple[str, str]:
-    return _extreme(e, node, "Min", x, dim, keepdim)
-
-
-@lowering(torch.argmax, "argmax")
-def argmax(
-    e: Emitter, _: fx.Node, x: fx.Node, dim: int | None = None, keepdim: bool = False
-) -> str:
-    if dim is None:
-        e.refuse("give its dim")
-    return e.op("ArgMax", x, axis=e.axis(x, dim), keepdims=keepdim)
-
-
-@lowering(torch.argmin, "argmin")
-def argmin(
-    e: Emitter, _: fx.Node, x: fx.Node, dim: int | None = None, keepdim: bool = False
-) -> str:
-    if dim is None:
-        e.refuse("give its dim")
-    return e.op("ArgMin", x, axis=e.axis(x, dim), keepdims=keepdim)
+_register_extreme("Max", torch.max, torch.argmax)
+_register_extreme("Min", torch.min, torch.argmin)
 
 
 @lowering(torch.topk, "topk")

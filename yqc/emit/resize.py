@@ -88,8 +88,5 @@ def pixel_unshuffle(e: Emitter, node: fx.Node, x: fx.Node, downscale_factor: int
     _, channels, height, width = e.shape(node)
     r = downscale_factor
     blocks = e.op("Reshape", x, [0, channels // (r * r), height, r, width, r])
-    return e.op(
-        "Reshape",
-        e.op("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4]),
-        [0, channels, height, width],
-    )
+    swapped = e.op("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4])
+    return e.op("Reshape", swapped, [0, channels, height, width])

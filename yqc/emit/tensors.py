@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 import torch
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto, TensorProto, helper
 from torch import Tensor
 
 DTYPES: dict[torch.dtype, int] = {
@@ -26,38 +26,8 @@ DTYPES: dict[torch.dtype, int] = {
 """ONNX element types of PyTorch's."""
 
 FOUR_BIT = frozenset({TensorProto.INT4, TensorProto.UINT4})
-QUANTIZED = FOUR_BIT | {
-    TensorProto.INT8,
-    TensorProto.UINT8,
-    TensorProto.INT16,
-    TensorProto.UINT16,
-}
+QUANTIZED = FOUR_BIT | {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16}
 """Element types that only quantized and packed weights have in a detector."""
-
-BITS: dict[int, int] = {
-    TensorProto.INT4: 4,
-    TensorProto.UINT4: 4,
-    TensorProto.FLOAT4E2M1: 4,
-    TensorProto.BOOL: 8,
-    TensorProto.INT8: 8,
-    TensorProto.UINT8: 8,
-    TensorProto.FLOAT8E4M3FN: 8,
-    TensorProto.FLOAT8E4M3FNUZ: 8,
-    TensorProto.FLOAT8E5M2: 8,
-    TensorProto.FLOAT8E5M2FNUZ: 8,
-    TensorProto.INT16: 16,
-    TensorProto.UINT16: 16,
-    TensorProto.FLOAT16: 16,
-    TensorProto.BFLOAT16: 16,
-    TensorProto.FLOAT: 32,
-    TensorProto.INT32: 32,
-    TensorProto.UINT32: 32,
-    TensorProto.DOUBLE: 64,
-    TensorProto.INT64: 64,
-    TensorProto.UINT64: 64,
-    TensorProto.COMPLEX64: 64,
-    TensorProto.COMPLEX128: 128,
-}
 
 
 def to_onnx(value: Tensor, name: str, dtype: int | None = None) -> TensorProto:
@@ -100,7 +70,9 @@ def tensor_bytes(tensor: TensorProto) -> int:
     if tensor.data_type == TensorProto.STRING:
         return sum(len(text) for text in tensor.string_data)
     values = int(math.prod(tensor.dims))
-    return (values * BITS[tensor.data_type] + 7) // 8
+    if tensor.data_type in FOUR_BIT or tensor.data_type == TensorProto.FLOAT4E2M1:
+        return (values + 1) // 2
+    return values * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

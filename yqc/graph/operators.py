@@ -12,7 +12,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def operator(
-    name: str, shape: Callable[P, Tensor]
+    name: str, shape: Callable[..., Tensor]
 ) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
     """Register the decorated function as an operator without gradients.
 

@@ -17,64 +17,13 @@ from yqc.errors import CheckpointError, OutputError
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {}
-METHODS = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "pow",
-        "exp",
-        "neg",
-        "sqrt",
-        "sigmoid",
-        "softmax",
-        "relu",
-        "clamp",
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "contiguous",
-        "unsqueeze",
-        "squeeze",
-        "mean",
-        "sum",
-        "amax",
-        "max",
-        "min",
-        "topk",
-        "gather",
-        "expand",
-        "repeat",
-        "chunk",
-        "split",
-        "to",
-        "float",
-        "int",
-        "long",
-        "type",
-        "matmul",
-        "bmm",
-        "remainder",
-        "floor",
-        "size",
-        "abs",
-        "clone",
-        "detach",
-        "tanh",
-        "silu",
-        "argmax",
-        "sort",
-        "index_select",
-        "masked_fill",
-        "type_as",
-        "expand_as",
-        "t",
-    ]
+_METHODS = (
+    "add sub mul div pow exp neg sqrt sigmoid softmax relu clamp view reshape flatten "
+    "unflatten permute transpose contiguous unsqueeze squeeze mean sum amax max min topk "
+    "gather expand repeat chunk split to float int long type matmul bmm remainder floor size "
+    "abs clone detach tanh silu argmax sort index_select masked_fill type_as expand_as t"
 )
+METHODS = frozenset(_METHODS.split())
 
 _OPERATOR = "add sub mul truediv floordiv mod pow neg matmul getitem gt lt ge le eq and_ or_ invert"
 _TORCH = (
@@ -172,15 +121,8 @@ def _register() -> None:
         for name in names.split():
             allow_function(f"{prefix}.{name}", getattr(module, name))
     convolution = (
-        "in_channels",
-        "out_channels",
-        "kernel_size",
-        "stride",
-        "padding",
-        "dilation",
-        "groups",
-        "bias",
-        "padding_mode",
+        *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"),
+        *("groups", "bias", "padding_mode"),
     )
     allow_module(nn.Conv2d, *convolution)
     allow_module(nn.ConvTranspose2d, *convolution, "output_padding")
@@ -202,17 +144,8 @@ def _register() -> None:
     allow_module(nn.PixelShuffle, "upscale_factor")
     allow_module(nn.PixelUnshuffle, "downscale_factor")
     allow_module(nn.GELU, "approximate")
-    for cls in (
-        nn.SiLU,
-        nn.ReLU,
-        nn.ReLU6,
-        nn.Hardswish,
-        nn.Hardsigmoid,
-        nn.Sigmoid,
-        nn.Mish,
-        nn.Tanh,
-        nn.Identity,
-    ):
+    plain = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Mish)
+    for cls in (*plain, nn.Tanh, nn.Identity):
         allow_module(cls)
 
 

@@ -51,17 +51,9 @@ def save_graph(
     tensors |= {f"more:{k}": v.detach().contiguous().clone() for k, v in more.items()}
     nodes = []
     for node in gm.graph.nodes:
-        meta = encode_meta(node, tensors)
-        nodes.append(
-            {
-                "name": node.name,
-                "op": node.op,
-                "target": _target(node),
-                "meta": meta,
-                "args": _encode(node.args),
-                "kwargs": _encode(dict(node.kwargs)),
-            }
-        )
+        about = {"name": node.name, "op": node.op, "target": _target(node)}
+        about |= {"meta": encode_meta(node, tensors), "args": _encode(node.args)}
+        nodes.append(about | {"kwargs": _encode(dict(node.kwargs))})
     modules = {}
     for node in gm.graph.nodes:
         if node.op == "call_module" and node.target not in modules:
@@ -170,20 +162,22 @@ def _path(text: str) -> str:
 
 
 def _place(root: nn.Module, path: str, module: nn.Module) -> None:
-    owner, _, name = path.rpartition(".")
-    for atom in owner.split(".") if owner else ():
+    owner, name = _owner(root, path)
+    owner.add_module(name, module)
+
+
+def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """Return the module that holds what is at a path, made where it is missing, and the name."""
+    *atoms, name = path.split(".")
+    for atom in atoms:
         if atom not in root._modules:  # noqa: SLF001  # the public getter raises
             root.add_module(atom, nn.Module())
         root = root.get_submodule(atom)
-    root.add_module(name, module)
+    return root, name
 
 
 def _place_tensor(root: nn.Module, path: str, tensor: Tensor, parameters: list[str]) -> None:
-    owner, _, name = path.rpartition(".")
-    for atom in owner.split(".") if owner else ():
-        if atom not in root._modules:  # noqa: SLF001
-            root.add_module(atom, nn.Module())
-        root = root.get_submodule(atom)
+    root, name = _owner(root, path)
     if name in root._buffers or name in root._parameters:  # noqa: SLF001
         return
     if path in parameters:

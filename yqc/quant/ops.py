@@ -37,27 +37,11 @@ def broadcast_along(value: Tensor, like: Tensor, axis: int, block_size: int) -> 
     return value.reshape(shape)
 
 
-def _quantize(  # the operator's own signature
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int
-) -> Tensor:
-    low, high = LIMITS[zero_point.dtype]
-    divisor = broadcast_along(scale, x, axis, block_size)
-    offset = broadcast_along(zero_point, x, axis, block_size).to(x.dtype)
-    steps = torch.div(x, divisor).round_().add_(offset).clamp_(low, high)
-    return steps.to(zero_point.dtype)
-
-
-def _quantized(
-    x: Tensor,
-    scale: Tensor,  # noqa: ARG001
-    zero_point: Tensor,
-    axis: int = 1,  # noqa: ARG001
-    block_size: int = 0,  # noqa: ARG001
-) -> Tensor:
+def _like_zero_point(x: Tensor, _: Tensor, zero_point: Tensor, *_settings: int) -> Tensor:
     return torch.empty(x.shape, dtype=zero_point.dtype, device=x.device)
 
 
-@operator("yqc::quantize_linear", _quantized)
+@operator("yqc::quantize_linear", _like_zero_point)
 def quantize_linear(
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int = 1, block_size: int = 0
 ) -> Tensor:
@@ -73,20 +57,18 @@ def quantize_linear(
     Returns:
         A tensor of x's shape and zero_point's dtype.
     """
-    return _quantize(x, scale, zero_point, axis, block_size)
+    low, high = LIMITS[zero_point.dtype]
+    divisor = broadcast_along(scale, x, axis, block_size)
+    offset = broadcast_along(zero_point, x, axis, block_size).to(x.dtype)
+    steps = torch.div(x, divisor).round_().add_(offset).clamp_(low, high)
+    return steps.to(zero_point.dtype)
 
 
-def _dequantized(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None = None,  # noqa: ARG001
-    axis: int = 1,  # noqa: ARG001
-    block_size: int = 0,  # noqa: ARG001
-) -> Tensor:
+def _like_scale(x: Tensor, scale: Tensor, *_settings: object) -> Tensor:
     return torch.empty(x.shape, dtype=scale.dtype, device=x.device)
 
 
-@operator("yqc::dequantize_linear", _dequantized)
+@operator("yqc::dequantize_linear", _like_scale)
 def dequantize_linear(
     x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1, block_size: int = 0
 ) -> Tensor:

@@ -49,10 +49,6 @@ class Grid:
     table: Tensor | None = None
     """float32 [T, levels], ascending. For tables."""
 
-    def column_scale(self, column: int) -> Tensor:
-        """Return the scale of each row at a column: [R]."""
-        return self.scale[:, column // self.block]
-
     def nearest_in(self, w: Tensor, column: int) -> Tensor:
         """Round one column.
 

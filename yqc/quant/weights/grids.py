@@ -5,6 +5,8 @@ small input costs little. Tables are found by k-means, weighted alike, of rows d
 scales.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -73,26 +75,17 @@ def mse_grid(w: Tensor, error_weight: Tensor, bits: int, block: int, *, affine: 
     parts = _blocks(w, block)
     weight = _blocks(error_weight.expand_as(w), block)
     low, high = _range(w, block)
-    best: Grid | None = None
+    best = _uniform(low, high, bits, block, affine=affine)
     least = torch.full(low.shape, torch.inf)
     for share in SHARES:
         grid = _uniform(low * share, high * share, bits, block, affine=affine)
         for _ in range(REFINEMENTS if affine else 2):
             grid = _improve(grid, parts, weight, affine=affine)
         error = _error(grid, parts, weight)
-        if best is None:
-            best, least = grid, error
-            continue
         better = error < least
         least = torch.where(better, error, least)
-        best = Grid(
-            torch.where(better, grid.scale, best.scale),
-            block,
-            grid.levels,
-            zero=torch.where(better, _zeros(grid), _zeros(best)),
-        )
-    if best is None:
-        raise ValueError("no share of the range was tried")
+        zero = torch.where(better, _zeros(grid), _zeros(best))
+        best = replace(best, scale=torch.where(better, grid.scale, best.scale), zero=zero)
     return best
 
 
@@ -114,37 +107,23 @@ def _error(grid: Grid, parts: Tensor, weight: Tensor) -> Tensor:
     return ((units * grid.scale.unsqueeze(2) - parts).square() * weight).sum(2)
 
 
+def _fit_scale(units: Tensor, parts: Tensor, weight: Tensor, otherwise: Tensor) -> Tensor:
+    """Return the least-squares scale of each block; `otherwise` where all units are zero."""
+    top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
+    return torch.where(bottom > 0, top / bottom.clamp(min=1e-30), otherwise)
+
+
 def _improve(grid: Grid, parts: Tensor, weight: Tensor, *, affine: bool) -> Grid:
     units = _round(grid, parts)
     if not affine:
-        top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
-        scale = torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale)
-        return grid.with_scale(scale)
+        return grid.with_scale(_fit_scale(units, parts, weight, grid.scale))
     level = units + _zeros(grid).unsqueeze(2)
     total = weight.sum(2).clamp(min=1e-30)
     mean_level, mean_part = (weight * level).sum(2) / total, (weight * parts).sum(2) / total
     off = level - mean_level.unsqueeze(2)
-    top, bottom = (weight * off * parts).sum(2), (weight * off.square()).sum(2)
-    scale = legal_scale(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), grid.scale))
+    scale = legal_scale(_fit_scale(off, parts, weight, grid.scale))
     zero = (mean_level - mean_part / scale).round().clamp(0, grid.levels - 1)
     return Grid(scale, grid.block, grid.levels, zero=zero)
-
-
-def tensor_grid(w: Tensor, error_weight: Tensor, bits: int, *, affine: bool, clip: bool) -> Grid:
-    """Return a grid with one scale for the whole tensor, repeated for all rows: scale [R, 1]."""
-    flat = w.reshape(1, -1)
-    if clip:
-        weight = error_weight.expand_as(w).reshape(1, -1)
-        grid = mse_grid(flat, weight, bits, flat.shape[1], affine=affine)
-    else:
-        grid = minmax_grid(flat, bits, flat.shape[1], affine=affine)
-    rows = len(w)
-    return Grid(
-        grid.scale.expand(rows, 1),
-        w.shape[1],
-        grid.levels,
-        zero=_zeros(grid).expand(rows, 1),
-    )
 
 
 def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
@@ -222,9 +201,8 @@ def codebook_grid(
         table = k_means((w / wide).reshape(tables, -1)[:, some], mass[:, some], 1 << bits)
         grid = Grid(scale, block, 1 << bits, table=table)
         units = _blocks(grid.units(grid.nearest(w)), block)
-        top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
-        best = top / bottom.clamp(min=1e-30)
-        scale = legal_scale(torch.where((bottom > 0) & (best > 0), best, scale))
+        best = _fit_scale(units, parts, weight, scale)
+        scale = legal_scale(torch.where(best > 0, best, scale))
     return normalize_table(scale, table, block)
 
 
@@ -232,12 +210,8 @@ def normalize_table(scale: Tensor, table: Tensor, block: int) -> Grid:
     """Return a legal grid: table entries of at most one in size, and scales that make up for it."""
     top = table.abs().amax(1, keepdim=True).clamp(min=1e-12)
     per = len(scale) // len(table)
-    return Grid(
-        legal_scale(scale * top.repeat_interleave(per, 0)),
-        block,
-        table.shape[1],
-        table=round_to_float16(table / top),
-    )
+    legal = legal_scale(scale * top.repeat_interleave(per, 0))
+    return Grid(legal, block, table.shape[1], table=round_to_float16(table / top))
 
 
 def powers_of_two_table(bits: int) -> Tensor:
@@ -275,8 +249,7 @@ def fixed_table_grid(w: Tensor, error_weight: Tensor, table: Tensor, block: int)
         for _ in range(2):
             index = torch.searchsorted(middle, (parts / scale.unsqueeze(2)).contiguous())
             units = entries[0][index]
-            top, bottom = (weight * units * parts).sum(2), (weight * units.square()).sum(2)
-            scale = legal_scale(torch.where(bottom > 0, top / bottom.clamp(min=1e-30), scale))
+            scale = legal_scale(_fit_scale(units, parts, weight, scale))
         error = ((units * scale.unsqueeze(2) - parts).square() * weight).sum(2)
         best = torch.where(error < least, scale, best)
         least = torch.minimum(error, least)
@@ -285,12 +258,9 @@ def fixed_table_grid(w: Tensor, error_weight: Tensor, table: Tensor, block: int)
 
 def piecewise_grid(w: Tensor, error_weight: Tensor, bits: int, block: int) -> Grid:
     """Return the piecewise linear grid whose breakpoint has the least weighted error."""
-    found: tuple[float, Grid] | None = None
-    for break_at in torch.linspace(0.2, 0.6, 9).tolist():
-        grid = fixed_table_grid(w, error_weight, piecewise_table(break_at, bits), block)
-        error = float(((grid.values(grid.nearest(w)) - w).square() * error_weight).sum())
-        if found is None or error < found[0]:
-            found = (error, grid)
-    if found is None:
-        raise ValueError("no breakpoint was tried")
-    return found[1]
+
+    def error(grid: Grid) -> float:
+        return float(((grid.values(grid.nearest(w)) - w).square() * error_weight).sum())
+
+    tables = (piecewise_table(at, bits) for at in torch.linspace(0.2, 0.6, 9).tolist())
+    return min((fixed_table_grid(w, error_weight, table, block) for table in tables), key=error)

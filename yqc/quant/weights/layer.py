@@ -1,5 +1,6 @@
 """Round the weight of one layer to levels on a grid, by the statistics of its inputs."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -70,9 +71,7 @@ class RoundedWeight:
 
 def storage_bytes(scheme: Scheme, shape: tuple[int, ...]) -> int:
     """Return the bytes of a stored weight of a shape: codes, scales, tables, zero points."""
-    rows, columns = shape[0], 1
-    for side in shape[1:]:
-        columns *= side
+    rows, columns = shape[0], math.prod(shape[1:])
     scales = rows * scales_per_row(columns, scheme.block_of(shape))
     if scheme.granularity == "tensor":
         scales = 1
@@ -93,13 +92,27 @@ def choose_grid(
     relevance: Tensor | None = None,
 ) -> Grid:
     """Choose the grid that a weight [R, C] is rounded to; arguments as of `round_weight`."""
-    block, bits = scheme.block_of(shape), scheme.bits
     error_weight = moments.by_row(len(w))
     if rounding == "nearest":
         error_weight = torch.ones(1, w.shape[1])
-    affine = scheme.kind == "affine"
-    if scheme.granularity == "tensor":
-        return _of_tensor(w, error_weight, scheme, rounding)
+    if scheme.granularity != "tensor":
+        return _choose(w, error_weight, scheme, rounding, scheme.block_of(shape), relevance)
+    one = replace(scheme, rows=0)  # the weight as a single row
+    row, mass = w.reshape(1, -1), error_weight.expand_as(w).reshape(1, -1)
+    grid = _choose(row, mass, one, rounding, w.numel())
+    zero = None if grid.zero is None else grid.zero.expand(len(w), 1)
+    return replace(grid, scale=grid.scale.expand(len(w), 1), zero=zero, block=w.shape[1])
+
+
+def _choose(
+    w: Tensor,
+    error_weight: Tensor,
+    scheme: Scheme,
+    rounding: Rounding,
+    block: int,
+    relevance: Tensor | None = None,
+) -> Grid:
+    bits, affine = scheme.bits, scheme.kind == "affine"
     if scheme.kind == "codebook":
         return grids.codebook_grid(w, error_weight, bits, block, scheme.tables(len(w)), relevance)
     if scheme.kind == "pwlq":
@@ -109,24 +122,6 @@ def choose_grid(
     if rounding == "nearest":
         return grids.minmax_grid(w, bits, block, affine=affine)
     return grids.mse_grid(w, error_weight, bits, block, affine=affine)
-
-
-def _of_tensor(w: Tensor, error_weight: Tensor, scheme: Scheme, rounding: Rounding) -> Grid:
-    """Return a grid with one scale for all rows: that of the weight as a single row."""
-    if scheme.uniform:
-        clip, affine = rounding != "nearest", scheme.kind == "affine"
-        return grids.tensor_grid(w, error_weight, scheme.bits, affine=affine, clip=clip)
-    flat = w.reshape(1, -1)
-    mass = error_weight.expand_as(w).reshape(1, -1)
-    one = replace(scheme, granularity="channel", rows=0)
-    columns = flat.shape[1]
-    if one.kind == "codebook":
-        grid = grids.codebook_grid(flat, mass, one.bits, columns)
-    elif one.kind == "pwlq":
-        grid = grids.piecewise_grid(flat, mass, one.bits, columns)
-    else:
-        grid = grids.fixed_table_grid(flat, mass, grids.powers_of_two_table(one.bits), columns)
-    return replace(grid, scale=grid.scale.expand(len(w), 1), block=w.shape[1])
 
 
 def round_weight(

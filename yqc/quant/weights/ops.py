@@ -9,6 +9,7 @@ scales does. Weights are laid out as rows (`yqc.quant.weights.grid`).
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +20,12 @@ from yqc.quant.weights.grid import ONE_NODE, scales_per_row
 from yqc.quant.weights.packing import signed, unpack
 
 
-def _uniform(
-    packed: Tensor,
-    scale: Tensor,  # noqa: ARG001
-    zero: Tensor | None,  # noqa: ARG001
-    shape: Sequence[int],
-    bits: int,  # noqa: ARG001
-    block: int,  # noqa: ARG001
-) -> Tensor:
-    return torch.empty(list(shape), dtype=torch.float32, device=packed.device)
+def _of_shape(packed: Tensor, *settings: Any) -> Tensor:  # noqa: ANN401  # as the operators take them
+    """Return an empty weight of the operators' argument `shape`, the fourth."""
+    return torch.empty(list(settings[2]), dtype=torch.float32, device=packed.device)
 
 
-@operator("yqc::unpack_uniform", _uniform)
+@operator("yqc::unpack_uniform", _of_shape)
 def unpack_uniform(
     packed: Tensor, scale: Tensor, zero: Tensor | None, shape: Sequence[int], bits: int, block: int
 ) -> Tensor:
@@ -59,18 +54,7 @@ def unpack_uniform(
     return value.view(list(shape))
 
 
-def _table(
-    packed: Tensor,
-    table: Tensor,  # noqa: ARG001
-    scale: Tensor,  # noqa: ARG001
-    shape: Sequence[int],
-    bits: int,  # noqa: ARG001
-    block: int,  # noqa: ARG001
-) -> Tensor:
-    return torch.empty(list(shape), dtype=torch.float32, device=packed.device)
-
-
-@operator("yqc::unpack_table", _table)
+@operator("yqc::unpack_table", _of_shape)
 def unpack_table(
     packed: Tensor, table: Tensor, scale: Tensor, shape: Sequence[int], bits: int, block: int
 ) -> Tensor:

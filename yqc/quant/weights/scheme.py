@@ -1,5 +1,6 @@
 """Scheme: the format in which the weights of a layer are stored."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -38,9 +39,7 @@ class Scheme:
         Blocks have the requested length, or the next shorter one that divides a row; where only
         much shorter ones do, the row is one block.
         """
-        columns = 1
-        for side in shape[1:]:
-            columns *= side
+        columns = math.prod(shape[1:])
         kernel = columns // shape[1]
         if self.granularity == "block" and self.block < columns:
             fits = max(b for b in range(1, self.block + 1) if columns % b == 0)

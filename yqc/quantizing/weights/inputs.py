@@ -5,7 +5,7 @@ measured once, however often the graph is walked.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -42,8 +42,6 @@ LayerWork = Callable[[fx.Node, nn.Conv2d, InputStatistics, "Tensor | None"], "Ne
 None."""
 KnownWeight = Callable[[fx.Node, nn.Conv2d], "NewWeight | None"]
 """Takes a convolution; returns its rounded weight if that is known already."""
-LayerStatistics = dict[fx.Node, "tuple[InputStatistics, Tensor | None]"]
-"""The statistics of each layer's inputs, and the mean relevance of its output channels."""
 
 
 class LayerInputs:
@@ -79,17 +77,17 @@ class LayerInputs:
     @cached_property
     def samples(self) -> dict[fx.Node, OutputSamples]:
         """Sampled positions of each convolution's outputs, with their relevance."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = {node: OutputSamples() for node in self.chosen}
+        images = (batch.float() for batch in self.batches)
+        measured = measure_node_relevance(self.gm, found, images, self.layout, self.seed)
         with self.progress.task("measuring relevance", len(self.batches)) as advance:
-
-            def counted() -> Iterator[Tensor]:
-                for batch in self.batches:
-                    yield batch
-                    advance(1)
-
-            nodes = list(self.chosen)
-            return sample_outputs(
-                self.gm, nodes, counted(), self.layout, self.samples_of, self.seed
-            )
+            for batch in measured:
+                for node, (_, relevance) in batch.items():
+                    found[node].add(relevance.flatten(2), self.samples_of(node), generator)
+                batch.clear()  # free it before the next one is computed
+                advance(1)
+        return found
 
     def walk(
         self,
@@ -120,7 +118,11 @@ class LayerInputs:
                     return None
                 new = known(node, conv) if known else None
                 if new is None:
-                    seen = collect_statistics(conv, plain, rounded, samples[node])
+                    collector = StatisticsCollector(conv)
+                    sampled = samples[node].positions, samples[node].weights
+                    for batch in zip(plain, rounded, *sampled, strict=False):
+                        collector.add(*batch)
+                    seen = collector.result()
                     if not (seen.covariance.isfinite().all() and seen.cross.isfinite().all()):
                         raise PassError(
                             f"the inputs of {node} are not finite on the calibration images; the "
@@ -131,56 +133,6 @@ class LayerInputs:
                 return new
 
             TwinWalk(self.gm, some, torch.float16).run(list(self.chosen)[-1], visit)
-
-    def statistics(self, batches: int | None = None) -> LayerStatistics:
-        """Gather the statistics of every convolution's inputs in the float graph."""
-        found: LayerStatistics = {}
-
-        def keep(
-            node: fx.Node, _: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
-        ) -> NewWeight | None:
-            found[node] = seen, relevance
-            return None
-
-        self.walk(keep, "gathering statistics", batches=batches)
-        return found
-
-
-def sample_outputs(
-    gm: fx.GraphModule,
-    nodes: Collection[fx.Node],
-    batches: Iterable[Tensor],
-    layout: Layout | None,
-    samples_of: Callable[[fx.Node], int],
-    seed: int = 0,
-) -> dict[fx.Node, OutputSamples]:
-    """Measure the relevance of convolutions' outputs, and sample positions by it.
-
-    Args:
-        gm: the float graph.
-        nodes: its convolutions.
-        batches: images, float16 or float32 [N, 3, H, W].
-        layout: how the graph's output is laid out, None if it is no detector's.
-        samples_of: number of positions of an image to sample for a node.
-        seed: of random projections and positions.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    found = {node: OutputSamples() for node in nodes}
-    for batch in measure_node_relevance(gm, nodes, (b.float() for b in batches), layout, seed):
-        for node, (_, relevance) in batch.items():
-            found[node].add(relevance.flatten(2), samples_of(node), generator)
-        batch.clear()  # free it before the next one is computed
-    return found
-
-
-def collect_statistics(
-    conv: nn.Conv2d, plain: Sequence[Tensor], rounded: Sequence[Tensor], samples: OutputSamples
-) -> InputStatistics:
-    """Return the statistics of a convolution's inputs, of both graphs, batch by batch."""
-    collector = StatisticsCollector(conv)
-    for i, (x, other) in enumerate(zip(plain, rounded, strict=True)):
-        collector.add(x, other, samples.positions[i], samples.weights[i])
-    return collector.result()
 
 
 def statistics_from_batch_norms(

@@ -5,15 +5,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
-from typing import Protocol
 
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
-from yqc.facts import Layout
 from yqc.graph import Call, callers, calls, role
 from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
-from yqc.progress import Progress
+from yqc.pipeline.base import Context
 from yqc.quant.marks import QuantizedLayer
 from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.scheme import Scheme
@@ -30,34 +28,6 @@ from yqc.quantizing.weights.rounder import Rounder, RoundingSettings
 from yqc.quantizing.weights.store import LayerStore, TensorCache
 
 WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-
-
-class PackingContext(Protocol):
-    """The part of a pass's context that packing needs."""
-
-    calibration: Callable[[], Iterable[Tensor]] | None
-    original: fx.GraphModule | None
-    agreement: Callable[[fx.GraphModule], float | None] | None
-    layout: Layout | None
-    cache: TensorCache | None
-    seed: int
-    progress: Progress
-
-    def example_for(self, gm: fx.GraphModule) -> Tensor:
-        """Return an example input of a graph."""
-        ...
-
-    def rewrote(self, node: fx.Node, what: str) -> None:
-        """Record a rewrite."""
-        ...
-
-    def skipped(self, node: fx.Node, why: str) -> None:
-        """Record a refusal."""
-        ...
-
-    def warn(self, message: str) -> None:
-        """Record a sentence for the user."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +47,7 @@ class PackJob:
     """To choose the plan for; None takes the plan as given."""
 
 
-def pack_layers(gm: fx.GraphModule, ctx: PackingContext, job: PackJob) -> tuple[str, ...]:
+def pack_layers(gm: fx.GraphModule, ctx: Context, job: PackJob) -> tuple[str, ...]:
     """Round and pack the convolutions of a graph, in place.
 
     Args:
@@ -125,7 +95,7 @@ def pack_layers(gm: fx.GraphModule, ctx: PackingContext, job: PackJob) -> tuple[
 
 
 def _with_data(
-    rounder: Rounder, ctx: PackingContext, job: PackJob, images: Callable[[], Iterable[Tensor]]
+    rounder: Rounder, ctx: Context, job: PackJob, images: Callable[[], Iterable[Tensor]]
 ) -> dict[fx.Node, RoundedLayer]:
     """Choose the plan if there is a budget, and round by it."""
     gm, convs = rounder.gm, rounder.convs
@@ -143,7 +113,7 @@ def _with_data(
 
 
 def packable_convolutions(
-    gm: fx.GraphModule, ctx: PackingContext, skip: tuple[str, ...] = ()
+    gm: fx.GraphModule, ctx: Context, skip: tuple[str, ...] = ()
 ) -> list[Call[nn.Conv2d]]:
     """List the convolutions to pack, in graph order; record why others stay in float."""
     found = []

@@ -13,12 +13,7 @@ from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.rounding import InputMoments
 from yqc.quant.weights.scheme import Rounding, Scheme
 from yqc.quant.weights.statistics import InputStatistics
-from yqc.quantizing.weights.inputs import (
-    LayerInputs,
-    LayerStatistics,
-    NewWeight,
-    statistics_from_batch_norms,
-)
+from yqc.quantizing.weights.inputs import LayerInputs, NewWeight, statistics_from_batch_norms
 from yqc.quantizing.weights.store import LayerStore
 
 
@@ -39,19 +34,12 @@ class RoundingSettings:
 
 @dataclass
 class Rounder:
-    """Rounds the chosen convolutions of a graph.
-
-    Args:
-        gm: the float graph; it is only read.
-        convs: the convolutions, in graph order.
-        plan: the scheme of each.
-        settings: how they are rounded.
-        progress: shown a layer at a time.
-        store: where rounded layers are kept and found again.
-    """
+    """Rounds the chosen convolutions of a graph."""
 
     gm: fx.GraphModule
+    """The float graph; it is only read."""
     convs: Sequence[Call[nn.Conv2d]]
+    """In graph order."""
     plan: dict[fx.Node, Scheme]
     settings: RoundingSettings
     progress: Progress
@@ -59,11 +47,7 @@ class Rounder:
     layers: dict[fx.Node, RoundedLayer] = field(default_factory=dict)
 
     def with_data(self, inputs: LayerInputs) -> dict[fx.Node, RoundedLayer]:
-        """Round by the inputs on calibration images, in graph order.
-
-        Args:
-            inputs: of the same graph and convolutions.
-        """
+        """Round by the inputs of the same convolutions on calibration images, in graph order."""
 
         def work(
             node: fx.Node, conv: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
@@ -78,21 +62,12 @@ class Rounder:
 
     def _stored(self, node: fx.Node, conv: nn.Conv2d) -> NewWeight | None:
         """Return a layer that was rounded before an interruption."""
-        if self.store is None:
-            return None
-        kept = self.store.load(node, self.plan[node], tuple(conv.weight.shape))
+        shape = tuple(conv.weight.shape)
+        kept = self.store.load(node, self.plan[node], shape) if self.store else None
         if kept is None:
             return None
         self.layers[node] = kept
         return kept.rounded.weight, kept.bias
-
-    def with_statistics(self, gathered: LayerStatistics) -> dict[fx.Node, RoundedLayer]:
-        """Round every layer on its own, by statistics that were gathered before."""
-        with self.progress.task("rounding weights", len(self.convs)) as advance:
-            for conv in self.convs:
-                self.round_one(conv.node, conv.module, *gathered[conv.node])
-                advance(1)
-        return self.layers
 
     def without_data(self) -> dict[fx.Node, RoundedLayer]:
         """Round every layer on its own, by statistics that follow from the batch norms."""
