@@ -16,7 +16,8 @@
     E[W_q * x] - E[W * x] = (sum over the kernel of W_q - W) E[x]
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -134,18 +135,16 @@ class BiasCorrect(Pass):
         return errors
 
 
-class rounding:  # noqa: N801  # reads as a statement: `with rounding(observers):`
+@contextmanager
+def rounding(observers: Iterable[Call[Observer]]) -> Iterator[None]:
     """Let observers quantize what goes through them for a while."""
-
-    def __init__(self, observers: Iterable[Call[Observer]]) -> None:
-        self.modules = [o.module for o in observers]
-
-    def __enter__(self) -> None:
-        for module in self.modules:
-            module.rounding = True
-
-    def __exit__(self, *_: object) -> None:
-        for module in self.modules:
+    modules = [observer.module for observer in observers]
+    for module in modules:
+        module.rounding = True
+    try:
+        yield
+    finally:
+        for module in modules:
             module.rounding = False
 
 

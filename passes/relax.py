@@ -70,10 +70,7 @@ def most_damage(
 ) -> frozenset[str]:
     """Choose the groups of most damage in total that fit; ties go to the first.
 
-    Args:
-        damage: of each group, positive.
-        readers: number of convolutions that read each group, at least 1.
-        room: limit of the chosen groups' readers.
+    Damages are positive, and at most `room` readers, of one or more each, are chosen in total.
     """
     best: list[tuple[float, frozenset[str]]] = [(0.0, frozenset())] * (room + 1)
     for name, amount in damage.items():

@@ -103,13 +103,7 @@ def _sources(
 
 
 def _cause(node: onnx.NodeProto, at: int, *, given: bool) -> str:
-    """Return what an input of a node on the way to a weight holds.
-
-    Args:
-        node: the node.
-        at: position of the input.
-        given: the input is an initialiser with at least one dimension.
-    """
+    """Return what input number `at` holds; `given`: it is an initialiser with a dimension."""
     if node.op_type == "Gather":
         return "weights" if at else "codebooks"
     if at == 0:

@@ -81,11 +81,8 @@ class Embedding:
 def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> onnx.ModelProto:
     """Return a copy of a detector with suppression and other input and output types.
 
-    Args:
-        model: as `emit` returns it.
-        embedding: which of them.
-        layout: `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]); `end2end` and None
-            cannot be suppressed.
+    The layout is `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]) where suppression is
+    wanted.
 
     Raises:
         EmitError: the detector does not take it, or the result does not pass the checker.

@@ -223,13 +223,7 @@ class Emitter:
             self.renamed.setdefault(value, node.name)
 
     def bind(self, node: fx.Node, lowered: fx.Node | str | Sequence[str], since: int) -> None:
-        """Record what a node was lowered to, and name what it made after it.
-
-        Args:
-            node: the fx node.
-            lowered: what its lowering returned.
-            since: the number of ONNX nodes there were before.
-        """
+        """Record what a node was lowered to; nodes from number `since` on are named after it."""
         if isinstance(lowered, fx.Node):
             self.values[node] = self.values[lowered]
             return

@@ -17,8 +17,7 @@ def yolo_metadata(
     """Return the metadata of a detector as the YOLO projects' own exports write it.
 
     Args:
-        names: of the classes, in order. Written as the Python text of a dict, which is how
-            runtimes parse it.
+        names: of the classes; written as the Python text of a dict, which runtimes parse.
         strides: of the levels, in pixels; the largest is written.
         imgsz: height and width in pixels.
         batch: images a run; that of the example if it is dynamic.

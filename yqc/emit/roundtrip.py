@@ -1,7 +1,7 @@
 """Compare an emitted file under onnxruntime with the fx graph that it was emitted from."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +12,8 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
+
+from yqc.graph.values import list_tensors
 
 OutputArray: TypeAlias = NDArray[Any]
 Numbers: TypeAlias = NDArray[np.float64]
@@ -58,29 +60,23 @@ def roundtrip(
     """Run a graph in PyTorch and its file in onnxruntime, plain and optimised, and compare.
 
     A file with a dynamic batch runs a batch of twice the example's size, its second half mirrored:
-    what the file computes for one image must not depend on another.
-
-    Args:
-        gm: the graph.
-        model: what it was emitted to, in memory or as a file.
-        example: the input tensors, of the shapes that the graph was traced for.
-        layout: `yolov5` ([N, A, 5+nc]), `yolov8` ([N, 4+nc, A]), `end2end` ([N, K, 6]: corners,
-            score, class; rows are matched, since near ties may swap), or None to compare all
-            outputs number by number.
+    what the file computes for one image must not depend on another. The layout is `yolov5`
+    ([N, A, 5+nc]), `yolov8` ([N, 4+nc, A]), `end2end` ([N, K, 6]: corners, score, class; rows are
+    matched, since near ties may swap), or None to compare all outputs number by number.
     """
     batches = [(example,) if isinstance(example, Tensor) else tuple(example)]
     sessions = [open_session(model, level) for level in (PLAIN, OPTIMISED)]
     if any(isinstance(value.shape[0], str) for value in sessions[0].get_inputs() if value.shape):
         batches.append(tuple(tensor.flip(-1) for tensor in batches[0]))
     with torch.no_grad():
-        want = _joined([tuple(_flat(gm(*batch))) for batch in batches])
+        want = _joined([tuple(list_tensors(gm(*batch))) for batch in batches])
     given = _joined(batches)
     return RoundTrip(*(compare_outputs(want, run_session(s, given), layout) for s in sessions))
 
 
 def compare_runs(want: object, got: object, layout: str | None = None) -> Deviation:
     """Compare what two graphs return for the same inputs; `layout` as in `roundtrip`."""
-    sides = [[tensor.numpy(force=True) for tensor in _flat(side)] for side in (want, got)]
+    sides = [[tensor.numpy(force=True) for tensor in list_tensors(side)] for side in (want, got)]
     return compare_outputs(sides[0], sides[1], layout)
 
 
@@ -165,13 +161,3 @@ def _match(want: Numbers, got: Numbers, near: float) -> float:
         free[distance.argmin()] = False
         worst = max(worst, float(distance.min()))
     return worst
-
-
-def _flat(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from _flat(list(value.values()))
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _flat(item)

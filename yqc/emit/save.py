@@ -11,11 +11,7 @@ from yqc.errors import OutputError
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model; the same model always gives the same bytes.
-
-    Raises:
-        OutputError: the file cannot be written; an older one at `path` is untouched.
-    """
+    """Write a model by `write_file`; the same model always gives the same bytes."""
     write_file(path, model.SerializeToString(deterministic=True))
 
 

@@ -53,12 +53,9 @@ class OutputForm:
 
 
 def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None) -> OutputForm:
-    """Find the layout of an output by its shape, and where that is ambiguous by its numbers.
+    """Find the layout of an output, [1, ...], by its shape, and where that is ambiguous by numbers.
 
-    Args:
-        output: the model's output for one image, [1, ...].
-        layout: the layout, if it is known.
-        nc: the number of classes, if the file records it.
+    Layout and number of classes are given where they are known.
 
     Raises:
         CheckpointError: the output is of none of the three layouts, or not of the known one.

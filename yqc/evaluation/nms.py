@@ -35,7 +35,7 @@ def nms(
     top: int = 300,
     candidates: int = CANDIDATES,
 ) -> Indices:
-    """Choose boxes greedily by score.
+    """Choose boxes greedily by score, and return their indices by falling score.
 
     Args:
         boxes: float32 [n, 4], x1 y1 x2 y2.
@@ -44,9 +44,6 @@ def nms(
         iou: overlap (intersection over union) above which the lower score goes.
         top: most boxes to keep.
         candidates: most candidates to consider, the best by score.
-
-    Returns:
-        Indices of the kept boxes by falling score.
     """
     labels = classes.astype(np.int32)
     order = falling(scores, candidates)

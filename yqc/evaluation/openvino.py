@@ -32,11 +32,7 @@ def installed() -> bool:
 
 
 def runner(path: Path, images: NDArray[np.generic], threads: int | None) -> Callable[[], object]:
-    """Return a function that runs a file once on images of the file's own type.
-
-    Raises:
-        YqcError: OpenVINO is not installed, or cannot run the file.
-    """
+    """Return a function that runs a file once on images of its own type; YqcError if it cannot."""
     request = _compiled(path, images, threads).create_infer_request()
     request.set_input_tensor(_openvino().Tensor(images))
     try:
@@ -49,11 +45,7 @@ def runner(path: Path, images: NDArray[np.generic], threads: int | None) -> Call
 def measure_nodes(
     path: Path, images: NDArray[np.generic], threads: int | None, runs: int
 ) -> list[NodeCost]:
-    """Time every node of a file on images of the file's own type.
-
-    Raises:
-        YqcError: OpenVINO is not installed, or cannot run the file.
-    """
+    """Time every node of a file on images of its own type; a YqcError if it cannot be run."""
     compiled = _compiled(path, images, threads, PERF_COUNT=True)
     request = compiled.create_infer_request()
     request.set_input_tensor(_openvino().Tensor(images))

@@ -36,12 +36,7 @@ def profile(
 ) -> tuple[NodeCost, ...]:
     """Measure every node of a file on one image of seeded noise, the most expensive first.
 
-    Args:
-        path: the ONNX file of a detector.
-        imgsz: height and width; by default what the file fixes or records, else 640.
-        threads: threads within an operator; None leaves it to the runtime.
-        runs: how many runs to average over; two more warm up and are left out.
-        runtime: what runs it, on the CPU.
+    Arguments as in `latency`; two more runs warm up and are left out.
 
     Raises:
         CheckpointError: the file cannot be run.

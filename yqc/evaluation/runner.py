@@ -38,12 +38,7 @@ class Runner(Protocol):
 
 
 class TorchModel:
-    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor.
-
-    Args:
-        module: what is run.
-        device: where its parameters are.
-    """
+    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor."""
 
     def __init__(self, module: nn.Module, device: torch.device | str = "cpu") -> None:
         self.module, self.device = module, device
@@ -59,11 +54,8 @@ class TorchModel:
 class OnnxModel:
     """A `Runner` of an ONNX file whose one input is float32, float16 or uint8 (0..255).
 
-    A fixed batch of more than one is filled with copies of the image.
-
-    Args:
-        path: the file.
-        threads: threads within an operator; None leaves it to onnxruntime, which takes all cores.
+    A fixed batch of more than one is filled with copies of the image. `threads` are those within an
+    operator; onnxruntime takes all cores by default.
 
     Raises:
         CheckpointError: onnxruntime cannot open the file, or its input is no image.

@@ -16,7 +16,7 @@ from yqc.graph.calls import get_attribute
 from yqc.graph.roles import role
 from yqc.graph.run import run_graph
 from yqc.graph.text import line
-from yqc.graph.values import TensorSpec
+from yqc.graph.values import TensorSpec, list_tensors
 
 _NAME = re.compile(r"%(\w+)")
 """A node in the text of a graph."""
@@ -30,7 +30,7 @@ def head_outputs(gm: fx.GraphModule, *inputs: Tensor) -> list[Tensor]:
     """
     nodes = head_nodes(gm) or [gm.graph.output_node()]
     with torch.no_grad():
-        return _flat(list(run_graph(gm, inputs, nodes).values()))
+        return list_tensors(list(run_graph(gm, inputs, nodes).values()))
 
 
 def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
@@ -48,16 +48,6 @@ def node_outputs(gm: fx.GraphModule, names: Collection[str], *inputs: Tensor) ->
     wanted = [node for node in gm.graph.nodes if node.name in set(names)]
     with torch.no_grad():
         return {node.name: value for node, value in run_graph(gm, inputs, wanted).items()}
-
-
-def _flat(output: object) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, (tuple, list)):
-        return [t for item in output for t in _flat(item)]
-    return []
 
 
 def max_abs_error(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
@@ -83,12 +73,9 @@ def perturbed(gm: fx.GraphModule, seed: int = 0) -> fx.GraphModule:
 
 
 def rounding_noise(gm: fx.GraphModule, *inputs: Tensor) -> float:
-    """Measure how far a graph's head outputs move when its numbers are rounded otherwise.
+    """Measure how far a graph's `head_outputs` move, at most, when its numbers round otherwise.
 
     Deep graphs amplify rounding: the outputs of two correct computations differ by about as much.
-
-    Returns:
-        The largest absolute difference at `head_outputs`.
     """
     return max_abs_error(head_outputs(gm, *inputs), head_outputs(perturbed(gm), *inputs))
 
@@ -96,14 +83,8 @@ def rounding_noise(gm: fx.GraphModule, *inputs: Tensor) -> float:
 def check_finite(module: nn.Module, what: str, error: type[YqcError], advice: str = "") -> None:
     """Check that every parameter and buffer of a module or graph is finite.
 
-    Args:
-        module: the module.
-        what: what the module is, to begin the sentence with.
-        error: what to raise.
-        advice: what to do, to end the sentence with.
-
     Raises:
-        YqcError: one is not, as an `error` that names the first.
+        YqcError: one is not: an `error` of `what`, the first tensor, and `advice`.
     """
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -121,7 +102,7 @@ def first_not_finite(gm: fx.GraphModule, *inputs: Tensor) -> fx.Node | None:
     with torch.no_grad():
         values = run_graph(gm, inputs, nodes)
     for node, value in values.items():
-        if any(t.is_floating_point() and not t.isfinite().all() for t in _flat(value)):
+        if any(t.is_floating_point() and not t.isfinite().all() for t in list_tensors(value)):
             return node
     return None
 
@@ -143,9 +124,7 @@ def sqnr_db(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
 def fingerprint(gm: fx.GraphModule, without: Collection[fx.Node] = ()) -> str:
     """Hash everything that a graph computes with: its text, its modules' settings, its tensors.
 
-    Args:
-        gm: the graph.
-        without: calls of modules that return their only input; each is replaced by that input.
+    Calls in `without` are of modules that return their only input, and are replaced by it.
     """
     left_out = set(without)
     nodes = [node for node in gm.graph.nodes if node not in left_out]

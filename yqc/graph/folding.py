@@ -10,22 +10,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 
 def fold_conv_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    """Return one convolution that computes `bn(conv(x))`, both in evaluation mode.
-
-    Args:
-        conv: the convolution; not changed.
-        bn: a batch norm with running statistics, affine or not; not changed.
-    """
+    """Return one convolution that computes `bn(conv(x))` in inference; neither is changed."""
     return fuse_conv_bn_eval(conv, bn)
 
 
 def fold_kernel(weight: Tensor, bias: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return a convolution's weight [O, I, kh, kw] and bias [O] with a batch norm folded in.
-
-    Args:
-        weight: the weight before.
-        bias: the bias before, zeros if there is none.
-        bn: a batch norm with running statistics, affine or not.
+    """Return a weight [O, I, kh, kw] and bias [O] with a batch norm, affine or not, folded in.
 
     Raises:
         ValueError: the batch norm has no running statistics.

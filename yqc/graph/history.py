@@ -64,14 +64,7 @@ def history(node: fx.Node) -> tuple[Event, ...]:
 def record_history(
     before: fx.GraphModule, gm: fx.GraphModule, by: str, rewrites: Sequence[RewriteRecord]
 ) -> None:
-    """Write into every node what a pass did to it.
-
-    Args:
-        before: a copy of the graph from before the pass.
-        gm: the graph now.
-        by: name of the pass.
-        rewrites: what the pass recorded, in order.
-    """
+    """Write into every node what the pass `by` did to it since `before`, a copy of the graph."""
     old = {n.name: n for n in before.graph.nodes}
     now = {n.name for n in gm.graph.nodes}
     makers = {name: one for one in rewrites for name in one.made}

@@ -33,12 +33,9 @@ def channels_last(*modules: nn.Module) -> Iterator[None]:
 
 
 def batched(gm: fx.GraphModule, images: Sequence[Tensor], memory: int = AT_ONCE) -> list[Tensor]:
-    """Join images to batches whose values, kept for a backward pass, fit into the memory.
+    """Join images, float32 [1, 3, H, W], to batches whose values fit into the memory, in bytes.
 
-    Args:
-        gm: a graph whose nodes know their shapes.
-        images: float32 [1, 3, H, W] each.
-        memory: bytes; a batch has at least one image, and at most 8.
+    Values are kept for a backward pass. A batch has at least one image, and at most 8.
     """
     one = sum(
         4 * math.prod(spec.shape)

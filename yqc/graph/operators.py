@@ -14,16 +14,10 @@ DEVICES = ("cpu", "cuda")
 def operator(
     name: str, shape: Callable[..., Tensor]
 ) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
-    """Register the decorated function as an operator without gradients.
+    """Register the decorated function as an operator without gradients, `yqc::quantize_linear`.
 
     Unlike `torch.library.custom_op` it does not import torch's compiler, which takes a second.
-
-    Args:
-        name: as in `yqc::quantize_linear`.
-        shape: takes the same arguments; returns an empty tensor of the result's shape and dtype.
-
-    Returns:
-        A function that calls the operator.
+    `shape` takes the same arguments and returns an empty tensor of the result's shape and dtype.
     """
 
     def register(function: Callable[P, Tensor]) -> Callable[P, Tensor]:

@@ -31,7 +31,7 @@ def run_graph(
     """Run the part of a graph that computes some nodes, and return their values.
 
     Nodes are computed in graph order: those of `keep` and `replace`, what they depend on, and nodes
-    with side effects before the last of them. NodeValues are freed after their last use.
+    with side effects before the last of them. Values are freed after their last use.
 
     Args:
         gm: the graph.
@@ -62,13 +62,7 @@ def run_graph(
 
 
 def compute_node(root: nn.Module, node: fx.Node, values: NodeValues) -> Any:  # noqa: ANN401  # any result
-    """NodeFunction one node, any but a placeholder.
-
-    Args:
-        root: the graph module, or the module that the node's graph was traced from.
-        node: the node.
-        values: the values of its inputs.
-    """
+    """Compute one node, any but a placeholder, from its inputs; `root` holds its modules."""
     if node.op == "get_attr":
         return get_attribute(root, str(node.target))
     args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)

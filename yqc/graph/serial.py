@@ -36,16 +36,10 @@ DTYPES = {str(d).removeprefix("torch."): d for d in SHORT}
 def save_graph(
     gm: fx.GraphModule, path: Path, info: Mapping[str, Any] | None = None, **more: Tensor
 ) -> None:
-    """Write a graph, its tensors and `info` (plain JSON values) to `path`.
-
-    Args:
-        gm: the graph; every node must be known to `yqc.graph.optable`.
-        path: written whole or not at all.
-        info: what to keep beside the graph.
-        more: further tensors to keep, by name.
+    """Write a graph, `info` (plain JSON values) and further named tensors, whole or not at all.
 
     Raises:
-        OutputError: a node has no name in the tables, or the file cannot be written.
+        OutputError: a node has no name in `yqc.graph.optable`, or the file cannot be written.
     """
     tensors = {k: v.detach().contiguous().clone() for k, v in gm.state_dict().items()}
     tensors |= {f"more:{k}": v.detach().contiguous().clone() for k, v in more.items()}

@@ -1,12 +1,11 @@
 """Shape and dtype of what every node computes, kept in `node.meta["yqc.value"]`."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from yqc.errors import TraceError
 from yqc.graph.calls import get_attribute
@@ -109,9 +108,7 @@ def _zeros(value: object) -> object:
 def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> None:
     """Write shape and dtype of every node into `node.meta["yqc.value"]`.
 
-    Args:
-        gm: the graph; its placeholders must have a value already unless `inputs` is given.
-        inputs: one example tensor a placeholder; only shapes and dtypes are used.
+    Inputs are one example a placeholder; without, the placeholders must have a value already.
 
     Raises:
         TraceError: a node cannot work on the shapes that reach it; the message names the node.
@@ -131,18 +128,19 @@ def propagate(gm: fx.GraphModule, inputs: tuple[Tensor, ...] | None = None) -> N
             raise TraceError(f"node {node.name} does not fit its inputs: {reason}") from error
 
 
+def list_specs(value: Value) -> list[TensorSpec]:
+    """List every tensor description in a value."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, TensorSpec)]
+
+
+def list_tensors(output: object) -> list[Tensor]:
+    """List the tensors in nested tuples, lists and dicts."""
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
 def empty(placeholder: fx.Node) -> Tensor:
     """Return an uninitialised tensor of the shape and dtype that a placeholder was traced with."""
     value = placeholder.meta.get(KEY)
     if not isinstance(value, TensorSpec):
         raise TraceError(f"input {placeholder.name} has no known shape; trace with an example")
     return torch.empty(value.shape, dtype=value.dtype)
-
-
-def tensors(value: Value) -> Iterator[TensorSpec]:
-    """Yield every tensor description in a value."""
-    if isinstance(value, TensorSpec):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from tensors(item)

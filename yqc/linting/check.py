@@ -23,14 +23,9 @@ ORDER = ("error", "warning", "note")
 
 
 def lint(source: Path | onnx.ModelProto, target: Target = "generic") -> list[Finding]:
-    """List the nodes that a runtime refuses, saturates or leaves unfused.
+    """List the nodes that a runtime refuses, saturates or leaves unfused: what is refused first.
 
-    Args:
-        source: any ONNX file, or a model.
-        target: the runtime; `generic` looks for what goes wrong on any CPU.
-
-    Returns:
-        The findings: what is refused first, then in the order of the nodes.
+    The target `generic` looks for what goes wrong on any CPU.
 
     Raises:
         CheckpointError: the file cannot be read as ONNX.

@@ -33,15 +33,7 @@ half of it 0.0048, with double 0.0051. Less of it fits these images more and oth
 
 
 class Correction:
-    """Runs two graphs side by side and corrects the second on the way.
-
-    Args:
-        whole: the graph before the removal; not changed.
-        pruned: the graph after it; corrected in place.
-        channels: of `whole`.
-        keep: the sets that stay.
-        seed: chooses positions.
-    """
+    """Runs two graphs, `whole` and `pruned`, side by side and corrects the second in place."""
 
     def __init__(
         self,
@@ -61,11 +53,7 @@ class Correction:
         self.changes: dict[fx.Node, Tensor | None] = {}  # several consumers may read one tensor
 
     def run(self, images: Tensor) -> float:
-        """Correct the pruned graph on images, float32 [N,3,H,W].
-
-        Returns:
-            Distance of the head's outputs from the original ones (`yqc.training.losses.distance`).
-        """
+        """Correct on images, float32 [N,3,H,W]; return the `distance` of the head's outputs."""
         graph = self.whole.graph
         finished = last_uses(graph.nodes)
         before: dict[fx.Node, Any] = {}

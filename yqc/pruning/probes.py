@@ -19,15 +19,9 @@ from yqc.training.losses import BOX, SIDES
 def project_head(
     taps: Sequence[Tap], values: Mapping[str, Tensor], generator: torch.Generator
 ) -> Tensor:
-    """Project the head's outputs on a random vector.
+    """Project the head's outputs, by the names of their taps, on a random vector: a scalar.
 
-    Args:
-        taps: kinds of the outputs; a map of boxes stands right before its map of classes.
-        values: the outputs by the names of their taps, with gradients.
-        generator: chooses the vector.
-
-    Returns:
-        A scalar, with gradients.
+    A map of boxes stands right before its map of classes.
     """
     total = torch.zeros(())
     mass = torch.ones(())

@@ -37,11 +37,8 @@ def score_by_reconstruction(
 ) -> Saliency:
     """Score sets by the error of the head that is left after correction, summed over tensors.
 
-    Args:
-        gm: the graph.
-        channels: its channels.
-        moments: of the tensors that consumers read.
-        relevance: of each consumer's output channels, float64 [O].
+    Moments are those of the tensors that consumers read; relevance, float64 [O], is that of each
+    consumer's output channels.
     """
     inverse: dict[fx.Node, Tensor] = {}
     gram: dict[fx.Node, Tensor] = {}

@@ -58,11 +58,6 @@ def cut_slices(
     """Cut the removable channels of every group into slices, the least salient first.
 
     The saliency of one group's slices never falls, so that sorting keeps their order.
-
-    Args:
-        blocks: the groups; pinned ones give nothing.
-        saliency: of each set; the lower, the sooner it is removed.
-        limits: what is respected.
     """
     found: list[Slice] = []
     for block in blocks:
@@ -97,15 +92,10 @@ def keep_without(count: int, parts: Sequence[Slice]) -> Keep:
 
 
 def select_share(sizes: SizeCounter, parts: Sequence[Slice], share: float) -> Keep:
-    """Select what stays so that the share removed is as close to `share` as possible.
+    """Select what stays so that the share removed is as close to `share`, 0..1, as possible.
 
     The least salient slices are removed, up to the last that fits; then those behind it that still
     fit, and at last one more if that comes closer.
-
-    Args:
-        sizes: counts what is left.
-        parts: slices, the least salient first.
-        share: 0..1.
     """
     count = sizes.channels.count
     low, high = 0, len(parts)

@@ -33,10 +33,7 @@ class SizeTerm:
 class SizeCounter:
     """Count parameters, multiply-accumulates or channels of a graph after a removal.
 
-    Args:
-        gm: the graph before the removal.
-        channels: its channels.
-        unit: what is counted. Channels are those that convolutions and linear layers make.
+    Channels are those that convolutions and linear layers make.
     """
 
     def __init__(self, gm: fx.GraphModule, channels: Channels, unit: SizeUnit) -> None:

@@ -39,14 +39,7 @@ def correctable(gm: fx.GraphModule, channels: Channels) -> list[fx.Node]:
 
 
 def sample_rows(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> Tensor:
-    """Return a tensor's channels at some positions: [positions, C].
-
-    Args:
-        x: any tensor, images on axis 0, channels on axis `dim`.
-        dim: the axis.
-        limit: largest number of positions.
-        generator: chooses them.
-    """
+    """Return the channels, on axis `dim`, at `limit` random positions or fewer: [positions, C]."""
     x = x.unsqueeze(-1).movedim(dim, -1).flatten(1, -2)
     each = max(1, limit // len(x))
     if x.shape[1] > each:
@@ -55,14 +48,7 @@ def sample_rows(x: Tensor, dim: int, limit: int, generator: torch.Generator) -> 
 
 
 class MomentsCollector:
-    """Adds up the moments of the tensors that consumers read.
-
-    Args:
-        gm: the graph.
-        channels: its channels.
-        seed: chooses positions.
-        limit: largest number of positions per batch.
-    """
+    """Adds up the moments of the tensors that consumers read, at `limit` positions per batch."""
 
     def __init__(self, gm: fx.GraphModule, channels: Channels, seed: int, limit: int) -> None:
         sources = [node.all_input_nodes[0] for node in consumers(gm, channels)]
@@ -110,14 +96,7 @@ class MomentsCollector:
 def measure_moments(
     gm: fx.GraphModule, channels: Channels, images: Sequence[Tensor], seed: int
 ) -> dict[fx.Node, ChannelMoments]:
-    """Return the moments of every tensor that a consumer reads.
-
-    Args:
-        gm: the graph.
-        channels: its channels.
-        images: float32 [N,C,H,W] each, of the same N but the last.
-        seed: chooses positions.
-    """
+    """Return the moments of every tensor that a consumer reads, on float32 images [N,C,H,W]."""
     limit = max(256, SAMPLES // max(1, len(images)))
     collector = MomentsCollector(gm, channels, seed, limit)
     with torch.no_grad():
@@ -129,13 +108,7 @@ def measure_moments(
 def run_head(
     gm: fx.GraphModule, heads: Sequence[Tap], images: Tensor, keep: Sequence[fx.Node] = ()
 ) -> tuple[dict[str, Tensor], dict[fx.Node, Tensor]]:
-    """Run a graph up to the raw outputs of its head.
-
-    Args:
-        gm: the graph.
-        heads: its head's outputs.
-        images: float32 [N,C,H,W].
-        keep: other nodes whose values are returned.
+    """Run a graph on float32 [N,C,H,W] up to the raw outputs of its head.
 
     Returns:
         The outputs by the names of their taps, and the values of `keep`.
@@ -160,9 +133,8 @@ def backpropagate(
         gm.zero_grad(set_to_none=True)
         with torch.enable_grad():
             head, tapped = run_head(gm, heads, batch.clone().requires_grad_(), taps)
-            probes = [
-                project_head(heads, each, generator) for each in split_batch(head, len(batch))
-            ]
+            each = split_batch(head, len(batch))
+            probes = [project_head(heads, one, generator) for one in each]
             torch.autograd.backward(probes, inputs=list(tapped.values()) or None)
         yield {node: value.grad for node, value in tapped.items() if value.grad is not None}
     gm.zero_grad(set_to_none=True)
@@ -170,8 +142,6 @@ def backpropagate(
 
 def split_batch(head: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
     """Split the head's outputs for a batch of `count` images into those of each image."""
-    if count == 1:
-        return [head]
     return [{name: value[i : i + 1] for name, value in head.items()} for i in range(count)]
 
 
@@ -181,14 +151,8 @@ def measure_relevance(
     """Measure the relevance of each output channel of each consumer: float64 [O].
 
     It is the squared gradient of a random projection of the head with respect to the channel,
-    summed over positions and averaged over images: the diagonal of the Gauss-Newton curvature of
-    the distillation loss.
-
-    Args:
-        gm: the graph.
-        channels: its channels.
-        images: float32 [N,C,H,W] each.
-        seed: chooses the projections.
+    summed over positions and averaged over images, float32 [N,C,H,W]: the diagonal of the
+    Gauss-Newton curvature of the distillation loss.
     """
     taps, count = consumers(gm, channels), sum(map(len, images))
     found: dict[fx.Node, Tensor] = {}

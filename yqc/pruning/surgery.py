@@ -22,13 +22,10 @@ Keep = NDArray[np.bool_]
 def remove_channels(
     gm: fx.GraphModule, channels: Channels, keep: Keep, *, shapes: bool = True
 ) -> None:
-    """Remove sets of channels from a graph, in place.
+    """Remove the sets of channels that do not stay from a graph, in place.
 
-    Args:
-        gm: the graph that `channels` describes; modules are edited, not replaced.
-        channels: its channels.
-        keep: for each set, whether it stays; bool [channels.count].
-        shapes: whether the nodes get their new shapes, too; a trial does not need them.
+    Modules are edited, not replaced. Nodes get their new shapes unless `shapes` is off, as in a
+    trial.
 
     Raises:
         ValueError: a pinned set is not kept.

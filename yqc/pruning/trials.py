@@ -17,7 +17,7 @@ from yqc.graph.channels.groups import dependencies, find_channels
 from yqc.graph.channels.sets import ChannelBlock, Channels
 from yqc.graph.memory import as_weights, batched, channels_last
 from yqc.graph.noise import image_shape, make_noise
-from yqc.graph.values import TensorSpec, tensors
+from yqc.graph.values import list_specs
 from yqc.pipeline.base import JUDGES, Context
 from yqc.pruning.correction import Correction
 from yqc.pruning.gradient_scores import score_by_curvature, score_by_slope
@@ -76,13 +76,7 @@ class Trial:
 
 
 class PruningTask:
-    """A graph and pruned copies of it; the graph itself stays as it is until `adopt`.
-
-    Args:
-        gm: the graph; its nodes know their shapes.
-        ctx: gives images, agreement and seed.
-        options: how many channels are removed, which ones, and where.
-    """
+    """A graph and pruned copies of it; the graph itself stays as it is until `adopt`."""
 
     def __init__(self, gm: fx.GraphModule, ctx: Context, options: PruningOptions) -> None:
         self.gm, self.ctx, self.options = gm, ctx, options
@@ -257,12 +251,9 @@ class PruningTask:
 
 
 def pin_excluded(channels: Channels, keep: tuple[str, ...], only: tuple[str, ...]) -> Channels:
-    """Pin the groups that patterns exclude.
+    """Pin the groups that patterns, module paths with * as a wildcard, exclude.
 
-    Args:
-        channels: as found.
-        keep: module paths, with * as a wildcard: groups that these modules make stay.
-        only: groups that none of these modules makes stay; empty: all may be removed.
+    Groups that a module of `keep` makes stay, and so do those that none of `only`, if given, makes.
     """
     if not keep and not only:
         return channels
@@ -290,7 +281,6 @@ def estimate_bytes(gm: fx.GraphModule) -> float:
     sizes = [
         math.prod(spec.shape) * 4
         for node in gm.graph.nodes
-        for spec in tensors(node.meta.get("yqc.value"))
-        if isinstance(spec, TensorSpec)
+        for spec in list_specs(node.meta.get("yqc.value"))
     ]
     return 16.0 * max(sizes, default=1)

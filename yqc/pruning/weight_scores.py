@@ -25,13 +25,8 @@ def score_by_magnitude(gm: fx.GraphModule, channels: Channels, power: int) -> Sa
     """Score sets by the norm of the weights that make them, batch norms folded in.
 
     Each member's norms are divided by their mean over its channels, so that layers compare; a set's
-    saliency is the mean over its members.
-
-    Args:
-        gm: the graph.
-        channels: its channels.
-        power: 1 for the sum of absolute values (Li et al., Pruning Filters, ICLR 2017), 2 for the
-            Euclidean norm.
+    saliency is the mean over its members. The power is 1 for the sum of absolute values (Li et al.,
+    Pruning Filters, ICLR 2017), 2 for the Euclidean norm.
     """
     total, members = np.zeros(channels.count), np.zeros(channels.count)
     factors = norm_factors(gm)
@@ -49,10 +44,8 @@ def score_by_magnitude(gm: fx.GraphModule, channels: Channels, power: int) -> Sa
 def rows_of_weight(module: _ConvNd | nn.Linear, count: int, factor: Tensor | None = None) -> Tensor:
     """Return a weight as rows, one for each channel that it makes: float32 [count, rest].
 
-    Args:
-        module: a convolution or linear layer.
-        count: number of channels it makes; of a depthwise one, of those it reads.
-        factor: multiplies each output channel, float32 [O].
+    Of a depthwise one, `count` is that of the channels it reads. The factor, float32 [O],
+    multiplies each output channel.
     """
     weight = module.weight.detach()
     if is_transposed(module):

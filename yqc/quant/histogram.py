@@ -23,11 +23,7 @@ and gathered values take memory."""
 
 
 class Histogram:
-    """Counts of values between `-bound` and `bound`, and the exact extremes.
-
-    Args:
-        weighed: whether every value comes with a weight; a second table sums the weights.
-    """
+    """Counts of values between `-bound` and `bound`, sums of their weights, the exact extremes."""
 
     def __init__(self, *, weighed: bool = False) -> None:
         self._table = torch.zeros(1 + weighed, BINS, dtype=torch.float64)
@@ -37,13 +33,10 @@ class Histogram:
         self.smallest, self.largest = math.inf, -math.inf
 
     def add(self, values: Tensor, weights: Tensor | None = None, *, sample: int = SAMPLE) -> None:
-        """Count a tensor: all of it for the extremes, an even sample of it for the counts.
+        """Count float32 values: all of them for the extremes, an even sample for the counts.
 
-        Args:
-            values: float32 of any shape. If one is not finite, the extremes become NaN and nothing
-                is counted.
-            weights: of the values, float32 of the same shape, where they are weighed.
-            sample: how many values are counted, about.
+        If one is not finite, the extremes become NaN and nothing is counted. Weights have the
+        shape of the values; about `sample` values are counted.
         """
         vectors = flat(values.detach(), *(() if weights is None else (weights.detach(),)))
         low, high = (float(v) for v in vectors[0].aminmax())

@@ -17,15 +17,10 @@ def next_ridge(ridge: float) -> float:
 
 
 def cholesky_with_ridge(matrix: Tensor, ridge: float = 0.0) -> Tensor:
-    """Return the lower Cholesky factor of a covariance with a ridge on its diagonal.
+    """Return the lower Cholesky factor of a covariance [..., N, N] with a ridge on its diagonal.
 
-    Args:
-        matrix: float32 or float64 [..., N, N], symmetric, not negative but for rounding.
-        ridge: share of the mean variance that is added to every variance; it grows tenfold while
-            rounding leaves a matrix without a factor.
-
-    Returns:
-        Of the matrix's shape and dtype.
+    The ridge is a share of the mean variance that is added to every variance; it grows tenfold
+    while rounding leaves a matrix without a factor.
 
     Raises:
         PassError: the matrix holds values that are not finite.

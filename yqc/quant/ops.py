@@ -72,17 +72,9 @@ def _like_scale(x: Tensor, scale: Tensor, *_settings: object) -> Tensor:
 def dequantize_linear(
     x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1, block_size: int = 0
 ) -> Tensor:
-    """Dequantize as ONNX's DequantizeLinear does.
+    """Dequantize integers as ONNX's DequantizeLinear does: a float32 tensor of x's shape.
 
-    Args:
-        x: an integer tensor.
-        scale: float32; a scalar, [x.shape[axis]], or blocked.
-        zero_point: of x's dtype and the scale's shape; None stands for zero.
-        axis: the dimension that a one-dimensional or blocked scale runs along.
-        block_size: how many values along `axis` share one scale; 0 if the scale is not blocked.
-
-    Returns:
-        A float32 tensor of x's shape.
+    Arguments as of `quantize_linear`; the zero point has x's dtype, None stands for zero.
     """
     value = x.to(scale.dtype, copy=True)
     if zero_point is not None:

@@ -40,13 +40,9 @@ def integer_limits(dtype: torch.dtype, *, symmetric: bool) -> tuple[int, int]:
 def qparams_from_range(
     low: Tensor, high: Tensor, dtype: torch.dtype, *, symmetric: bool
 ) -> QParams:
-    """Return scale and zero point for the range `low`..`high`.
+    """Return scale and zero point for the range `low`..`high`, float32 of one shape.
 
-    Args:
-        low: float32, any shape.
-        high: of the same shape, at or above `low`.
-        dtype: integer type to quantize to.
-        symmetric: the zero point is 0 (for unsigned types: the middle).
+    With `symmetric` the zero point is 0 (for unsigned types: the middle).
     """
     qmin, qmax = integer_limits(dtype, symmetric=symmetric)
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
@@ -71,17 +67,9 @@ def minmax_channel_scale(weight: Tensor, most: int = FULL_RANGE) -> Tensor:
 
 
 def mse_channel_scale(weight: Tensor, most: int = FULL_RANGE, steps: int = 40) -> Tensor:
-    """Return the symmetric scale of each output channel with the least squared error.
+    """Return the symmetric scale of each output channel with the least squared error: float32 [O].
 
     Candidates shrink the min-max scale by up to a half; all channels are searched at once.
-
-    Args:
-        weight: float32 [O, ...].
-        most: the largest integer to quantize to.
-        steps: number of candidates.
-
-    Returns:
-        float32 [O].
     """
     flat, full = weight.detach().flatten(1), minmax_channel_scale(weight, most)
     best, least = full, torch.full_like(full, torch.inf)

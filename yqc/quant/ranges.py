@@ -58,14 +58,9 @@ def rounding_error(
     symmetric: bool = False,
     response: Callable[[Tensor], Tensor] | None = None,
 ) -> float:
-    """Return the sum of the squared errors of rounding to 256 levels of a range.
+    """Return the sum of the squared errors of rounding to 256 levels of a range around 0.
 
-    Args:
-        histogram: of the tensor; its counts are the weights of the squared errors.
-        low: at most 0.
-        high: at least 0.
-        symmetric: as `choose_range` takes it.
-        response: as `choose_range` takes it.
+    The histogram's counts are the weights of the errors; other arguments as of `choose_range`.
     """
     if low == high:
         return 0.0

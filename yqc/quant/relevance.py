@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from yqc.facts import Layout
+from yqc.graph.values import list_tensors
 
 
 def split_boxes_and_scores(output: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
     """Split a decoded output into boxes, their sizes and scores.
 
-    Args:
-        output: `yolov5` [N, A, 5+nc], `yolov8` [N, 4+nc, A], or `end2end` [N, A, 6].
-        layout: which of them.
+    The output is `yolov5` [N, A, 5+nc], `yolov8` [N, 4+nc, A], or `end2end` [N, A, 6].
 
     Returns:
         Box coordinates in pixels [N, A, 4], the boxes' sizes in the same order [N, A, 4], and
@@ -40,41 +39,21 @@ def split_boxes_and_scores(output: Tensor, layout: Layout) -> tuple[Tensor, Tens
 
 
 def weight_outputs(output: Any, layout: Layout | None) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401  # nests of tensors
-    """List the outputs o_k of a graph with their weights c_k.
+    """List the outputs o_k of a graph with their weights c_k, without gradients, which broadcast.
 
-    Args:
-        output: what the graph returned.
-        layout: how a detector's output is laid out; None takes all outputs as they are, each in
-            units of its deviation.
-
-    Returns:
-        Pairs of values and weights, these without gradients, in a shape that broadcasts.
+    Without a layout all outputs are taken as they are, each in units of its deviation.
     """
     if layout is None:
-        return [(o, 1 / o.detach().std().clamp(min=1e-12)) for o in _floats(output)]
+        floats = [o for o in list_tensors(output) if o.is_floating_point()]
+        return [(o, 1 / o.detach().std().clamp(min=1e-12)) for o in floats]
     box, size, score = split_boxes_and_scores(output, layout)
     best = score.detach().amax(-1, keepdim=True)
     return [(score, torch.ones(())), (box, best / size.detach().clamp(min=1))]
 
 
 def project_outputs(output: Any, layout: Layout | None, generator: torch.Generator) -> Tensor:  # noqa: ANN401  # nests of tensors
-    """Return one random projection r . o of a graph's outputs, a scalar to differentiate.
-
-    Args:
-        output: what the graph returned.
-        layout: as `weight_outputs` takes it.
-        generator: draws r.
-    """
+    """Return one random projection r . o of a graph's outputs, a scalar to differentiate."""
     total = torch.zeros(())
     for values, weight in weight_outputs(output, layout):
         total = total + (values * weight * torch.randn(values.shape, generator=generator)).sum()
     return total
-
-
-def _floats(output: Any) -> list[Tensor]:  # noqa: ANN401  # nests of tensors
-    if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
-    values = output.values() if isinstance(output, dict) else output
-    if not isinstance(values, list | tuple) and not isinstance(output, dict):
-        return []
-    return [tensor for value in values for tensor in _floats(value)]

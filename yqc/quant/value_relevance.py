@@ -25,12 +25,7 @@ class ValueRelevance:
         self.seen = Histogram(weighed=True)
 
     def add(self, values: Tensor, relevance: Tensor) -> None:
-        """Count a tensor.
-
-        Args:
-            values: float32 of any shape, finite.
-            relevance: of each, float32 in the same shape, not negative.
-        """
+        """Count finite float32 values of any shape, with the relevance of each, not negative."""
         self.seen.add(values, relevance, sample=SAMPLE)
 
     def weigh(self, histogram: Histogram) -> Histogram:

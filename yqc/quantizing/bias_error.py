@@ -45,12 +45,8 @@ class ReferenceOutputs:
 def shrink_mean(surplus: Tensor, total: Tensor) -> Tensor:
     """Return the weighted mean error over images, shrunk as far as the images disagree.
 
-    Args:
-        surplus: weighted sum of the errors in each image, float32 [N, O].
-        total: sum of the weights in each image, float32 [N, O].
-
-    Returns:
-        float32 [O]; b * b^2 / (b^2 + v) for a mean b with the variance v between the images.
+    `surplus` is the weighted sum of the errors in each image, `total` that of the weights, float32
+    [N, O]. The result, [O], is b * b^2 / (b^2 + v) for a mean b with the variance v between images.
     """
     tiny = torch.finfo(torch.float32).tiny
     all_images = total.sum(0).clamp(min=tiny)

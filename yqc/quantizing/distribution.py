@@ -7,7 +7,7 @@ concats join (Nagel et al., Data-Free Quantization, ICCV 2019, section 4.2, here
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from yqc.graph import TensorSpec, call, is_function, role
-from yqc.graph.channels.rules import ELEMENTWISE, SPATIAL
+from yqc.graph.channels.rules import ELEMENTWISE, SPATIAL, get_argument
 from yqc.graph.metadata import BatchNorm
 from yqc.graph.values import KEY
 from yqc.quant.observer import Observer
@@ -38,8 +38,7 @@ UNCHANGED_FUNCTIONS = (F.max_pool2d, F.avg_pool2d, F.interpolate)
 """Functions that do."""
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(NamedTuple):
     """Distribution of the values of each channel: float32 [C] each."""
 
     mean: Tensor
@@ -50,9 +49,7 @@ class Distribution:
 
     def narrow(self, first: int, count: int) -> "Distribution":
         """Return that of some consecutive channels."""
-        values = (self.mean, self.low, self.high, self.deviation)
-        mean, low, high, deviation = (v.narrow(0, first, count) for v in values)
-        return Distribution(mean, low, high, deviation)
+        return Distribution(*(values.narrow(0, first, count) for values in self))
 
 
 def follow_distributions(gm: fx.GraphModule) -> dict[fx.Node, Distribution]:
@@ -94,8 +91,9 @@ def _of_node(  # noqa: PLR0911  # one return a kind of node
         a, b = inputs
         deviation = torch.hypot(a.deviation, b.deviation)
         return Distribution(a.mean + b.mean, a.low + b.low, a.high + b.high, deviation)
-    if is_function(node, torch.cat, torch.concat) and _axis(node) == 1:
-        return _join([known[n] for n in node.args[0]])  # type: ignore[union-attr,index]
+    if is_function(node, torch.cat, torch.concat) and get_argument(node, 1, "dim", default=0) == 1:
+        parts = [known[n] for n in node.args[0]]  # type: ignore[union-attr,index]
+        return Distribution(*(torch.cat(values) for values in zip(*parts, strict=True)))
     if (part := find_channel_part(node)) is not None:
         return inputs[0].narrow(*part)
     return None
@@ -117,19 +115,6 @@ def _activation(gm: fx.GraphModule, node: fx.Node) -> Callable[[Tensor], Tensor]
         return torch.sigmoid
     first = node.all_input_nodes[0]
     return F.silu if is_silu_product(node, first) else None
-
-
-def _join(parts: list[Distribution]) -> Distribution:
-    return Distribution(
-        torch.cat([p.mean for p in parts]),
-        torch.cat([p.low for p in parts]),
-        torch.cat([p.high for p in parts]),
-        torch.cat([p.deviation for p in parts]),
-    )
-
-
-def _axis(node: fx.Node) -> object:
-    return node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
 
 
 def find_channel_part(node: fx.Node) -> tuple[int, int] | None:
@@ -159,8 +144,7 @@ def count_channels(value: object) -> int:
 
 def _splits_channels(node: fx.Node) -> bool:
     split = node.target in {"chunk", "split"} or is_function(node, torch.chunk, torch.split)
-    dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)  # noqa: PLR2004
-    return split and isinstance(dim, int) and dim == 1
+    return split and get_argument(node, 2, "dim", default=0) == 1
 
 
 def transform_distribution(function: Callable[[Tensor], Tensor], x: Distribution) -> Distribution:

@@ -63,12 +63,8 @@ def _run_with_gradients(
 ) -> tuple[Any, list[Tensor]]:
     """Return what the graph returns, and what nodes compute before an operation overwrites it.
 
-    Args:
-        gm: the graph.
-        nodes: the nodes.
-        image: float32 [N, 3, H, W]; only its values are used.
-        overwritten: nodes whose readers get copies, since one of them writes to the value. If a
-            further one is found, it is added, and the graph is run again.
+    The readers of `overwritten` nodes get copies, since one of them writes to the value. If a
+    further such node is found, it is added, and the graph is run again.
     """
     found: dict[fx.Node, Tensor] = {}
     versions: dict[fx.Node, int] = {}

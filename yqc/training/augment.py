@@ -36,13 +36,8 @@ def paste(
 ) -> None:
     """Draw an image, resized by `scale`, with its corner at (x, y), inside a window of the canvas.
 
-    Args:
-        canvas: uint8 [H, W, C], changed in place.
-        image: RGB, or grey for C = 1.
-        scale: canvas pixels per image pixel.
-        x: left edge of the image, in canvas pixels; may lie outside.
-        y: upper edge of the image.
-        window: left, upper, right and lower end of the part to draw on, in canvas pixels.
+    The canvas, uint8 [H, W, C], is changed in place. Coordinates are canvas pixels; the window is
+    left, upper, right and lower end.
     """
     w, h = image.size
     left, top = max(window[0], round(x)), max(window[1], round(y))

@@ -63,28 +63,16 @@ class _Round(torch.autograd.Function):
 
 
 def round_to_steps(x: Tensor, scale: Tensor, low: Tensor, high: Tensor, share: float) -> Tensor:
-    """Round to whole steps of a scale, with the gradients above.
+    """Round float32 to whole steps of a scale, from `low` to `high`, with the gradients above.
 
-    Args:
-        x: float32, any shape.
-        scale: broadcasts to x.
-        low: the lowest step, a whole number; broadcasts to x.
-        high: the highest.
-        share: what the gradient of the scale is multiplied by.
+    All of them broadcast to x. The gradient of the scale is multiplied by `share`.
     """
-    y: Tensor = _Round.apply(  # type: ignore[no-untyped-call]
-        x, scale, low, high, share
-    )
+    y: Tensor = _Round.apply(x, scale, low, high, share)  # type: ignore[no-untyped-call]
     return y
 
 
 class Scale(nn.Module):
-    """A trained scale: the stored one times exp(p).
-
-    Args:
-        stored: float32, positive; any shape.
-        path: where the graph keeps it.
-    """
+    """A trained scale: the one that the graph stores at `path`, float32, times exp(p)."""
 
     def __init__(self, stored: Tensor, path: str) -> None:
         super().__init__()
@@ -102,15 +90,10 @@ class Scale(nn.Module):
 
 
 class FakeQuantize(nn.Module):
-    """A quantizer and the dequantizer behind it, differentiable.
+    """A quantizer and the dequantizer behind it, differentiable; see `quantize_linear`.
 
-    Args:
-        scale: shared by all quantizers that read one tensor of the graph.
-        zero_point: integers of the scale's shape, or None for zero; they stay as they are.
-        dtype: integer type.
-        axis: as in `torch.ops.yqc.quantize_linear`.
-        block_size: as there.
-        symmetric: whether the lowest integer is left out, as in weights.
+    The scale is shared by all quantizers that read one tensor of the graph. Zero points stay as
+    they are. With `symmetric` the lowest integer is left out, as in weights.
     """
 
     def __init__(
@@ -131,18 +114,21 @@ class FakeQuantize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Round float32 `x`, of any shape, to the values that the integers stand for."""
-        scale = self.scale()
-        factor = broadcast_along(scale, x, self.axis, self.block_size)
-        zero = broadcast_along(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
-        share = 1 / math.sqrt(max(1, x.numel() // scale.numel()) * self.high)
-        return round_to_steps(x, factor, self.low - zero, self.high - zero, share)
+        scale, zero = self._wide(x)
+        share = 1 / math.sqrt(max(1, x.numel() // self.scale.log_factor.numel()) * self.high)
+        return round_to_steps(x, scale, self.low - zero, self.high - zero, share)
+
+    def _wide(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and zero point in shapes that broadcast to `x`."""
+        both = (self.scale(), cast("Tensor", self.zero_point))
+        scale, zero = (broadcast_along(v, x, self.axis, self.block_size) for v in both)
+        return scale, zero
 
     @torch.no_grad()
     def integers(self, x: Tensor) -> Tensor:
         """Return the integers that `forward` rounds to, of x's shape."""
-        factor = broadcast_along(self.scale(), x, self.axis, self.block_size)
-        zero = broadcast_along(cast("Tensor", self.zero_point), x, self.axis, self.block_size)
-        return ((x / factor).round() + zero).clamp(self.low, self.high).to(self.dtype)
+        scale, zero = self._wide(x)
+        return ((x / scale).round() + zero).clamp(self.low, self.high).to(self.dtype)
 
 
 class Latent(nn.Module, ABC):

@@ -102,24 +102,24 @@ def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
 def tap_graph(
     gm: fx.GraphModule, taps: Sequence[Tap], sources: Sequence[str] = ()
 ) -> fx.GraphModule:
-    """Make a graph that returns the tensors of taps; it shares modules and tensors with `gm`.
-
-    Args:
-        gm: the graph.
-        taps: the tensors that are returned, as a tuple.
-        sources: names of the nodes whose values are the inputs, in this order; the placeholders by
-            default.
-
-    Raises:
-        TraceError: `gm` has no node of a tap's name.
-    """
+    """Make a graph that returns the tensors of taps, as a tuple; see `cut_graph`."""
     return cut_graph(gm, [tap.name for tap in taps], sources)
 
 
 def cut_graph(
     gm: fx.GraphModule, ends: Sequence[str], sources: Sequence[str] = ()
 ) -> fx.GraphModule:
-    """Make a graph of the nodes between `sources` and `ends`; see `tap_graph`."""
+    """Make a graph of the nodes between `sources` and `ends`; it shares modules with `gm`.
+
+    Args:
+        gm: the graph.
+        ends: names of the nodes whose values are returned, as a tuple.
+        sources: names of the nodes whose values are the inputs, in this order; the placeholders by
+            default.
+
+    Raises:
+        TraceError: `gm` has no node of an end's name.
+    """
     graph = copy.deepcopy(gm.graph)
     nodes = {node.name: node for node in graph.nodes}
     if missing := [name for name in ends if name not in nodes]:

@@ -71,14 +71,7 @@ class TrainingImages:
         return [int(i) for i in order]
 
     def batches(self, size: int, first: int = 0) -> Generator[NDArray[np.uint8], None, None]:
-        """Yield the batches of steps `first`, `first + 1`, ..., without end.
-
-        Args:
-            size: images per batch.
-            first: number of the first step.
-
-        Yields:
-            uint8 [size, C, H, W], RGB or grey.
+        """Yield the batches of steps `first`, `first + 1`, ..., without end: uint8 [size, C, H, W].
 
         Raises:
             DataError: too many images cannot be read.

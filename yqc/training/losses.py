@@ -33,13 +33,9 @@ EPS = 1e-6
 def distance(
     taps: Sequence[Tap], student: Sequence[Tensor], teacher: Sequence[Tensor], features: float
 ) -> Tensor:
-    """Return the loss of one batch, float32, a scalar.
+    """Return the loss of one batch, a float32 scalar: student and teacher have a tensor a tap.
 
-    Args:
-        taps: kinds of the tensors.
-        student: a tensor for each tap.
-        teacher: the same, without gradients.
-        features: weight of the features.
+    `features` is the weight of the features.
     """
     objects = plain = torch.zeros((), device=student[0].device)
     mass = torch.zeros_like(objects)

@@ -99,11 +99,7 @@ class TableWeight(Latent):
 
     def forward(self) -> Tensor:
         """Return the weight as the graph looks it up."""
-        rows = self.value.reshape(self.shape[0], -1)
-        scale, table = (
-            expand_scales(round_straight_through(self.scale()), rows.shape[1], self.block),
-            round_straight_through(self.table),
-        )
+        rows, scale, table = self._rows()
         units = (rows / scale).detach().view(len(table), -1)
         found = table.gather(1, nearest_entries(units, table.detach())).view_as(rows)
         lowest, highest = table.detach().amin(1, keepdim=True), table.detach().amax(1, keepdim=True)
@@ -111,14 +107,16 @@ class TableWeight(Latent):
         straight = (rows - rows.detach()) * inside  # nothing, with the gradient of the weight
         return (found * scale + straight).view(self.shape)
 
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weight as rows, the scale of each of its values, and the table."""
+        rows = self.value.reshape(self.shape[0], -1)
+        scale = expand_scales(round_straight_through(self.scale()), rows.shape[1], self.block)
+        return rows, scale, round_straight_through(self.table)
+
     @torch.no_grad()
     def store(self, gm: fx.GraphModule) -> None:
         """Write codes, table and scale."""
-        rows = self.value.reshape(self.shape[0], -1)
-        scale, table = (
-            expand_scales(round_straight_through(self.scale()), rows.shape[1], self.block),
-            round_straight_through(self.table),
-        )
+        rows, scale, table = self._rows()
         codes = nearest_entries((rows / scale).view(len(table), -1), table)
         write_tensor(gm, self.path, pack(codes.view_as(rows), self.bits))
         write_tensor(gm, self.table_path, table.half())
@@ -126,30 +124,14 @@ class TableWeight(Latent):
 
 
 def nearest_entries(x: Tensor, table: Tensor) -> Tensor:
-    """Return the index of the table's entry that is nearest to each value.
-
-    Args:
-        x: float32 [T, n].
-        table: float32 [T, entries], in any order.
-
-    Returns:
-        int64 [T, n].
-    """
+    """Return the index [T, n] of the entry of a table [T, entries] nearest to each of x [T, n]."""
     ordered, index = table.sort(1)
     middles = (ordered[:, 1:] + ordered[:, :-1]) / 2
     return index.gather(1, torch.searchsorted(middles.contiguous(), x.contiguous()))
 
 
-@latent(torch.ops.yqc.unpack_uniform)
-def uniform_weight(gm: fx.GraphModule, node: fx.Node) -> Latent:
-    """Make a packed uniform weight trainable."""
-    return UniformWeight(gm, node)
-
-
-@latent(torch.ops.yqc.unpack_table)
-def table_weight(gm: fx.GraphModule, node: fx.Node) -> Latent:
-    """Make a packed codebook weight trainable."""
-    return TableWeight(gm, node)
+latent(torch.ops.yqc.unpack_uniform)(UniformWeight)
+latent(torch.ops.yqc.unpack_table)(TableWeight)
 
 
 def _arguments(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, list[int], int, int]:

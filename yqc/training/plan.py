@@ -96,11 +96,7 @@ class Plan:
     def rate_at(self, step: int, steps: int | None) -> float:
         """Return the learning rate: a linear rise, then a cosine down to a hundredth.
 
-        Source: Loshchilov & Hutter, SGDR, 2017.
-
-        Args:
-            step: from 0.
-            steps: number of all steps; not needed while the rate rises.
+        Source: Loshchilov & Hutter, SGDR, 2017. While it rises, the number of steps is not needed.
         """
         highest = RATE if self.lr is None else self.lr
         if step < WARMUP or steps is None:
@@ -115,15 +111,11 @@ class Plan:
         return 2 * step >= steps
 
     def adapted(self, before: float, moving_rate: float | None = None) -> "Plan":
-        """Return the plan for a graph at a distance from its original.
+        """Return the plan for a graph whose loss, its distance from the original, is `before`.
 
         A graph that is close has the right statistics in its batch norms; those of augmented images
-        differ.
-
-        Args:
-            before: the loss before the first step, which is that distance.
-            moving_rate: the learning rate at which one step of AdamW moves the graph by as much;
-                None where that was not measured.
+        differ. `moving_rate` is the learning rate at which one step of AdamW moves the graph by as
+        much; None where that was not measured.
         """
         close = not self.bn_l1 and before < CLOSE
         freeze = True if self.freeze_bn is None and close else self.freeze_bn

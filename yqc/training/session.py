@@ -40,11 +40,6 @@ class Arithmetic:
 
         A graph with quantizers is trained in float32, since eight bits of mantissa would hide their
         steps; so is one whose distance from its original is at most `ROUNDING`.
-
-        Args:
-            device: of the graph.
-            distance: of the graph from the original.
-            quantized: whether the graph has quantizers.
         """
         amx = torch.cpu._is_amx_tile_supported()  # noqa: SLF001  # there is no public name for it
         return cls(device, not quantized and distance > ROUNDING and (device != "cpu" or amx))
@@ -60,14 +55,7 @@ class Arithmetic:
 
 
 class Session:
-    """The state of a training, and its steps.
-
-    Args:
-        student: the graph in training.
-        teacher: the original.
-        taps: the tensors to compare.
-        plan: length and learning rate.
-    """
+    """The state of a training, and its steps."""
 
     def __init__(self, student: Student, teacher: Teacher, taps: Sequence[Tap], plan: Plan) -> None:
         self.student, self.teacher, self.taps, self.plan = student, teacher, taps, plan
@@ -79,11 +67,9 @@ class Session:
         self.step = 0
 
     def adapt(self, far: float, images: NDArray) -> None:  # type: ignore[type-arg]
-        """Choose type and learning rate for a graph at a distance from its original.
+        """Choose type and learning rate for a student whose loss, its distance, is `far`.
 
-        Args:
-            far: its loss, which is that distance.
-            images: uint8 [N, C, H, W] for trial steps.
+        Trial steps are taken on images, uint8 [N, C, H, W].
         """
         student, plan = self.student, self.plan
         apart = math.inf if plan.bn_l1 else far  # sparse training moves it away
@@ -195,8 +181,7 @@ def learning_rate_share(parameter: Tensor, plan: Plan) -> float:
     """Return the share of the learning rate that a parameter gets, 0..1.
 
     AdamW moves all values of a weight by the same amount. A layer's output sums up the moves of all
-    its inputs, so wide layers get smaller ones (Yang et al., Tensor Programs V,
-    2022).
+    its inputs, so wide layers get smaller ones (Yang et al., Tensor Programs V, 2022).
     """
     if plan.optimizer == "sgd" or parameter.ndim < 2:  # noqa: PLR2004  # scales and shifts
         return 1.0

@@ -14,14 +14,10 @@ from yqc.training.heads import Tap, tap_graph
 
 
 class Student:
-    """The trainable form of a graph.
+    """The trainable form of a graph; its nodes stay as they are, its modules are shared.
 
-    Args:
-        gm: the graph; its nodes stay as they are, its modules are shared.
-        taps: the tensors that the student returns.
-        device: to move the modules to; `close` moves them back.
-        sources: names of the nodes whose values are its inputs; nothing before them is trained.
-            The placeholders by default.
+    It returns the tensors of the taps. Its inputs are the values of `sources`, by default the
+    placeholders; nothing before them is trained. `close` moves the modules back from the device.
 
     Raises:
         PassError: gradients cannot be passed around a quantizer.

@@ -24,14 +24,7 @@ class Teacher:
     def of(
         cls, original: fx.GraphModule, taps: Sequence[Tap], sources: Sequence[str], device: str
     ) -> "Teacher":
-        """Make the teacher of an original, which is not changed.
-
-        Args:
-            original: the float graph.
-            taps: the tensors that are compared.
-            sources: names of the nodes whose values are the inputs of the student.
-            device: where the teacher computes.
-        """
+        """Make the teacher of an original, not changed, for a student that begins at `sources`."""
         parts = cut_graph(original, sources), tap_graph(original, taps, sources)
         folded = (fold_batch_norms(part).to(device) for part in parts)
         return cls(*(part.to(memory_format=torch.channels_last) for part in folded))  # type: ignore[call-overload]

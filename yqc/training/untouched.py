@@ -16,15 +16,9 @@ COUNT = "num_batches_tracked"
 
 
 def find_sources(gm: fx.GraphModule, same: Collection[str], ends: Iterable[str]) -> list[str]:
-    """Find the last shared nodes before the nodes to compute.
+    """Find the last shared nodes before the nodes to compute, shared or not, in graph order.
 
-    Args:
-        gm: the graph.
-        same: names of its nodes that are shared.
-        ends: names of the nodes to compute, shared or not.
-
-    Returns:
-        Names in the order of the graph; the placeholders if nothing is shared.
+    These are the placeholders if nothing is shared.
     """
     found, wanted = set[str](), set(ends)
     left = [node for node in gm.graph.nodes if node.name in wanted]

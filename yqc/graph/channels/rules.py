@@ -222,11 +222,8 @@ def follow_transpose(walk: WalkState, node: fx.Node) -> NodeChannels:
 def follow_reshape(walk: WalkState, node: fx.Node, sizes_at: int | None) -> NodeChannels:
     """Follow a reshape: the channels' axis must stay one, or be flattened with axes behind it.
 
-    Args:
-        walk: the state of the walk.
-        node: the reshaping.
-        sizes_at: the place in the arguments where the first axis's size stands; None where the
-            arguments name no sizes.
+    `sizes_at` is the place in the arguments where the first axis's size stands; None where the
+    arguments name no sizes.
     """
     axis = walk.axis(node.args[0]) if node.args else None
     before, after = sizes_of(node.all_input_nodes[0]), sizes_of(node)

@@ -138,12 +138,15 @@ class ChannelWalk:
         if axis is not None:
             self._alike(axis.ids, groups)
             self.slot(target, "in", axis.ids)
-        found = self.slots.get((target, "out"))
-        if found is None:
-            found = Slot(target, "out", self.sets.new(conv.out_channels))
-            self.slots[target, "out"] = found
-            self._alike(found.ids, groups)
-        return Axis(1, found.ids)
+        made = self._made(target, conv.out_channels)
+        self._alike(made, groups)
+        return Axis(1, made)
+
+    def _made(self, target: str, count: int) -> Ids:
+        """Return the channels that a module makes: new ones at its first call."""
+        if (target, "out") not in self.slots:
+            self.slots[target, "out"] = Slot(target, "out", self.sets.new(count))
+        return self.slots[target, "out"].ids
 
     def _alike(self, ids: Ids, groups: int) -> None:
         """Let the same channel of every group of a grouped convolution go together."""
@@ -155,18 +158,11 @@ class ChannelWalk:
         """Follow channels through a linear layer, which reads and makes the last axis."""
         last, target = len(sizes_of(node)) - 1, str(node.target)
         if axis is not None and axis.dim != last:
-            self.slots.setdefault(
-                (target, "out"), Slot(target, "out", self.sets.new(linear.out_features))
-            )
-            self.sets.pin(self.slots[target, "out"].ids, f"{target} mixes positions")
+            self.sets.pin(self._made(target, linear.out_features), f"{target} mixes positions")
             return axis
         if axis is not None:
             self.slot(target, "in", axis.ids)
-        found = self.slots.get((target, "out"))
-        if found is None:
-            found = Slot(target, "out", self.sets.new(linear.out_features))
-            self.slots[target, "out"] = found
-        return Axis(last, found.ids)
+        return Axis(last, self._made(target, linear.out_features))
 
     def elementwise(self, node: fx.Node) -> Axis | None:
         """Unify the channels of everything that meets in an elementwise operation."""
@@ -197,14 +193,7 @@ class ChannelWalk:
         return Axis(dim, found)
 
     def _beside(self, node: fx.Node, source: fx.Node, dim: int, ids: Ids) -> None:
-        """Treat an operand without known channels beside one that has them.
-
-        Args:
-            node: the operation.
-            source: the operand.
-            dim: the axis of the channels, counted from the end.
-            ids: the channels.
-        """
+        """Treat an operand without known channels; `dim` counts their axis from the end."""
         sizes = sizes_of(source)
         if len(sizes) < -dim or sizes[dim] == 1:
             return

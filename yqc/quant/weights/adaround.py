@@ -36,13 +36,7 @@ FIRST, LAST = 20.0, 2.0
 
 
 def learn_rounding(w: Tensor, moments: InputMoments, grid: Grid, steps: int = STEPS) -> Tensor:
-    """Learn for each weight whether it is rounded up or down.
-
-    Args:
-        w: float32 [R, C].
-        moments: of the inputs.
-        grid: of the levels.
-        steps: of Adam.
+    """Learn for each weight [R, C] whether it is rounded up or down.
 
     Returns:
         Levels [R, C]: float32 for uniform grids, int64 for tables.

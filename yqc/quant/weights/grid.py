@@ -50,15 +50,7 @@ class Grid:
     """float32 [T, levels], ascending. For tables."""
 
     def nearest_in(self, w: Tensor, column: int) -> Tensor:
-        """Round one column.
-
-        Args:
-            w: float32 [R].
-            column: its number.
-
-        Returns:
-            Levels, float32 [R] for uniform grids and int64 [R] for tables.
-        """
+        """Round one column [R] to levels [R]: float32 for uniform grids, int64 for tables."""
         at = column // self.block
         x = w / self.scale[:, at]
         if self.table is None:

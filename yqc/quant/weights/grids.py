@@ -30,7 +30,7 @@ def minmax_grid(w: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
     """Return the uniform grid whose range covers all weights [R, C].
 
     Symmetric grids use the levels -2^(bits-1) .. 2^(bits-1) - 1 around zero, but are scaled by the
-    last one on either side, so nothing is mse_grid.
+    last one on either side, so nothing is clipped.
     """
     low, high = _range(w, block)
     return _uniform(low, high, bits, block, affine=affine)
@@ -60,17 +60,11 @@ def _uniform(low: Tensor, high: Tensor, bits: int, block: int, *, affine: bool) 
 
 
 def mse_grid(w: Tensor, error_weight: Tensor, bits: int, block: int, *, affine: bool) -> Grid:
-    """Return the uniform grid with the least weighted squared error.
+    """Return the uniform grid with the least weighted squared error for weights [R, C].
 
     Several shares of the full range are tried for each scale, each improved by turns: levels by
-    rounding, scale (and zero point) by least squares.
-
-    Args:
-        w: float32 [R, C].
-        error_weight: weight of each squared error, [R, C] or [1, C].
-        bits: of a level.
-        block: weights of a row that share a scale.
-        affine: whether zero points are free.
+    rounding, scale (and zero point, if `affine`) by least squares. `error_weight` is [R, C] or
+    [1, C].
     """
     parts = _blocks(w, block)
     weight = _blocks(error_weight.expand_as(w), block)
@@ -130,16 +124,8 @@ def k_means(x: Tensor, weight: Tensor, levels: int, rounds: int = 30) -> Tensor:
     """Return the centres that values on a line have least squared distance from, ascending.
 
     Lloyd's rounds from the quantiles of weight^(1/3), which is where the centres of many levels
-    are dense (Panter and Dite 1951).
-
-    Args:
-        x: float32 [T, N]; each row has its own centres.
-        weight: float32 [T, N], not negative.
-        levels: number of centres.
-        rounds: of Lloyd's algorithm.
-
-    Returns:
-        float32 [T, levels].
+    are dense (Panter and Dite 1951). Each row of x, float32 [T, N], has its own centres, of
+    [T, levels]; weights are [T, N], not negative.
     """
     values, order = x.sort(1)
     mass = weight.gather(1, order).double()
@@ -178,13 +164,8 @@ def codebook_grid(
     every scale. The first scales are a third of the largest weights; the root mean square is a much
     worse start, since rows with long tails then have another shape than the rest.
 
-    Args:
-        w: float32 [R, C].
-        error_weight: weight of each squared error, [R, C] or [1, C].
-        bits: of an index.
-        block: weights of a row that share a scale.
-        tables: number of tables.
-        relevance: of each row's output, float32 [R]; equal if None.
+    Weights are [R, C], their errors count with `error_weight`, [R, C] or [1, C], and with the
+    relevance of each row's output, [R].
     """
     count = error_weight.expand_as(w)
     if relevance is not None:

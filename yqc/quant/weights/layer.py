@@ -132,16 +132,11 @@ def round_weight(
     shape: tuple[int, ...],
     relevance: Tensor | None = None,
 ) -> RoundedWeight:
-    """Round a weight to the levels of a scheme.
+    """Round a weight [R, C] of a layer's `shape` to the levels of a scheme.
 
-    Args:
-        w: float32 [R, C].
-        moments: of the layer's inputs, damped.
-        scheme: the format to store it in.
-        rounding: `nearest` uses the weights only, `mse` the moments' diagonal, `gptq` and
-            `adaround` all of the moments.
-        shape: of the layer's weight.
-        relevance: of each row's output, float32 [R]; tables are fitted with it, but for `nearest`.
+    `nearest` uses the weights only, `mse` the diagonal of the inputs' damped moments, `gptq` and
+    `adaround` all of the moments. Tables are fitted with the relevance of each row's output, [R],
+    but for `nearest`.
     """
     if rounding == "nearest":
         relevance = None

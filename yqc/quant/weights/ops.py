@@ -58,18 +58,10 @@ def unpack_uniform(
 def unpack_table(
     packed: Tensor, table: Tensor, scale: Tensor, shape: Sequence[int], bits: int, block: int
 ) -> Tensor:
-    """Look up packed weights in their tables.
+    """Look up packed weights in their tables: float32, of `shape`.
 
-    Args:
-        packed: uint8, the codes of `shape` in order.
-        table: float16 [T, 2^bits]; each is for shape[0] / T rows.
-        scale: float16 [] for the tensor, [R] for each row, or [R, G] for each block of a row.
-        shape: of the weight; R = shape[0].
-        bits: of a code.
-        block: consecutive weights of a row that share a scale; 0 if it is one a row or tensor.
-
-    Returns:
-        float32, of `shape`.
+    Each table, a row of float16 [T, 2^bits], is for shape[0] / T rows; other arguments as of
+    `unpack_uniform`.
     """
     codes = unpack(packed, math.prod(shape), bits).long().view(len(table), -1)
     units = table.float().gather(1, codes).view(shape[0], -1)

@@ -37,17 +37,10 @@ def packed_bytes(count: int, bits: int) -> int:
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
-    """Pack codes.
-
-    Args:
-        codes: integers in 0 .. 2^bits - 1, any shape and integer dtype.
-        bits: 1 to 8.
-
-    Returns:
-        uint8 [packed_bytes(codes.numel(), bits)].
+    """Pack integers in 0 .. 2^bits - 1, of any shape: uint8 [packed_bytes(codes.numel(), bits)].
 
     Raises:
-        ValueError: a code does not fit, or `bits` is none of those.
+        ValueError: a code does not fit, or `bits` is not 1 to 8.
     """
     if bits not in PLANES:
         raise ValueError(f"codes have 1 to 8 bits, not {bits}")
@@ -62,15 +55,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
-    """Undo `pack`.
-
-    Args:
-        packed: uint8 [packed_bytes(count, bits)].
-        count: number of codes.
-        bits: of each, 1 to 8.
-
-    Returns:
-        uint8 [count].
+    """Undo `pack`: uint8 [count].
 
     Raises:
         ValueError: the number of bytes is not the one that `count` codes take.

@@ -59,12 +59,7 @@ class InputMoments:
 
 
 def round_with_feedback(w: Tensor, moments: InputMoments, grid: Grid) -> Tensor:
-    """Round weights column by column with error feedback (GPTQ).
-
-    Args:
-        w: float32 [R, C].
-        moments: of the inputs.
-        grid: of the levels.
+    """Round weights [R, C] column by column with error feedback (GPTQ).
 
     Returns:
         Levels [R, C]: float32 for uniform grids, int64 for tables.
@@ -111,17 +106,9 @@ def inverse_factor(h: Tensor) -> Tensor:
 def descend_coordinates(
     w: Tensor, moments: InputMoments, grid: Grid, levels: Tensor, sweeps: int = 4
 ) -> Tensor:
-    """Improve levels one weight at a time; the error never grows.
+    """Improve levels [R, C] one weight at a time, in place; the error never grows.
 
-    Args:
-        w: float32 [R, C].
-        moments: of the inputs.
-        grid: of the levels.
-        levels: [R, C], changed in place.
-        sweeps: visits of every weight at most; it ends once hardly a level changes.
-
-    Returns:
-        `levels`.
+    Every weight is visited `sweeps` times at most; it ends once hardly a level changes.
     """
     per, columns = len(w) // len(moments.h), w.shape[1]
     h = moments.h

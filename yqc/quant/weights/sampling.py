@@ -30,13 +30,7 @@ class OutputSamples:
     """Of each batch: weight of each sample, float32 [N, K]; their mean is about one."""
 
     def add(self, relevance: Tensor, count: int, generator: torch.Generator) -> None:
-        """Add a batch.
-
-        Args:
-            relevance: of the outputs, float32 [N, O, H * W].
-            count: positions to sample of an image; all if there are fewer.
-            generator: draws them.
-        """
+        """Add a batch: relevance, [N, O, H * W]; sample `count` positions an image at most."""
         self.seen += 1
         self.relevance = self.relevance + (relevance.mean((0, 2)) - self.relevance) / self.seen
         relative = (relevance / self.relevance.clamp(min=1e-30).view(1, -1, 1)).mean(1)

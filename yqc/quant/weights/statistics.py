@@ -45,12 +45,9 @@ class InputStatistics:
         return InputMoments(self.covariance + extra.view(-1, 1, 1) * eye)
 
     def corrected(self, w: Tensor, moments: InputMoments, trust: float) -> Tensor:
-        """Return W*, the weights that make up for the errors of the inputs: [R, C].
+        """Return W*, the weights [R, C] that make up for the errors of the inputs.
 
-        Args:
-            w: float weights [R, C].
-            moments: as `damped` gives them.
-            trust: share of the correction that is applied, 0..1.
+        Moments are those of `damped`; `trust`, 0..1, is the share of the correction to apply.
         """
         if trust == 0 or not self.cross.any():
             return w
@@ -80,13 +77,10 @@ class StatisticsCollector:
         self.total, self.count, self.same = 0.0, 0, True
 
     def add(self, x: Tensor, rounded: Tensor, at: Tensor, weight: Tensor) -> None:
-        """Add samples.
+        """Add samples at flat output positions, int64 [N, K], with weights, float32 [N, K].
 
-        Args:
-            x: the float graph's input, [N, I, H, W].
-            rounded: the rounded graph's input; the same object where nothing differs.
-            at: int64 [N, K], flat output positions.
-            weight: float32 [N, K].
+        `x` is the float graph's input, [N, I, H, W], `rounded` the rounded graph's: the same object
+        where nothing differs.
         """
         q = gather_patches(rounded, self.conv, at)
         root = weight.reshape(1, -1, 1).sqrt()
@@ -117,15 +111,9 @@ class StatisticsCollector:
 
 
 def gather_patches(x: Tensor, conv: nn.Conv2d, at: Tensor) -> Tensor:
-    """Return the inputs of a convolution at output positions, as rows for its flattened weight.
+    """Return the inputs of a convolution at flat output positions, int64 [N, K].
 
-    Args:
-        x: float [N, I, H, W].
-        conv: its kernel, stride, padding and dilation determine the values of a position.
-        at: int64 [N, K], flat output positions.
-
-    Returns:
-        float32 [groups, N * K, I / groups * kh * kw].
+    They are rows for its flattened weight: float32 [groups, N * K, I / groups * kh * kw].
     """
     (kh, kw), (sh, sw), (dh, dw) = (
         as_pair(v) for v in (conv.kernel_size, conv.stride, conv.dilation)

@@ -73,13 +73,8 @@ def measure_schemes(
 ) -> LayerOptions:
     """Measure the damage that each scheme does to a layer's outputs.
 
-    Args:
-        node: the layer.
-        conv: its module.
-        covariance: of its inputs, [B, C, C].
-        moments: the same, damped.
-        relevance: mean relevance of each output channel, [R]; None weights all alike.
-        schemes: to try.
+    Inputs have the covariance [B, C, C], and damped moments; output channels count with their mean
+    relevance, [R], if it is known.
     """
     w, shape = conv.weight.detach().flatten(1), tuple(conv.weight.shape)
     weight = positions_of(node) * (torch.ones(len(w)) if relevance is None else relevance)
@@ -121,14 +116,9 @@ def pareto_front(choices: Sequence[SchemeChoice]) -> tuple[SchemeChoice, ...]:
 
 
 def allocate_bytes(layers: Sequence[LayerOptions], budget: int) -> list[SchemeChoice]:
-    """Choose a scheme for each layer so that the damage is least within a budget of bytes.
+    """Choose one scheme a layer so that the damage is least within a budget of bytes.
 
-    Args:
-        layers: the choices of each.
-        budget: bytes for all of them.
-
-    Returns:
-        One choice a layer; the smallest of each if not even these fit the budget.
+    If not even the smallest fit the budget, these are chosen.
     """
     low, high = 0.0, 1.0
     while total_bytes(choose_at_price(layers, high)) > budget and high < 1e30:  # noqa: PLR2004  # nothing is dearer
@@ -188,11 +178,7 @@ def plan_differences(plan: Sequence[str], base: Scheme) -> tuple[str, ...]:
 
 
 def read_plan_line(line: str) -> tuple[str, Scheme]:
-    """Undo `write_plan_line`.
-
-    Raises:
-        ValueError: it is no such line.
-    """
+    """Undo `write_plan_line`; a ValueError for anything else."""
     path, _, rest = line.partition(":")
     found = PLAN.fullmatch(rest)
     if found is None or (found["kind"] != "codebook" and found["rows"]):

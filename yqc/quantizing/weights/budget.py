@@ -49,11 +49,7 @@ class WeightBudget:
 
 
 def read_bytes(text: str) -> int:
-    """Read a number of bytes: `950KB`, `1.2MB`, `950000`.
-
-    Raises:
-        ValueError: it is no such number.
-    """
+    """Read a number of bytes: `950KB`, `1.2MB`, `950000`; a ValueError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KM]?I?B?)", text.upper())
     if match is None or match[2] not in UNITS:
         raise ValueError(f"bytes must be a number such as 950KB, 1.2MB or 950000, not {text}")
@@ -75,10 +71,7 @@ def measure_sensitivities(
 ) -> list[LayerOptions]:
     """Measure the damage that every scheme does to each layer alone, on the float graph.
 
-    Args:
-        rounder: of the layers, with the plan that a spare share of bytes comes on top of.
-        inputs: the layers' inputs on calibration images.
-        budget: with `spare`, only finer schemes than the plan's are tried.
+    With a `spare` share of bytes, only finer schemes than those of the rounder's plan are tried.
     """
     found: list[LayerOptions] = []
 
@@ -97,7 +90,7 @@ def measure_sensitivities(
         return None
 
     batches = max(1, SENSITIVITY_IMAGES // len(inputs.batches[0]))
-    inputs.walk(measure, "measuring measure_sensitivities", batches=batches)
+    inputs.walk(measure, "measuring sensitivities", batches=batches)
     return found
 
 

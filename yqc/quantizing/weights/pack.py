@@ -48,12 +48,7 @@ class PackJob:
 
 
 def pack_layers(gm: fx.GraphModule, ctx: Context, job: PackJob) -> tuple[str, ...]:
-    """Round and pack the convolutions of a graph, in place.
-
-    Args:
-        gm: the graph, batch norms folded.
-        ctx: has the calibration images; rewrites and refusals are recorded there.
-        job: the options.
+    """Round and pack the convolutions of a graph whose batch norms are folded, in place.
 
     Returns:
         The plan: the scheme of each layer.

@@ -37,16 +37,7 @@ def stored_bias(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
 
 
 def move_bias(gm: fx.GraphModule, node: fx.Node, by: Tensor) -> None:
-    """Add to the bias of a packed convolution, in place.
-
-    Args:
-        gm: the graph.
-        node: the convolution; `stored_bias` finds its bias.
-        by: float32 [R].
-
-    Raises:
-        ValueError: its bias is not stored in two bytes.
-    """
+    """Add [R] to the bias of a packed convolution, in place; a ValueError if it has none."""
     found = stored_bias(node)
     if found is None:
         raise ValueError(f"{node} has no bias of two bytes")

@@ -21,12 +21,7 @@ class TensorCache(Protocol):
 
 
 class LayerStore:
-    """Keeps rounded layers in a cache, one entry each.
-
-    Args:
-        cache: of the compile.
-        key: hash of the graph, the plan and the settings.
-    """
+    """Keeps rounded layers in a cache; the key hashes the graph, the plan and the settings."""
 
     def __init__(self, cache: TensorCache, key: str) -> None:
         self.cache, self.key = cache, key

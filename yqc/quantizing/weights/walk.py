@@ -27,10 +27,7 @@ None to leave it in float."""
 class TwinWalk:
     """Runs a graph on many images, one node at a time, in float and with rounded weights.
 
-    Args:
-        gm: the float graph; it is not changed.
-        batches: images, float32 [N, 3, H, W] each.
-        store: dtype in which values wait for their readers.
+    Values wait for their readers in the dtype `store`; batches are float32 [N, 3, H, W].
     """
 
     def __init__(
