@@ -119,10 +119,10 @@ def _images(data: str, imgsz: list[int], count: int) -> "Iterator[dict[str, NDAr
     """Yield the images that yqc calibrates on, in its order, as contiguous inputs of the file."""
     import numpy as np
 
-    from yqc.data import calibration_images, load_data
+    from yqc.data import CalibrationImages, load_data
 
     split = load_data(Path(data)).train
-    for image in calibration_images(split, (imgsz[0], imgsz[1]), count, SEED):
+    for image in CalibrationImages(split, (imgsz[0], imgsz[1]), count, SEED):
         yield {"images": np.ascontiguousarray(image)}
 
 

@@ -142,7 +142,7 @@ def png_files() -> Iterator[tuple[str, Save]]:
 
 
 def pillow_files() -> Iterator[tuple[str, Save]]:
-    """What Pillow writes: BMP, TIFF, WebP, GIF, AVIF, JPEG 2000, PPM, MPO."""
+    """What Pillow writes: BMP, TIFF, WebP, GIF, AVIF, PPM, MPO."""
 
     def write(image: Image.Image, **options: Any) -> Save:
         return lambda path: image.save(path, **options)
@@ -158,19 +158,17 @@ def pillow_files() -> Iterator[tuple[str, Save]]:
         if name != "1":
             yield f"{name}.gif", write(image)
     for name, image in {"rgb": rgb, "rgba": rgba, "grey": grey}.items():
-        yield f"{name}.jp2", write(image)
         yield f"{name}.avif", write(image, quality=90)
         yield f"{name}.webp", write(image, lossless=True)
     yield "lossy.webp", write(smooth(), quality=80)
     yield "grey-alpha.tif", write(grey_alpha)
-    yield "grey-alpha.jp2", write(grey_alpha)
     yield "cmyk.tif", write(Image.fromarray(noise(4), "CMYK"))
     yield "white-is-zero.tif", write(grey, tiffinfo={262: 0})
     yield "jpeg.tif", write(smooth(), compression="jpeg")
     yield "rgb.ppm", write(rgb)
     yield "grey.pgm", write(grey)
     yield "1.pbm", write(grey.convert("1"))
-    for ending in ("tif", "pgm", "jp2"):
+    for ending in ("tif", "pgm"):
         yield f"grey16.{ending}", write(wide)
     yield "animated.gif", write(rgb, append_images=[smooth()], save_all=True)
     yield "animated.png", write(rgb, append_images=[smooth()], save_all=True)
@@ -196,7 +194,6 @@ def turned_files() -> Iterator[tuple[str, Save]]:
         "png": {},
         "webp": {"lossless": True},
         "avif": {},
-        "jp2": {},
         "tif": {},
     }
     for orientation in range(10):

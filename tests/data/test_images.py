@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from yqc.data import (
+    CalibrationImages,
     Placed,
     Split,
     Unreadable,
-    calibration_images,
     letterbox,
     prefetch,
     read_image,
@@ -130,7 +130,7 @@ def split(picture: Write) -> Split:
 
 def test_calibration_images_are_a_seeded_choice(split: Split) -> None:
     def read(seed: int) -> list[bytes]:
-        return [x.tobytes() for x in calibration_images(split, (32, 32), 9, seed)]
+        return [x.tobytes() for x in CalibrationImages(split, (32, 32), 9, seed)]
 
     first = read(0)
     assert (len(first), len(set(first))) == (9, 9)
@@ -141,7 +141,7 @@ def test_calibration_images_are_a_seeded_choice(split: Split) -> None:
 
 
 def test_calibration_images_can_be_read_again(split: Split) -> None:
-    images = calibration_images(split, (32, 64), 99)
+    images = CalibrationImages(split, (32, 64), 99)
     assert len(images) == 12
     for _ in range(2):
         got = list(images)
@@ -151,7 +151,7 @@ def test_calibration_images_can_be_read_again(split: Split) -> None:
 def test_calibration_replaces_broken_images(split: Split) -> None:
     for path in split.images[:3]:
         path.write_bytes(b"")
-    images = calibration_images(split, (32, 32), 9)
+    images = CalibrationImages(split, (32, 32), 9)
     assert len(list(images)) == 9
     assert {one.path for one in images.skipped} == set(split.images[:3])
     assert len(list(images)) == 9
@@ -162,16 +162,16 @@ def test_calibration_refuses_too_few(split: Split) -> None:
     for path in split.images[:5]:
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"needs at least 8 images: .* 12 images, 5 of them unread"):
-        list(calibration_images(split, (32, 32), 9))
-    assert len(list(calibration_images(split, (32, 32), 4))) == 4
+        list(CalibrationImages(split, (32, 32), 9))
+    assert len(list(CalibrationImages(split, (32, 32), 4))) == 4
     with pytest.raises(DataError, match="the train split has 7 images"):
-        calibration_images(Split("train", split.images[:7]), (32, 32), 128)
+        CalibrationImages(Split("train", split.images[:7]), (32, 32), 128)
     with pytest.raises(DataError, match="needs at least 8 images: 'train' of d is gone"):
-        calibration_images(Split("train", (), absent="'train' of d is gone"), (32, 32))
+        CalibrationImages(Split("train", (), absent="'train' of d is gone"), (32, 32))
 
 
 def read_all(paths: list[Path]) -> tuple[str, ...]:
-    images = calibration_images(Split("train", tuple(paths)), (32, 32), 8)
+    images = CalibrationImages(Split("train", tuple(paths)), (32, 32), 8)
     list(images)
     return images.complaints()
 

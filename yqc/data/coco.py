@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from yqc.data.files import is_dir, is_file, reason, shorten
-from yqc.data.pixels import Frame, read_frame
+from yqc.data.pixels import Frame, find_frame
 from yqc.data.sets import Annotations, Data, Object, Split, annotate
 from yqc.errors import DataError
 
@@ -18,13 +18,16 @@ _DIGITS = 4000
 """Text of more digits than this is no number: Python refuses to convert more than 4300."""
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """An entry of the table of images."""
 
     file_name: str
     size: tuple[int, int] | None
     """Width and height that it states, None without."""
+
+    def is_stored(self, frame: Frame) -> bool:
+        """Whether it describes the pixels of the file, before EXIF turns them."""
+        return self.size == frame.stored != frame.size
 
 
 @dataclass
@@ -71,10 +74,7 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
 
     def split(name: str, part: Sequence[Id]) -> Split:
         def annotations() -> Annotations:
-            things = [
-                _upright(boxes.by_image.get(i, ()), _stored_frame(listed[i], found[i]))
-                for i in part
-            ]
+            things = [_upright(boxes.by_image.get(i, []), listed[i], found[i]) for i in part]
             return annotate([listed[i].file_name for i in part], things, names)
 
         return Split(name, tuple(found[i] for i in part), annotations)
@@ -107,20 +107,11 @@ def _complaints(source: Path, boxes: CocoObjects) -> list[str]:
     return said
 
 
-def _stored_frame(entry: Listed, path: Path) -> Frame | None:
-    """Return how an image is turned, where its entry describes the pixels before that."""
-    if entry.size is None:
-        return None
-    try:
-        frame = read_frame(path)
-    except Exception:  # noqa: BLE001  # Pillow raises anything; the reader of the pixels reports it
-        return None
-    return frame if entry.size == frame.stored != frame.size else None
-
-
-def _upright(objects: Sequence[Object], frame: Frame | None) -> list[Object]:
-    if frame is None:
-        return list(objects)
+def _upright(objects: list[Object], entry: Listed, path: Path) -> list[Object]:
+    """Turn the objects of an image where its entry describes the pixels before EXIF turns them."""
+    frame = find_frame(path) if entry.size else None
+    if frame is None or not entry.is_stored(frame):
+        return objects
     return [thing._replace(bbox=frame.turn_box(thing.bbox)) for thing in objects]
 
 
@@ -128,13 +119,9 @@ def _compare_sizes(source: Path, images: Mapping[Path, Listed]) -> list[str]:
     """Say which images have another size than the file states."""
     turned, other = [], []
     for path, entry in images.items():
-        if entry.size is None:
+        if entry.size is None or (frame := find_frame(path)) is None:
             continue
-        try:
-            frame = read_frame(path)
-        except Exception:  # noqa: BLE001, S112  # the reader of the pixels reports it
-            continue
-        if entry.size == frame.stored != frame.size:
+        if entry.is_stored(frame):
             turned.append(path)
         elif entry.size != frame.size:
             other.append(path)
@@ -159,13 +146,13 @@ def _tables(source: Path) -> tuple[list[Any], list[Any], list[Any]]:
         raise DataError(f"{source} cannot be read as JSON: {reason(e)}.") from e
     if not isinstance(top, dict):
         raise DataError(f"{source} is no COCO instances file: its top is not an object.")
-    tables = [top.get(key) for key in ("images", "annotations", "categories")]
-    for key, table in zip(("images", "annotations", "categories"), tables, strict=True):
+    for key in ("images", "annotations", "categories"):
+        table = top.get(key)
         if not isinstance(table, list) or not all(isinstance(entry, dict) for entry in table):
             raise DataError(
                 f"{source} is no COCO instances file: '{key}' is not a list of objects."
             )
-    return tables[0], tables[1], tables[2]  # type: ignore[return-value]  # just checked
+    return top["images"], top["annotations"], top["categories"]
 
 
 def _classes(source: Path, categories: list[dict[str, Any]]) -> dict[Id, tuple[int, str]]:
@@ -241,17 +228,9 @@ def _objects(
 def _image_folder(source: Path, first: str) -> Path:
     """Return where images usually are: beside it; for `annotations/instances_X.json` `images/X`."""
     part = source.stem.removeprefix("instances_")
-    up = source.parent.parent
-    places = [
-        source.parent,
-        source.parent / "images",
-        up / "images" / part,
-        up / part,
-        up / "images",
-    ]
-    for place in places:
-        if is_file(place / first):
-            return place
+    for name in (".", "images", f"../images/{part}", f"../{part}", "../images"):
+        if is_file(source.parent / name / first):
+            return source.parent / name
     raise DataError(
         f"the images of {source} are not beside it (the first is {shorten(first)}); "
         f"give their folder with --images."

@@ -25,10 +25,6 @@ multiplied by it."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _PLANES, _SEPARATE = 284, 2
 """TIFF 6.0, section 8: grey that counts from white; and colours that are stored one by one."""
-_SIZ = b"\xff\x4f\xff\x51"
-"""JPEG 2000 (ISO 15444-1, A.5.1): the markers SOC and SIZ, with which the code stream begins."""
-_DEPTH = 42
-"""Bytes from `_SIZ` to the depth of the first component, less one."""
 
 
 def to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
@@ -36,13 +32,13 @@ def to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_high_byte(image, path)).convert("RGB")
     if image.mode == "CMYK" and image.format in JPEGS:
-        return Image.fromarray(_from_cmyk(np.asarray(image)))
+        stored = 255 - np.asarray(image).astype(np.int32)  # Pillow inverts what Adobe inverted.
+        k = stored[..., 3:]
+        return Image.fromarray((k - ((255 - stored[..., :3]) * k >> 8)).astype(np.uint8))
     if image.format == "PPM" and _is_wide(image):
         return Image.fromarray(_high_byte(image, path))
     if image.format == "TIFF":
         return _tiff_to_rgb(image, path)
-    if image.format == "JPEG2000" and (depth := _jp2_depth(path)) > 8:  # noqa: PLR2004
-        raise DataError(f"it is a JPEG 2000 of {depth} bits a colour, which Pillow does not decode")
     return _converted(image)
 
 
@@ -66,16 +62,12 @@ def to_grey(image: ImageFile.ImageFile, path: Path) -> Image.Image:
         return Image.fromarray(_high_byte(image, path))
     if image.format == "PNG":
         return Image.fromarray(_png_grey(image, path))
-    bits = 15 if image.format in ("WEBP", "JPEG2000", "AVIF", "GIF") else 14
-    return Image.fromarray(_weighted(np.asarray(to_rgb(image, path)), bits))
-
-
-def _weighted(rgb: Pixels, bits: int) -> Pixels:
-    """Return 0.299 R + 0.587 G + 0.114 B, rounded, with weights of so many bits (ITU-R BT.601)."""
+    bits = 15 if image.format in ("WEBP", "AVIF", "GIF") else 14  # weights of ITU-R BT.601, rounded
     one = 1 << bits
     r, g = round(0.299 * one), round(0.587 * one)
     weights = np.array([r, g, one - r - g], np.uint32)
-    return ((rgb @ weights + one // 2) >> bits).astype(np.uint8)
+    rgb = np.asarray(to_rgb(image, path))
+    return Image.fromarray(((rgb @ weights + one // 2) >> bits).astype(np.uint8))
 
 
 def _high_byte(image: ImageFile.ImageFile, path: Path) -> Pixels:
@@ -96,13 +88,6 @@ def _is_wide(image: ImageFile.ImageFile) -> bool:
     """Whether a PPM or PGM stores two bytes a value."""
     args = image.tile[0].args
     return isinstance(args, tuple) and isinstance(args[-1], int) and args[-1] > 255  # noqa: PLR2004
-
-
-def _from_cmyk(inverted: Pixels) -> Pixels:
-    """Convert uint8 [H, W, 4] of a JPEG, as Pillow inverts it, to RGB [H, W, 3] as OpenCV does."""
-    stored = 255 - inverted.astype(np.int32)
-    k = stored[..., 3:]
-    return (k - ((255 - stored[..., :3]) * k >> 8)).astype(np.uint8)
 
 
 def _tiff_to_rgb(image: ImageFile.ImageFile, path: Path) -> Image.Image:
@@ -151,14 +136,6 @@ def _sixteen_bits(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint32]:
         lower = np.asarray(other).astype(np.uint32)
     _set_raw_mode(image, f"{base};16{high}")
     return np.asarray(image).astype(np.uint32) * 256 + lower
-
-
-def _jp2_depth(path: Path) -> int:
-    """Return the bits of the first component of a JPEG 2000 file."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    place = start.find(_SIZ) + _DEPTH
-    return (start[place] & 127) + 1 if _DEPTH <= place < len(start) else 8
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

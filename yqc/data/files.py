@@ -1,5 +1,6 @@
 """Look at the files that a data set names: they may be missing, unreadable or of any kind."""
 
+import contextlib
 import hashlib
 import os
 import reprlib
@@ -11,25 +12,13 @@ from yqc.errors import DataError
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
 )
-"""Endings of image files, in lower case: those that YOLO trainers list and `read_image` reads."""
+"""Endings of image files that YOLO trainers list, in lower case; `read_image` refuses some."""
 _SHOWN = 100
 """Characters of a value that an error message shows: about one line of a terminal."""
 
 
-def is_file(path: Path) -> bool:
-    """Whether `path` is a regular file; False for a name that no file can have (NUL, too long)."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_dir(path: Path) -> bool:
-    """Whether `path` is a folder; False for a name that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+is_file, is_dir = os.path.isfile, os.path.isdir
+"""Unlike Path's methods, they return False for a name that no file can have (NUL, too long)."""
 
 
 def read_text(path: Path) -> str:
@@ -58,39 +47,23 @@ def list_images(folder: Path) -> tuple[Path, ...]:
 def find_copies(train: Sequence[Path], val: Sequence[Path]) -> tuple[Path, ...]:
     """Return the images of `val` that are in `train` too: the same file, or one of equal bytes."""
     known = set(train)
-    sizes: dict[int, list[Path]] = {}
-    for path in train:
-        sizes.setdefault(_size(path), []).append(path)
-    hashes: dict[Path, str | None] = {}
-
-    def hashed(path: Path) -> str | None:
-        if path not in hashes:
-            hashes[path] = content_hash(path)
-        return hashes[path]
+    ours, theirs = ({p: p.stat().st_size for p in filter(is_file, s)} for s in (train, val))
+    alike = {*ours.values()} & {*theirs.values()}  # Only files of these sizes need to be read.
+    hashes = {content_hash(path) for path, size in ours.items() if size in alike} - {None}
 
     def is_copy(path: Path) -> bool:
-        alike = sizes.get(_size(path), ()) if path not in known else ()
-        return path in known or any(hashed(other) == hashed(path) is not None for other in alike)
+        return path in known or (theirs.get(path) in alike and content_hash(path) in hashes)
 
-    return tuple(path for path in val if is_copy(path))
+    return tuple(filter(is_copy, val))
 
 
 def content_hash(path: Path) -> str | None:
     """Return the SHA-256 of a regular file's bytes, None if it cannot be read."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
+    if not is_file(path):
         return None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return -1
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 def reason(error: Exception) -> str:

@@ -4,37 +4,14 @@ import os
 import stat
 from pathlib import Path
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import AvifImagePlugin, Image, ImageFile, TiffImagePlugin, WebPImagePlugin
 
 from yqc.errors import DataError
 
-_PLUGINS = (
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    BmpImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-    GifImagePlugin,
-    Jpeg2KImagePlugin,
-    AvifImagePlugin,
-    PpmImagePlugin,
-)  # Importing them registers them with Pillow.
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "AVIF", "PPM")
-"""What both Pillow and OpenCV read; others (EPS, PSD, HEIC, ...) are refused."""
+Image.preinit()  # The most usual formats register with Pillow, and these when they are imported.
+_IMPORTED = AvifImagePlugin, TiffImagePlugin, WebPImagePlugin
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "PPM")
+"""What both Pillow and OpenCV read; others (EPS, PSD, HEIC, JPEG 2000, ...) are refused."""
 
 MOST = 1 << 30
 """Pixels of the largest image that is read: OpenCV's CV_IO_MAX_IMAGE_PIXELS. A smaller bound would

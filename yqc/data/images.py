@@ -123,7 +123,9 @@ class CalibrationImages:
 
     split: Split
     imgsz: tuple[int, int]
-    count: int
+    """Height and width of the model's input in pixels."""
+    count: int = 128
+    """How many images, or all of fewer."""
     seed: int = 0
     channels: int = 3
     skipped: list[Unreadable] = field(default_factory=list)
@@ -133,7 +135,7 @@ class CalibrationImages:
     _seen: list[int] = field(default_factory=list, repr=False)
     """A hash of each image of the last reading."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # a DataError if there are fewer than calibration needs
         self._require(len(self.split.images))
 
     def __len__(self) -> int:
@@ -151,8 +153,7 @@ class CalibrationImages:
         self.skipped.clear()
         self._seen.clear()
         self.black = 0
-        images = read_images(paths, self.imgsz, channels=self.channels, channels_last=True)
-        for image in images:
+        for image in read_images(paths, self.imgsz, channels=self.channels, channels_last=True):
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 self._require(len(paths) - len(self.skipped))
@@ -176,29 +177,10 @@ class CalibrationImages:
     def _require(self, left: int) -> None:
         if left >= min(ENOUGH, self.count):
             return
-        why = (
-            self.split.absent or f"the {self.split.name} split has {len(self.split.images)} images"
-        )
-        bad = (
-            f", {len(self.skipped)} of them unreadable ({self.skipped[0]})" if self.skipped else ""
-        )
-        raise DataError(f"calibration needs at least {min(ENOUGH, self.count)} images: {why}{bad}.")
-
-
-def calibration_images(
-    split: Split,
-    imgsz: tuple[int, int],
-    count: int = 128,
-    seed: int = 0,
-    *,
-    channels: int = 3,
-) -> CalibrationImages:
-    """Choose `count` images of `split` by a seed, or all of fewer, at `imgsz` (height, width).
-
-    Raises:
-        DataError: the split has fewer images than calibration needs.
-    """
-    return CalibrationImages(split, imgsz, count, seed, channels)
+        split, bad = self.split, len(self.skipped)
+        why = split.absent or f"the {split.name} split has {len(split.images)} images"
+        why += f", {bad} of them unreadable ({self.skipped[0]})" if bad else ""
+        raise DataError(f"calibration needs at least {min(ENOUGH, self.count)} images: {why}.")
 
 
 def list_unreadable(what: str, skipped: Sequence[Unreadable]) -> tuple[str, ...]:

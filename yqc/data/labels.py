@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yqc.data.files import is_file, read_text, shorten
-from yqc.data.pixels import read_frame
+from yqc.data.pixels import find_frame
 from yqc.data.sets import Object
 from yqc.errors import DataError
 
@@ -76,16 +76,14 @@ class Labels:
                 f"{len(self.bad)} of the {count} images of {where} have a bad label and are left "
                 f"out, the first: {self.bad[0]}"
             )
-        missing = [path for path in self.files if not is_file(path)]
-        if missing:
+        if missing := [path for path in self.files if not is_file(path)]:
             said.append(
                 f"{len(missing)} of the {count} images of {where} have no label file, such as "
                 f"{missing[0]}: they count as images without objects"
             )
         if self.repeated:
             said.append(f"{self.repeated} boxes of {where} are written twice and count once")
-        shared = find_shared(self.images, self.files)
-        if shared:
+        if shared := find_shared(self.images, self.files):
             one, other = shared[0]
             said.append(
                 f"{len(shared)} label files of {where} belong to two images, such as {one.name} "
@@ -119,20 +117,15 @@ def to_objects(image: Path, labels: Sequence[Label]) -> list[Object]:
 
     An image whose header cannot be read has none; the reader of its pixels reports it.
     """
-    if not labels:
+    frame = find_frame(image) if labels else None
+    if frame is None:
         return []
-    try:
-        width, height = read_frame(image).size
-    except Exception:  # noqa: BLE001  # Pillow raises anything
-        return []
-    return [
-        Object(
-            cls,
-            ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height),
-            w * width * h * height,
-        )
+    width, height = frame.size
+    boxes = [
+        (cls, ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height))
         for cls, (x, y, w, h) in labels
     ]
+    return [Object(cls, box, box[2] * box[3]) for cls, box in boxes]
 
 
 def read_labels(path: Path, nc: int) -> list[Label]:

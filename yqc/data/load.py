@@ -27,32 +27,15 @@ def load_data(spec: Path, *, images: Path | None = None, strict: bool = False) -
     if images is not None and kind != ".json":
         raise DataError(f"--images goes with a COCO JSON; {spec} says itself where its images are.")
     if kind == "folder":
-        return _with_copies(_load_folder(spec))
-    if not is_file(spec):
+        data = _load_folder(spec)
+    elif not is_file(spec):
         raise DataError(f"there is no data at {spec}.")
-    if kind in (".yaml", ".yml"):
-        return _with_copies(load_yolo(spec, strict=strict))
-    if kind == ".json":
-        return _with_copies(load_coco(spec, images))
-    raise DataError(f"{spec} is neither a data YAML, nor a COCO JSON, nor a folder of images.")
-
-
-def _load_folder(folder: Path) -> Data:
-    images = list_images(folder.resolve())
-    if not images:
-        raise DataError(f"there is no image in {folder}.")
-    half = len(images) // 2
-    return Data(
-        kind="folder",
-        source=folder,
-        names=None,
-        train=Split("train", images[:half]),
-        val=Split("val", images[half:]),
-    )
-
-
-def _with_copies(data: Data) -> Data:
-    """Find the images that both splits hold, and say so."""
+    elif kind in (".yaml", ".yml"):
+        data = load_yolo(spec, strict=strict)
+    elif kind == ".json":
+        data = load_coco(spec, images)
+    else:
+        raise DataError(f"{spec} is neither a data YAML, nor a COCO JSON, nor a folder of images.")
     common = find_copies(data.train.images, data.val.images)
     if not common:
         return data
@@ -61,3 +44,11 @@ def _with_copies(data: Data) -> Data:
         f"'train' too, such as {common[0].name}: calibration sees what accuracy is measured on"
     )
     return replace(data, common=common, warnings=(*data.warnings, note))
+
+
+def _load_folder(folder: Path) -> Data:
+    images = list_images(folder.resolve())
+    if not images:
+        raise DataError(f"there is no image in {folder}.")
+    half = len(images) // 2
+    return Data("folder", folder, None, Split("train", images[:half]), Split("val", images[half:]))

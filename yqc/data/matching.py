@@ -1,19 +1,15 @@
 """Match the classes of a data set with those of a model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from typing import cast
 
 from yqc.data.sets import Annotations, Data, Split
 from yqc.errors import DataError
 
 
 def fit_classes(
-    data: Data,
-    names: Sequence[str] | None,
-    *,
-    nc: int | None = None,
-    single_class: bool = False,
+    data: Data, names: Sequence[str] | None, *, nc: int | None = None, single_class: bool = False
 ) -> Data:
     """Number the classes of a data set as a model does.
 
@@ -80,52 +76,36 @@ def _by_name(data: Data, names: Sequence[str]) -> dict[int, int] | None:
 
 def _used_classes(data: Data) -> set[int]:
     """Return the classes that an annotation of either split has."""
-    found = (split.annotations for split in (data.train, data.val))
-    return {
-        entry["category_id"] - 1
-        for annotations in found
-        if annotations is not None
-        for entry in annotations["annotations"]
-    }
+    found = filter(None, (data.train.annotations, data.val.annotations))
+    return {entry["category_id"] - 1 for one in found for entry in one["annotations"]}
 
 
 def advise(nc: int) -> str:
     """Say what to do where a model predicts `nc` classes and the data has others."""
-    if nc == 1:
-        return (
-            "add --single-class to count every object as the model's one class, "
-            "or give the data that the model was trained on"
-        )
-    return "give the data that the model was trained on"
+    one = (
+        "add --single-class to count every object as the model's one class, or " if nc == 1 else ""
+    )
+    return f"{one}give the data that the model was trained on"
 
 
 def _renumber(data: Data, classes: Mapping[int, int], names: Sequence[str]) -> Data:
     """Return the data with other class numbers; objects of classes that are left out go."""
 
     def change(split: Split) -> Split:
-        if split.read is None:
-            return split
-        read = partial(_renumbered, lambda: split.annotations, classes, tuple(names))
-        return replace(split, read=read)
+        def read() -> Annotations:
+            annotations = cast(Annotations, split.annotations)
+            kept = [one for one in annotations["annotations"] if one["category_id"] - 1 in classes]
+            return {
+                "images": annotations["images"],
+                "annotations": [
+                    {**one, "category_id": classes[one["category_id"] - 1] + 1} for one in kept
+                ],
+                "categories": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
+            }
+
+        return replace(split, read=read) if split.read else split
 
     return replace(data, names=tuple(names), train=change(data.train), val=change(data.val))
-
-
-def _renumbered(
-    read: Callable[[], Annotations | None], classes: Mapping[int, int], names: Sequence[str]
-) -> Annotations:
-    annotations = read()
-    if annotations is None:
-        raise TypeError("a split without annotations has no classes")
-    return {
-        "images": annotations["images"],
-        "annotations": [
-            {**entry, "category_id": classes[entry["category_id"] - 1] + 1}
-            for entry in annotations["annotations"]
-            if entry["category_id"] - 1 in classes
-        ],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
-    }
 
 
 def _plain(name: str) -> str:

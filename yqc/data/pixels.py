@@ -131,12 +131,19 @@ def read_frame(path: Path) -> Frame:
         DataError, Exception: as `read_image`.
     """
     with open_image(path) as image:
-        size, turn = image.size, _orientation(image)
-        swapped = size[1], size[0]
-        if image.format == "TIFF":  # Pillow's size of a TIFF is that of the upright image.
-            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return Frame(size, swapped if turn >= _SWAPPED else size, turn)
-        return Frame(swapped if turn >= _SWAPPED else size, size, turn)
+        is_tiff = image.format == "TIFF"  # Pillow's size of a TIFF is that of the upright image.
+        orientation = ExifTags.Base.Orientation
+        turn = image.getexif().get(orientation, 1) if is_tiff else _orientation(image)
+        other = image.size[::-1] if turn >= _SWAPPED else image.size
+        return Frame(image.size, other, turn) if is_tiff else Frame(other, image.size, turn)
+
+
+def find_frame(path: Path) -> Frame | None:
+    """Read a frame, or return None where it cannot be read; the reader of the pixels says why."""
+    try:
+        return read_frame(path)
+    except Exception:  # noqa: BLE001  # Pillow raises anything
+        return None
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:

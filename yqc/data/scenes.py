@@ -167,14 +167,6 @@ def _disc(u: Integers, v: Integers, radius: int) -> BoolArray:
     return np.less_equal(u * u + v * v, (radius * 7 // 8) ** 2)
 
 
-def _ring(u: Integers, v: Integers, radius: int) -> BoolArray:
-    return _disc(u, v, radius) & (u * u + v * v > (radius // 2) ** 2)
-
-
-def _square(u: Integers, v: Integers, radius: int) -> BoolArray:
-    return np.less_equal(np.maximum(np.abs(u), np.abs(v)), radius * 3 // 4)
-
-
 def _cross(u: Integers, v: Integers, radius: int) -> BoolArray:
     long, short = np.maximum(np.abs(u), np.abs(v)), np.minimum(np.abs(u), np.abs(v))
     return np.less_equal(long, radius) & (short <= radius * 5 // 16)
@@ -189,22 +181,14 @@ def _sides(u: Integers, v: Integers, corners: int, distance: int) -> Integers:
     return count
 
 
-def _triangle(u: Integers, v: Integers, radius: int) -> BoolArray:
-    return np.equal(_sides(u, v, 3, radius // 2), 3)
-
-
-def _star(u: Integers, v: Integers, radius: int) -> BoolArray:
-    # A pentagram's points lie outside one side of its inner pentagon, of 0.309 times its radius.
-    return np.greater_equal(_sides(u, v, 5, radius * 309 // 1000), 4)
-
-
 _SHAPES: dict[str, Callable[[Integers, Integers, int], BoolArray]] = {
     "circle": _disc,
-    "ring": _ring,
-    "triangle": _triangle,
-    "square": _square,
+    "ring": lambda u, v, radius: _disc(u, v, radius) & (u * u + v * v > (radius // 2) ** 2),
+    "triangle": lambda u, v, radius: np.equal(_sides(u, v, 3, radius // 2), 3),
+    "square": lambda u, v, radius: np.maximum(np.abs(u), np.abs(v)) <= radius * 3 // 4,
     "cross": _cross,
-    "star": _star,
+    # A pentagram's points lie outside one side of its inner pentagon, of 0.309 times its radius.
+    "star": lambda u, v, radius: _sides(u, v, 5, radius * 309 // 1000) >= 4,  # noqa: PLR2004
 }
 
 

@@ -15,20 +15,17 @@ YAML = "shapes.yaml"
 def write_shapes(
     folder: Path, train: int = 800, val: int = 200, seed: int = 0, progress: Progress | None = None
 ) -> Path:
-    """Draw the data set into `folder`: `images/`, `labels/`, `shapes.yaml`, unless it is there.
+    """Draw the data set into `folder`, unless it is there, and return the path of its data YAML.
 
     It is drawn in a temporary folder beside and then moved in place, so `folder` never holds a part
     of it.
 
     Args:
-        folder: where to; must not exist, be empty, or hold this data set. Its parents are made.
+        folder: must not exist, be empty, or hold this data set. Its parents are made.
         train: pictures of the train split; a longer split begins with a shorter one.
         val: pictures of the val split, likewise.
         seed: any number from 0; each gives other pictures.
         progress: shown a picture at a time.
-
-    Returns:
-        The path of the data YAML.
 
     Raises:
         DataError: the numbers make no data set.

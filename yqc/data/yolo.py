@@ -6,15 +6,7 @@ from typing import Any
 
 import yaml
 
-from yqc.data.files import (
-    SUFFIXES,
-    is_dir,
-    is_file,
-    list_images,
-    read_text,
-    reason,
-    shorten,
-)
+from yqc.data.files import SUFFIXES, is_dir, is_file, list_images, read_text, reason, shorten
 from yqc.data.labels import Labels, label_file
 from yqc.data.sets import Annotations, Data, Split, annotate
 from yqc.errors import DataError
@@ -31,18 +23,18 @@ def load_yolo(source: Path, *, strict: bool = False) -> Data:
     labels of `val` are read at once, so that a bad one is found before any long work; those of
     `train` on first use.
 
-    Args:
-        source: the YAML file.
-        strict: whether a bad label line is an error; otherwise its image is left out, as trainers
-            do, and `warnings` says how many are.
+    A bad label line is an error if `strict`; otherwise its image is left out, as trainers do, and
+    `warnings` says how many are.
 
     Raises:
         DataError: the YAML (or, if `strict`, a label) is malformed, or `val` has no images or no
             labels.
     """
     top = _load_yaml(source)
-    names = _names(source, top)
-    root = source.parent / _text(source, top, "path", ".")
+    names, path = _names(source, top), top.get("path") or "."
+    if not isinstance(path, str):
+        raise DataError(f"{source}: 'path' must be a path, not {shorten(path)}.")
+    root = source.parent / path
     images = _images(source, top, root, "val")
     if not images:
         raise DataError(f"'val' of {source} holds no images.")
@@ -56,29 +48,23 @@ def load_yolo(source: Path, *, strict: bool = False) -> Data:
         raise DataError(
             f"every image of 'val' of {source} has a bad label, such as: {labels.bad[0]}."
         )
-    train, absent = _train(source, top, root)
-    train_files = tuple(map(label_file, train))
     good = labels.without_bad()
-    warnings = [absent] if absent else []
-    warnings += labels.complaints(f"'val' of {source}")
+    train, absent = _train(source, top, root)
+    owners = tuple(map(label_file, train))
+
+    def read_train() -> Annotations:
+        return _annotations(Labels(train, owners, len(names), strict), names)
+
+    def read_val() -> Annotations:
+        return _annotations(good, names)
+
     return Data(
         kind="yolo",
         source=source,
         names=names,
-        train=Split(
-            "train",
-            train,
-            lambda: _annotations(Labels(train, train_files, len(names), strict), names),
-            absent,
-            train_files,
-        ),
-        val=Split(
-            "val",
-            tuple(good.images),
-            lambda: _annotations(good, names),
-            labels=tuple(good.files),
-        ),
-        warnings=tuple(warnings),
+        train=Split("train", train, read_train, absent, owners),
+        val=Split("val", tuple(good.images), read_val, labels=tuple(good.files)),
+        warnings=(*filter(None, [absent]), *labels.complaints(f"'val' of {source}")),
     )
 
 
@@ -121,15 +107,6 @@ def _names(source: Path, top: dict[Any, Any]) -> tuple[str, ...]:
 def _class_key(key: object) -> object:
     """Return a key of `names` as a number where it is one written as text."""
     return int(key) if isinstance(key, str) and key.isdecimal() and len(key) < _DIGITS else key
-
-
-def _text(source: Path, top: dict[Any, Any], key: str, default: str) -> str:
-    value = top.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, str):
-        raise DataError(f"{source}: '{key}' must be a path, not {shorten(value)}.")
-    return value
 
 
 def _train(source: Path, top: dict[Any, Any], root: Path) -> tuple[tuple[Path, ...], str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from yqc import evaluation as ev
-from yqc.data import Split, calibration_images
+from yqc.data import CalibrationImages, Split
 from yqc.graph.compare import macs
 from yqc.models.source import Source
 from yqc.pipeline.base import JUDGES, Context
@@ -35,7 +35,7 @@ class CalibrationStream:
     """
 
     def __init__(self, split: Split, source: Source, settings: Settings, ctx: Context) -> None:
-        self._images = calibration_images(
+        self._images = CalibrationImages(
             split,
             source.imgsz,
             settings.calib_images,

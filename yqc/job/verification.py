@@ -30,11 +30,7 @@ class Verified:
 
 
 def verify_file(
-    gm: fx.GraphModule,
-    original: fx.GraphModule,
-    file: Path,
-    example: Tensor,
-    layout: str | None,
+    gm: fx.GraphModule, original: fx.GraphModule, file: Path, example: Tensor, layout: str | None
 ) -> Verified:
     """Compare an ONNX file, as onnxruntime computes it, with its graph.
 

@@ -6,17 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from yqc.errors import CheckpointError
-from yqc.models.blocks import (
-    attention,
-    conv,
-    csp,
-    elan,
-    ghost,
-    pool,
-    rep,
-    transformer,
-    yolor,
-)
+from yqc.models.blocks import attention, conv, csp, elan, ghost, pool, rep, transformer, yolor
 from yqc.models.heads import anchor, dfl
 
 Twin = type[nn.Module]

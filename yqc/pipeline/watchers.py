@@ -10,13 +10,7 @@ from torch import Tensor, fx
 
 from yqc.errors import OutputError, PassError
 from yqc.graph import text
-from yqc.graph.compare import (
-    first_not_finite,
-    head_outputs,
-    max_abs_error,
-    rounding_noise,
-    sqnr_db,
-)
+from yqc.graph.compare import first_not_finite, head_outputs, max_abs_error, rounding_noise, sqnr_db
 from yqc.graph.serial import save_graph
 from yqc.pipeline.base import Context
 from yqc.pipeline.step import Step, Watcher

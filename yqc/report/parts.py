@@ -212,12 +212,7 @@ class Accuracy:
         """Compare two models on images without labels."""
         agreed = Agreement(ap50=agreement.ap50, map=agreement.map)
         return cls(
-            kind="agreement",
-            images=images,
-            float_=None,
-            compiled=None,
-            drop=None,
-            agreement=agreed,
+            kind="agreement", images=images, float_=None, compiled=None, drop=None, agreement=agreed
         )
 
     @classmethod

@@ -53,13 +53,7 @@ class BottleneckCSPB(BottleneckCSPA):
     """A chain beside a pointwise convolution, both of one convolution's result."""
 
     def __init__(
-        self,
-        c1: int,
-        c2: int,
-        n: int = 1,
-        shortcut: bool = False,
-        g: int = 1,
-        e: float = 1.0,
+        self, c1: int, c2: int, n: int = 1, shortcut: bool = False, g: int = 1, e: float = 1.0
     ) -> None:
         super().__init__(c1, c2, n, shortcut, g, e)
         hidden = int(c2 * e)
