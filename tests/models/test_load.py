@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-import yqc.models.register as table
 from yqc.models.load import load
 
 Specs = Mapping[str, Any]
@@ -154,10 +153,3 @@ def test_batch_norms_of_distributed_training(
     loaded = load(checkpoints.save(tmp_path / "m.pt", synced, "ultralytics"))
     assert not any(isinstance(m, nn.SyncBatchNorm) for m in loaded.module.modules())
     torch.testing.assert_close(loaded.module(x), want)
-
-
-def test_the_table_of_families_names_registered_blocks() -> None:
-    known_blocks = {*table.YOLOV5, *table.YOLOV7, *table.ULTRALYTICS}
-    for family, blocks, _ in table.families():
-        first = blocks.split(",")[0].split(" ")[0]
-        assert first in known_blocks, family

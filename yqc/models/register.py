@@ -1,7 +1,6 @@
 """Which twin stands for which pickled class, for the three projects and for users' own blocks."""
 
 import re
-from typing import NamedTuple
 
 from torch import nn
 
@@ -137,49 +136,3 @@ def how_to_register(*class_paths: str) -> str:
             f'yqc.register_block("{path}", {name}Twin)',
         ]
     return "\n".join(f"    {line}" for line in lines)
-
-
-class Family(NamedTuple):
-    """A row of the table of what loads."""
-
-    name: str
-    blocks: str
-    """Its typical blocks."""
-    golden: str = ""
-    """The models of it that are golden-tested."""
-
-    @property
-    def status(self) -> str:
-        """`golden-tested`, with the models, or `unit-tested`.
-
-        Golden-tested: a checkpoint that the project wrote gives the outputs that the project
-        computes. Unit-tested: a checkpoint of the same form with every block of the family, written
-        by the tests, loads, traces, and computes the same before and after.
-        """
-        return f"golden-tested: {self.golden}" if self.golden else "unit-tested"
-
-
-def families() -> tuple[Family, ...]:
-    """Return what loads, family by family; sizes of a family are made of the same blocks."""
-    return (
-        Family("YOLOv5 n to x, P6 (releases 4 to 7)", "C3, SPPF, Detect", "yolov5n"),
-        Family("YOLOv5 before, and variants", "Focus, BottleneckCSP, SPP, C3TR, C3Ghost"),
-        Family("YOLOv7 tiny, v7, x", "RepConv, SPPCSPC, MP, IDetect", "yolov7-tiny, yolov7"),
-        Family("YOLOv7 w6, e6, d6, e6e", "ReOrg, DownC, Shortcut, IAuxDetect"),
-        Family("YOLOv3u, v5u (Ultralytics)", "C3, SPP, SPPF, Bottleneck", "yolov5nu"),
-        Family("YOLOv6 (Ultralytics)", "Conv with ReLU, ConvTranspose2d"),
-        Family("YOLOv8 n to x, P2, P6", "C2f, SPPF, Detect", "yolov8n"),
-        Family("YOLOv8 ghost", "C3Ghost, GhostConv"),
-        Family("YOLOv9 t to m", "RepNCSPELAN4, ELAN1, AConv, SPPELAN", "yolov9t"),
-        Family("YOLOv9 c, e", "ADown, CBLinear, CBFuse"),
-        Family("YOLOv10 n to x", "SCDown, C2fCIB, PSA, v10Detect", "yolov10n, both heads"),
-        Family("YOLO11 n to x", "C3k2, C2PSA", "yolo11n"),
-        Family("YOLO12 n to x", "A2C2f, area attention", "yolo12n"),
-        Family("YOLO26 n to x", "C3k2 with attention, no DFL", "yolo26n, both heads"),
-    )
-
-
-def families_table() -> str:
-    """Return `families()` as the Markdown table that the README holds."""
-    rows = [f"| {row.name} | {row.blocks} | {row.status} |\n" for row in families()]
-    return "".join(["| family | blocks | status |\n", "| --- | --- | --- |\n", *rows])

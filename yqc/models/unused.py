@@ -53,12 +53,7 @@ RECORDED: Mapping[str, frozenset[str]] = {
     "Sum": frozenset({"iter", "n"}),
     "MultiheadAttention": frozenset(
         {
-            "kdim",
-            "vdim",
-            "_qkv_same_embed_dim",
-            "dropout",
-            "batch_first",
-            "head_dim",
+            *("kdim", "vdim", "_qkv_same_embed_dim", "dropout", "batch_first", "head_dim"),
             "add_zero_attn",
         }
     ),

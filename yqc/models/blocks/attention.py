@@ -9,7 +9,7 @@ keeps them in a dimension of their own, so the batch size stays free.
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, run_module, split_halves
+from yqc.models.blocks.base import Block, run_keeping, run_module, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import Bottleneck, C2f, C3k
 
@@ -255,9 +255,6 @@ class A2C2f(Block):
             self.gamma = nn.Parameter(gamma.data.view(-1, 1, 1), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.cv1(x)]
-        for step in self.m:
-            parts.append(step(parts[-1]))
-        y = self.cv2(torch.cat(parts, 1))
+        y = self.cv2(run_keeping(self.m, self.cv1(x)))
         gamma = self._parameters.get("gamma")
         return y if gamma is None else x + gamma * y

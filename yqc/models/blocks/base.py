@@ -1,6 +1,6 @@
 """Base class of all twins, and the small helpers that their constructors share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -26,6 +26,23 @@ class Block(nn.Module):
     def child(self, name: str) -> nn.Module | None:
         """Return a child that may be absent, as after a project's own fusing."""
         return self._modules.get(name)
+
+
+class Residual(Block):
+    """Convolutions in a row, with a residual where `add` says so."""
+
+    add: bool
+    cv1: nn.Module
+    cv2: nn.Module
+
+    def inner(self, x: Tensor) -> Tensor:
+        """Compute what is added to the input."""
+        return run_module(self.cv2, self.cv1(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `f32[N, C, H, W]` to `f32[N, C', H, W]`."""
+        y = self.inner(x)
+        return x + y if self.add else y
 
 
 def keeping_padding(k: int | tuple[int, int], d: int = 1) -> int | tuple[int, int]:
@@ -56,6 +73,14 @@ def split_halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """Split the channels into two equal parts."""
     first, second = torch.chunk(x, 2, 1)
     return first, second
+
+
+def run_keeping(steps: Iterable[nn.Module], *parts: Tensor) -> Tensor:
+    """Run modules in a row from the last part on; concatenate the parts and every result."""
+    found = list(parts)
+    for step in steps:
+        found.append(step(found[-1]))
+    return torch.cat(found, 1)
 
 
 def run_module(module: nn.Module, *args: Any) -> Tensor:  # noqa: ANN401  # passed on

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from yqc.models.blocks.base import (
     Block,
+    Residual,
     keeping_padding,
     make_activation,
     make_batch_norm,
@@ -79,10 +80,8 @@ class ConvTranspose(Block):
         return run_module(self.act, x)
 
 
-class CrossConv(Block):
+class CrossConv(Residual):
     """A row kernel, then a column kernel, with a residual where the channels agree (YOLOv5)."""
-
-    add: bool
 
     def __init__(
         self,
@@ -99,10 +98,6 @@ class CrossConv(Block):
         self.cv1 = Conv(c1, hidden, (1, k), (1, s))
         self.cv2 = Conv(hidden, c2, (k, 1), (s, 1), g=g)
         self.add = shortcut and c1 == c2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv2(self.cv1(x))
-        return x + y if self.add else y
 
 
 class MixConv2d(Block):
@@ -178,14 +173,8 @@ class Contract(Block):
         return x.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
-class Expand(Block):
+class Expand(Contract):
     """Depth to space, the inverse of `Contract`."""
-
-    gain: int
-
-    def __init__(self, gain: int = 2) -> None:
-        super().__init__()
-        self.gain = gain
 
     def forward(self, x: Tensor) -> Tensor:
         g = self.gain
@@ -193,54 +182,40 @@ class Expand(Block):
         return x.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
 
 
-class Concat(Block):
-    """Concatenate along one dimension."""
+class Along(Block):
+    """Base of blocks that work along the dimension `d`."""
 
     d: int = 1
 
     def __init__(self, d: int = 1) -> None:
         super().__init__()
         self.d = d
+
+
+class Concat(Along):
+    """Concatenate along one dimension."""
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(xs), self.d)
 
 
-class Chuncat(Block):
+class Chuncat(Along):
     """Concatenate the first halves of all inputs, then their second halves (YOLOv7)."""
-
-    d: int = 1
-
-    def __init__(self, d: int = 1) -> None:
-        super().__init__()
-        self.d = d
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         pairs = [torch.chunk(x, 2, self.d) for x in xs]
         return torch.cat([p[0] for p in pairs] + [p[1] for p in pairs], self.d)
 
 
-class Shortcut(Block):
+class Shortcut(Along):
     """Add two inputs (YOLOv7)."""
-
-    d: int = 0
-
-    def __init__(self, d: int = 0) -> None:
-        super().__init__()
-        self.d = d
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         return xs[0] + xs[1]
 
 
-class Foldcut(Block):
+class Foldcut(Along):
     """Add the two halves of one input (YOLOv7)."""
-
-    d: int = 1
-
-    def __init__(self, d: int = 1) -> None:
-        super().__init__()
-        self.d = d
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = torch.chunk(x, 2, self.d)

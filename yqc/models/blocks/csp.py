@@ -7,16 +7,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, chain_of, make_batch_norm, run_module, split_halves
+from yqc.models.blocks.base import (
+    Block,
+    Residual,
+    chain_of,
+    make_batch_norm,
+    run_keeping,
+    run_module,
+    split_halves,
+)
 from yqc.models.blocks.conv import Conv, CrossConv
 
 Kernel = int | tuple[int, int]
 
 
-class Bottleneck(Block):
+class Bottleneck(Residual):
     """Two convolutions with a residual where the channels agree."""
-
-    add: bool
 
     def __init__(
         self,
@@ -32,10 +38,6 @@ class Bottleneck(Block):
         self.cv1 = Conv(c1, hidden, k[0])
         self.cv2 = Conv(hidden, c2, k[1], g=g)
         self.add = shortcut and c1 == c2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv2(self.cv1(x))
-        return x + y if self.add else y
 
 
 class Bottleneck1(Bottleneck):
@@ -167,7 +169,4 @@ class C2f(Block):
         self.m = nn.ModuleList(Bottleneck(self.c, self.c, shortcut, g, e=1.0) for _ in range(n))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(split_halves(self.cv1(x)))
-        for block in self.m:
-            parts.append(block(parts[-1]))
-        return self.cv2(torch.cat(parts, 1))
+        return self.cv2(run_keeping(self.m, *split_halves(self.cv1(x))))

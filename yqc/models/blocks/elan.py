@@ -2,13 +2,15 @@
 
 # ruff: noqa: D102 - the class describes forward; arguments come by place from YAML rows
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, split_halves
+from yqc.models.blocks.base import Block, run_keeping, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.rep import RepCSP
 
@@ -27,10 +29,7 @@ class RepNCSPELAN4(Block):
         self.cv4 = Conv(c3 + 2 * c4, c2)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = list(split_halves(self.cv1(x)))
-        for step in (self.cv2, self.cv3):
-            parts.append(step(parts[-1]))
-        return self.cv4(torch.cat(parts, 1))
+        return self.cv4(run_keeping((self.cv2, self.cv3), *split_halves(self.cv1(x))))
 
 
 class ELAN1(RepNCSPELAN4):
@@ -73,7 +72,4 @@ class CBFuse(Block):
             link[i] if link[i].shape[-2:] == (h, w) else F.interpolate(link[i], size=(h, w))
             for link, i in zip(links, self.idx, strict=True)
         ]
-        total = parts[0]
-        for part in [*parts[1:], y]:
-            total = total + part
-        return total
+        return reduce(operator.add, [*parts, y])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, run_module, split_halves
+from yqc.models.blocks.base import Block, Residual, run_keeping, run_module, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
 
@@ -35,7 +35,7 @@ class SPP(Block):
         return self.cv2(torch.cat([x] + [pool(x) for pool in self.m], 1))
 
 
-class SPPF(Block):
+class SPPF(Residual):
     """One max pool applied `n` times over, each result kept.
 
     YOLO26's form has a residual, and no activation before the pools.
@@ -58,12 +58,8 @@ class SPPF(Block):
         if not 0 < self.n <= MOST_POOLS:
             raise ValueError(f"n is {self.n}, so many pools in a row")
 
-    def forward(self, x: Tensor) -> Tensor:
-        parts = [self.cv1(x)]
-        for _ in range(self.n):
-            parts.append(self.m(parts[-1]))
-        y = self.cv2(torch.cat(parts, 1))
-        return x + y if self.add else y
+    def inner(self, x: Tensor) -> Tensor:
+        return run_module(self.cv2, run_keeping([self.m] * self.n, self.cv1(x)))
 
 
 class C3SPP(C3):
@@ -127,10 +123,7 @@ class SPPELAN(Block):
         self.cv5 = Conv(4 * c3, c2)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.cv1(x)]
-        for pool in (self.cv2, self.cv3, self.cv4):
-            parts.append(pool(parts[-1]))
-        return self.cv5(torch.cat(parts, 1))
+        return self.cv5(run_keeping((self.cv2, self.cv3, self.cv4), self.cv1(x)))
 
 
 class MP(Block):
@@ -144,15 +137,12 @@ class MP(Block):
         return run_module(self.m, x)
 
 
-class SP(Block):
+class SP(MP):
     """A max pool that keeps the size (YOLOv7)."""
 
     def __init__(self, k: int = 3, s: int = 1) -> None:
         super().__init__()
         self.m = nn.MaxPool2d(k, s, k // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return run_module(self.m, x)
 
 
 class DownC(Block):

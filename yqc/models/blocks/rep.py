@@ -7,7 +7,14 @@ They are kept as trained; merging the branches is a pass's work.
 
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, chain_of, keeping_padding, make_batch_norm, run_module
+from yqc.models.blocks.base import (
+    Block,
+    Residual,
+    chain_of,
+    keeping_padding,
+    make_batch_norm,
+    run_module,
+)
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3, C2f
 
@@ -63,10 +70,8 @@ class RepConv7(Block):
         return run_module(self.act, y)
 
 
-class RepBottleneck(Block):
+class RepBottleneck(Residual):
     """A bottleneck that starts with a `RepConv` (YOLOv9)."""
-
-    add: bool
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
@@ -74,10 +79,6 @@ class RepBottleneck(Block):
         self.cv1 = RepConv(c1, hidden)
         self.cv2 = Conv(hidden, c2, 3, g=g)
         self.add = shortcut and c1 == c2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv2(self.cv1(x))
-        return x + y if self.add else y
 
 
 class RepCSP(C3):
@@ -103,10 +104,8 @@ class RepVGGDW(Block):
         return run_module(self.act, y)
 
 
-class CIB(Block):
+class CIB(Residual):
     """The compact inverted block: depthwise and pointwise convolutions in turn (YOLOv10)."""
-
-    add: bool
 
     def __init__(
         self, c1: int, c2: int, shortcut: bool = True, e: float = 0.5, lk: bool = False
@@ -122,9 +121,8 @@ class CIB(Block):
         )
         self.add = shortcut and c1 == c2
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = run_module(self.cv1, x)
-        return x + y if self.add else y
+    def inner(self, x: Tensor) -> Tensor:
+        return run_module(self.cv1, x)
 
 
 class C2fCIB(C2f):

@@ -5,15 +5,13 @@
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, chain_of
+from yqc.models.blocks.base import Block, Residual, chain_of
 from yqc.models.blocks.conv import Conv
-from yqc.models.blocks.csp import Bottleneck
+from yqc.models.blocks.csp import C3
 
 
-class Res(Block):
+class Res(Residual):
     """A ResNet bottleneck: pointwise, 3x3, pointwise, with a residual."""
-
-    add: bool
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
@@ -23,30 +21,12 @@ class Res(Block):
         self.cv3 = Conv(hidden, c2)
         self.add = shortcut and c1 == c2
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.cv3(self.cv2(self.cv1(x)))
-        return x + y if self.add else y
+    def inner(self, x: Tensor) -> Tensor:
+        return self.cv3(super().inner(x))
 
 
-class BottleneckCSPA(Block):
-    """A chain beside a pointwise convolution of the input."""
-
-    def __init__(
-        self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
-    ) -> None:
-        super().__init__()
-        hidden = int(c2 * e)
-        self.cv1 = Conv(c1, hidden)
-        self.cv2 = Conv(c1, hidden)
-        self.cv3 = Conv(2 * hidden, c2)
-        self.m = chain_of(n, lambda: self.step(hidden, shortcut, g))
-
-    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
-        """Make one block of the chain."""
-        return Bottleneck(c, c, shortcut, g, (1, 3), 1.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+class BottleneckCSPA(C3):
+    """A chain beside a pointwise convolution of the input, as in `C3`."""
 
 
 class BottleneckCSPB(BottleneckCSPA):
@@ -83,22 +63,22 @@ class BottleneckCSPC(BottleneckCSPA):
 class ResCSPA(BottleneckCSPA):
     """`BottleneckCSPA` of `Res`."""
 
-    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
-        return Res(c, c, shortcut, g)
+    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return chain_of(n, lambda: Res(c, c, shortcut, g))
 
 
 class ResCSPB(BottleneckCSPB):
     """`BottleneckCSPB` of `Res`."""
 
-    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
-        return Res(c, c, shortcut, g)
+    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return chain_of(n, lambda: Res(c, c, shortcut, g))
 
 
 class ResCSPC(BottleneckCSPC):
     """`BottleneckCSPC` of `Res`."""
 
-    def step(self, c: int, shortcut: bool, g: int) -> nn.Module:
-        return Res(c, c, shortcut, g)
+    def chain(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return chain_of(n, lambda: Res(c, c, shortcut, g))
 
 
 class Stem(Block):

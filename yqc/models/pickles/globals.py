@@ -29,19 +29,9 @@ def _mapping(args: tuple[object, ...], allowance: Allowance) -> object:
             return dict(given)
         case (list() | tuple() as pairs,):
             allowance.spend("items", len(pairs))
-            return {as_key(key, allowance): value for key, value in map(_pair, pairs)}
+            if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):  # noqa: PLR2004
+                return {as_key(key, allowance): value for key, value in pairs}
     raise MalformedError("it holds a dict of an unknown kind")
-
-
-def _pair(pair: object) -> tuple[object, object]:
-    match pair:
-        case [key, value]:
-            return key, value
-    raise MalformedError("it holds a dict of an unknown kind")
-
-
-def _defaultdict(args: tuple[object, ...], allowance: Allowance) -> object:
-    return _mapping(args[1:], allowance)
 
 
 def _items(args: tuple[object, ...], allowance: Allowance) -> list[object]:
@@ -54,20 +44,8 @@ def _items(args: tuple[object, ...], allowance: Allowance) -> list[object]:
     raise MalformedError("it builds a container from something that is none")
 
 
-def _deque(args: tuple[object, ...], allowance: Allowance) -> object:
-    return _items(args[:1], allowance)
-
-
-def _tuple(args: tuple[object, ...], allowance: Allowance) -> object:
-    return tuple(_items(args, allowance))
-
-
-def _set(args: tuple[object, ...], allowance: Allowance) -> object:
+def _set(args: tuple[object, ...], allowance: Allowance) -> set[object]:
     return {as_key(item, allowance) for item in _items(args, allowance)}
-
-
-def _frozenset(args: tuple[object, ...], allowance: Allowance) -> object:
-    return frozenset(as_key(item, allowance) for item in _items(args, allowance))
 
 
 def _encode(args: tuple[object, ...], allowance: Allowance) -> bytes:
@@ -76,10 +54,6 @@ def _encode(args: tuple[object, ...], allowance: Allowance) -> bytes:
             allowance.spend("bytes", len(text))
             return text.encode("latin1")
     raise MalformedError("it holds bytes of an unknown kind")
-
-
-def _bytes(args: tuple[object, ...], allowance: Allowance) -> object:
-    return _encode(args, allowance) if args else b""
 
 
 def _bytearray(args: tuple[object, ...], allowance: Allowance) -> object:
@@ -134,14 +108,14 @@ BUILDERS: dict[str, Build] = {
     "torch.Size": tensors.rebuild_size,
     "collections.OrderedDict": _mapping,
     "collections.Counter": _mapping,
-    "collections.defaultdict": _defaultdict,
-    "collections.deque": _deque,
+    "collections.defaultdict": lambda args, allowance: _mapping(args[1:], allowance),
+    "collections.deque": lambda args, allowance: _items(args[:1], allowance),
     "builtins.dict": _mapping,
     "builtins.list": _items,
-    "builtins.tuple": _tuple,
+    "builtins.tuple": lambda args, allowance: tuple(_items(args, allowance)),
     "builtins.set": _set,
-    "builtins.frozenset": _frozenset,
-    "builtins.bytes": _bytes,
+    "builtins.frozenset": lambda args, allowance: frozenset(_set(args, allowance)),
+    "builtins.bytes": lambda args, allowance: _encode(args, allowance) if args else b"",
     "builtins.bytearray": _bytearray,
     "builtins.complex": _complex,
     GETATTR: _bound_forward,

@@ -45,14 +45,7 @@ class Machine:
         for number, (code, arg) in enumerate(ops):
             try:
                 HANDLERS[code](self, arg)
-            except (
-                IndexError,
-                KeyError,
-                ValueError,
-                TypeError,
-                OverflowError,
-                RuntimeError,
-            ) as error:
+            except (LookupError, ValueError, TypeError, OverflowError, RuntimeError) as error:
                 where = f"opcode {number} ({NAMES[code]})"
                 raise MalformedError(f"its pickle makes no sense at {where}") from error
         if self.outer or len(self.stack) != 1:
@@ -178,17 +171,10 @@ Handler = Callable[[Machine, object], None]
 _BY_NAME: dict[str, Handler] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), Machine.nothing),
     **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE"),
-        Machine.push,
-    ),
-    **dict.fromkeys(
         (
-            "SHORT_BINUNICODE",
-            "BINUNICODE8",
-            "BINBYTES",
-            "SHORT_BINBYTES",
-            "BINBYTES8",
-            "BYTEARRAY8",
+            *("BININT", "BININT1", "BININT2", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING"),
+            *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+            *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
         ),
         Machine.push,
     ),
