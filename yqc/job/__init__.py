@@ -1,1 +1,24 @@
-"""One compile, around its passes: inputs, outputs, measurements."""
+"""One compile, around its passes: inputs, outputs, measurements.
+
+In the order in which a compile uses them:
+
+- `checks`: what is refused before any work.
+- `inputs`: the model, the data, and the context that passes work in.
+- `judge`: images for calibration, and the agreement of a graph with the original.
+- `cache`: what an interrupted compile needs to go on.
+- `locks`: locks on the folders that a running compile works in.
+- `outputs`: a set of files that appears whole, or not at all.
+- `verification`: the file against its graph.
+- `measure`: accuracy and latency beside the float model's.
+- `layers`: the layers of the graph, as the report lists them.
+- `sensitivity`: the effect on the detections of quantizing one layer alone.
+- `reporting`: the report and the recipe file.
+- `page`: what the HTML page shows.
+- `float_export`: the rewritten float graph as a `torch.export` file.
+
+For other commands:
+
+- `files`: `yqc eval` and `yqc bench`.
+- `staged`: graphs of any origin, before and after passes, for `yqc inspect` and `yqc diff`.
+- `explain`: `yqc explain`.
+"""

@@ -1,0 +1,13 @@
+# The steps stand in .ci/check, which CI runs too; .venv is the virtual environment.
+
+check: ## tests, lint and types: what CI runs
+	.ci/check tests lint types
+
+quick tests lint types: ## one step; `quick` is a subset of the tests
+	.ci/check $@
+
+format: ## format the code, and fix what ruff can fix
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+.PHONY: check quick tests lint types format
