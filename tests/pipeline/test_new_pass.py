@@ -1,4 +1,4 @@
-"""`yqc new-pass`, and the page that tells how to write passes: what they say works as it stands."""
+"""`yqc new-pass`, and the page on writing passes: what they show works as it stands."""
 
 import re
 import subprocess
@@ -6,10 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from yqc import Context, Given, Pass, Pipeline, text
+from yqc.emit import emit
 from yqc.errors import OutputError, PipelineError
+from yqc.graph.serial import load_graph, save_graph
 from yqc.pipeline.new_pass import new_pass
 from yqc.pipeline.registry import Registry
+from yqc.pipeline.watchers import Verify
+from yqc.testing import assert_same_numbers, nets, run, traced
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-passes.md"
 
@@ -46,21 +53,155 @@ def test_nothing_is_overwritten_and_no_name_taken_twice(tmp_path: Path) -> None:
 
 
 def blocks() -> dict[str, str]:
-    """The files that the page shows, by the titles of their blocks."""
+    """Return the files that the page shows, by the titles of their blocks."""
     text = PAGE.read_text(encoding="utf-8")
     found = re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
     return dict(found)
 
 
+def shown(name: str, folder: Path) -> Registry:
+    """Write a file that the page shows, and load the passes in it."""
+    path = folder / name
+    path.write_text(blocks()[name], encoding="utf-8")
+    registry = Registry.default()
+    registry.load_file(path)
+    return registry
+
+
 def test_the_page_shows_a_pass_a_test_and_a_package_that_work(tmp_path: Path) -> None:
     files = blocks()
-    assert list(files) == ["drop_identity.py", "test_drop_identity.py", "pyproject.toml"]
-    for name, content in files.items():
-        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert set(re.findall(r"^```(?!sh$)\w+.*$", PAGE.read_text("utf-8"), re.MULTILINE)) == {
+        f'```{"toml" if name.endswith("toml") else "python"} title="{name}"' for name in files
+    }, "every block is a file that is tested here"
+    for name in ("drop_identity.py", "test_drop_identity.py", "pyproject.toml"):
+        (tmp_path / name).write_text(files[name], encoding="utf-8")
     done = run_tests(tmp_path)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
     registry = Registry.default()
     assert registry.load_file(tmp_path / "drop_identity.py") == ["drop-identity"]
-    shown = registry.found["drop-identity"].summary()
-    assert shown == "drop modules that return what they are given."
+    said = registry.found["drop-identity"].summary()
+    assert said == "drop modules that return what they are given."
+
+
+class Summed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x + x, x + 1), 1)
+
+
+def test_the_page_shows_a_pattern_of_several_nodes(tmp_path: Path) -> None:
+    gm, ctx = traced(Summed(), (1, 3, 4, 4)), Context()
+    want = run(gm)
+    Pipeline.parse("double-sum", shown("double_sum.py", tmp_path)).run(gm, ctx, [Verify()])
+    assert text(gm).splitlines()[1:3] == [
+        "%mul: f32[1,3,4,4] = mul(2.0, %x)",
+        "%add_1: f32[1,3,4,4] = add(%x, 1)",
+    ]
+    assert_same_numbers(run(gm), want, tolerance=0)
+    assert [(r.node, r.what) for r in ctx.rewrites] == [("add", "x + x became 2 * x")]
+
+
+def test_the_page_shows_marks_and_what_a_pass_says(tmp_path: Path) -> None:
+    registry = shown("narrow.py", tmp_path)
+    with pytest.raises(PipelineError, match="put mark-narrow before it"):
+        Pipeline.parse("list-narrow", registry).expand()
+    gm, ctx = traced(nets.chain(*(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 8, 1))), (1, 4, 4, 4)), Context()
+    steps = Pipeline.parse("mark-narrow,list-narrow", registry).run(gm, ctx)
+    assert [step.record.says for step in steps] == [
+        ("1 of 2 convolutions have less than 6 channels",),
+        ("conv2d: 4",),
+    ]
+    assert str(steps[0].chosen) == "mark-narrow{below=6}"
+    mark_narrow = registry.load("mark-narrow")()
+    assert isinstance(mark_narrow, Pass)
+    assert mark_narrow.explain(gm, ctx) == ["conv2d has 4 channels", "conv2d_1 has 8 channels"]
+
+
+def test_the_page_shows_a_recipe_that_sees_the_data(tmp_path: Path) -> None:
+    pipeline = Pipeline.parse("edge", shown("edge.py", tmp_path))
+    eight = str(Pipeline(pipeline.expand())).split(",")
+    with_data = str(Pipeline(pipeline.expand(given=Given(has_data=True)))).split(",")
+    assert eight[0] == "reparam"
+    assert with_data == ["channel-prune{ratio=0.3}", *eight]
+
+
+EARLIER = '''"""earlier: a pass, a mark and a recipe as the page taught them before yqc.rewrite."""
+
+import operator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import fx
+
+import yqc
+from yqc import Context, Pass, Recipe, role
+from yqc.graph.match import Match, function, rewrite_all, var
+from yqc.graph.metadata import topic
+from yqc.graph.optable import allow_function
+
+SUM = function((operator.add, torch.add), var("x"), var("x"), name="sum")
+
+
+def twice(x):
+    return x * 2.0
+
+
+allow_function("earlier.twice", twice)
+
+
+@yqc.lowering(twice)
+def lower_twice(e, node, x):
+    return e.op("Mul", x, e.scalar(2.0))
+
+
+@topic("earlier")
+@dataclass(frozen=True)
+class Doubled:
+    of: str
+
+
+@dataclass(frozen=True)
+class Earlier(Pass):
+    name: ClassVar[str] = "earlier"
+    keeps_numbers: ClassVar[bool] = True
+
+    def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        rewrite_all(gm, ctx, SUM, self.rewrite, check=self.check, what="x + x became 2x")
+
+    def check(self, gm: fx.GraphModule, found: Match) -> str | None:
+        return "it is part of the head" if role(found.root).startswith("head.") else None
+
+    def rewrite(self, gm: fx.GraphModule, found: Match) -> fx.Node:
+        node = gm.graph.call_function(twice, (found["x"],))
+        node.meta["yqc.earlier"] = Doubled(str(found["x"]))
+        return node
+
+    def explain(self, gm: fx.GraphModule, ctx: Context) -> list[str]:
+        return ["it doubles"]
+
+
+@dataclass(frozen=True)
+class EarlierRecipe(Recipe):
+    name: ClassVar[str] = "earlier-recipe"
+
+    def expand(self) -> str:
+        return "earlier,dce"
+'''
+
+
+def test_passes_written_for_earlier_versions_go_on_working(tmp_path: Path) -> None:
+    (tmp_path / "earlier.py").write_text(EARLIER, encoding="utf-8")
+    registry = Registry.default()
+    assert registry.load_file(tmp_path / "earlier.py") == ["earlier", "earlier-recipe"]
+    gm, ctx = traced(Summed(), (1, 3, 4, 4)), Context()
+    want = run(gm)
+    Pipeline.parse("earlier-recipe", registry).run(gm, ctx, [Verify()])
+    assert [(r.node, r.what) for r in ctx.rewrites] == [("add", "x + x became 2x")]
+    assert_same_numbers(run(gm), want, tolerance=0)
+    save_graph(gm, tmp_path / "graph.yqc", {})
+    loaded, *_ = load_graph(tmp_path / "graph.yqc")
+    assert text(loaded) == text(gm)
+    (mark,) = [n.meta["yqc.earlier"] for n in loaded.graph.nodes if "yqc.earlier" in n.meta]
+    assert mark.of == "x"
+    assert "Mul" in [node.op_type for node in emit(gm).graph.node]

@@ -23,7 +23,7 @@ def new_pass(name: str, folder: Path, *, package: bool, registry: Registry) -> t
         The files written.
 
     Raises:
-        PipelineError: the name is taken, or is none.
+        PipelineError: the name is taken, or is no name of a pass.
         OutputError: a file is there already, or cannot be written.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name):
