@@ -16,7 +16,10 @@ import yqc
 from tests.compiling import outputs, run
 from yqc import Result, calls
 from yqc.data import scenes
+from yqc.pipeline.step import Step
 from yqc.settings import Settings, read_recipe
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "custom_pass.py"
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +177,66 @@ def test_both_graphs_are_returned(compiled: Result) -> None:
 
 
 def test_the_recipe_says_how_it_was_made(compiled: Result, checkpoint: Path, data: Path) -> None:
-    wanted = Settings(passes="fuse", data=str(data), calib_images=4)
+    threads = torch.get_num_threads()
+    wanted = Settings(passes="fuse", data=str(data), calib_images=4, threads=threads)
     assert read_recipe(compiled.files.recipe) == wanted
     found = tomllib.loads(compiled.files.recipe.read_text())["input"]
     assert found["path"] == str(checkpoint)
+
+
+def test_the_report_names_what_was_read(compiled: Result, checkpoint: Path, data: Path) -> None:
+    found = report(compiled)
+    assert found["input"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert found["data"]["path"] == str(data)
+    recipe = tomllib.loads(compiled.files.recipe.read_text())
+    assert found["data"]["sha256"] == recipe["dataset"]["sha256"]
+    assert found["target"] == "generic"
+    assert found["environment"]["torch_threads"] == torch.get_num_threads()
+
+
+def test_threads_are_those_that_are_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Count(yqc.Watcher):
+        def before(self, step: Step) -> None:
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    result = yqc.compile(
+        checkpoint,
+        "fuse",
+        output=tmp_path / "x.onnx",
+        evaluate=False,
+        threads=before + 1,
+        watchers=[Count()],
+    )
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
+    assert read_recipe(result.files.recipe).threads == before + 1
+    assert report(result)["environment"]["torch_threads"] == before + 1
+
+
+def test_a_loaded_file_stands_in_report_and_recipe(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    registry = yqc.Registry.default()
+    (name,) = registry.load_file(path)
+    result = yqc.compile(
+        checkpoint, name, output=tmp_path / "x.onnx", evaluate=False, registry=registry
+    )
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert report(result)["loaded"] == [{"path": str(path), "sha256": sha256}]
+    recipe = tomllib.loads(result.files.recipe.read_text())
+    assert recipe["load"] == [{"path": str(path), "sha256": sha256}]
+    again = yqc.compile(
+        checkpoint,
+        "fuse",
+        output=tmp_path / "y.onnx",
+        evaluate=False,
+        settings=read_recipe(result.files.recipe),
+    )
+    said = f"the recipe was written for other --load files ({path}): results can differ"
+    assert said in again.report.warnings
 
 
 def test_the_recipe_makes_the_same_bytes(

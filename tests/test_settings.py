@@ -1,6 +1,7 @@
 """Recipe files: what was written reads back, and what does not belong there is refused."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from yqc.errors import PipelineError
-from yqc.settings import Settings, choose, read_recipe, write_recipe
+from yqc.settings import (
+    HashedFile,
+    Provenance,
+    Settings,
+    choose,
+    read_recipe,
+    write_recipe,
+)
 
 TEXT = st.text(max_size=12)
 COUNT = st.integers(1, 1 << 31)
@@ -26,6 +34,7 @@ SETTINGS = st.builds(
     seed=st.integers(-(1 << 31), 1 << 31),
     dynamic=st.booleans(),
     opset=st.none() | COUNT,
+    threads=st.none() | COUNT,
 )
 
 
@@ -34,15 +43,45 @@ SETTINGS = st.builds(
 @example(wanted=Settings(passes='a "\\" \t\n', data="é\x7f\U0001f600"), model="\x00")
 def test_what_is_written_reads_back(wanted: Settings, model: str, tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
-    path.write_text(write_recipe(wanted, "1.0", model, "abc"), encoding="utf-8")
+    path.write_text(write_recipe(wanted, Provenance("1.0", HashedFile(model, "abc"))), encoding="utf-8")
     assert read_recipe(path) == wanted
     found = tomllib.loads(path.read_text(encoding="utf-8"))
     assert (found["yqc"], found["input"]) == ("1.0", {"path": model, "sha256": "abc"})
+    assert read_recipe(path).written_for == Provenance("1.0", HashedFile(model, "abc"))
+
+
+DATA, LOADED = HashedFile("d.yaml", "d1"), HashedFile("p.py", "p1")
+ORIGIN = Provenance("0.1.0", HashedFile("m.pt", "m1"), DATA, (LOADED,))
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (ORIGIN, []),
+        (replace(ORIGIN, version="0.2.0"), ["version 0.1.0 of yqc"]),
+        (replace(ORIGIN, model=HashedFile("m.pt", "m2")), ["another model, m.pt (SHA-256 m1)"]),
+        (replace(ORIGIN, data=None), ["another data set, d.yaml (SHA-256 d1)"]),
+        (replace(ORIGIN, loaded=()), ["other --load files (p.py)"]),
+    ],
+)
+def test_a_recipe_of_something_else_says_so(
+    now: Provenance, said: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(write_recipe(Settings(), ORIGIN), encoding="utf-8")
+    changes = read_recipe(path).written_for.changes(now)
+    assert changes == tuple(f"the recipe was written for {one}: results can differ" for one in said)
+
+
+def test_a_recipe_written_by_hand_records_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('passes = "fuse"\n', encoding="utf-8")
+    assert read_recipe(path).written_for.changes(ORIGIN) == ()
 
 
 def test_reads_as_a_person_would_write_it() -> None:
     made = Settings(passes='prune{keep="a b"},int8', imgsz=(640, 480), data="d.yaml", dynamic=True)
-    assert write_recipe(made, "0.1.0", "model.pt", "abc").splitlines() == [
+    assert write_recipe(made, Provenance("0.1.0", HashedFile("model.pt", "abc"))).splitlines() == [
         'yqc = "0.1.0"',
         r'passes = "prune{keep=\"a b\"},int8"',
         "imgsz = [640, 480]",

@@ -16,7 +16,7 @@ from yqc.graph.compare import check_finite
 from yqc.job.cache import open_cache
 from yqc.job.checks import check, emitted_kinds
 from yqc.job.float_export import LastFloat, save_exported
-from yqc.job.inputs import find_data, make_context, open_source
+from yqc.job.inputs import find_data, make_context, open_source, torch_threads
 from yqc.job.measure import Measured, measure_against
 from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
@@ -97,44 +97,45 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     files = Outputs(Path(output) if output else default_output(model, pipeline))
     check(settings, pipeline, files)
 
-    source = open_source(model, settings)
-    data = find_data(settings, source)
-    ctx = make_context(settings, source, data, progress)
-    expanded = pipeline.expand(given=given_by(ctx))
-    ctx.cache = cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
+    with torch_threads(settings.threads) as threads:
+        settings = replace(settings, threads=threads)
+        source = open_source(model, settings)
+        data = find_data(settings, source)
+        ctx = make_context(settings, source, data, progress)
+        expanded = pipeline.expand(given=given_by(ctx))
+        ctx.cache = cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
 
-    gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
-    exports = "pt2" in emitted_kinds(settings.emit)
-    stages = Stages(cache, lambda: not exports or last_float.is_now)
-    own = _watchers(files, verify=verify, save_temps=save_temps)
-    observers = [*own, *([last_float] if exports else []), *watchers, stages]
-    done = stages.restore(gm, ctx, expanded)
-    steps = pipeline.run(gm, ctx, observers, done=done)
-    check_finite(gm, "the graph behind the passes", PassError)
-    compiled = Compiled(source, settings, pipeline, ctx, gm, steps)
+        gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
+        exports = "pt2" in emitted_kinds(settings.emit)
+        stages = Stages(cache, lambda: not exports or last_float.is_now)
+        own = _watchers(files, verify=verify, save_temps=save_temps)
+        observers = [*own, *([last_float] if exports else []), *watchers, stages]
+        steps = pipeline.run(gm, ctx, observers, done=stages.restore(gm, ctx, expanded))
+        check_finite(gm, "the graph behind the passes", PassError)
+        compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps)
 
-    emitted = compiled.emit()
-    with files.staged() as stage:
-        save(emitted, stage.onnx)
-        verified = verify_file(gm, source.gm, stage.onnx, ctx.example_for(gm), source.layout)
-        measured = Measured.nothing()
-        if evaluate:
-            measured = measure_against(source, stage.onnx, data, settings, progress)
-        if str(compiled.embedding):  # what was measured is what stands within it
-            emitted = embed(emitted, compiled.embedding, source.layout)
+        emitted = compiled.emit()
+        with files.staged() as stage:
             save(emitted, stage.onnx)
-        report = make_report(
-            compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
-        )
-        stage.report.write_text(report.to_json(), encoding="utf-8")
-        stage.recipe.write_text(compiled.recipe, encoding="utf-8")
-        if exports:
-            save_exported(last_float.gm, stage.exported)
-        if html:
-            shown = PageInputs(source, gm, ctx.example_for(gm), measured.evidence)
-            stage.page.write_text(make_page(shown, report, compiled.recipe), encoding="utf-8")
-    cache.delete()
-    return Result(report, gm, source.gm, ctx, files)
+            verified = verify_file(gm, source.gm, stage.onnx, ctx.example_for(gm), source.layout)
+            measured = Measured.nothing()
+            if evaluate:
+                measured = measure_against(source, stage.onnx, data, settings, progress)
+            if str(compiled.embedding):  # what was measured is what stands within it
+                emitted = embed(emitted, compiled.embedding, source.layout)
+                save(emitted, stage.onnx)
+            report = make_report(
+                compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
+            )
+            stage.report.write_text(report.to_json(), encoding="utf-8")
+            stage.recipe.write_text(compiled.recipe, encoding="utf-8")
+            if exports:
+                save_exported(last_float.gm, stage.exported)
+            if html:
+                shown = PageInputs(source, gm, ctx.example_for(gm), measured.evidence)
+                stage.page.write_text(make_page(shown, report, compiled.recipe), encoding="utf-8")
+        cache.delete()
+        return Result(report, gm, source.gm, ctx, files)
 
 
 def default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:

@@ -1,4 +1,4 @@
-"""Recipe files: TOML that says how a compile was run, and runs it again with `--config`.
+"""Settings of a compile, and recipe files: TOML that `--config` runs again.
 
     yqc = "0.1.0"
     passes = "fold-bn"
@@ -8,18 +8,62 @@
     path = "model.pt"
     sha256 = "..."
 
-A recipe holds settings only. It cannot load Python.
+    [dataset]
+    path = "data.yaml"
+    sha256 = "..."
+
+    [[load]]
+    path = "my_pass.py"
+    sha256 = "..."
+
+The tables say what the recipe was written for; a compile of something else says so. A recipe cannot
+load Python.
 """
 
 import dataclasses
 import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
 from yqc.errors import PipelineError, near
 from yqc.pipeline.base import Target
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """A file, or a data set, and the SHA-256 of what was read of it."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a recipe was written for."""
+
+    version: str = ""
+    """Of yqc."""
+    model: HashedFile | None = None
+    data: HashedFile | None = None
+    loaded: tuple[HashedFile, ...] = ()
+    """Python files given by `--load`."""
+
+    def changes(self, now: "Provenance") -> tuple[str, ...]:
+        """Describe in sentences what is other now; nothing where the recipe records nothing."""
+        if not self.version:
+            return ()
+        said = [f"version {self.version} of yqc"] if self.version != now.version else []
+        pairs = [(self.model, now.model, "model"), (self.data, now.data, "data set")]
+        for was, found, what in pairs:
+            if was is not None and (found is None or was.sha256 != found.sha256):
+                said.append(f"another {what}, {was.path} (SHA-256 {was.sha256[:12]})")
+        if [f.sha256 for f in self.loaded] != [f.sha256 for f in now.loaded]:
+            names = ", ".join(file.path for file in self.loaded) or "none"
+            said.append(f"other --load files ({names})")
+        return tuple(f"the recipe was written for {one}: results can differ" for one in said)
 
 
 @dataclass(frozen=True)
@@ -42,6 +86,14 @@ class Settings:
     opset: int | None = None
     emit: str | None = None
     embed: str | None = None
+    threads: int | None = None
+    """Of PyTorch and onnxruntime; sums are rounded otherwise with another number."""
+    written_for: Provenance = field(default=Provenance(), compare=False)
+    """What the recipe file records that these settings were read from."""
+
+
+SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "written_for")
+"""The keys of a recipe file."""
 
 
 class Choices(TypedDict, total=False):
@@ -67,6 +119,8 @@ class Choices(TypedDict, total=False):
     """`onnx`, or `onnx,pt2` to save the float graph by `torch.export`, too."""
     embed: str
     """What to put around the detector: `nms{conf=0.25 ...}`, `uint8-input`, `fp16-io`."""
+    threads: int
+    """Threads of PyTorch and onnxruntime; by default those that PyTorch takes."""
 
 
 def choose(base: Settings | None, choices: Choices) -> Settings:
@@ -79,16 +133,20 @@ def choose(base: Settings | None, choices: Choices) -> Settings:
     return dataclasses.replace(base or Settings(), **plain)
 
 
-def write_recipe(settings: Settings, version: str, model: str, sha256: str) -> str:
-    """Return the TOML text that reproduces a compile."""
-    lines = [f"yqc = {_toml(version)}"]
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
+def write_recipe(settings: Settings, origin: Provenance) -> str:
+    """Return the TOML text that repeats a compile, with what it was written for."""
+    lines = [f"yqc = {_toml(origin.version)}"]
+    for name in SETTINGS:
+        value = getattr(settings, name)
         if value is not None:
             plain = list(value) if isinstance(value, tuple) else value
-            lines.append(f"{field.name} = {_toml(plain)}")
-    lines += ["", "[input]", f"path = {_toml(model)}", f"sha256 = {_toml(sha256)}", ""]
-    return "\n".join(lines)
+            lines.append(f"{name} = {_toml(plain)}")
+    tables = [("[input]", origin.model), ("[dataset]", origin.data)]
+    tables += [("[[load]]", file) for file in origin.loaded]
+    for head, file in tables:
+        if file is not None:
+            lines += ["", head, f"path = {_toml(file.path)}", f"sha256 = {_toml(file.sha256)}"]
+    return "\n".join([*lines, ""])
 
 
 def _toml(value: object) -> str:
@@ -106,22 +164,37 @@ def read_recipe(path: Path) -> Settings:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PipelineError(f"cannot read the recipe {path}: {error}") from error
-    fields = {f.name for f in dataclasses.fields(Settings)}
     values: dict[str, Any] = {}
     for key, value in found.items():
-        if key in {"yqc", "input"}:
+        if key in {"yqc", "input", "dataset", "load"}:
             continue
-        if key not in fields:
-            hint = near(key, fields)
-            raise PipelineError(f"{path}: a recipe has no key {key!r}{hint}")
+        if key not in SETTINGS:
+            raise PipelineError(f"{path}: a recipe has no key {key!r}{near(key, SETTINGS)}")
         values[key] = _checked(path, key, value)
-    return Settings(**values)
+    return Settings(**values, written_for=_provenance(found))
+
+
+def _provenance(found: Mapping[str, Any]) -> Provenance:
+    """Read what a recipe was written for; what is missing or malformed counts as not recorded."""
+    loaded = found.get("load")
+    return Provenance(
+        version=str(found.get("yqc", "")),
+        model=_hashed(found.get("input")),
+        data=_hashed(found.get("dataset")),
+        loaded=tuple(filter(None, map(_hashed, loaded if isinstance(loaded, list) else ()))),
+    )
+
+
+def _hashed(table: object) -> HashedFile | None:
+    if not isinstance(table, dict) or not table.get("sha256"):
+        return None
+    return HashedFile(str(table.get("path", "")), str(table["sha256"]))
 
 
 def _checked(path: Path, key: str, value: object) -> object:
     if key == "seed":
         good, what = type(value) is int, "a whole number"
-    elif key in {"calib_images", "opset"}:
+    elif key in {"calib_images", "opset", "threads"}:
         good, what = _is_count(value), "a whole number above 0"
     elif key in {"dynamic", "single_class", "strict"}:
         good, what = isinstance(value, bool), "true or false"

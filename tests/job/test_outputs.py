@@ -1,6 +1,8 @@
 """Outputs appear whole or not at all, and older ones survive whatever goes wrong."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -254,3 +256,49 @@ def test_a_lock_of_this_process_counts_until_it_is_released(tmp_path: Path) -> N
     first.release()
     assert not locks.is_locked(tmp_path)
     assert not locks.is_locked(tmp_path / "absent")
+
+
+def test_a_page_and_a_float_graph_of_an_earlier_compile_go(files: Outputs, tmp_path: Path) -> None:
+    files.report.write_text('{\n  "schema": "1"')
+    files.recipe.write_text('emit = "onnx,pt2"\n')
+    files.page.write_text("old")
+    files.exported.write_text("old")
+    with files.staged() as stage:
+        write(stage, "new")
+    assert contents(tmp_path) == NEW
+
+
+def test_files_of_somebody_else_stay(files: Outputs, tmp_path: Path) -> None:
+    files.page.write_text("mine")
+    files.exported.write_text("mine")
+    with files.staged() as stage:
+        write(stage, "new")
+    assert contents(tmp_path) == {**NEW, "x.report.html": "mine", "x.pt2": "mine"}
+
+
+RACE = """
+import sys
+from pathlib import Path
+from yqc.job.outputs import Outputs
+own, page = sys.argv[1], sys.argv[2] == "page"
+for _ in range(20):
+    with Outputs(Path("x.onnx")).staged() as stage:
+        stage.onnx.write_text(own)
+        stage.report.write_text('{"schema": "1", "of": "' + own + '"}')
+        stage.recipe.write_text(own)
+        if page:
+            stage.page.write_text(own)
+"""
+
+
+def test_compiles_that_end_at_once_leave_one_whole_set(tmp_path: Path) -> None:
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, name, page], cwd=tmp_path)  # noqa: S603
+        for name, page in (("one", "page"), ("two", "none"), ("three", "page"))
+    ]
+    assert [racer.wait() for racer in racers] == [0, 0, 0]
+    found = contents(tmp_path)
+    last = found["x.onnx"]
+    assert last in found["x.report.json"]
+    assert found["x.recipe.toml"] == last
+    assert found.get("x.report.html") == (None if last == "two" else last)

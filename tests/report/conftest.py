@@ -14,6 +14,8 @@ from yqc.report import (
     Latency,
     Layer,
     ModelInput,
+    DataInput,
+    LoadedFile,
     PassRecord,
     PipelineText,
     Report,
@@ -104,6 +106,9 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
                 imgsz=(640, 480),
             ),
         ),
+        data=DataInput(path="data.yaml", sha256="d" * 64, images=200),
+        target="ort",
+        loaded=(LoadedFile(path="my_pass.py", sha256="e" * 64),),
         pipeline=PipelineText(
             text="prune{ratio=0.3},int8",
             expanded="prune{ratio=0.3},fold-bn,observe,calibrate,quantize",
@@ -154,5 +159,5 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
         warnings=(
             "activation ranges come from the batch norms, since no calibration images were given",
         ),
-        environment=Environment.here(threads=1, seed=0),
+        environment=Environment.here(threads=1, torch_threads=1, seed=0),
     )

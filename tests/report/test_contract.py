@@ -32,6 +32,9 @@ FULL = {
         "strides": ["int"],
         "imgsz": ["int"],
     },
+    "data": {"path": "str", "sha256": "str", "images": "int"},
+    "target": "str",
+    "loaded": [{"path": "str", "sha256": "str"}],
     "pipeline": {"text": "str", "expanded": "str"},
     "passes": [
         {
@@ -103,6 +106,7 @@ FULL = {
         "platform": "str",
         "cpu": "str",
         "threads": "int",
+        "torch_threads": "int",
         "seed": "int",
     },
     "sensitivity": "NoneType",

@@ -27,6 +27,9 @@ def compile_command(
     target: Annotated[TargetChoice | None, typer.Option(help="Runtime to compile for.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda for passes that train.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of PyTorch and onnxruntime; default: the cores.")
+    ] = None,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="Any batch size.")] = False,
     opset: Annotated[
         int | None, typer.Option(help="ONNX opset; default: the oldest that works.")
@@ -69,6 +72,7 @@ def compile_command(
         target=None if target is None else target.value,
         device=device,
         seed=seed,
+        threads=threads,
         dynamic=dynamic or None,
         opset=opset,
         emit=emit,

@@ -14,7 +14,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,13 @@ from yqc.job.locks import NAME as LOCK
 from yqc.job.locks import lock_folder
 from yqc.models.source import Source
 from yqc.pipeline.base import Pass
-from yqc.settings import Settings
+from yqc.settings import SETTINGS, Settings
 from yqc.version import __version__
 
 KEY = "key.json"
 PARTIAL = ".partial"
+OTHER = {"passes", "emit"}
+"""Settings that are not in the key: the passes are, expanded, and emitting comes afterwards."""
 
 
 class FolderCache:
@@ -203,7 +204,9 @@ def open_cache(
     key = {
         "input": source.sha256 or source.path,
         "passes": ",".join(map(str, passes)),
-        "settings": {k: v for k, v in asdict(settings).items() if k not in {"passes", "emit"}},
+        "settings": {
+            k: v for k, v in asdict(settings).items() if k not in {"passes", "emit", "written_for"}
+        },
         "images": hashlib.sha256("\n".join(map(_stamp, images)).encode()).hexdigest(),
         "versions": {"yqc": __version__, "torch": torch.__version__},
         "threads": torch.get_num_threads(),

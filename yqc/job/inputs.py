@@ -1,5 +1,7 @@
 """Inputs of a compile: the model, the data, and the context that passes work in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,17 @@ from yqc.models.source import Source, open_model
 from yqc.pipeline.base import Context
 from yqc.progress import Progress
 from yqc.settings import Settings
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[int]:
+    """Let PyTorch take a number of threads for a while; None leaves it what it takes by itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield count or before
+    finally:
+        torch.set_num_threads(before)
 
 
 def open_source(model: str | Path | nn.Module, settings: Settings) -> Source:

@@ -78,7 +78,7 @@ def measure_against(
             data,
             imgsz=source.imgsz,
             layout=source.layout,
-            threads=ev.count_cores(),
+            threads=settings.threads or ev.count_cores(),
             progress=progress,
         )
     finally:

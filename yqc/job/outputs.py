@@ -7,7 +7,9 @@ an older ONNX file, and the next compile sets that right. What a killed compile 
 folder is removed by the next one of the same output; the folder of one that still runs is not.
 """
 
+import getpass
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import BaseFileLock
+from filelock import BaseFileLock, FileLock
 
 from yqc.errors import OutputError
 from yqc.job.locks import NAME as LOCK
@@ -87,6 +89,18 @@ class Outputs:
                 f"cannot write into {folder}: {error.strerror}; choose another place with -o"
             ) from error
 
+    def _stale(self, written: set[str]) -> list[Path]:
+        """List the files of an earlier compile that the new set does not replace.
+
+        A page counts as yqc's beside a report of yqc's, a saved float graph beside a recipe that
+        asks for one; whatever else bears these names is somebody's own.
+        """
+        page, exported = self.page.name not in written, self.exported.name not in written
+        found = [self.page] if page and '"schema": ' in _start(self.report) else []
+        asked = any(line.startswith("emit = ") and "pt2" in line for line in _lines(self.recipe))
+        found += [self.exported] if exported and asked else []
+        return [path for path in found if path.is_file()]
+
     @contextmanager
     def staged(self) -> Iterator["Outputs"]:
         """Give a place to write the files to, and move them in place when all went well.
@@ -109,7 +123,11 @@ class Outputs:
             stage = Outputs(folder / self.onnx.name)
             yield stage
             written = [path for path in folder.iterdir() if path.name != LOCK]
-            _move(sorted(written, key=lambda path: path == stage.onnx), self.onnx.parent)
+            with _one_at_a_time(self.onnx):
+                stale = self._stale({path.name for path in written})
+                _move(sorted(written, key=lambda path: path == stage.onnx), self.onnx.parent)
+                for path in stale:
+                    path.unlink()
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.onnx}: {error.strerror or error}; older files are untouched"
@@ -117,6 +135,14 @@ class Outputs:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             lock.release(force=True)
+
+
+@contextmanager
+def _one_at_a_time(output: Path) -> Iterator[None]:
+    """Let one process of this machine move files to an output, so that sets are not mixed."""
+    name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()
+    with FileLock(Path(tempfile.gettempdir()) / f"yqc-{getpass.getuser()}-{name[:32]}.lock"):
+        yield
 
 
 def _place(prefix: str, parent: Path) -> tuple[Path, BaseFileLock]:
@@ -148,6 +174,18 @@ def _move(files: Sequence[Path], place: Path) -> None:
             elif not file.exists():
                 target.unlink()
         raise
+
+
+def _start(path: Path) -> str:
+    """Return the first characters of a text file, none where it cannot be read."""
+    return "\n".join(_lines(path))[:200]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _flush(path: Path) -> None:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
+import torch
 from torch import fx
 
 from yqc import report as rp
+from yqc.data import Data
 from yqc.emit import emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding
 from yqc.evaluation import count_cores
@@ -19,7 +21,7 @@ from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
 from yqc.pipeline.step import Step
-from yqc.settings import Settings, write_recipe
+from yqc.settings import HashedFile, Provenance, Settings, write_recipe
 from yqc.version import __version__
 
 
@@ -28,6 +30,7 @@ class Compiled:
     """A model behind its passes, with what it was made from."""
 
     source: Source
+    data: Data | None
     settings: Settings
     pipeline: Pipeline
     ctx: Context
@@ -67,10 +70,20 @@ class Compiled:
         return Embedding.parse(self.settings.embed or "")
 
     @property
+    def origin(self) -> Provenance:
+        """What this compile read, with the hashes of what was read."""
+        data, registry = self.data, self.pipeline.registry
+        return Provenance(
+            version=__version__,
+            model=HashedFile(self.source.path, self.source.sha256),
+            data=None if data is None else HashedFile(str(data.source), data.sha256),
+            loaded=tuple(HashedFile(*file) for file in registry.files),
+        )
+
+    @property
     def recipe(self) -> str:
         """The TOML text that repeats this compile."""
-        settings = replace(self.settings, passes=self.passes)
-        return write_recipe(settings, __version__, self.source.path, self.source.sha256)
+        return write_recipe(replace(self.settings, passes=self.passes), self.origin)
 
 
 def make_report(
@@ -93,12 +106,23 @@ def make_report(
         sensitivity: whether to rank the layers by sensitivity.
     """
     source, gm, ctx = compiled.source, compiled.gm, compiled.ctx
+    data, origin, settings = compiled.data, compiled.origin, compiled.settings
     expanded = ",".join(str(step.action) for step in compiled.steps)
+    threads = settings.threads or count_cores()
     return rp.Report(
         yqc=__version__,
         input=rp.ModelInput(
             path=source.path, sha256=source.sha256, params=source.params, facts=source.facts
         ),
+        data=None
+        if data is None or origin.data is None
+        else rp.DataInput(
+            path=origin.data.path,
+            sha256=origin.data.sha256,
+            images=len({*data.train.images, *data.val.images}),
+        ),
+        target=settings.target,
+        loaded=tuple(rp.LoadedFile(path=f.path, sha256=f.sha256) for f in origin.loaded),
         pipeline=rp.PipelineText(text=str(compiled.pipeline), expanded=expanded),
         passes=tuple(step.record for step in compiled.steps),
         size=rp.Size.measured(
@@ -113,7 +137,15 @@ def make_report(
         verification=rp.Verification.of(verified.trip, rounds=rounds_activations(gm)),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
-        warnings=(*source.warnings, *ctx.warnings, *verified.warnings, *measured.warnings),
-        environment=rp.Environment.here(threads=count_cores(), seed=compiled.settings.seed),
+        warnings=(
+            *settings.written_for.changes(origin),
+            *source.warnings,
+            *ctx.warnings,
+            *verified.warnings,
+            *measured.warnings,
+        ),
+        environment=rp.Environment.here(
+            threads=threads, torch_threads=torch.get_num_threads(), seed=settings.seed
+        ),
         sensitivity=sensitivity_rows(source, ctx) if sensitivity else None,
     )

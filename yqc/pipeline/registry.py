@@ -6,6 +6,7 @@ entry-point group `yqc.passes` of installed packages, and files given by `--load
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -71,6 +72,8 @@ class Registry:
 
     found: dict[str, Found] = field(default_factory=dict)
     loaded: dict[str, PassType] = field(default_factory=dict)
+    files: list[tuple[str, str]] = field(default_factory=list)
+    """Path and SHA-256 of the Python files that were loaded, in order."""
 
     @classmethod
     def default(cls) -> "Registry":
@@ -113,10 +116,12 @@ class Registry:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            source = path.read_bytes()
+            exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102  # as asked for
         except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise PipelineError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+        self.files.append((str(path), hashlib.sha256(source).hexdigest()))
         added = []
         for cls in vars(module).values():
             if _is_pass(cls) and cls.__module__ == name:

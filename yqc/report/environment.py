@@ -21,10 +21,13 @@ class Environment:
     platform: str
     cpu: str
     threads: int
+    """Of the runtime that measured."""
+    torch_threads: int | None
+    """Of PyTorch, whose sums are rounded by it; None where PyTorch computed nothing."""
     seed: int
 
     @classmethod
-    def here(cls, *, threads: int, seed: int) -> Self:
+    def here(cls, *, threads: int, seed: int, torch_threads: int | None = None) -> Self:
         """Describe this process without importing any of the packages that it names."""
         return cls(
             python=platform.python_version(),
@@ -36,6 +39,7 @@ class Environment:
             platform=platform.platform(),
             cpu=_cpu(),
             threads=threads,
+            torch_threads=torch_threads,
             seed=seed,
         )
 

@@ -55,6 +55,24 @@ class ModelInput(HasFacts):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataInput:
+    """The data set that was read for calibration, training and evaluation."""
+
+    path: str
+    sha256: str
+    """Of the description, and of names and contents of images and labels."""
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedFile:
+    """A Python file given by `--load`."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineText:
     """The pipeline as it was given, and as it ran once its recipes were expanded."""
 

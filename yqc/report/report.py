@@ -11,8 +11,10 @@ from yqc.report.environment import Environment
 from yqc.report.parts import (
     Accuracy,
     Compute,
+    DataInput,
     Latency,
     Layer,
+    LoadedFile,
     ModelInput,
     PassRecord,
     PipelineText,
@@ -33,6 +35,11 @@ class Report:
     yqc: str
     """Version of yqc that made the report."""
     input: ModelInput
+    data: DataInput | None
+    """None where no data was given."""
+    target: str
+    """The runtime that was compiled for."""
+    loaded: tuple[LoadedFile, ...]
     pipeline: PipelineText
     passes: tuple[PassRecord, ...]
     size: Size
