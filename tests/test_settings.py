@@ -43,7 +43,9 @@ SETTINGS = st.builds(
 @example(wanted=Settings(passes='a "\\" \t\n', data="é\x7f\U0001f600"), model="\x00")
 def test_what_is_written_reads_back(wanted: Settings, model: str, tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
-    path.write_text(write_recipe(wanted, Provenance("1.0", HashedFile(model, "abc"))), encoding="utf-8")
+    path.write_text(
+        write_recipe(wanted, Provenance("1.0", HashedFile(model, "abc"))), encoding="utf-8"
+    )
     assert read_recipe(path) == wanted
     found = tomllib.loads(path.read_text(encoding="utf-8"))
     assert (found["yqc"], found["input"]) == ("1.0", {"path": model, "sha256": "abc"})

@@ -96,6 +96,10 @@ SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "writ
 """The keys of a recipe file."""
 
 
+ORIGINS = ("input", "dataset", "load")
+"""The tables of a recipe file that say what it was written for."""
+
+
 class Choices(TypedDict, total=False):
     """The fields of `Settings` as `yqc.compile` takes them; sizes and paths in any usual form."""
 
@@ -166,7 +170,7 @@ def read_recipe(path: Path) -> Settings:
         raise PipelineError(f"cannot read the recipe {path}: {error}") from error
     values: dict[str, Any] = {}
     for key, value in found.items():
-        if key in {"yqc", "input", "dataset", "load"}:
+        if key == "yqc" or (key in ORIGINS and isinstance(value, dict | list)):
             continue
         if key not in SETTINGS:
             raise PipelineError(f"{path}: a recipe has no key {key!r}{near(key, SETTINGS)}")

@@ -246,16 +246,19 @@ def test_a_folder_taken_away_before_it_was_held_is_made_again(
     assert contents(tmp_path) == NEW
 
 
-def test_a_lock_of_this_process_counts_until_it_is_released(tmp_path: Path) -> None:
-    first, second = locks.lock_folder(tmp_path), locks.lock_folder(tmp_path)
+def test_a_locked_folder_is_not_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    first, second = locks.lock_folder(folder), locks.lock_folder(folder)
     assert first is second
     assert first is not None
-    assert locks.is_locked(tmp_path)
-    first.release()
-    assert locks.is_locked(tmp_path)
-    first.release()
-    assert not locks.is_locked(tmp_path)
-    assert not locks.is_locked(tmp_path / "absent")
+    for _ in range(2):
+        locks.remove_unlocked(folder)
+        assert folder.is_dir()
+        first.release()
+    locks.remove_unlocked(folder)
+    assert not folder.exists()
+    locks.remove_unlocked(folder)
 
 
 def test_a_page_and_a_float_graph_of_an_earlier_compile_go(files: Outputs, tmp_path: Path) -> None:

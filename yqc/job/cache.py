@@ -204,9 +204,7 @@ def open_cache(
     key = {
         "input": source.sha256 or source.path,
         "passes": ",".join(map(str, passes)),
-        "settings": {
-            k: v for k, v in asdict(settings).items() if k not in {"passes", "emit", "written_for"}
-        },
+        "settings": {name: getattr(settings, name) for name in SETTINGS if name not in OTHER},
         "images": hashlib.sha256("\n".join(map(_stamp, images)).encode()).hexdigest(),
         "versions": {"yqc": __version__, "torch": torch.__version__},
         "threads": torch.get_num_threads(),

@@ -4,6 +4,7 @@ A lock is a file in the folder, locked by the operating system until the process
 ends. Within one process a folder's lock is shared.
 """
 
+import shutil
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -31,13 +32,14 @@ def lock_folder(folder: Path) -> BaseFileLock | None:
     return lock
 
 
-def is_locked(folder: Path) -> bool:
-    """Return whether any process, this one included, works in a folder."""
+def remove_unlocked(folder: Path) -> None:
+    """Remove a folder, unless any process, this one included, works in it."""
     try:
         lock = lock_folder(folder)
     except OSError:  # it is gone
-        return False
+        return
     if lock is None:
-        return True
-    lock.release()  # one of as many times as this process locked it
-    return lock.is_locked
+        return
+    if lock.lock_counter == 1:  # this process did not have it before
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.release()

@@ -22,7 +22,7 @@ from filelock import BaseFileLock, FileLock
 
 from yqc.errors import OutputError
 from yqc.job.locks import NAME as LOCK
-from yqc.job.locks import is_locked, lock_folder
+from yqc.job.locks import lock_folder, remove_unlocked
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ class Outputs:
         """
         prefix = f".{self.onnx.stem}.partial-"
         for left in self.onnx.parent.glob(f"{glob.escape(prefix)}*"):
-            if not is_locked(left):
-                shutil.rmtree(left, ignore_errors=True)
+            remove_unlocked(left)
         try:
             folder, lock = _place(prefix, self.onnx.parent)
         except OSError as error:
