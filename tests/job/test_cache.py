@@ -243,7 +243,7 @@ def test_the_key_names_what_decides_the_result(
     def stop(*_: object, **__: object) -> None:
         raise PassError("stopped")
 
-    monkeypatch.setattr("yqc.compiler.roundtrip", stop)
+    monkeypatch.setattr("yqc.compiler.verify_file", stop)
     out = tmp_path / "x.onnx"
     with pytest.raises(PassError, match="stopped"):
         yqc.compile(checkpoint, "fold-bn", output=out, evaluate=False)

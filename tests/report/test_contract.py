@@ -229,9 +229,9 @@ def test_refuses_a_number_of_classes_that_the_names_contradict(sample: Report) -
 
 
 def test_prints_the_same_bytes_each_time(sample: Report) -> None:
-    twin = dataclasses.replace(sample, environment=type(sample.environment).here(
-        threads=1, torch_threads=1, seed=0
-    ))
+    twin = dataclasses.replace(
+        sample, environment=type(sample.environment).here(threads=1, torch_threads=1, seed=0)
+    )
     assert twin.to_json() == sample.to_json()
     assert '"fenêtre"' in sample.to_json()
 
