@@ -118,7 +118,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         with files.staged() as stage:
             save(emitted, stage.onnx)
             verified = verify_file(gm, source.gm, stage.onnx, ctx.example_for(gm), source.layout)
-            measured = Measured.nothing()
+            measured = Measured()
             if evaluate:
                 measured = measure_against(source, stage.onnx, data, settings, progress)
             if str(compiled.embedding):  # what was measured is what stands within it

@@ -84,7 +84,7 @@ def test_observe_skips_the_worst_and_settles_on_their_names(gm: fx.GraphModule) 
 
 
 def test_by_hand_the_worst_must_be_named(gm: fx.GraphModule) -> None:
-    with pytest.raises(PassError, match="name paths, not skip=worst:2"):
+    with pytest.raises(PassError, match="ranked by a compile only; name paths"):
         Pipeline.parse("int8{skip=worst:2}").run(gm, context())
 
 

@@ -127,7 +127,7 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
             unoptimized=RoundTripError(boxes=1.2e-6, scores=4e-7),
             within_tolerance=True,
         ),
-        latency=Latency.measured(float_ms=54.6, compiled_ms=44.2, threads=1),
+        latency=Latency(float_ms=54.6, compiled_ms=44.2, ratio=54.6 / 44.2, threads=1),
         layers=(
             Layer(
                 name="model.0.conv",

@@ -125,9 +125,7 @@ def test_says_what_was_not_measured_and_what_is_wrong(sample: Report, printed: P
 
 def test_labels_agreement_as_agreement(sample: Report, printed: Print) -> None:
     agreed = Accuracy.of_agreement(images=64, agreement=Agreement(ap50=0.912, map=0.83))
-    page = printed(
-        dataclasses.replace(sample, accuracy=agreed, verification=Verification.unmeasured())
-    )
+    page = printed(dataclasses.replace(sample, accuracy=agreed, verification=Verification()))
     assert f"\n\n{AGREEMENT}" in page
     assert "drop" not in page
 

@@ -8,12 +8,11 @@ compile has succeeded. Of two compiles of one output at the same time, the one t
 the folder, and the other keeps nothing.
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from yqc.data import Data
 from yqc.errors import OutputError
 from yqc.job.locks import NAME as LOCK
 from yqc.job.locks import lock_folder
+from yqc.job.outputs import move_flushed
 from yqc.models.source import Source
 from yqc.pipeline.base import Pass
 from yqc.settings import SETTINGS, Settings
@@ -110,7 +110,7 @@ class FolderCache:
         except SafetensorError as error:
             raise OutputError(f"cannot keep {name} for --resume: {error}") from error
 
-    @contextmanager
+    @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:
         """Give a path to write a file to; it gets its name when it is whole.
 
@@ -123,7 +123,7 @@ class FolderCache:
         try:
             partial = path.with_name(path.name + PARTIAL)
             yield partial
-            _move(partial, path)
+            move_flushed(partial, path)
         except OSError as error:
             raise OutputError(f"cannot keep {path} for --resume: {error}") from error
 
@@ -158,7 +158,7 @@ class FolderCache:
             if self._lock is not None and found is None:
                 partial = self.folder / (KEY + PARTIAL)
                 partial.write_text(self._key, encoding="utf-8")
-                _move(partial, self.folder / KEY)
+                move_flushed(partial, self.folder / KEY)
         except OSError as error:
             raise OutputError(f"cannot keep anything in {self.folder}: {error}") from error
         return self._lock is not None and found in {None, self._key}
@@ -213,18 +213,11 @@ def open_cache(
 
 
 def _stamp(path: Path) -> str:
-    """Tell a file from a later one of the same name."""
-    try:
+    """Return what differs where another file has the same name later."""
+    with contextlib.suppress(OSError):
         status = path.stat()
-    except OSError:
-        return str(path)
-    return f"{path} {status.st_size} {status.st_mtime_ns}"
-
-
-def _move(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
+    return str(path)
 
 
 def _difference(found: str, key: Mapping[str, Any]) -> str:

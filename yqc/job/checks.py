@@ -33,11 +33,7 @@ def check(settings: Settings, pipeline: Pipeline, files: Outputs) -> None:
 
 
 def check_device(device: str, passes: Sequence[Pass]) -> None:
-    """Check that there is a device, and a pass that can use it.
-
-    Raises:
-        PipelineError: there is none.
-    """
+    """Raise a PipelineError unless there is a device, and a pass that can use it."""
     if device == "cpu":
         return
     if not any(each.trains for each in passes):
@@ -55,11 +51,7 @@ def check_device(device: str, passes: Sequence[Pass]) -> None:
 
 
 def check_images(settings: Settings, passes: Sequence[Pass]) -> None:
-    """Check that passes that learn from images are given some.
-
-    Raises:
-        PipelineError: one is not.
-    """
+    """Raise a PipelineError unless passes that learn from images are given some."""
     learner = next((each for each in passes if each.needs_images), None)
     if learner is not None and settings.data is None:
         raise PipelineError(

@@ -13,7 +13,6 @@ from yqc.errors import PipelineError
 from yqc.job.staged import as_view, prepared
 from yqc.look.explained import Explained, Group
 from yqc.look.printers import as_dot, groups_dot
-from yqc.look.view import View
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import TRACED, Pipeline, given_by
 from yqc.pipeline.registry import Registry
@@ -34,17 +33,8 @@ def explain(
 ) -> tuple[Explained, ...]:
     """Run a pass on a copy of a model's graph, and list its rewrites and refusals.
 
-    Args:
-        passes: one pass or recipe, with options; or several: the last one is explained. What a
-            pass requires runs before it.
-        model: a checkpoint, a graph file or a snapshot.
-        settings: image size, data and target.
-        registry: where passes are looked up.
-        progress: where long work is shown.
-        draw: whether to draw the graphs.
-
-    Returns:
-        One entry for a pass, several for the passes of a recipe.
+    Of several passes the last one is explained; what it requires runs before it. Returns one entry
+    for a pass, one for each of a recipe's passes, with a drawing of the graph if `draw`.
 
     Raises:
         YqcError: no such pass, no such model, or the pass fails.
@@ -64,8 +54,10 @@ def explain(
         one = _explain(action, gm, ctx, last=action is asked_for[-1], after=done)
         if own is not None:
             one = replace(one, drawing=groups_dot(own), groups=nx.node_link_data(own))
-        elif view is not None:
-            one = replace(one, drawing=_draw(view, one))
+        elif view is not None:  # green is what the pass rewrites, yellow what it refuses
+            marked = {name: REWRITTEN for group in one.rewrites for name in group.nodes}
+            marked |= {name: REFUSED for group in one.skips for name in group.nodes}
+            one = replace(one, drawing=as_dot(view, marked))
         found.append(one)
         done.append(action)
     return tuple(found)
@@ -92,13 +84,6 @@ def _explain(
         rewrites=group(((r.node, r.what) for r in recorded[0]), names),
         skips=group(recorded[1], names),
     )
-
-
-def _draw(view: View, about: Explained) -> str:
-    """Draw the graph from before a pass: green what it rewrites, yellow what it refuses."""
-    marked = {name: REWRITTEN for one in about.rewrites for name in one.nodes}
-    marked |= {name: REFUSED for one in about.skips for name in one.nodes}
-    return as_dot(view, marked)
 
 
 def _with_needs(asked: Pipeline) -> tuple[Pipeline, Pipeline]:
@@ -132,24 +117,16 @@ def _provide(
 def group(records: Iterable[tuple[str, str]], names: set[str]) -> tuple[Group, ...]:
     """Group records by their texts, the most frequent first.
 
-    Args:
-        records: name of a node, and what is said of it.
-        names: of nodes and modules, which make no difference.
+    A record is the name of a node and what is said of it; numbers in it and `names`, those of
+    nodes and modules, make no difference.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for node, said in records:
-        found.setdefault(_shape(said, names), []).append((node, said))
-    groups = [
-        Group(
-            what=members[0][1] if len({s for _, s in members}) == 1 else shape,
-            nodes=tuple(node for node, _ in members),
-        )
-        for shape, members in found.items()
-    ]
+        words = re.split(r"([A-Za-z_][\w.]*|-?\d[\d.e+-]*)", said)
+        plain = (".." if w in names or re.fullmatch(r"-?\d[\d.e+-]*", w) else w for w in words)
+        found.setdefault("".join(plain), []).append((node, said))
+    groups = []
+    for shape, members in found.items():
+        nodes, texts = zip(*members, strict=True)
+        groups.append(Group(what=texts[0] if len(set(texts)) == 1 else shape, nodes=nodes))
     return tuple(sorted(groups, key=lambda g: -len(g.nodes)))
-
-
-def _shape(said: str, names: set[str]) -> str:
-    """What is said, without the names of nodes and the numbers in it."""
-    words = re.split(r"([A-Za-z_][\w.]*|-?\d[\d.e+-]*)", said)
-    return "".join(".." if w in names or re.fullmatch(r"-?\d[\d.e+-]*", w) else w for w in words)

@@ -12,7 +12,7 @@ from yqc.errors import CheckpointError, DataError
 from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
 from yqc.models.heads import HeadBranch
-from yqc.models.source import Source, open_model
+from yqc.models.source import open_model
 from yqc.progress import Progress
 
 
@@ -31,17 +31,8 @@ def evaluate_file(
 ) -> rp.EvalResult:
     """Measure the mAP of an ONNX file, a checkpoint or a graph file on the val split of `data`.
 
-    Args:
-        model: the file.
-        data: a data YAML or a COCO JSON.
-        images: the folder of the images that a JSON names.
-        imgsz: height and width; by default what the file records.
-        threads: threads of the runtime.
-        head: of models with two.
-        arch: the model YAML of a file of bare weights.
-        single_class: count every object as the model's one class.
-        strict: stop at a bad label; otherwise its image is left out.
-        progress: shown an image at a time.
+    `images`, `strict`: see `load_data`; `imgsz`, `head`, `arch`: see `open_model`; `single_class`:
+    see `fit_classes`.
 
     Raises:
         CheckpointError: the model cannot be read or is no decoded YOLO detector.
@@ -54,8 +45,10 @@ def evaluate_file(
         if model.suffix != ".onnx":
             source = open_model(model, imgsz=imgsz, head=head, arch=arch)
             found = fit_classes(found, source.names, single_class=single_class)
-            path = _save_as_onnx(source, Path(folder))
-            imgsz, layout = source.imgsz, source.layout
+            path, size, task = Path(folder, "model.onnx"), source.imgsz, source.task
+            about = yolo_metadata(source.names, source.strides, size, batch=1, task=task)
+            save(emit(source.gm, metadata=about), path)
+            imgsz, layout = size, source.layout
         elif head is not None or arch is not None:
             option = "--arch" if head is None else "--head"
             raise CheckpointError(f"{model} is an ONNX file, built already; leave {option} out")
@@ -76,13 +69,6 @@ def evaluate_file(
             *doubt_zero("model", measured.map),
         ),
     )
-
-
-def _save_as_onnx(source: Source, folder: Path) -> Path:
-    path = folder / "model.onnx"
-    about = yolo_metadata(source.names, source.strides, source.imgsz, batch=1, task=source.task)
-    save(emit(source.gm, metadata=about), path)
-    return path
 
 
 def time_files(

@@ -65,13 +65,7 @@ def judges(split: Split, settings: Settings, gm: fx.GraphModule) -> Split:
 
 
 class Agreeing:
-    """Judges a graph by the detections of the float one on calibration images.
-
-    Args:
-        source: the float detector.
-        split: the images.
-        progress: shown an image at a time.
-    """
+    """Judges a graph by the detections of the float one (`source`) on the images of a split."""
 
     def __init__(self, source: Source, split: Split, progress: Progress) -> None:
         self._source, self._split, self._progress = source, split, progress

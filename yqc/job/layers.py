@@ -1,11 +1,12 @@
 """The layers of a compiled graph, as the report lists them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx, nn
 
-from yqc.graph import Call, call, is_function, role
+from yqc.graph import call, is_function, role
 from yqc.quant import QuantizedLayer
 from yqc.report import Layer
 
@@ -23,46 +24,23 @@ def list_layers(gm: fx.GraphModule, stored: Mapping[str, int]) -> tuple[Layer, .
     """
     found: list[Layer] = []
     for node in gm.graph.nodes:
-        quantized = QuantizedLayer.on(node)
-        if quantized is not None:
-            found.append(_quantized_layer(node, quantized, stored.get(node.name, 0)))
+        stands: dict[str, Any] = {"role": role(node), "weight_bytes": stored.get(node.name, 0)}
+        if (quantized := QuantizedLayer.on(node)) is not None:
+            found.append(Layer(**vars(quantized) | stands))
         elif (layer := call(gm, node, KINDS)) is not None:
-            found.append(_float_layer(layer, stored.get(node.name, 0)))
+            weight = layer.module.weight
+            found.append(
+                Layer(
+                    name=layer.target,
+                    op=type(layer.module).__name__,
+                    shape=tuple(weight.shape),
+                    weight_bits=8 * weight.element_size(),
+                    activation_bits=32,
+                    scheme="float",
+                    **stands,
+                )
+            )
     return tuple(found)
-
-
-def _float_layer(layer: Call[Weighted], stored: int) -> Layer:
-    return Layer(
-        name=layer.target,
-        role=role(layer.node),
-        op=type(layer.module).__name__,
-        shape=tuple(layer.module.weight.shape),
-        weight_bits=8 * layer.module.weight.element_size(),
-        activation_bits=32,
-        scheme="float",
-        granularity=None,
-        rounding=None,
-        weight_bytes=stored,
-        sqnr_db=None,
-        sensitivity=None,
-    )
-
-
-def _quantized_layer(node: fx.Node, layer: QuantizedLayer, stored: int) -> Layer:
-    return Layer(
-        name=layer.name,
-        role=role(node),
-        op=layer.op,
-        shape=layer.shape,
-        weight_bits=layer.weight_bits,
-        activation_bits=layer.activation_bits,
-        scheme=layer.scheme,
-        granularity=layer.granularity,
-        rounding=layer.rounding,
-        weight_bytes=stored,
-        sqnr_db=layer.sqnr_db,
-        sensitivity=layer.sensitivity,
-    )
 
 
 def rounds_activations(gm: fx.GraphModule) -> bool:

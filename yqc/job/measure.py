@@ -1,8 +1,7 @@
 """Measure accuracy and latency of the compiled file beside the float model's."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
 
 from yqc import evaluation as ev
 from yqc.data import Data, Split, list_unreadable
@@ -40,16 +39,11 @@ class Evidence:
 class Measured:
     """The part of a report that needs both files to run."""
 
-    accuracy: Accuracy
-    latency: Latency | None
+    accuracy: Accuracy = field(default_factory=Accuracy.unmeasured)
+    latency: Latency | None = None
     warnings: tuple[str, ...] = ()
     evidence: Evidence | None = None
     """What the accuracy was computed from; None without images."""
-
-    @classmethod
-    def nothing(cls) -> Self:
-        """Return that neither was measured."""
-        return cls(Accuracy.unmeasured(), None)
 
 
 def measure_against(
@@ -57,18 +51,11 @@ def measure_against(
 ) -> Measured:
     """Emit the float model beside the compiled file, measure both, and remove it again.
 
-    Args:
-        source: the float model.
-        compiled: the compiled model's file.
-        data: see `measure`.
-        settings: the compile's.
-        progress: see `measure`.
-
     Raises:
         DataError: there is no image to evaluate on.
     """
     if source.layout is None:
-        return Measured.nothing()
+        return Measured()
     plain = compiled.with_name("float.onnx")
     save(emit(source.gm, opset=settings.opset), plain)
     try:

@@ -164,8 +164,7 @@ def _move(files: Sequence[Path], place: Path) -> None:
             shutil.copy2(target, kept)
     try:
         for file in files:
-            _flush(file)
-            file.replace(place / file.name)
+            move_flushed(file, place / file.name)
     except OSError:
         for (target, kept), file in zip(older, files, strict=True):
             if kept.exists():
@@ -187,6 +186,8 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _flush(path: Path) -> None:
+def move_flushed(path: Path, target: Path) -> None:
+    """Move a file once its bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+    path.replace(target)

@@ -56,21 +56,18 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
     view, evidence = as_view(inputs.gm), inputs.evidence
     judged = evidence.judged if evidence else None
     names = inputs.source.names
+    curves = [one.curve for one in judged or ()]
+    pairs = zip(names, *(one.by_class for one in judged or ((),)), strict=False) if judged else ()
     return pg.Page(
         report=report,
         recipe=recipe,
         drawing=lay_out_graph(inputs.gm, view, report),
         spreads=worst_histograms(inputs, report),
         curves=tuple(
-            pg.Curve(name=name, precision=one.curve)
-            for name, one in zip(("float", "compiled"), judged or (), strict=False)
+            pg.Curve(name=name, precision=curve)
+            for name, curve in zip(("float", "compiled"), curves, strict=False)
         ),
-        classes=tuple(
-            pg.ClassScore(name=name, float_=a, compiled=b)
-            for name, a, b in zip(names, judged[0].by_class, judged[1].by_class, strict=False)
-        )
-        if judged
-        else (),
+        classes=tuple(pg.ClassScore(name=name, float_=a, compiled=b) for name, a, b in pairs),
         pictures=choose_pictures(evidence, names) if evidence else (),
     )
 
@@ -84,24 +81,12 @@ def lay_out_graph(gm: fx.GraphModule, view: View, report: rp.Report) -> pg.Drawi
     stored = view.bytes_by_layer()
     nodes = {node.name: node for node in gm.graph.nodes}
     index = {item.name: i for i, item in enumerate(shown)}
-    return pg.Drawing(
-        nodes=tuple(
-            _graph_node(
-                item,
-                nodes[item.name],
-                at[item.name],
-                layers.get(item.path),
-                stored.get(item.name, 0),
-            )
-            for item in shown
-        ),
-        edges=tuple(
-            (index[source], index[item.name])
-            for item in shown
-            for source in item.inputs
-            if source in index
-        ),
+    drawn = (
+        _graph_node(i, nodes[i.name], at[i.name], layers.get(i.path), stored.get(i.name, 0))
+        for i in shown
     )
+    edges = ((index[s], index[i.name]) for i in shown for s in i.inputs if s in index)
+    return pg.Drawing(nodes=tuple(drawn), edges=tuple(edges))
 
 
 def _graph_node(
@@ -139,12 +124,11 @@ def worst_histograms(inputs: PageInputs, report: rp.Report) -> tuple[pg.ValueHis
     names = [node.name for node in original.graph.nodes if node.name in read]
     floats = node_outputs(original, names, inputs.example)
     found: list[pg.ValueHistogram] = []
-    for name in (one for one in worst if one in layers):
+    for name in filter(layers.__contains__, worst):
         node, layer = layers[name]
         if (weight := _weight_range(gm, node)) is not None:
             found.append(_histogram(name, "weights", layer.weight_bits, *weight))
-        one = reads[name]
-        if one and one[0] in floats:
+        if (one := reads[name]) and one[0] in floats:
             found.append(_histogram(name, "input", layer.activation_bits, floats[one[0]], *one[1:]))
     return tuple(found)
 
@@ -196,13 +180,10 @@ def _histogram(
 def choose_pictures(evidence: Evidence, names: Sequence[str]) -> tuple[pg.Picture, ...]:
     """Choose images, evenly over those where something was found, and draw both models' boxes."""
     before, after = (one.boxes for one in evidence.found)
-    busy = [i for i in sorted(before.keys() & after.keys()) if len(before[i].above(SURE))]
-    busy = busy or sorted(before.keys() & after.keys())
-    step = max(1, len(busy) // PICTURES)
-    return tuple(
-        _picture(evidence.split.images[i], before[i], after[i], names)
-        for i in busy[::step][:PICTURES]
-    )
+    both = sorted(before.keys() & after.keys())
+    busy = [i for i in both if len(before[i].above(SURE))] or both
+    chosen = busy[:: max(1, len(busy) // PICTURES)][:PICTURES]
+    return tuple(_picture(evidence.split.images[i], before[i], after[i], names) for i in chosen)
 
 
 def _picture(path: Path, before: ev.Boxes, after: ev.Boxes, names: Sequence[str]) -> pg.Picture:

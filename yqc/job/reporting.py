@@ -55,14 +55,8 @@ class Compiled:
 
     def emit(self) -> onnx.ModelProto:
         """Turn the rewritten graph into a checked ONNX model."""
-        settings = self.settings
-        return emit(
-            self.gm,
-            metadata=self.metadata,
-            opset=settings.opset,
-            dynamic=settings.dynamic,
-            target=settings.target,
-        )
+        how = {name: getattr(self.settings, name) for name in ("opset", "dynamic", "target")}
+        return emit(self.gm, metadata=self.metadata, **how)
 
     @property
     def embedding(self) -> Embedding:
@@ -95,17 +89,11 @@ def make_report(
     *,
     sensitivity: bool,
 ) -> rp.Report:
-    """Gather the numbers of a compile.
+    """Gather the numbers of a compile whose ONNX model `emitted` is written to `file`.
 
-    Args:
-        compiled: the model behind its passes.
-        emitted: the ONNX model.
-        file: where it is written.
-        verified: how far it is from its graph.
-        measured: accuracy and latency.
-        sensitivity: whether to rank the layers by sensitivity.
+    If `sensitivity`, the layers are ranked by it.
     """
-    source, gm, ctx = compiled.source, compiled.gm, compiled.ctx
+    source, gm, ctx, trip = compiled.source, compiled.gm, compiled.ctx, verified.trip
     data, origin, settings = compiled.data, compiled.origin, compiled.settings
     expanded = ",".join(str(step.action) for step in compiled.steps)
     threads = settings.threads or count_cores()
@@ -134,7 +122,11 @@ def make_report(
         ),
         compute=rp.Compute(macs_before=macs(source.gm), macs_after=macs(gm)),
         accuracy=measured.accuracy,
-        verification=rp.Verification.of(verified.trip, rounds=rounds_activations(gm)),
+        verification=rp.Verification(
+            optimized=rp.RoundTripError.of(**vars(trip.optimised)),
+            unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
+            within_tolerance=None if rounds_activations(gm) else trip.within(),
+        ),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
         warnings=(

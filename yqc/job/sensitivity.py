@@ -66,8 +66,12 @@ def measure_sensitivity(
     Raises:
         PassError: nothing in the graph can be quantized.
     """
-    gm, own = copy.deepcopy(original), _quiet(ctx)
-    Pipeline.parse(_needed(gm)).run(gm, own, known=frozenset({"bn-folded"}))
+    gm = copy.deepcopy(original)
+    own = Context(  # the real one records nothing of this
+        ctx.example, ctx.calibration, seed=ctx.seed, target=ctx.target, progress=ctx.progress
+    )
+    needed = PREPARATION if calls(gm, nn.BatchNorm2d) else "observe,calibrate"
+    Pipeline.parse(needed).run(gm, own, known=frozenset({"bn-folded"}))
     layers = [c for c in calls(gm, nn.Conv2d) if isinstance(c.node.meta.get("yqc.int8"), Int8)]
     if not layers:
         raise PassError("the graph has no convolution that can be quantized")
@@ -98,31 +102,14 @@ def sensitivity_rows(source: Source, ctx: Context) -> tuple[Sensitivity, ...]:
     """Return the ranking of a detector's layers as the report has it."""
     layout = source.layout if ctx.calibration is not None else None
     return tuple(
-        Sensitivity(name=c.name, role=c.role, sqnr_db=_finite(c.sqnr_db), agreement=c.agreement)
-        for c in measure_sensitivity(source.gm, ctx, layout=layout)
+        Sensitivity(
+            name=one.name,
+            role=one.role,
+            sqnr_db=one.sqnr_db if math.isfinite(one.sqnr_db) else None,
+            agreement=one.agreement,
+        )
+        for one in measure_sensitivity(source.gm, ctx, layout=layout)
     )
-
-
-def _finite(value: float) -> float | None:
-    """Return a number, or None for an infinite one."""
-    return value if math.isfinite(value) else None
-
-
-def _quiet(ctx: Context) -> Context:
-    """Return a context with the same data in which nothing of the real compile is recorded."""
-    return Context(
-        example=ctx.example,
-        calibration=ctx.calibration,
-        seed=ctx.seed,
-        target=ctx.target,
-        progress=ctx.progress,
-    )
-
-
-def _needed(gm: fx.GraphModule) -> str:
-    """Return the preparation that a graph still needs."""
-    folded = not calls(gm, nn.BatchNorm2d)
-    return "observe,calibrate" if folded else PREPARATION
 
 
 def _images(ctx: Context, gm: fx.GraphModule, given: Iterable[Tensor] | None) -> Iterator[Tensor]:

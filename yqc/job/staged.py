@@ -24,10 +24,7 @@ from yqc.settings import Settings
 def look(path: Path, settings: Settings | None = None, *, emitted: bool = False) -> View:
     """View a checkpoint (traced first), a graph file or snapshot, or an ONNX file.
 
-    Args:
-        path: of the file.
-        settings: image size, head and architecture, for checkpoints.
-        emitted: show what the graph becomes in ONNX, so that it compares with an ONNX file.
+    If `emitted`, it is what the graph becomes in ONNX, so that it compares with an ONNX file.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -35,29 +32,15 @@ def look(path: Path, settings: Settings | None = None, *, emitted: bool = False)
         LoweringError: `emitted`, and a node has no ONNX form.
     """
     settings = settings or Settings()
+    require_file(path)
     if path.suffix == ".onnx":
-        require_file(path)
         if settings.imgsz or settings.head or settings.arch:
             raise PipelineError(
                 f"{path} is an ONNX file, built already; leave --imgsz, --head and --arch out"
             )
         return of_file(path)
-    gm = graph(path, settings)
+    gm = load_graph(path)[0] if is_graph_file(path) else open_source(path, settings).gm
     return of_model(infer(emit(gm)), str(path)) if emitted else as_view(gm, str(path))
-
-
-def graph(path: Path, settings: Settings | None = None) -> fx.GraphModule:
-    """Load the graph of a checkpoint, graph file or snapshot.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-        TraceError: the image size does not fit the model.
-    """
-    require_file(path)
-    if is_graph_file(path):
-        gm, _, _ = load_graph(path)
-        return gm
-    return open_source(path, settings or Settings()).gm
 
 
 def as_view(gm: fx.GraphModule, title: str = "graph") -> View:

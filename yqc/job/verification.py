@@ -32,18 +32,11 @@ class Verified:
 def verify_file(
     gm: fx.GraphModule, original: fx.GraphModule, file: Path, example: Tensor, layout: str | None
 ) -> Verified:
-    """Compare an ONNX file, as onnxruntime computes it, with its graph.
+    """Compare an ONNX file, as onnxruntime computes it, with the graph `gm` that was emitted.
 
     Differences pass up to a floor, and beyond that up to what rounding explains: in a float graph
     the noise of its weights' last places, in a graph that rounds activations, where a last place
     may become a whole step, the distance of the graph from the float original.
-
-    Args:
-        gm: the graph that was emitted.
-        original: the float graph.
-        file: the ONNX file.
-        example: an input.
-        layout: of the output.
 
     Raises:
         EmitError: the file computes something else, or numbers that are not finite.
@@ -71,21 +64,18 @@ def verify_file(
 
 def _widened(noise: Deviation, factor: float) -> Deviation:
     """Return the largest differences that pass for a noise."""
-    values = (noise.boxes, noise.scores, noise.values)
+    values = vars(noise).values()
     return Deviation(*(max(FLOOR, factor * (0.0 if math.isnan(v) else v)) for v in values))
 
 
 def _is_within(found: Deviation, allowed: Deviation) -> bool:
     """Return whether no difference is larger than allowed; NaN is."""
-    return (
-        found.boxes <= allowed.boxes
-        and found.scores <= allowed.scores
-        and found.values <= allowed.values
-    )
+    pairs = zip(vars(found).values(), vars(allowed).values(), strict=True)
+    return all(value <= most for value, most in pairs)
 
 
 def _sentence(fault: str, found: Deviation) -> str:
-    if any(math.isnan(v) for v in (found.boxes, found.scores, found.values)):
+    if any(map(math.isnan, vars(found).values())):
         return f"{fault}: it computes numbers that are not finite, or outputs of other shapes"
     if found.values:
         return f"{fault}: by {found.values:.3g} of the largest value"

@@ -1,7 +1,6 @@
 """The report of a compile, the tables of the commands, progress; without torch or ONNX.
 
 `parts`        the parts of a report, whose fields are the keys of the JSON
-`sources`      protocols of measurements that parts are copied from
 `environment`  versions and machine
 `report`       the report
 `contract`     dataclasses to JSON and strictly back

@@ -4,13 +4,13 @@ Text, axes and background get no colours here: the page's script sets them for l
 screens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 from bokeh.plotting import figure
 
-from yqc.report.human import clean
+from yqc.report.human import clean, fraction
 from yqc.report.page import ClassScore, Curve, Page
 from yqc.report.parts import Layer, Sensitivity, Size
 from yqc.report.terminal import parts_of
@@ -115,42 +115,43 @@ def cause_bars(size: Size) -> figure:
 def sqnr_bars(layers: Sequence[Layer]) -> figure:
     """Draw the signal-to-noise ratio of each layer's output, in graph order."""
     known = [one for one in layers if one.sqnr_db is not None]
-    data = chart_data(
-        {
-            "at": list(range(len(known))),
-            "name": [one.name for one in known],
-            "sqnr": [one.sqnr_db for one in known],
-            "bits": [f"{one.weight_bits}/{one.activation_bits}" for one in known],
-            "color": [ROLES.get(one.role or "", ROLES[""]) for one in known],
-        }
-    )
+    bits = [f"{one.weight_bits}/{one.activation_bits}" for one in known]
     tips = [("layer", "@name"), ("SQNR", "@sqnr{0.0} dB"), ("bits w/a", "@bits")]
-    made = _figure("sqnr", 220, tips)
-    made.scatter(x="at", y="sqnr", size=8, source=data, color="color")
-    made.xaxis.axis_label = "layers, in graph order"
-    made.yaxis.axis_label = "dB"
-    return made
+    return _dots("sqnr", known, range(len(known)), {"bits": bits}, tips)
 
 
 def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> figure:
     """Draw the sensitivity of each layer, in graph order: SQNR when it alone is quantized."""
     order = {one.name: i for i, one in enumerate(layers)}
     known = [one for one in rows if one.sqnr_db is not None]
-    agreed = [one.agreement for one in known]
-    data = chart_data(
-        {
-            "at": [order.get(one.name, i) for i, one in enumerate(known)],
-            "name": [one.name for one in known],
-            "sqnr": [one.sqnr_db for one in known],
-            "agreement": ["-" if a is None else f"{a:.4f}" for a in agreed],
-            "color": [ROLES.get(one.role, ROLES[""]) for one in known],
-        }
-    )
+    at = [order.get(one.name, i) for i, one in enumerate(known)]
+    agreed = [fraction(one.agreement) for one in known]
     tips = [("layer", "@name"), ("alone", "@sqnr{0.0} dB"), ("agreement", "@agreement")]
-    made = _figure("sensitivity", 220, tips)
-    made.scatter(x="at", y="sqnr", size=8, source=data, color="color", marker="diamond")
-    made.xaxis.axis_label = "layers, in graph order"
+    made = _dots("sensitivity", known, at, {"agreement": agreed}, tips, marker="diamond")
     made.yaxis.axis_label = "dB at the head"
+    return made
+
+
+def _dots(
+    name: str,
+    rows: Sequence[Layer] | Sequence[Sensitivity],
+    at: Iterable[int],
+    more: Mapping[str, Any],
+    tips: Sequence[tuple[str, str]],
+    **look: str,
+) -> figure:
+    """Draw the SQNR of layers as dots, coloured by role, over their places in the graph."""
+    columns = {
+        "at": list(at),
+        "name": [one.name for one in rows],
+        "sqnr": [one.sqnr_db for one in rows],
+        "color": [ROLES.get(one.role or "", ROLES[""]) for one in rows],
+    }
+    made = _figure(name, 220, tips)
+    made.scatter(
+        "at", "sqnr", size=8, source=chart_data({**columns, **more}), color="color", **look
+    )
+    made.xaxis.axis_label, made.yaxis.axis_label = "layers, in graph order", "dB"
     return made
 
 
@@ -159,19 +160,12 @@ def precision_recall(curves: Sequence[Curve]) -> figure:
     made = _figure("curves", 260, [("recall", "@x{0.00}"), ("precision", "@y{0.000}")])
     for curve, color, dash in zip(curves, (FLOAT, COMPILED), ("solid", "dashed"), strict=True):
         count = len(curve.precision) - 1
-        data = {"x": [i / count for i in range(count + 1)], "y": list(curve.precision)}
-        made.line(
-            "x",
-            "y",
-            source=chart_data(data),
-            color=color,
-            width=2.5,
-            line_dash=dash,
-            legend_label=curve.name,
-        )
+        data = chart_data({"x": [i / count for i in range(count + 1)], "y": list(curve.precision)})
+        look = {"color": color, "width": 2.5, "line_dash": dash, "legend_label": curve.name}
+        made.line("x", "y", source=data, **look)
     made.xaxis.axis_label, made.yaxis.axis_label = "recall", "precision"
     made.y_range.start, made.y_range.end = 0, 1.02
-    return _legend(made, "bottom_left")
+    return _set_legend(made, location="bottom_left")
 
 
 def class_bars(classes: Sequence[ClassScore]) -> figure | None:
@@ -207,29 +201,16 @@ def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None
             "down": [i - 0.19 for i in range(len(rows))],
         }
     )
-    made.hbar(y="up", right="float", height=0.36, source=data, color=FLOAT, legend_label="float")
-    made.hbar(
-        y="down",
-        right="compiled",
-        height=0.36,
-        source=data,
-        color=COMPILED,
-        legend_label="compiled",
-    )
+    for y, right, color in (("up", "float", FLOAT), ("down", "compiled", COMPILED)):
+        made.hbar(y, right=right, height=0.36, source=data, color=color, legend_label=right)
     made.yaxis.ticker = list(range(len(rows)))
     made.yaxis.major_label_overrides = dict(enumerate(map(clean, names)))
     made.x_range.start = 0
     made.xaxis.axis_label = "AP, IoU 0.50 to 0.95"
     made.add_layout(made.legend[0], "above")
-    return _legend(made, None)
+    return _set_legend(made, orientation="horizontal")
 
 
-def _legend(made: figure, place: str | None) -> figure:
-    legend = made.legend[0]
-    if place:
-        legend.location = place
-    else:
-        legend.orientation = "horizontal"
-    legend.background_fill_color = None
-    legend.border_line_color = None
+def _set_legend(made: figure, **look: str) -> figure:
+    made.legend[0].update(background_fill_color=None, border_line_color=None, **look)
     return made

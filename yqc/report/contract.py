@@ -5,6 +5,7 @@ and names the key at fault, so that a report which was edited by hand, or writte
 version, is refused in one sentence.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -30,7 +31,12 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 RecordType = TypeVar("RecordType")
 
 _NOT_ASCII = re.compile("[^ -~\n]")
-_KIND_NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a finite number"}
+_KIND_NAMES: dict[object, str] = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    float: "a finite number",
+}
 
 
 def to_json(value: object) -> str:
@@ -97,7 +103,8 @@ def _read(kind: object, value: Json, where: str) -> object:
     """Read a value of a declared type; `where` is the dotted key that leads to it."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        return _read_optional(get_args(kind), value, where)
+        (inner,) = (one for one in get_args(kind) if one is not NoneType)
+        return None if value is None else _read(inner, value, where)
     if origin is Literal:
         if value not in get_args(kind):
             _refuse(where, " or ".join(map(repr, get_args(kind))), value)
@@ -109,26 +116,16 @@ def _read(kind: object, value: Json, where: str) -> object:
     if kind is float:
         return _read_float(value, where)
     if type(value) is not kind:
-        _refuse(
-            where, _KIND_NAMES.get(kind, str(kind)) if isinstance(kind, type) else str(kind), value
-        )
+        _refuse(where, _KIND_NAMES.get(kind, str(kind)), value)
     return value
-
-
-def _read_optional(kinds: tuple[object, ...], value: Json, where: str) -> object:
-    """Read `X | None`."""
-    (kind,) = (one for one in kinds if one is not NoneType)
-    return None if value is None else _read(kind, value, where)
 
 
 def _read_float(value: Json, where: str) -> float:
     """Read a finite number; an integer is one."""
-    if type(value) not in (int, float) or not isinstance(value, int | float):
-        _refuse(where, _KIND_NAMES[float], value)
-    try:
-        number = float(value)
-    except OverflowError:
-        _refuse(where, _KIND_NAMES[float], value)
+    number = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
     if not math.isfinite(number):
         _refuse(where, _KIND_NAMES[float], value)
     return number
@@ -196,12 +193,9 @@ def _names(kind: type) -> tuple[str, ...]:
 def _hints(kind: type) -> dict[str, tuple[str, object]]:
     """Key in JSON -> (name of the field or property, its declared type), in order."""
     hints = get_type_hints(kind)
-    return {_key(name): (name, hints.get(name) or _returned(kind, name)) for name in _names(kind)}
-
-
-def _returned(kind: type, name: str) -> object:
-    """Declared type of a property."""
-    return get_type_hints(getattr(kind, name).fget)["return"]
+    for name in set(_names(kind)) - hints.keys():  # a property
+        hints[name] = get_type_hints(getattr(kind, name).fget)["return"]
+    return {_key(name): (name, hints[name]) for name in _names(kind)}
 
 
 def _key(name: str) -> str:

@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Self
 
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
@@ -31,11 +33,7 @@ class Environment:
         """Describe this process without importing any of the packages that it names."""
         return cls(
             python=platform.python_version(),
-            torch=_version("torch"),
-            onnx=_version("onnx"),
-            onnxruntime=_version("onnxruntime"),
-            onnxsim=_version("onnxsim"),
-            numpy=_version("numpy"),
+            **{name: _version(name) for name in PACKAGES},
             platform=platform.platform(),
             cpu=_cpu(),
             threads=threads,

@@ -72,9 +72,7 @@ def lay_out_histogram(spread: ValueHistogram) -> HistogramChart:
         if n
     )
     powers = [10**i for i in range(math.floor(most) + 1) if 10**i <= max(spread.counts)]
-    zero = (
-        [AxisMark(along(0), "0", "mid")] if CLEAR < along(0) - LEFT < RIGHT - LEFT - CLEAR else []
-    )
+    zero = [AxisMark(along(0), "0", "mid")] * (CLEAR < along(0) - LEFT < RIGHT - LEFT - CLEAR)
     return HistogramChart(
         title=f"{spread.layer}, {spread.what}, {spread.bits} bits",
         left=LEFT,

@@ -18,7 +18,7 @@ from yqc.report import human
 from yqc.report.charts import charts
 from yqc.report.drawing import draw_graph
 from yqc.report.histogram import HEIGHT, WIDTH, lay_out_histogram
-from yqc.report.page import Page, Picture
+from yqc.report.page import Page
 from yqc.report.parts import PassRecord, difference
 from yqc.report.terminal import score_rows
 
@@ -79,7 +79,6 @@ def to_html(page: Page) -> str:
         css=_asset("page.css"),
         js=_asset("page.js"),
         human=human,
-        found=_found,
     )
     return text
 
@@ -106,19 +105,15 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _template() -> Template:
+    """Read the template; control characters are escaped unless a text is marked as safe."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_printable,
+        finalize=lambda value: human.clean_lines(value) if type(value) is str else value,
     )
     return environment.from_string(_asset("page.html.j2"))
-
-
-def _printable(value: object) -> object:
-    """Escape control characters in the text of an expression, unless it is marked as safe."""
-    return human.clean_lines(value) if type(value) is str else value
 
 
 def _sections(page: Page) -> list[tuple[str, str]]:
@@ -137,50 +132,29 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
     """Summary: title, before, after, and what that comes to."""
     report = page.report
     size, compute, accuracy = report.size, report.compute, report.accuracy
+    fp32, weights, file = map(
+        human.byte_count, (size.fp32_bytes, size.weight_bytes, size.file_bytes)
+    )
+    ratios = f"{human.times(size.ratio_vs_fp32)} of fp32, {human.times(size.ratio_vs_fp16)} of fp16"
+    macs = human.amount(compute.macs_before), human.amount(compute.macs_after)
     rows = [
-        (
-            "Weights",
-            human.byte_count(size.fp32_bytes),
-            human.byte_count(size.weight_bytes),
-            f"{human.times(size.ratio_vs_fp32)} of fp32, {human.times(size.ratio_vs_fp16)} of fp16",
-        ),
-        (
-            "File",
-            human.byte_count(size.fp32_bytes),
-            human.byte_count(size.file_bytes),
-            "against 4 bytes a parameter",
-        ),
-        (
-            "MACs",
-            human.amount(compute.macs_before),
-            human.amount(compute.macs_after),
-            "multiply-accumulates an image",
-        ),
+        ("Weights", fp32, weights, ratios),
+        ("File", fp32, file, "against 4 bytes a parameter"),
+        ("MACs", *macs, "multiply-accumulates an image"),
     ]
     if accuracy.float_ is not None and accuracy.compiled is not None:
-        rows.append(
-            (
-                "mAP",
-                human.fraction(accuracy.float_.map),
-                human.fraction(accuracy.compiled.map),
-                f"drop {human.fraction(accuracy.drop)}, {human.plural(accuracy.images, 'image')}",
-            )
-        )
+        scores = human.fraction(accuracy.float_.map), human.fraction(accuracy.compiled.map)
+        on = human.plural(accuracy.images, "image")
+        rows.append(("mAP", *scores, f"drop {human.fraction(accuracy.drop)}, {on}"))
     elif accuracy.agreement is not None:
         shown = human.fraction(accuracy.agreement.ap50)
         rows.append(("Agreement", "", shown, "AP50 against the float model"))
     else:
         rows.append(("mAP", "", "-", "not measured"))
-    if report.latency is not None:
-        rows.append(
-            (
-                "Latency",
-                f"{human.milliseconds(report.latency.float_ms)} ms",
-                f"{human.milliseconds(report.latency.compiled_ms)} ms",
-                f"{human.times(report.latency.ratio)} as fast, "
-                + human.plural(report.latency.threads, "thread"),
-            )
-        )
+    if (latency := report.latency) is not None:
+        before, after = map(human.milliseconds, (latency.float_ms, latency.compiled_ms))
+        faster, threads = human.times(latency.ratio), human.plural(latency.threads, "thread")
+        rows.append(("Latency", f"{before} ms", f"{after} ms", f"{faster} as fast, {threads}"))
     return rows
 
 
@@ -203,8 +177,3 @@ def _reasons(record: PassRecord) -> list[tuple[int, str, str]]:
         (count, why, ", ".join(s.node for s in record.skips if s.why == why))
         for why, count in counted.most_common()
     ]
-
-
-def _found(picture: Picture) -> str:
-    """Return how many boxes each model found in an image."""
-    return f"{len(picture.float_)} by float, {len(picture.compiled)} by compiled"

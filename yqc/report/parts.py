@@ -6,11 +6,10 @@ that follow from others are computed here, by the class methods, and nowhere els
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, Self
 
 from yqc.facts import HasFacts
-from yqc.report.sources import HasDeviation, HasRoundTrip
 
 
 def ratio(before: float | None, after: float | None) -> float | None:
@@ -33,15 +32,7 @@ class ModelInput(HasFacts):
     """The checkpoint that was compiled; `params` counts what its float graph uses."""
 
     KEYS: ClassVar = (
-        "path",
-        "sha256",
-        "family",
-        "task",
-        "params",
-        "nc",
-        "names",
-        "strides",
-        "imgsz",
+        *("path", "sha256", "family", "task", "params", "nc", "names", "strides", "imgsz"),
     )
 
     path: str
@@ -211,78 +202,53 @@ class Accuracy:
 
     kind: Literal["map", "agreement", "none"]
     images: int
-    float_: Scores | None
-    compiled: Scores | None
-    drop: float | None
-    agreement: Agreement | None
+    float_: Scores | None = None
+    compiled: Scores | None = None
+    drop: float | None = None
+    agreement: Agreement | None = None
 
     @classmethod
     def of_map(cls, *, images: int, float_: Scores, compiled: Scores) -> Self:
         """Compare two models on labelled images."""
         before, after = Scores.of(float_), Scores.of(compiled)
         drop = difference(before.map, after.map)
-        return cls(
-            kind="map", images=images, float_=before, compiled=after, drop=drop, agreement=None
-        )
+        return cls(kind="map", images=images, float_=before, compiled=after, drop=drop)
 
     @classmethod
     def of_agreement(cls, *, images: int, agreement: Agreement) -> Self:
         """Compare two models on images without labels."""
         agreed = Agreement(ap50=agreement.ap50, map=agreement.map)
-        return cls(
-            kind="agreement", images=images, float_=None, compiled=None, drop=None, agreement=agreed
-        )
+        return cls(kind="agreement", images=images, agreement=agreed)
 
     @classmethod
     def unmeasured(cls) -> Self:
         """Make the part of a report without measurements."""
-        return cls(kind="none", images=0, float_=None, compiled=None, drop=None, agreement=None)
+        return cls(kind="none", images=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundTripError:
     """Largest differences of the file's output from the graph's, one part of it each."""
 
-    boxes: float | None
+    boxes: float | None = None
     """Relative to the largest coordinate."""
-    scores: float | None
+    scores: float | None = None
 
     @classmethod
-    def of(cls, run: HasDeviation) -> Self:
-        """Copy both numbers; where other values than a detector's differ, there are none."""
-        if run.values != 0:
-            return cls(boxes=None, scores=None)
-        return cls(boxes=run.boxes, scores=run.scores)
+    def of(cls, boxes: float, scores: float, values: float = 0.0) -> Self:
+        """Copy both numbers; where `values` of what is no detector differ, there are none."""
+        return cls() if values else cls(boxes=boxes, scores=scores)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
     """The emitted file against the graph, with onnxruntime's own optimisations on and off."""
 
-    optimized: RoundTripError
-    unoptimized: RoundTripError
-    within_tolerance: bool | None
-
-    @classmethod
-    def of(cls, trip: HasRoundTrip, *, rounds: bool = False) -> Self:
-        """Copy the differences, and whether they are as small as they should be.
-
-        Args:
-            trip: both runs.
-            rounds: the graph rounds activations to integers, where a difference in the last bit of
-                a float may become a whole step: then the differences stand without a verdict.
-        """
-        return cls(
-            optimized=RoundTripError.of(trip.optimised),
-            unoptimized=RoundTripError.of(trip.plain),
-            within_tolerance=None if rounds else trip.within(),
-        )
-
-    @classmethod
-    def unmeasured(cls) -> Self:
-        """Make the part of a report without a comparison."""
-        nothing = RoundTripError(boxes=None, scores=None)
-        return cls(optimized=nothing, unoptimized=nothing, within_tolerance=None)
+    optimized: RoundTripError = field(default_factory=RoundTripError)
+    unoptimized: RoundTripError = field(default_factory=RoundTripError)
+    within_tolerance: bool | None = None
+    """None also for a graph that rounds activations to integers, where a difference in the last bit
+    of a float may become a whole step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,17 +258,8 @@ class Latency:
     float_ms: float | None
     compiled_ms: float | None
     ratio: float | None
+    """Above 1 the compiled file is the faster one."""
     threads: int
-
-    @classmethod
-    def measured(cls, *, float_ms: float | None, compiled_ms: float | None, threads: int) -> Self:
-        """Derive the ratio: above 1 the compiled file is the faster one."""
-        return cls(
-            float_ms=float_ms,
-            compiled_ms=compiled_ms,
-            ratio=ratio(float_ms, compiled_ms),
-            threads=threads,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,10 +273,10 @@ class Layer:
     weight_bits: int | None
     activation_bits: int | None
     scheme: str | None
-    granularity: str | None
-    rounding: str | None
+    granularity: str | None = None
+    rounding: str | None = None
     weight_bytes: int | None
-    sqnr_db: float | None
+    sqnr_db: float | None = None
     sensitivity: float | None = None
     """Damage: the mean square change of the detections by its rounding; None if not measured."""
 

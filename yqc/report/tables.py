@@ -1,11 +1,11 @@
 """The tables of the other commands: passes, explain, inspect, eval, bench."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from yqc.report import human
 from yqc.report.layout import (
@@ -33,7 +33,8 @@ def passes_table(listings: Sequence[PassListing]) -> RenderableType:
     """List passes: name, what each does in a line, and which package or file it comes from."""
     table = columns("pass", "what it does", "from", words=3)
     for one in listings:
-        table.add_row(say(one.name), _summary(one), say(one.origin, QUIET))
+        summary = say(_without_name(one.name, one.doc).removesuffix("."))
+        table.add_row(say(one.name), summary, say(one.origin, QUIET))
     return Trimmed(table)
 
 
@@ -59,9 +60,9 @@ def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableTy
     if not skips:
         return say(head)
     table = columns("count", "why", "nodes", words=3)
-    reasons = {why: [one.node for one in skips if one.why == why] for why in _reasons(skips)}
-    for why, nodes in reasons.items():
-        table.add_row(f"{len(nodes)}x", say(why), listing(nodes, QUIET))
+    for why, count in Counter(one.why for one in skips).most_common():
+        nodes = listing((one.node for one in skips if one.why == why), QUIET)
+        table.add_row(f"{count}x", say(why), nodes)
     return Trimmed(Group(say(head), "", table))
 
 
@@ -133,11 +134,6 @@ def _first(names: tuple[str, ...]) -> list[str]:
     return [*names[:_NAMES_SHOWN], f"and {more} more"] if more > 0 else list(names)
 
 
-def _summary(one: PassListing) -> Text:
-    """The line about a pass, without its name and the full stop."""
-    return say(_without_name(one.name, one.doc).removesuffix("."))
-
-
 def _options(about: PassHelp) -> RenderableType:
     """The options of a pass as a table."""
     if not about.options:
@@ -151,12 +147,6 @@ def _options(about: PassHelp) -> RenderableType:
 def _without_name(name: str, doc: str) -> str:
     """A docstring without the pass's name, with which it starts by custom."""
     return doc.strip().removeprefix(f"{name}:").strip()
-
-
-def _reasons(skips: Sequence[Skip]) -> list[str]:
-    """Reasons, the most frequent first."""
-    whys = [one.why for one in skips]
-    return sorted(dict.fromkeys(whys), key=lambda why: -whys.count(why))
 
 
 def _prose(doc: str) -> Iterator[RenderableType]:

@@ -91,12 +91,9 @@ def size_table(size: Size, compute: Compute) -> RenderableType:
     for name, count in parts if len(parts) > 1 else ():
         table.add_row(say(f"  {name}", QUIET), "", human.byte_count(count), "")
     table.add_row("file vs fp32", fp32, file, human.times(size.file_ratio_vs_fp32))
-    for name, before, after in (
-        ("parameters", size.params_before, size.params_after),
-        ("MACs", compute.macs_before, compute.macs_after),
-    ):
-        quotient = human.times(ratio(before, after))
-        table.add_row(name, human.amount(before), human.amount(after), quotient)
+    params, macs = (size.params_before, size.params_after), vars(compute).values()
+    for name, counts in (("parameters", params), ("MACs", macs)):
+        table.add_row(name, *map(human.amount, counts), human.times(ratio(*counts)))
     return Trimmed(table)
 
 
@@ -144,10 +141,7 @@ def checks(verification: Verification, latency: Latency | None) -> RenderableTyp
     if latency is None:
         rows.append(("latency", "not measured"))
     else:
-        before, after = (
-            human.milliseconds(latency.float_ms),
-            human.milliseconds(latency.compiled_ms),
-        )
+        before, after = map(human.milliseconds, (latency.float_ms, latency.compiled_ms))
         threads = human.plural(latency.threads, "thread")
         spent = f"{before} -> {after} ms, {human.times(latency.ratio)} as fast, {threads}"
         rows.append(("latency", spent))
@@ -204,9 +198,9 @@ def written_files(files: Sequence[WrittenFile]) -> RenderableType:
 def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
     """One line with the larger errors if all is well; else one for each way to run the file."""
     on, off = verification.optimized, verification.unoptimized
-    worst = RoundTripError(
-        boxes=_larger(on.boxes, off.boxes), scores=_larger(on.scores, off.scores)
-    )
+    pairs = ((on.boxes, off.boxes), (on.scores, off.scores))
+    larger = (max((v for v in pair if v is not None), default=None) for pair in pairs)
+    worst = RoundTripError(**dict(zip(("boxes", "scores"), larger, strict=True)))
     if verification.within_tolerance is None:
         if worst.boxes is None:
             return [("file vs graph", "not compared")]
@@ -224,8 +218,3 @@ def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
 def _errors(error: RoundTripError) -> str:
     """The two differences."""
     return f"boxes {human.magnitude(error.boxes)}, scores {human.magnitude(error.scores)}"
-
-
-def _larger(one: float | None, other: float | None) -> float | None:
-    """The larger of those that were measured."""
-    return max((value for value in (one, other) if value is not None), default=None)
