@@ -156,7 +156,7 @@ def test_lists_the_passes(run: Run) -> None:
     rows = {r["name"]: r for r in json.loads(run("passes", "--json").out)}
     assert rows["dce"] == {
         "name": "dce",
-        "doc": "drop what nothing reads, and calls that return their input as it is.",
+        "doc": "erase nodes that nothing reads, and calls that return their input as it is.",
         "origin": "yqc_passes",
     }
 
