@@ -29,8 +29,9 @@ from yqc.models.source import Source, open_model
 from yqc.progress import Silent
 from yqc.quant.weights.scheme import SCHEME_KINDS, Scheme
 from yqc.quant.weights.statistics import InputStatistics
+from yqc.quantizing.placement import WEIGHTED
 from yqc.quantizing.weights.inputs import LayerInputs, affordable_images
-from yqc.quantizing.weights.pack import WEIGHTED, packable_convolutions
+from yqc.quantizing.weights.pack import packable_convolutions
 from yqc.quantizing.weights.rewrite import replace_by_packed
 from yqc.quantizing.weights.rounder import Rounder, RoundingSettings
 

@@ -87,26 +87,14 @@ class BiasCorrect(Pass):
         self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
     ) -> dict[fx.Node, Tensor]:
         """Measure the mean errors on calibration images: float32 [O] for each convolution."""
-        if ctx.calibration is None:
-            return {}
-        with channels_last(gm):
-            images = [as_weights(i, gm) for i in islice(ctx.calibration(), self.images)]
-            return self.measure_on_batch(gm, ctx, chosen, images)
-
-    def measure_on_batch(
-        self,
-        gm: fx.GraphModule,
-        ctx: Context,
-        chosen: dict[fx.Node, Int8],
-        images: list[Tensor],
-    ) -> dict[fx.Node, Tensor]:
-        """Measure on images in the memory layout of the weights."""
-        wanted = take_outputs(gm, chosen, len(images))
-        with ctx.progress.task("correcting biases", len(images) + 1) as advance:
+        count, errors = self.images, dict[fx.Node, Tensor]()
+        with channels_last(gm), ctx.progress.task("correcting biases", count + 1) as advance:
+            stream = ctx.calibration() if ctx.calibration else ()
+            images = [as_weights(image, gm) for image in islice(stream, count)]
+            wanted = take_outputs(gm, chosen, len(images))
             if wanted is None:
                 wanted = measure_outputs(gm, chosen, images, ctx)
-            advance(len(images))
-            errors: dict[fx.Node, Tensor] = {}
+            advance(count)
 
             def correct(node: fx.Node, values: Mapping[fx.Node, Any]) -> Tensor:
                 y = convolve_rounded(gm, node, chosen[node], values)

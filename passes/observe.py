@@ -23,13 +23,15 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from yqc import Context, Pass, call, calls, role, shape
+from yqc import Context, Pass, call, calls, shape
 from yqc.errors import PassError, PipelineError
 from yqc.quant import Int8, Observer, QuantizedLayer
 from yqc.quantizing import (
     FEW_CHANNELS,
     FUSED_ACTIVATIONS,
+    WEIGHTED,
     ObserverPlacement,
+    find_float_reason,
     find_only_activation,
     is_addition,
     is_packed,
@@ -116,15 +118,9 @@ class Observe(Pass):
     ) -> list[fx.Node]:
         """List the convolutions to quantize; record the other nodes that hold weights."""
         found = []
-        for each in calls(gm, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            if not isinstance(each.module, nn.Conv2d):
-                ctx.skipped(each.node, f"{type(each.module).__name__} stays in float")
-            elif any(fnmatch(each.target, pattern) for pattern in skip):
-                ctx.skipped(each.node, "asked to skip it")
-            elif role(each.node) == "head.decode":
-                ctx.skipped(each.node, "the decoding stays in float")
-            elif each.module.padding_mode != "zeros":
-                ctx.skipped(each.node, f"it pads with {each.module.padding_mode}")
+        for each in calls(gm, WEIGHTED):
+            if why := find_float_reason(each, skip):
+                ctx.skipped(each.node, why)
             else:
                 Int8().put(each.node)
                 found.append(each.node)

@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, callers, calls, is_function
 from yqc.graph import node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, quantize_weight
-from yqc.quantizing import is_packed, move_bias
+from yqc.quantizing import call_conv2d, hold_tensors, is_packed, move_bias
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -75,10 +74,8 @@ def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
     """Replace an observer by quantize and dequantize."""
     node, module = observer.node, observer.module
     base = f"{module.group}_group"
-    scale, zero = (
-        keep_buffer(gm, f"{base}_scale", module.scale),
-        keep_buffer(gm, f"{base}_zero", module.zero_point),
-    )
+    scale = keep_buffer(gm, f"{base}_scale", module.scale)
+    zero = keep_buffer(gm, f"{base}_zero", module.zero_point)
     source, stem = node.all_input_nodes[0], node.name.removesuffix("_observer")
     with gm.graph.inserting_before(node):
         at = [gm.graph.create_node("get_attr", path, name=path) for path in (scale, zero)]
@@ -94,7 +91,7 @@ def replace_convolution(
     gm: fx.GraphModule, conv: Call[nn.Conv2d], chosen: Int8, scale: Tensor
 ) -> None:
     """Turn a convolution's module call into a function of an integer weight, in place."""
-    module, node, path = conv.module, conv.node, conv.target
+    module, node = conv.module, conv.node
     tensors = {
         "weight_q": quantize_weight(module.weight, scale, chosen.most),
         "weight_scale": scale,
@@ -104,26 +101,18 @@ def replace_convolution(
         bias = -chosen.mean_error if bias is None else bias - chosen.mean_error
     if bias is not None:
         tensors["bias"] = bias
-    paths = put_holder(gm, path, tensors)
+    at = hold_tensors(gm, conv, tensors, parameters=("weight_q", "bias"))
     with gm.graph.inserting_before(node):
-        at = {
-            key: gm.graph.create_node("get_attr", where, name=f"{node.name}_{key}")
-            for key, where in paths.items()
-        }
         weights = (at["weight_q"], at["weight_scale"], None, 0)
         w = gm.graph.create_node("call_function", DEQUANTIZE, weights, name=f"{node.name}_weight")
-    for new in (*at.values(), w):
-        new.meta["yqc.role"] = node.meta["yqc.role"]
-    settings = (module.stride, module.padding, module.dilation, module.groups)
-    inputs = (node.all_input_nodes[0], w, at.get("bias"), *settings)
-    node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
+    call_conv2d(conv, w, at.get("bias"))
     Int8.drop(node)
     QuantizedLayer(
-        name=path,
+        name=conv.target,
         op="Conv2d",
         shape=tuple(module.weight.shape),
         weight_bits=8,
-        activation_bits=8 if is_function(inputs[0], DEQUANTIZE) else 32,
+        activation_bits=8 if is_function(node.args[0], DEQUANTIZE) else 32,
         scheme="symmetric",
         granularity="channel",
         rounding="nearest",
@@ -136,16 +125,3 @@ def keep_buffer(gm: fx.GraphModule, name: str, tensor: Tensor) -> str:
     if name not in dict(gm.named_buffers(recurse=False)):
         gm.register_buffer(name, tensor.detach().clone())
     return name
-
-
-def put_holder(gm: fx.GraphModule, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Replace the module at `path` by one that only holds tensors; return the path of each."""
-    holder = nn.Module()
-    for name, tensor in tensors.items():
-        value = tensor.detach().clone()
-        if name.endswith("_scale"):
-            holder.register_buffer(name, value)
-        else:
-            holder.register_parameter(name, nn.Parameter(value, requires_grad=False))
-    gm.set_submodule(path, holder)
-    return {name: f"{path}.{name}" for name in tensors}

@@ -11,6 +11,7 @@ structural re-parameterisation (Ding et al., RepVGG, CVPR 2021), found by struct
 3. Works before and after `fold-bn`.
 """
 
+import copy
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class Reparameterize(Pass):
     ) -> None:
         """Merge all branches into the widest convolution, which replaces `total`."""
         parts = [kernel(b, base.module) for b in branches]
-        merged = like(base.module)
+        merged = copy.deepcopy(base.module)
         merged.weight = nn.Parameter(torch.stack([w for w, _ in parts]).sum(0))
         merged.bias = nn.Parameter(torch.stack([b for _, b in parts]).sum(0))
         gm.set_submodule(base.target, merged.eval())
@@ -189,22 +190,3 @@ def combine(known: list[BatchNorm], branches: int) -> BatchNorm | None:
     shift = torch.stack([k.shift for k in known]).sum(0)
     scale = torch.stack([k.scale.square() for k in known]).sum(0).sqrt()
     return BatchNorm(shift, scale.square(), scale, shift, eps=0.0)
-
-
-def like(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return a convolution with the settings of this one, a bias, and no values yet."""
-    return nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        _pair(conv.kernel_size),
-        _pair(conv.stride),
-        conv.padding if isinstance(conv.padding, str) else _pair(conv.padding),
-        groups=conv.groups,
-        padding_mode=conv.padding_mode,
-        device="meta",
-    )
-
-
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    high, wide = value
-    return high, wide

@@ -84,12 +84,9 @@ def _trim_convolution(conv: _ConvNd, slot: Slot, stay: Tensor) -> None:
         conv.out_channels = len(rows)
         return
     makes = slot.side == "out"
-    axis = 0 if makes != transposed else 1
-    if axis == 1 and conv.groups > 1:  # the same channels go in every group
-        stay_in = stay[: len(stay) // conv.groups]
-        _set(conv, "weight", conv.weight.index_select(1, stay_in))
-    else:
-        _set(conv, "weight", conv.weight.index_select(axis, stay))
+    axis = 0 if makes != transposed else 1  # on axis 1 the same channels go in every group
+    each = stay[: len(stay) // conv.groups] if axis else stay
+    _set(conv, "weight", conv.weight.index_select(axis, each))
     if makes:
         conv.out_channels = len(stay)
         if conv.bias is not None:
@@ -148,18 +145,16 @@ def _resized(
 ) -> tuple[tuple[fx.node.Argument, ...], dict[str, fx.node.Argument]]:
     """Return the arguments of a reshape with another number at one place among the sizes."""
     args, kwargs = list(node.args), dict(node.kwargs)
-    for key in ("shape", "size", "sizes"):
-        if key in kwargs:
-            sizes = list(kwargs[key])  # type: ignore[arg-type]
-            sizes[place] = count
-            kwargs[key] = tuple(sizes)
-            return tuple(args), kwargs
-    if isinstance(args[1], (tuple, list)):
-        sizes = list(args[1])
-        sizes[place] = count
-        args[1] = tuple(sizes)
-    else:
+    at = next((key for key in ("shape", "size", "sizes") if key in kwargs), None)
+    given = kwargs[at] if at else args[1]
+    if not isinstance(given, (tuple, list)):
         args[1 + place] = count
+        return tuple(args), kwargs
+    sizes = (*given[:place], count, *given[place + 1 :])
+    if at:
+        kwargs[at] = sizes
+    else:
+        args[1] = sizes
     return tuple(args), kwargs
 
 

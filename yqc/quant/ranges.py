@@ -46,7 +46,8 @@ def choose_range(
     if method == "percentile":
         return _percentile(histogram, percentile, low, high)
     if method == "mse":
-        return _least_error(histogram, low, high, symmetric=symmetric, response=response)
+        error = partial(_errors, histogram, symmetric=symmetric, response=response)
+        return _least_error(histogram, low, high, error)
     return _least_divergence(histogram, low, high)
 
 
@@ -107,22 +108,16 @@ def _errors(
 
 
 def _least_error(
-    h: Histogram,
-    low: float,
-    high: float,
-    *,
-    symmetric: bool,
-    response: Callable[[Tensor], Tensor] | None,
+    h: Histogram, low: float, high: float, error: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[float, float]:
-    count = partial(_errors, h, symmetric=symmetric, response=response)
     shrink = torch.linspace(1.0, 1.0 / STEPS, STEPS)
     for _ in range(2):  # one end, the other, and once more
         highs = shrink * max(h.largest, 0.0)
         lows = torch.full_like(highs, low)
-        high = float(highs[count(lows, highs).argmin()])
+        high = float(highs[error(lows, highs).argmin()])
         lows = shrink * min(h.smallest, 0.0)
         highs = torch.full_like(lows, high)
-        low = float(lows[count(lows, highs).argmin()])
+        low = float(lows[error(lows, highs).argmin()])
     return low, high
 
 

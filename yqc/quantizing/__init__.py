@@ -24,7 +24,9 @@ from yqc.quantizing.distribution import Distribution, follow_distributions
 from yqc.quantizing.placement import (
     FEW_CHANNELS,
     FUSED_ACTIVATIONS,
+    WEIGHTED,
     ObserverPlacement,
+    find_float_reason,
     is_addition,
     passes_values_through,
     place_observers,
@@ -33,12 +35,19 @@ from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
 from yqc.quantizing.weights.budget import WeightBudget, read_bytes
 from yqc.quantizing.weights.pack import PackJob, pack_layers
-from yqc.quantizing.weights.rewrite import is_packed, move_bias, stored_bias
+from yqc.quantizing.weights.rewrite import (
+    call_conv2d,
+    hold_tensors,
+    is_packed,
+    move_bias,
+    stored_bias,
+)
 from yqc.quantizing.weights.rounder import RoundingSettings
 
 __all__ = [
     "FEW_CHANNELS",
     "FUSED_ACTIVATIONS",
+    "WEIGHTED",
     "Distribution",
     "ObserverPlacement",
     "OnlyActivation",
@@ -46,10 +55,13 @@ __all__ = [
     "ReferenceOutputs",
     "RoundingSettings",
     "WeightBudget",
+    "call_conv2d",
     "correctable_convolutions",
+    "find_float_reason",
     "find_only_activation",
     "follow_distributions",
     "gather_statistics",
+    "hold_tensors",
     "is_addition",
     "is_packed",
     "measure_node_relevance",

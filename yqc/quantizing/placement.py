@@ -8,12 +8,14 @@ of attention stay in float, since nothing of the kind reads them.
 
 import operator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from yqc.graph import TensorSpec, call, is_function, role
+from yqc.graph import Call, TensorSpec, call, is_function, role
 from yqc.graph.values import KEY
 
 FEW_CHANNELS = 3
@@ -21,6 +23,8 @@ FEW_CHANNELS = 3
 is faster in float there. More would leave layers in float that are faster in int8; with 0 the first
 layer is quantized too and slower."""
 
+WEIGHTED: tuple[type[Any], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers with weights, of which convolutions can be quantized."""
 PASSING_MODULES = (nn.MaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.Identity)
 PASSING_FUNCTIONS = (
     *(F.max_pool2d, F.interpolate, torch.cat),
@@ -33,6 +37,18 @@ ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Sigmoi
 """Activations of a unit."""
 FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 """Those that onnxruntime computes inside an integer convolution."""
+
+
+def find_float_reason(layer: Call[Any], skip: tuple[str, ...]) -> str | None:
+    """Return why a layer of `WEIGHTED` stays in float, or None if it may be quantized."""
+    if not isinstance(layer.module, nn.Conv2d):
+        return f"{type(layer.module).__name__} stays in float"
+    if any(fnmatch(layer.target, pattern) for pattern in skip):
+        return "asked to skip it"
+    if role(layer.node) == "head.decode":
+        return "the decoding stays in float"
+    padding = layer.module.padding_mode
+    return None if padding == "zeros" else f"it pads with {padding}"
 
 
 def is_tensor(node: fx.Node) -> bool:

@@ -5,6 +5,7 @@ A rule gets the state of the walk and a node, and returns the channels of what t
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -105,11 +106,6 @@ def follow_spatial(walk: WalkState, node: fx.Node) -> NodeChannels:
     if axis.dim > 1 or sizes[axis.dim] != len(axis.ids):
         return walk.unknown(node)
     return axis
-
-
-def follow_elementwise(walk: WalkState, node: fx.Node) -> NodeChannels:
-    """Unify the channels that meet in additions, products and activations."""
-    return walk.elementwise(node)
 
 
 def follow_concatenate(walk: WalkState, node: fx.Node) -> NodeChannels:
@@ -259,16 +255,6 @@ def pin_reshape(walk: WalkState, node: fx.Node) -> NodeChannels:
     return walk.pin_inputs(node, f"{operation(walk.gm, node)} at {node} lays the channels out anew")
 
 
-def follow_flatten(walk: WalkState, node: fx.Node) -> NodeChannels:
-    """Follow flatten, squeeze, unsqueeze: their arguments name axes, not sizes."""
-    return follow_reshape(walk, node, None)
-
-
-def follow_view(walk: WalkState, node: fx.Node) -> NodeChannels:
-    """Follow view and reshape: their arguments name all sizes."""
-    return follow_reshape(walk, node, 1)
-
-
 def follow_unflatten(walk: WalkState, node: fx.Node) -> NodeChannels:
     """Follow unflatten, which may split any axis but the channels'."""
     axis, dim = walk.axis(node.args[0]), get_argument(node, 1, "dim")
@@ -292,13 +278,13 @@ def follow_expand(walk: WalkState, node: fx.Node) -> NodeChannels:
 
 
 RULES: dict[str, Callable[[WalkState, fx.Node], NodeChannels]] = {
-    **dict.fromkeys(_ELEMENTWISE.split(), follow_elementwise),
+    **dict.fromkeys(_ELEMENTWISE.split(), lambda walk, node: walk.elementwise(node)),
     **dict.fromkeys(_SPATIAL.split(), follow_spatial),
     **dict.fromkeys(_REDUCE.split(), follow_reduce),
     **dict.fromkeys(("cat", "concat", "concatenate"), follow_concatenate),
     **dict.fromkeys(("chunk", "split", "tensor_split"), follow_chunk),
-    **dict.fromkeys(("view", "reshape"), follow_view),
-    **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), follow_flatten),
+    **dict.fromkeys(("view", "reshape"), partial(follow_reshape, sizes_at=1)),
+    **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), partial(follow_reshape, sizes_at=None)),
     **dict.fromkeys(("transpose", "swapaxes", "t"), follow_transpose),
     "permute": follow_permute,
     "unflatten": follow_unflatten,

@@ -8,6 +8,5 @@ In reading order:
     rounder    round all layers of a graph
     inputs     the inputs of chosen convolutions on calibration images, or by batch norms
     walk       run the float and the rounded graph side by side, node by node
-    store      rounded layers in a compile's cache
     rewrite    replace a convolution's module by a function of packed weights
 """

@@ -1,20 +1,19 @@
 """Pack the convolutions of a graph: choose layers and schemes, round, replace modules."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from itertools import islice
 
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
-from yqc.graph import Call, callers, calls, role
-from yqc.graph.compare import fingerprint, node_outputs, sqnr_db
+from yqc.graph import Call, callers, calls
+from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.pipeline.base import Context
 from yqc.quant.marks import QuantizedLayer
 from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.scheme import Scheme
+from yqc.quantizing.placement import WEIGHTED, find_float_reason
 from yqc.quantizing.weights.allocate import read_plan_line, write_plan_line
 from yqc.quantizing.weights.budget import (
     WeightBudget,
@@ -25,9 +24,6 @@ from yqc.quantizing.weights.budget import (
 from yqc.quantizing.weights.inputs import LayerInputs, affordable_images
 from yqc.quantizing.weights.rewrite import replace_by_packed
 from yqc.quantizing.weights.rounder import Rounder, RoundingSettings
-from yqc.quantizing.weights.store import LayerStore, TensorCache
-
-WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def _with_data(
         if not job.budget.spare:
             for line in format_plan(options, chosen):
                 ctx.progress.note(line)
-    rounder.store = open_layer_store(gm, rounder.plan, job.settings, ctx.cache)
+    rounder.cache = ctx.cache
     return rounder.with_data(inputs)
 
 
@@ -113,30 +109,10 @@ def packable_convolutions(
     """List the convolutions to pack, in graph order; record why others stay in float."""
     found = []
     for each in calls(gm, WEIGHTED):
-        module = each.module
-        if not isinstance(module, nn.Conv2d):
-            ctx.skipped(each.node, f"{type(module).__name__} stays in float")
-        elif any(fnmatch(each.target, pattern) for pattern in skip):
-            ctx.skipped(each.node, "asked to skip it")
-        elif role(each.node) == "head.decode":
-            ctx.skipped(each.node, "the decoding stays in float")
-        elif module.padding_mode != "zeros":
-            ctx.skipped(each.node, f"it pads with {module.padding_mode}")
+        if why := find_float_reason(each, skip):
+            ctx.skipped(each.node, why)
         elif callers(gm, each.target) > 1:
             ctx.skipped(each.node, f"{each.target} is called from more than one place")
         else:
-            found.append(Call(each.node, each.target, module))
+            found.append(each)
     return found
-
-
-def open_layer_store(
-    gm: fx.GraphModule,
-    plan: dict[fx.Node, Scheme],
-    settings: RoundingSettings,
-    cache: TensorCache | None,
-) -> LayerStore | None:
-    """Return the store of layers that are rounded by a plan and settings, or None without cache."""
-    if cache is None:
-        return None
-    about = f"{fingerprint(gm)} {sorted((n.name, str(s)) for n, s in plan.items())} {settings}"
-    return LayerStore(cache, hashlib.blake2b(about.encode(), digest_size=8).hexdigest())

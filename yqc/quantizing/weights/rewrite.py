@@ -1,5 +1,7 @@
 """Replace convolutions' modules in a graph by functions of packed weights."""
 
+from collections.abc import Collection, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -55,6 +57,47 @@ def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
     return steps, scale
 
 
+def hold_tensors(
+    gm: fx.GraphModule,
+    conv: Call[nn.Conv2d],
+    tensors: Mapping[str, Tensor],
+    parameters: Collection[str] = (),
+) -> dict[str, fx.Node]:
+    """Replace a convolution's module by one that only holds tensors; return nodes that read them.
+
+    Those that are not named in `parameters` become buffers.
+    """
+    holder, node = nn.Module(), conv.node
+    for name, tensor in tensors.items():
+        value = tensor.detach().clone()
+        if name in parameters:
+            holder.register_parameter(name, nn.Parameter(value, requires_grad=False))
+        else:
+            holder.register_buffer(name, value)
+    gm.set_submodule(conv.target, holder)
+    with gm.graph.inserting_before(node):
+        return {
+            name: gm.graph.create_node(
+                "get_attr", f"{conv.target}.{name}", name=f"{node.name}_{name}"
+            )
+            for name in tensors
+        }
+
+
+def call_conv2d(conv: Call[nn.Conv2d], weight: fx.Node, bias: fx.Node | None) -> None:
+    """Turn a convolution's call of a module into one of `F.conv2d` with a weight and a bias.
+
+    The nodes that weight and bias are computed from get the convolution's role.
+    """
+    node, module = conv.node, conv.module
+    for root in filter(None, (weight, bias)):
+        for each in (root, *root.all_input_nodes):
+            each.meta["yqc.role"] = node.meta["yqc.role"]
+    settings = (module.stride, module.padding, module.dilation, module.groups)
+    inputs = (node.all_input_nodes[0], weight, bias, *settings)
+    node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
+
+
 def replace_by_packed(
     gm: fx.GraphModule, conv: Call[nn.Conv2d], done: RoundedLayer, rounding: str
 ) -> None:
@@ -62,20 +105,12 @@ def replace_by_packed(
 
     Its module is replaced by one that holds only the packed tensors.
     """
-    node, module, path = conv.node, conv.module, conv.target
-    rounded, bias = done.rounded, done.bias
+    node, rounded, bias = conv.node, done.rounded, done.bias
     stored = {f"weight_{name}": t for name, t in rounded.tensors().items()}
     if bias is not None:
         stored["bias_q"], stored["bias_scale"] = bias_in_two_bytes(bias)
-    holder = nn.Module()
-    for name, tensor in stored.items():
-        holder.register_buffer(name, tensor.detach().clone())
-    gm.set_submodule(path, holder)
+    at = hold_tensors(gm, conv, stored)
     with gm.graph.inserting_before(node):
-        at = {
-            name: gm.graph.create_node("get_attr", f"{path}.{name}", name=f"{node.name}_{name}")
-            for name in stored
-        }
         shape, bits, block = list(rounded.shape), rounded.scheme.bits, rounded.block
         codes, scale = at["weight_packed"], at["weight_scale"]
         if rounded.scheme.uniform:
@@ -85,19 +120,13 @@ def replace_by_packed(
             args = (codes, at["weight_table"], scale, shape, bits, block)
             target = torch.ops.yqc.unpack_table
         weight = gm.graph.create_node("call_function", target, args, name=f"{node.name}_weight")
-        new = [*at.values(), weight]
         b = None
         if bias is not None:
             held = (at["bias_q"], at["bias_scale"])
             b = gm.graph.create_node("call_function", DEQUANTIZE, held, name=f"{node.name}_bias")
-            new.append(b)
-    for each in new:
-        each.meta["yqc.role"] = node.meta["yqc.role"]
-    settings = (module.stride, module.padding, module.dilation, module.groups)
-    inputs = (node.all_input_nodes[0], weight, b, *settings)
-    node.op, node.target, node.args, node.kwargs = "call_function", F.conv2d, inputs, {}
+    call_conv2d(conv, weight, b)
     QuantizedLayer(
-        name=path,
+        name=conv.target,
         op="Conv2d",
         shape=rounded.shape,
         weight_bits=rounded.scheme.bits,

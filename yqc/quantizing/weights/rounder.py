@@ -1,12 +1,15 @@
 """Round all layers of a graph, each against inputs from the layers that are rounded already."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, fx, nn
 
 from yqc.graph import Call
+from yqc.graph.compare import fingerprint
 from yqc.graph.values import TensorSpec
+from yqc.pipeline.base import Cache
 from yqc.progress import Progress
 from yqc.quant.weights.layer import round_weight
 from yqc.quant.weights.rounded import RoundedLayer
@@ -14,7 +17,6 @@ from yqc.quant.weights.rounding import InputMoments
 from yqc.quant.weights.scheme import Rounding, Scheme
 from yqc.quant.weights.statistics import InputStatistics
 from yqc.quantizing.weights.inputs import LayerInputs, NewWeight, statistics_from_batch_norms
-from yqc.quantizing.weights.store import LayerStore
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Rounder:
     plan: dict[fx.Node, Scheme]
     settings: RoundingSettings
     progress: Progress
-    store: LayerStore | None = None
+    cache: Cache | None = None
+    """Of the compile: rounded layers are kept there, one entry each, and found again."""
     layers: dict[fx.Node, RoundedLayer] = field(default_factory=dict)
 
     def with_data(self, inputs: LayerInputs) -> dict[fx.Node, RoundedLayer]:
@@ -53,21 +56,28 @@ class Rounder:
             node: fx.Node, conv: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
         ) -> NewWeight:
             layer = self.round_one(node, conv, seen, relevance)
-            if self.store:
-                self.store.save(node, layer)
+            if self.cache:
+                self.cache.save(f"{prefix}-{node.name}", *layer.to_parts())
             return layer.rounded.weight, layer.bias
 
-        inputs.walk(work, "rounding weights", self._stored)
+        def stored(node: fx.Node, conv: nn.Conv2d) -> NewWeight | None:
+            """Return a layer that was rounded before an interruption."""
+            kept = self.cache.load(f"{prefix}-{node.name}") if self.cache else None
+            if kept is None:
+                return None
+            shape = tuple(conv.weight.shape)
+            layer = self.layers[node] = RoundedLayer.from_parts(*kept, self.plan[node], shape)
+            return layer.rounded.weight, layer.bias
+
+        prefix = self._cache_prefix() if self.cache else ""
+        inputs.walk(work, "rounding weights", stored)
         return self.layers
 
-    def _stored(self, node: fx.Node, conv: nn.Conv2d) -> NewWeight | None:
-        """Return a layer that was rounded before an interruption."""
-        shape = tuple(conv.weight.shape)
-        kept = self.store.load(node, self.plan[node], shape) if self.store else None
-        if kept is None:
-            return None
-        self.layers[node] = kept
-        return kept.rounded.weight, kept.bias
+    def _cache_prefix(self) -> str:
+        """Begin the names of the cache's entries by a hash of graph, plan and settings."""
+        plan = sorted((node.name, str(scheme)) for node, scheme in self.plan.items())
+        about = f"{fingerprint(self.gm)} {plan} {self.settings}"
+        return f"rounded-{hashlib.blake2b(about.encode(), digest_size=8).hexdigest()}"
 
     def without_data(self) -> dict[fx.Node, RoundedLayer]:
         """Round every layer on its own, by statistics that follow from the batch norms."""
