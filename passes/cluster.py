@@ -32,33 +32,39 @@ from yqc.quantizing import (
 
 
 @dataclass(frozen=True)
-class Cluster(Pass):
+class CodebookOptions:
+    """Options that `cluster` shares with the recipe `codebook`."""
+
+    table: Literal["codebook", "pwlq", "pot"] = "codebook"
+    """K-means, piecewise linear, or powers of two."""
+    granularity: Granularity = "channel"
+    """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
+    rows: int = 0
+    """Output channels that share a k-means table; 0 for one table a layer."""
+    spare: float = 0.035
+    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
+    skip: tuple[str, ...] = ()
+    """Convolutions to leave in float: their module paths, with * as a wildcard."""
+
+
+@dataclass(frozen=True)
+class Cluster(CodebookOptions, Pass):
     """Store convolution weights as indices into a small table of values."""
 
     name: ClassVar[str] = "cluster"
     requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
     provides: ClassVar[frozenset[str]] = frozenset({"packed"})
 
-    table: Literal["codebook", "pwlq", "pot"] = "codebook"
-    """K-means, piecewise linear, or powers of two."""
     bits: int = 4
     """Bits of an index: 2 to 6, or 8."""
-    granularity: Granularity = "channel"
-    """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
     block: int = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
-    rows: int = 0
-    """Output channels that share a k-means table; 0 for one table a layer."""
     rounding: Rounding = "gptq"
     """Nearest, weighted by moments (mse), with error feedback (gptq), or learned (adaround)."""
     images: int = 128
     """Number of calibration images to use; fewer if memory does not allow that."""
     damp: float = 0.01
     """Share of the mean second moment that is added to all of them."""
-    skip: tuple[str, ...] = ()
-    """Convolutions to leave in float: their module paths, with * as a wildcard."""
-    spare: float = 0.035
-    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     plan: tuple[str, ...] = ()
     """Schemes of single layers, such as model.0.conv:codebook.4.channel.rows.8."""
 

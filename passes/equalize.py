@@ -44,10 +44,7 @@ class Equalize(Pass):
         )
 
     def equalize(
-        self,
-        gm: fx.GraphModule,
-        first: Call[nn.Conv2d],
-        second: Call[nn.Conv2d],
+        self, gm: fx.GraphModule, first: Call[nn.Conv2d], second: Call[nn.Conv2d]
     ) -> fx.Node:
         """Rescale the channels between two convolutions; no node changes."""
         rescale(first, second.module, self.factor(first.module, second.module))

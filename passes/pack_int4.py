@@ -37,38 +37,43 @@ from yqc.quantizing import (
 
 
 @dataclass(frozen=True)
-class PackInt4(Pass):
-    """Store convolution weights as uniform integers of few bits."""
-
-    name: ClassVar[str] = "pack-int4"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
-    provides: ClassVar[frozenset[str]] = frozenset({"packed"})
+class Int4Options:
+    """Options that `pack-int4` shares with the recipe `int4`."""
 
     scheme: Literal["symmetric", "affine"] = "affine"
     """Whether zero is in the middle of the levels or anywhere among them."""
-    bits: int = 4
-    """Bits of a weight: 2 to 6, or 8."""
     granularity: Granularity | Literal["auto"] = "channel"
     """What shares a scale: tensor, output channel, block, kernel; auto: what a budget allows."""
     block: int = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
-    rounding: Rounding = "gptq"
-    """Nearest, with clipping (mse), with error feedback (gptq), or learned (adaround)."""
-    images: int = 128
-    """Number of calibration images to use; fewer if memory does not allow that."""
-    damp: float = 0.01
-    """Share of the mean second moment that is added to all of them."""
-    skip: tuple[str, ...] = ()
-    """Convolutions to leave in float: their module paths, with * as a wildcard."""
-    spare: float = 0.0125
-    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
-
     ratio_vs_fp16: float = 0.0
     """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
     bytes: str = ""
     """For granularity=auto: bytes of all weights at most, such as 950KB."""
     max_drop: float = 0.0
     """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
+    spare: float = 0.0125
+    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
+    skip: tuple[str, ...] = ()
+    """Convolutions to leave in float: their module paths, with * as a wildcard."""
+
+
+@dataclass(frozen=True)
+class PackInt4(Int4Options, Pass):
+    """Store convolution weights as uniform integers of few bits."""
+
+    name: ClassVar[str] = "pack-int4"
+    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
+    provides: ClassVar[frozenset[str]] = frozenset({"packed"})
+
+    bits: int = 4
+    """Bits of a weight: 2 to 6, or 8."""
+    rounding: Rounding = "gptq"
+    """Nearest, with clipping (mse), with error feedback (gptq), or learned (adaround)."""
+    images: int = 128
+    """Number of calibration images to use; fewer if memory does not allow that."""
+    damp: float = 0.01
+    """Share of the mean second moment that is added to all of them."""
     plan: tuple[str, ...] = ()
     """Schemes of single layers, model.0.conv:affine.4.block.64, as granularity=auto finds them."""
 

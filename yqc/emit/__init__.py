@@ -37,7 +37,7 @@ from yqc.emit import (
 from yqc.emit.breakdown import layer_bytes, size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
-from yqc.emit.metadata import set_metadata, yolo_metadata
+from yqc.emit.metadata import yolo_metadata
 from yqc.emit.ort_weights import write_foldable
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
@@ -101,5 +101,5 @@ def emit(
     if target == "ort":
         write_foldable(model)
     check_model(model)
-    set_metadata(model, metadata or {})
+    onnx.helper.set_model_props(model, dict(metadata or {}))
     return model

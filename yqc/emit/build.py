@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 from onnx import helper
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
 from yqc.emit.table import find
@@ -19,17 +20,7 @@ BATCH = "batch"
 
 
 def build_model(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx.ModelProto:
-    """Lower a graph one to one: no simplification, no checks.
-
-    Args:
-        gm: every node has `meta["yqc.value"]`.
-        opset: 17 to 23, or None for the lowest from 17 on that holds what the graph needs.
-        dynamic: give the first dimension of inputs and outputs the name `batch`.
-
-    Raises:
-        LoweringError: a node has no ONNX form.
-        EmitError: the opset is not one of those, or too low for the graph.
-    """
+    """Lower a graph one to one: no simplification, no checks; arguments and errors as of `emit`."""
     if opset is not None and not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
         raise EmitError(
             f"opset {opset} is not supported; choose one from {LOWEST_OPSET} to {HIGHEST_OPSET}"
@@ -129,20 +120,15 @@ def _in_place(e: Emitter, node: fx.Node) -> bool:
 
 def _results(value: object) -> Iterator[tuple[fx.Node, int | None]]:
     """Yield the tensors that a graph returns, in order: a node, and which of its values."""
-    if isinstance(value, fx.Node):
-        known = value.meta.get("yqc.value")
-        if isinstance(known, tuple):
-            yield from ((value, i) for i in range(len(known)))
-        else:
-            yield value, None
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _results(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _results(item)
-    elif value is not None:
-        raise LoweringError(f"the graph returns {value!r}; return tensors only")
+    for node in tree_leaves(value):
+        if node is None:
+            continue
+        if not isinstance(node, fx.Node):
+            raise LoweringError(f"the graph returns {node!r}; return tensors only")
+        known = node.meta.get("yqc.value")
+        yield from (
+            ((node, i) for i in range(len(known))) if isinstance(known, tuple) else [(node, None)]
+        )
 
 
 def _output(e: Emitter, node: fx.Node, index: int | None, name: str) -> onnx.ValueInfoProto:

@@ -1,6 +1,6 @@
 """The emitter, through which lowerings read the fx graph and write ONNX nodes and tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias, TypeVar
 
@@ -165,9 +165,7 @@ class Emitter:
         given = [self.value(operand) for operand in inputs]
         while given and not given[-1]:
             given.pop()
-        node = helper.make_node(op_type, given, names, name=base)
-        node.attribute.extend(_attributes(attributes))
-        self.nodes.append(node)
+        self.nodes.append(helper.make_node(op_type, given, names, name=base, **attributes))  # type: ignore[arg-type]
         return names
 
     def tensor(self, value: Tensor, name: str | None = None, dtype: int | None = None) -> str:
@@ -254,17 +252,3 @@ class Emitter:
             unique = f"{name}_{count}"
         self._taken.add(unique)
         return unique
-
-
-def _attributes(given: Mapping[str, Attribute]) -> list[onnx.AttributeProto]:
-    made = []
-    for name in sorted(given):
-        value = given[name]
-        if value is None:
-            continue
-        if isinstance(value, (bool, int)):
-            value = int(value)
-        elif not isinstance(value, (str, float)):
-            value = list(value)
-        made.append(helper.make_attribute(name, value))
-    return made

@@ -1,8 +1,6 @@
 """Write the `metadata_props` that YOLO runtimes read."""
 
-from collections.abc import Mapping, Sequence
-
-import onnx
+from collections.abc import Sequence
 
 
 def yolo_metadata(
@@ -31,10 +29,3 @@ def yolo_metadata(
         "imgsz": str([int(side) for side in imgsz]),
         "batch": str(batch),
     } | {f"yqc.{key}": str(value) for key, value in yqc.items()}
-
-
-def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Replace the `metadata_props` of a model, in the order given."""
-    del model.metadata_props[:]
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)

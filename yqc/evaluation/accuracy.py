@@ -105,11 +105,7 @@ def accuracy(found: Detections, truth: Annotations) -> DetectorAccuracy:
     judge = _judge(truth, {i + 1: boxes for i, boxes in found.boxes.items()})
     curve, by_class = _details(judge)
     return DetectorAccuracy(
-        **_scores(judge),
-        images=len(found.boxes),
-        detections=found,
-        curve=curve,
-        by_class=by_class,
+        **_scores(judge), images=len(found.boxes), detections=found, curve=curve, by_class=by_class
     )
 
 

@@ -47,7 +47,8 @@ def score_by_reconstruction(
         if weight is None or node not in relevance or source not in moments:
             continue
         if source not in inverse:
-            inverse[source] = invert_covariance(moments[source].covariance)
+            factor = cholesky_with_ridge(moments[source].covariance, RIDGE)
+            inverse[source] = torch.cholesky_inverse(factor)
             gram[source] = torch.zeros_like(inverse[source])
         scaled = weight * relevance[node].sqrt().view(-1, 1, 1)
         flat = scaled.transpose(1, 2).flatten(0, 1)
@@ -77,11 +78,6 @@ def score_by_reconstruction(
         ]
         scores[block.first : block.first + block.count] = remove_one_by_one(parts, block.count)
     return scores
-
-
-def invert_covariance(covariance: Tensor) -> Tensor:
-    """Invert a covariance, with `RIDGE` of its mean variance added to every variance."""
-    return torch.cholesky_inverse(cholesky_with_ridge(covariance, RIDGE))
 
 
 def remove_one_by_one(parts: list[tuple[Tensor, Tensor, int]], count: int) -> Saliency:

@@ -133,16 +133,13 @@ def backpropagate(
         gm.zero_grad(set_to_none=True)
         with torch.enable_grad():
             head, tapped = run_head(gm, heads, batch.clone().requires_grad_(), taps)
-            each = split_batch(head, len(batch))
-            probes = [project_head(heads, one, generator) for one in each]
+            probes = [
+                project_head(heads, {k: v[i : i + 1] for k, v in head.items()}, generator)
+                for i in range(len(batch))
+            ]
             torch.autograd.backward(probes, inputs=list(tapped.values()) or None)
         yield {node: value.grad for node, value in tapped.items() if value.grad is not None}
     gm.zero_grad(set_to_none=True)
-
-
-def split_batch(head: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
-    """Split the head's outputs for a batch of `count` images into those of each image."""
-    return [{name: value[i : i + 1] for name, value in head.items()} for i in range(count)]
 
 
 def measure_relevance(

@@ -18,14 +18,10 @@ def measure_node_relevance(
     layout: Layout | None,
     seed: int = 0,
 ) -> Iterator[dict[fx.Node, tuple[Tensor, Tensor]]]:
-    """Measure what nodes compute on each image, and the relevance of each value.
+    """Measure what nodes compute on each batch of images, [N, 3, H, W], and its relevance.
 
-    Args:
-        gm: a graph that can be differentiated.
-        nodes: nodes that compute one float tensor each.
-        images: float32 [N, 3, H, W] each.
-        layout: how the graph's output is laid out, None if it is no detector's.
-        seed: of the random projections.
+    Each node computes one float tensor. The layout is that of the graph's output, None if it is no
+    detector's; the seed that of the random projections.
 
     Yields:
         For each node its values, float32 [N, C, ...], and their relevance in the same shape, not

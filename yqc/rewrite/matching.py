@@ -112,7 +112,7 @@ def _fits(gm: fx.GraphModule, value: object, pattern: object, found: _Found) -> 
     if not isinstance(value, fx.Node) or not _is_called(gm, value, pattern):
         return False
     state = found.save()
-    for args in _orders(pattern):
+    for args in permutations(pattern.args) if pattern.commutative else (pattern.args,):
         if _fits_arguments(gm, value, args, pattern, found) and found.bind(pattern.name, value):
             found.nodes.append(value)
             return True
@@ -151,13 +151,6 @@ def _is_called(gm: fx.GraphModule, node: fx.Node, pattern: Pattern) -> bool:
     if node.op == "call_module":
         return call(gm, node, pattern.targets) is not None
     return node.target in pattern.targets
-
-
-def _orders(pattern: Pattern) -> Iterator[Sequence[object]]:
-    if pattern.commutative:
-        yield from permutations(pattern.args)
-    else:
-        yield pattern.args
 
 
 def _fits_arguments(

@@ -1,10 +1,11 @@
 """Patterns: descriptions of the nodes that a rewrite looks for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +26,10 @@ class Pattern:
     def names(self) -> dict[str, "Pattern"]:
         """Return the named patterns in this one, itself included, by name."""
         found = {self.name: self} if self.name else {}
-        for inner in _patterns((*self.args, *self.kwargs.values())):
-            found |= inner.names()
+        for inner in tree_leaves((self.args, dict(self.kwargs))):
+            if isinstance(inner, Pattern):
+                found |= inner.names()
         return found
-
-
-def _patterns(values: object) -> Iterator[Pattern]:
-    """Yield the patterns in nested lists and tuples."""
-    if isinstance(values, Pattern):
-        yield values
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _patterns(value)
 
 
 def var(name: str) -> Pattern:
@@ -48,8 +41,7 @@ def module(
     kinds: type[nn.Module] | tuple[type[nn.Module], ...], *args: object, name: str = ""
 ) -> Pattern:
     """Match the call of a module of one of these classes, on these inputs."""
-    targets = kinds if isinstance(kinds, tuple) else (kinds,)
-    return _pattern("call_module", targets, args, {}, name, commutative=False)
+    return _pattern("call_module", kinds, args, {}, name)
 
 
 def through(
@@ -82,26 +74,25 @@ def function(
         commutative: whether the arguments may stand in any order.
         kwargs: as args.
     """
-    targets = functions if isinstance(functions, tuple) else (functions,)
-    return _pattern("call_function", targets, args, kwargs, name, commutative=commutative)
+    return _pattern("call_function", functions, args, kwargs, name, commutative=commutative)
 
 
 def method(
     names: str | tuple[str, ...], *args: object, name: str = "", **kwargs: object
 ) -> Pattern:
     """Match the call of a tensor method of one of these names; the tensor is the first argument."""
-    targets = names if isinstance(names, tuple) else (names,)
-    return _pattern("call_method", targets, args, kwargs, name, commutative=False)
+    return _pattern("call_method", names, args, kwargs, name)
 
 
 def _pattern(
     op: str,
-    targets: tuple[Any, ...],
+    targets: object,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
     name: str,
     *,
-    commutative: bool,
+    commutative: bool = False,
 ) -> Pattern:
+    given = targets if isinstance(targets, tuple) else (targets,)
     more = bool(args) and args[-1] is ...
-    return Pattern(op, targets, args[:-1] if more else args, kwargs, name, commutative, more)
+    return Pattern(op, given, args[:-1] if more else args, kwargs, name, commutative, more)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.training.fake_quantize import FakeQuantize, Latent, make_trainable
+from yqc.training.fake_quantize import make_trainable
 from yqc.training.heads import Tap, tap_graph
 
 
@@ -76,6 +76,3 @@ class Student:
         for parameter in self.module.parameters():
             parameter.requires_grad_(self._required.get(id(parameter), False))
             parameter.grad = None
-
-
-__all__ = ["FakeQuantize", "Latent", "Student"]

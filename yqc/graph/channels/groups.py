@@ -81,10 +81,7 @@ def label_run(slot: Slot, first: int, count: int) -> str:
 
 def dependencies(channels: Channels) -> list[str]:
     """Print the groups, a dependency a line, with reasons of pins: `a.out[0:16] => b.in[0:16]`."""
-    lines: list[str] = []
-    for block in channels.blocks:
-        lines += show_block(channels, block)
-    return lines
+    return [line for block in channels.blocks for line in show_block(channels, block)]
 
 
 def show_block(channels: Channels, block: ChannelBlock) -> list[str]:

@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from yqc.graph.calls import get_attribute
+from yqc.graph.calls import call, get_attribute
 from yqc.graph.channels import rules
 from yqc.graph.channels.rules import NodeChannels, sizes_of
 from yqc.graph.channels.sets import Axis, Cut, Ids, Sets, Side, Slot
@@ -44,7 +44,7 @@ class ChannelWalk:
             return None
         if node.op == "output":
             return self.pin_inputs(node, "it is the graph's output")
-        if not self.axes_of(node) and not makes_channels(self.gm, node):
+        if not self.axes_of(node) and call(self.gm, node, (_ConvNd, nn.Linear)) is None:
             return None
         if node.op == "call_module":
             return self.module(node, self.gm.get_submodule(str(node.target)))
@@ -264,13 +264,6 @@ class ChannelWalk:
         for (owner, _), slot in self.slots.items():
             if owner == target:
                 self.sets.pin(slot.ids, why)
-
-
-def makes_channels(gm: fx.GraphModule, node: fx.Node) -> bool:
-    """Check whether a node makes new channels, also from inputs without known ones."""
-    if node.op != "call_module":
-        return False
-    return isinstance(gm.get_submodule(str(node.target)), (_ConvNd, nn.Linear))
 
 
 def is_transposed(module: nn.Module) -> bool:

@@ -54,21 +54,21 @@ class Grid:
         at = column // self.block
         x = w / self.scale[:, at]
         if self.table is None:
-            return x.add_(self._zero()[:, at]).round_().clamp_(0, self.levels - 1)
+            return x.add_(self.zeros[:, at]).round_().clamp_(0, self.levels - 1)
         return self._search(x.unsqueeze(1)).squeeze(1)
 
     def value_in(self, level: Tensor, column: int) -> Tensor:
         """Return the values of one column of levels [R]."""
         at = column // self.block
         if self.table is None:
-            return self._stored((level - self._zero()[:, at]) * self.scale[:, at])
+            return self._stored((level - self.zeros[:, at]) * self.scale[:, at])
         return self._look_up(level.unsqueeze(1)).squeeze(1) * self.scale[:, at]
 
     def nearest(self, w: Tensor) -> Tensor:
         """Round weights [R, C] to the nearest levels [R, C]."""
         x = w / self.per_column(self.scale, w.shape[1])
         if self.table is None:
-            zero = self.per_column(self._zero(), w.shape[1])
+            zero = self.per_column(self.zeros, w.shape[1])
             return (x + zero).round_().clamp_(0, self.levels - 1)
         return self._search(x)
 
@@ -80,7 +80,7 @@ class Grid:
     def units(self, level: Tensor) -> Tensor:
         """Return the values before scaling: level - zero, or the table's entries; [R, C]."""
         if self.table is None:
-            return level - self.per_column(self._zero(), level.shape[1])
+            return level - self.per_column(self.zeros, level.shape[1])
         return self._look_up(level)
 
     def per_column(self, value: Tensor, columns: int) -> Tensor:
@@ -96,7 +96,9 @@ class Grid:
     def _stored(self, value: Tensor) -> Tensor:
         return round_to_float16(value) if self.table is None and self.levels in ONE_NODE else value
 
-    def _zero(self) -> Tensor:
+    @property
+    def zeros(self) -> Tensor:
+        """The zero points of a uniform grid, [R, G]."""
         if self.zero is None:
             raise ValueError("a table has no zero point")
         return self.zero

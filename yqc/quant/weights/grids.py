@@ -78,20 +78,14 @@ def mse_grid(w: Tensor, error_weight: Tensor, bits: int, block: int, *, affine: 
         error = _error(grid, parts, weight)
         better = error < least
         least = torch.where(better, error, least)
-        zero = torch.where(better, _zeros(grid), _zeros(best))
+        zero = torch.where(better, grid.zeros, best.zeros)
         best = replace(best, scale=torch.where(better, grid.scale, best.scale), zero=zero)
     return best
 
 
-def _zeros(grid: Grid) -> Tensor:
-    if grid.zero is None:
-        raise ValueError("a table has no zero point")
-    return grid.zero
-
-
 def _round(grid: Grid, parts: Tensor) -> Tensor:
     """Round blocks [R, G, block] to units (level - zero)."""
-    zero = _zeros(grid).unsqueeze(2)
+    zero = grid.zeros.unsqueeze(2)
     level = (parts / grid.scale.unsqueeze(2) + zero).round_().clamp_(0, grid.levels - 1)
     return level - zero
 
@@ -111,7 +105,7 @@ def _improve(grid: Grid, parts: Tensor, weight: Tensor, *, affine: bool) -> Grid
     units = _round(grid, parts)
     if not affine:
         return grid.with_scale(_fit_scale(units, parts, weight, grid.scale))
-    level = units + _zeros(grid).unsqueeze(2)
+    level = units + grid.zeros.unsqueeze(2)
     total = weight.sum(2).clamp(min=1e-30)
     mean_level, mean_part = (weight * level).sum(2) / total, (weight * parts).sum(2) / total
     off = level - mean_level.unsqueeze(2)

@@ -31,11 +31,7 @@ the same up to float rounding."""
 
 @dataclass(frozen=True)
 class InputMoments:
-    """Second moments of a layer's inputs.
-
-    Args:
-        h: float32 [B, C, C], symmetric, positive definite; B is the number of groups.
-    """
+    """Second moments of a layer's inputs: float32 [groups, C, C], symmetric, positive definite."""
 
     h: Tensor
 

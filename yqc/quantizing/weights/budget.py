@@ -102,15 +102,11 @@ def choose_schemes(
     agreement: Callable[[fx.GraphModule], float | None] | None,
     inputs: LayerInputs,
 ) -> list[SchemeChoice]:
-    """Choose a scheme for each layer within a budget.
+    """Choose a scheme for each layer, of its options, within a budget of all layers.
 
-    Args:
-        rounder: of the graph; rounds all layers a few times for `budget.drop`.
-        options: the choices of each layer.
-        budget: of all layers.
-        original: the graph whose parameters the ratio refers to; None for the rounder's own.
-        agreement: of a graph's detections with the float graph's.
-        inputs: to round with.
+    For `budget.drop` the rounder rounds all layers a few times, and their `agreement` with the
+    float graph is measured. A ratio refers to the parameters of `original`, by default the
+    rounder's own graph.
 
     Raises:
         PassError: the budget is smaller than the smallest choices, or cannot be judged.

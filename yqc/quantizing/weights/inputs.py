@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.facts import Layout
-from yqc.graph import Call
+from yqc.graph import Call, last_uses
 from yqc.graph.memory import batched
 from yqc.graph.values import TensorSpec
 from yqc.progress import Progress
@@ -47,13 +47,8 @@ KnownWeight = Callable[[fx.Node, nn.Conv2d], "NewWeight | None"]
 class LayerInputs:
     """Calibration images, and the inputs of chosen convolutions on them.
 
-    Args:
-        gm: the float graph; it is only read.
-        convs: the convolutions, in graph order.
-        images: float16 or float32 [1, 3, H, W] each.
-        layout: how the graph's output is laid out, None if it is no detector's.
-        progress: shown a layer at a time.
-        seed: of samples.
+    The float graph is only read; convolutions are in graph order, images float16 or float32
+    [1, 3, H, W] each. The layout is that of the graph's output, None if it is no detector's.
     """
 
     def __init__(
@@ -165,15 +160,12 @@ def correlated_covariance(variance: Tensor, kernel: int) -> Tensor:
 def affordable_images(gm: fx.GraphModule, memory: int = MEMORY) -> int:
     """Return for how many images a walk's values fit into memory, from the graph's shapes."""
     alive: dict[fx.Node, int] = {}
-    left = {node: set(node.users) for node in gm.graph.nodes}
-    peak = 1
+    peak, finished = 1, last_uses(gm.graph.nodes)
     for node in gm.graph.nodes:
         spec = node.meta.get("yqc.value")
         if isinstance(spec, TensorSpec) and node.op != "get_attr":
             alive[node] = 2 * 2 * math.prod(spec.shape)  # two graphs, two bytes a value
         peak = max(peak, sum(alive.values()))
-        for source in node.all_input_nodes:
-            left[source].discard(node)
-            if not left[source]:
-                alive.pop(source, None)
+        for source in finished[node]:
+            alive.pop(source, None)
     return max(1, memory // peak)
