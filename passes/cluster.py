@@ -15,13 +15,14 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant import Granularity, Rounding, Scheme
+from yqc.quant import Rounding, Scheme
 from yqc.quantizing import (
+    CodebookOptions,
     PackJob,
     RoundingSettings,
     WeightBudget,
@@ -29,22 +30,6 @@ from yqc.quantizing import (
     plan_differences,
     read_plan_line,
 )
-
-
-@dataclass(frozen=True)
-class CodebookOptions:
-    """Options that `cluster` shares with the recipe `codebook`."""
-
-    table: Literal["codebook", "pwlq", "pot"] = "codebook"
-    """K-means, piecewise linear, or powers of two."""
-    granularity: Granularity = "channel"
-    """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
-    rows: int = 0
-    """Output channels that share a k-means table; 0 for one table a layer."""
-    spare: float = 0.035
-    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
-    skip: tuple[str, ...] = ()
-    """Convolutions to leave in float: their module paths, with * as a wildcard."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from yqc import Given, Recipe
 from yqc.pipeline import format_item
-from yqc_passes.cluster import CodebookOptions
+from yqc.quantizing import CodebookOptions
 
 
 @dataclass(frozen=True)

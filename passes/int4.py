@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from yqc import Given, Recipe
 from yqc.pipeline import format_item
-from yqc_passes.pack_int4 import Int4Options
+from yqc.quantizing import Int4Options
 
 
 @dataclass(frozen=True)

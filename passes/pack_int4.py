@@ -19,13 +19,14 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import fx
 
 from yqc import Context, Pass
-from yqc.quant import Granularity, Rounding, Scheme
+from yqc.quant import Rounding, Scheme
 from yqc.quantizing import (
+    Int4Options,
     PackJob,
     RoundingSettings,
     WeightBudget,
@@ -34,28 +35,6 @@ from yqc.quantizing import (
     read_bytes,
     read_plan_line,
 )
-
-
-@dataclass(frozen=True)
-class Int4Options:
-    """Options that `pack-int4` shares with the recipe `int4`."""
-
-    scheme: Literal["symmetric", "affine"] = "affine"
-    """Whether zero is in the middle of the levels or anywhere among them."""
-    granularity: Granularity | Literal["auto"] = "channel"
-    """What shares a scale: tensor, output channel, block, kernel; auto: what a budget allows."""
-    block: int = 64
-    """Consecutive weights of a channel that share a scale, for granularity=block."""
-    ratio_vs_fp16: float = 0.0
-    """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
-    bytes: str = ""
-    """For granularity=auto: bytes of all weights at most, such as 950KB."""
-    max_drop: float = 0.0
-    """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
-    spare: float = 0.0125
-    """Share of bytes to spend on top of this scheme where it helps most; needs data."""
-    skip: tuple[str, ...] = ()
-    """Convolutions to leave in float: their module paths, with * as a wildcard."""
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,7 @@ class Packed:
     codes: Tensor
     """uint8, packed."""
     name: str
-    """For it in the file."""
     shape: tuple[int, ...]
-    """Of the weight."""
     bits: int
     block: int
     """Consecutive weights of a row that share a scale, 0 for one a row or tensor."""

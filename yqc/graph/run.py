@@ -15,7 +15,6 @@ from torch.fx.node import map_arg
 from yqc.graph.calls import get_attribute, has_effect
 
 NodeValues: TypeAlias = Mapping[fx.Node, Any]
-"""The values of nodes."""
 NodeFunction: TypeAlias = Callable[[fx.Node, NodeValues], Any]
 """Computes a node from the values of its inputs."""
 

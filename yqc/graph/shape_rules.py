@@ -197,4 +197,3 @@ RULES: dict[object, ShapeRule] = {
     ATEN.upsample_nearest2d.default: infer_upsampling,
     ATEN.amax.default: infer_reduction,
 }
-"""The rule of each ATen operation that has one."""

@@ -28,7 +28,6 @@ class GroupLimits:
     min_channels: int = 4
     """At least this many channels of a group stay, or all of a smaller one."""
     small: int = SMALL
-    """Groups with fewer channels are rounded less."""
 
     def step(self, count: int) -> int:
         """Return the number that the channels left of a group of `count` are a multiple of."""

@@ -70,7 +70,6 @@ class Trial:
     gm: fx.GraphModule
     keep: Keep
     removed: float
-    """Share that is removed."""
     error: float | None
     """Distance of the head's outputs from those of the whole graph, after correction."""
 

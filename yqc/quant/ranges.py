@@ -16,7 +16,6 @@ STEPS = 64
 """Candidates for an end of a range: multiples of 1/64 of the extreme. Half of them doubles the
 largest miss of the best end, to 1/32; double doubles the time."""
 LEVELS = 256
-"""Levels of eight bits."""
 
 
 def choose_range(

@@ -34,6 +34,7 @@ from yqc.quantizing.placement import (
 from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
 from yqc.quantizing.weights.budget import WeightBudget, read_bytes
+from yqc.quantizing.weights.options import CodebookOptions, Int4Options
 from yqc.quantizing.weights.pack import PackJob, pack_layers
 from yqc.quantizing.weights.rewrite import (
     call_conv2d,
@@ -48,7 +49,9 @@ __all__ = [
     "FEW_CHANNELS",
     "FUSED_ACTIVATIONS",
     "WEIGHTED",
+    "CodebookOptions",
     "Distribution",
+    "Int4Options",
     "ObserverPlacement",
     "OnlyActivation",
     "PackJob",

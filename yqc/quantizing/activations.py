@@ -21,7 +21,6 @@ class OnlyActivation:
 
     function: Elementwise
     node: fx.Node
-    """Computes it."""
 
 
 def find_only_activation(gm: fx.GraphModule, node: fx.Node) -> OnlyActivation | None:

@@ -34,7 +34,6 @@ PASSING_METHODS = {"chunk", "split", "contiguous"}
 """Operations whose results hold values of their inputs only."""
 ADDITIONS = (operator.add, torch.add)
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Sigmoid, nn.Mish, nn.GELU)
-"""Activations of a unit."""
 FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 """Those that onnxruntime computes inside an integer convolution."""
 

@@ -19,7 +19,6 @@ from torch import Tensor
 SMALLEST = 2.0**-14
 """The smallest normal float16: no scale is smaller."""
 LARGEST = 65504.0
-"""The largest float16."""
 ONE_NODE = (16, 256)
 """Numbers of levels that have an ONNX type of their own, INT4 and INT8."""
 

@@ -22,7 +22,6 @@ class Scheme:
     """Uniform (symmetric, affine), or a table: k-means, piecewise linear, powers of two."""
     bits: int = 4
     granularity: Granularity = "channel"
-    """What shares a scale."""
     block: int = 64
     """Consecutive weights of a row that share a scale, if the granularity is `block`."""
     rows: int = 0

@@ -2,6 +2,7 @@
 
 In reading order:
 
+    options    what the passes share with their recipes
     pack       the steps of a packing pass: choose layers, choose schemes, round, replace
     budget     choose a scheme for each layer within a budget
     allocate   the least damage within a number of bytes (Lagrange)

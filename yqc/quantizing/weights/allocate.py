@@ -50,7 +50,6 @@ class SchemeChoice:
 
     scheme: Scheme
     size: int
-    """Bytes."""
     damage: float
 
 

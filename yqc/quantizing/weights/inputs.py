@@ -36,7 +36,6 @@ NEIGHBOURS = 0.7
 are independent, with 1 the covariance has no inverse."""
 
 NewWeight = tuple[Tensor, "Tensor | None"]
-"""A weight and a bias."""
 LayerWork = Callable[[fx.Node, nn.Conv2d, InputStatistics, "Tensor | None"], "NewWeight | None"]
 """Takes a convolution, its inputs' statistics and its outputs' relevance; returns a new weight, or
 None."""
