@@ -134,6 +134,36 @@ def test_rounding_that_a_graph_amplifies_is_no_difference(
     assert not verify_file(gm, gm, tmp_path / "x.onnx", X, None).trip.within(1e-6, 1e-6, 1e-6)
 
 
+class Rounds(nn.Module):
+    """Rounds to multiples of a scale; 0.5 lies between two steps of 1."""
+
+    scale: Tensor
+
+    def __init__(self, scale: float, shift: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("zero_point", torch.tensor(0, dtype=torch.uint8))
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = torch.ops.yqc.quantize_linear(x, self.scale, self.zero_point)
+        y: Tensor = torch.ops.yqc.dequantize_linear(q, self.scale, self.zero_point)
+        return y + self.shift
+
+
+def test_a_step_more_is_no_difference_and_five_are(tmp_path: Path) -> None:
+    x = torch.full(X.shape, 0.5)
+    original, gm = traced(nn.Identity(), x.shape), traced(Rounds(1.0), x.shape)
+    assert gm(x).max() == 0
+    for scale, shift in ((0.999999, 0.0), (0.999999, 5.0)):
+        save(emit(traced(Rounds(scale, shift), x.shape)), tmp_path / f"{shift}.onnx")
+    x[..., 0] = 10.0
+    found = verify_file(gm, original, tmp_path / "0.0.onnx", x, None)
+    assert found.trip.plain.values == pytest.approx(0.1, rel=1e-3)  # twice the graph's own 0.05
+    with pytest.raises(EmitError, match=r"the emitted file differs from its graph: by 0\.6"):
+        verify_file(gm, original, tmp_path / "5.0.onnx", x, None)
+
+
 def test_a_pass_that_makes_weights_infinite_is_named(checkpoint: Path, tmp_path: Path) -> None:
     @dataclass(frozen=True)
     class Break(yqc.Pass):
