@@ -109,9 +109,9 @@ def row(
     convs = [c for c in calls(gm, WEIGHTED) if c.node in gathered]
     plan = dict.fromkeys(gathered, scheme)
     settings = RoundingSettings(rounding=rounding)  # type: ignore[arg-type]  # argparse checked it
-    rounder = Rounder(gm, convs, plan, settings, Silent())  # type: ignore[arg-type]
+    rounder = Rounder(gm, convs, plan, settings, Silent())
     for conv in convs:
-        layer = rounder.round_one(conv.node, conv.module, *gathered[conv.node])  # type: ignore[arg-type]
+        layer = rounder.round_one(conv.node, conv.module, *gathered[conv.node])
         module = small.get_submodule(conv.target)
         twin = Call(twins[conv.node], conv.target, module)
         replace_by_packed(small, twin, layer, rounding)  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def test_public_names_are_in_order() -> None:
 def test_no_files_import_each_other_in_a_circle() -> None:
     """Imports for type checkers and those inside functions are counted, too."""
     files = {".".join(p.relative_to(ROOT.parent).with_suffix("").parts): p for p in SOURCES}
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[str | None] = nx.DiGraph()
     for name, path in files.items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):

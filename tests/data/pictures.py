@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Array = NDArray[Any]
-Save = Callable[[Path], None]
+Save = Callable[[Path], object]
 
 ORIENTATION = 0x0112
 
@@ -97,7 +98,7 @@ def tiff_files() -> Iterator[tuple[str, Save]]:
     """16 bits in both byte orders, counted from white, and signed."""
 
     def write(*arguments: Any) -> Save:
-        return lambda path: path.write_bytes(tiff(*arguments)) and None
+        return lambda path: path.write_bytes(tiff(*arguments))
 
     for order, name in (("<", "little"), (">", "big")):
         yield f"grey16-{name}.tif", write(noise(1, 16), order, 1)
@@ -110,7 +111,7 @@ def png_files() -> Iterator[tuple[str, Save]]:
     """Every colour type and depth of PNG, with and without transparency and gamma."""
 
     def write(values: Array, bits: int, kind: int, *chunks: bytes) -> Save:
-        return lambda path: path.write_bytes(png(values, bits, kind, *chunks)) and None
+        return lambda path: path.write_bytes(png(values, bits, kind, *chunks))
 
     palette = np.random.default_rng(1).integers(0, 256, 768, np.uint8).tobytes()
     for bits in (1, 2, 4, 8):
@@ -179,7 +180,7 @@ def opencv_files() -> Iterator[tuple[str, Save]]:
     """16 bits a colour, which Pillow cannot write."""
 
     def write(values: Array) -> Save:
-        return lambda path: cv2.imwrite(str(path), values) and None
+        return lambda path: cv2.imwrite(str(path), values)
 
     for ending in ("tif", "png", "ppm"):
         yield f"opencv-rgb16.{ending}", write(noise(3, 16))
@@ -222,9 +223,9 @@ def jpeg_files() -> Iterator[tuple[str, Save]]:
     }
     for kind, image in {"smooth": smooth(), "noise": Image.fromarray(noise(3))}.items():
         for name, more in options.items():
-            yield f"{kind}-{name}.jpg", lambda path, i=image, m=more: i.save(path, **m)
-        yield f"{kind}-grey.jpg", lambda path, i=image: i.convert("L").save(path)
-        yield f"{kind}-cmyk.jpg", lambda path, i=image: i.convert("CMYK").save(path, quality=95)
+            yield f"{kind}-{name}.jpg", partial(image.save, **more)
+        yield f"{kind}-grey.jpg", image.convert("L").save
+        yield f"{kind}-cmyk.jpg", partial(image.convert("CMYK").save, quality=95)
     yield (
         "two.mpo",
         lambda path: smooth().save(path, append_images=[smooth()], save_all=True),

@@ -82,7 +82,7 @@ def test_pixels_of_any_turned_photograph_are_opencvs(
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     path = tmp_path / f"any.{ending}"
-    smooth(size).save(path, exif=exif, **({"lossless": True} if ending == "webp" else {}))
+    smooth(size).save(path, exif=exif, lossless=ending == "webp")
     assert_as_opencv(path, channels, tolerance=int(ending == "jpg"))
 
 

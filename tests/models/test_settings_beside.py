@@ -114,13 +114,14 @@ def test_ranges_beside_the_model_are_said_to_be_ignored(
 def test_observers_and_fake_quantizers_are_left_out_aloud(
     tmp_path: Path, v8: Any, checkpoints: ModuleType
 ) -> None:
-    quantization = torch.ao.quantization
+    quantization: Any = torch.ao.quantization
     x = checkpoints.images(1)
     with torch.no_grad():
         want = v8(x)
     with checkpoints.project_modules():
         model = checkpoints.pickled_model(v8, "ultralytics", names=NAMES)
-        for conv in [m for m in model.modules() if isinstance(m, nn.Conv2d)]:
+        convs: list[Any] = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+        for conv in convs:
             conv.qconfig = quantization.get_default_qat_qconfig("fbgemm")
             conv.activation_post_process = conv.qconfig.activation()
             conv.weight_fake_quant = conv.qconfig.weight()

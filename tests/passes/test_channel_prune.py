@@ -261,7 +261,7 @@ def test_a_graph_without_removable_channels_stays() -> None:
     before = text(gm)
     done = apply(ChannelPrune(), gm, ctx)
     assert text(gm) == before
-    assert not done.step.record.changed
+    assert not done.changed
     assert done.skips == [("_0", "it is the graph's output")]
     assert ctx.warnings[0].startswith("prune: nothing was removed")
 

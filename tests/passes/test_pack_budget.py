@@ -68,7 +68,7 @@ def test_the_smallest_plan_within_a_drop_is_found_by_bisection(most: float) -> N
     assert kept, "the judge is content with the larger plans"
     assert "max_drop" not in str(ctx.records.chosen)
     again, replay = traced("fold-bn"), calibrated()
-    ctx.records.chosen.run(again, replay)  # type: ignore[union-attr]
+    ctx.records.chosen.run(again, replay)
     for graph in (gm, again):
         graph.recompile()
     assert torch.equal(gm(X), again(X))
@@ -88,7 +88,7 @@ def test_spare_bytes_go_where_they_lower_the_damage_most() -> None:
     plain = traced("fold-bn,pack-int4{spare=0}", calibrated())
     assert quality(gm) > quality(plain)
     again = traced("fold-bn")
-    ctx.records.chosen.run(again, calibrated())  # type: ignore[union-attr]
+    ctx.records.chosen.run(again, calibrated())
     again.recompile()
     assert torch.equal(gm(X), again(X))
 
