@@ -11,8 +11,6 @@ from torch import fx, nn
 from yqc import report as rp
 from yqc.emit import save
 from yqc.emit.embedding import embed
-from yqc.errors import PassError
-from yqc.graph.compare import check_finite
 from yqc.job.cache import open_cache
 from yqc.job.checks import check, emitted_kinds
 from yqc.job.float_export import LastFloat, save_exported
@@ -111,18 +109,18 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         own = _watchers(files, verify=verify, save_temps=save_temps)
         observers = [*own, *([last_float] if exports else []), *watchers, stages]
         steps = pipeline.run(gm, ctx, observers, done=stages.restore(gm, ctx, expanded))
-        check_finite(gm, "the graph behind the passes", PassError)
         compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps)
 
         emitted = compiled.emit()
         with files.staged() as stage:
             save(emitted, stage.onnx)
-            verified = verify_file(gm, source.gm, stage.onnx, ctx.example_for(gm), source.layout)
+            example, layout = ctx.example_for(gm), source.layout
+            verified = verify_file(gm, source.gm, stage.onnx, example, layout, strict=verify)
             measured = Measured()
             if evaluate:
                 measured = measure_against(source, stage.onnx, data, settings, progress)
             if str(compiled.embedding):  # what was measured is what stands within it
-                emitted = embed(emitted, compiled.embedding, source.layout)
+                emitted = embed(emitted, compiled.embedding, layout)
                 save(emitted, stage.onnx)
             report = make_report(
                 compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
@@ -132,7 +130,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             if exports:
                 save_exported(last_float.gm, stage.exported)
             if html:
-                shown = PageInputs(source, gm, ctx.example_for(gm), measured.evidence)
+                shown = PageInputs(source, gm, example, measured.evidence)
                 stage.page.write_text(make_page(shown, report, compiled.recipe), encoding="utf-8")
         cache.delete()
         return Result(report, gm, source.gm, ctx, files)

@@ -125,6 +125,14 @@ def test_a_file_that_differs_from_its_graph_is_refused(tmp_path: Path) -> None:
         verify_file(gm, gm, tmp_path / "x.onnx", X, None)
 
 
+def test_a_difference_is_a_warning_where_outputs_are_not_compared(tmp_path: Path) -> None:
+    gm = traced(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU()), X.shape)
+    save(emit(gm), tmp_path / "x.onnx")
+    gm.get_parameter("0.weight").data[0] *= 1.01
+    (warning,) = verify_file(gm, gm, tmp_path / "x.onnx", X, None, strict=False).warnings
+    assert warning.startswith("the emitted file differs from its graph: by ")
+
+
 def test_rounding_that_a_graph_amplifies_is_no_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ from yqc import report as rp
 from yqc.data import Data
 from yqc.emit import emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding
+from yqc.errors import PassError
 from yqc.evaluation import count_cores
-from yqc.graph.compare import macs, parameter_count
+from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.sensitivity import sensitivity_rows
@@ -54,7 +55,12 @@ class Compiled:
         return yolo_metadata(source.names, source.strides, size, batch=1, task=task, **own)
 
     def emit(self) -> onnx.ModelProto:
-        """Turn the rewritten graph into a checked ONNX model."""
+        """Turn the rewritten graph into a checked ONNX model.
+
+        Raises:
+            PassError: the passes left numbers that are not finite.
+        """
+        check_finite(self.gm, "the graph behind the passes", PassError)
         how = {name: getattr(self.settings, name) for name in ("opset", "dynamic", "target")}
         return emit(self.gm, metadata=self.metadata, **how)
 

@@ -39,13 +39,27 @@ class Verified:
 
 
 def verify_file(
-    gm: fx.GraphModule, original: fx.GraphModule, file: Path, example: Tensor, layout: str | None
+    gm: fx.GraphModule,
+    original: fx.GraphModule,
+    file: Path,
+    example: Tensor,
+    layout: str | None,
+    *,
+    strict: bool = True,
 ) -> Verified:
     """Compare an ONNX file, as onnxruntime computes it, with the graph `gm` that was emitted.
 
     Differences pass up to a floor, and beyond that up to what rounding explains: in a float graph
     the noise of its weights' last places, in a graph that rounds activations, where a last place
     may become a whole step, a multiple of the graph's distance from the float original.
+
+    Args:
+        gm: the graph.
+        original: the float graph.
+        file: the ONNX file.
+        example: an input.
+        layout: of the output.
+        strict: whether a difference is an error; otherwise it is a warning.
 
     Raises:
         EmitError: the file computes something else, or numbers that are not finite.
@@ -60,15 +74,19 @@ def verify_file(
     with torch.no_grad():
         noise = compare_runs(gm(example), other(example), layout)
     allowed = _widened(noise, ROUNDED if rounds else NOISE)
-    if not _is_within(trip.plain, allowed):
-        raise EmitError(_sentence("the emitted file differs from its graph", trip.plain))
-    if _is_within(trip.optimised, allowed):
+    if _is_within(trip.plain, allowed) and _is_within(trip.optimised, allowed):
         return Verified(trip)
-    fault = "the emitted file differs from its graph once onnxruntime optimises it"
-    if not rounds:
-        raise EmitError(_sentence(fault, trip.optimised))
-    advice = "on x86 CPUs without VNNI, int8{reduce_range=true} avoids saturation"
-    return Verified(trip, (f"{_sentence(fault, trip.optimised)}; {advice}",))
+    if not _is_within(trip.plain, allowed):
+        fault = _sentence("the emitted file differs from its graph", trip.plain)
+    else:
+        said = "the emitted file differs from its graph once onnxruntime optimises it"
+        fault = _sentence(said, trip.optimised)
+        if rounds:  # kernels without VNNI saturate; the file is right
+            fault += "; on x86 CPUs without VNNI, int8{reduce_range=true} avoids saturation"
+            strict = False
+    if strict or any(map(math.isnan, vars(trip.plain).values())):
+        raise EmitError(f"{fault}; --no-verify writes it all the same")
+    return Verified(trip, (fault,))
 
 
 def _widened(noise: Deviation, factor: float) -> Deviation:
