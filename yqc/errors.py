@@ -16,6 +16,7 @@ __all__ = [
     "UnknownBlockError",
     "UnsupportedTaskError",
     "YqcError",
+    "first_line",
     "near",
 ]
 
@@ -72,3 +73,8 @@ def near(name: str, names: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest of `names`, or nothing."""
     found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,8 +10,9 @@ from yqc.emit import emit, save
 from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import save_graph
 from yqc.job.explain import explain, group
-from yqc.job.staged import as_view, look
+from yqc.job.staged import look
 from yqc.look import Diff, compare_views
+from yqc.look.fxview import of_graph
 from yqc.testing import nets, traced
 
 INT8 = "fold-bn,dce,observe,calibrate,quantize"
@@ -25,7 +26,9 @@ def under(passes: str, net: nn.Module | None = None) -> fx.GraphModule:
 
 @pytest.fixture(scope="module")
 def int8() -> Diff:
-    return compare_views(as_view(under("fold-bn,dce"), "a"), as_view(under(INT8), "b"), params=True)
+    return compare_views(
+        of_graph(under("fold-bn,dce"), "a"), of_graph(under(INT8), "b"), params=True
+    )
 
 
 def test_ops_are_counted_by_their_onnx_names(int8: Diff) -> None:
@@ -66,7 +69,7 @@ def test_parameters_are_compared_as_layers_use_them(int8: Diff) -> None:
 
 
 def test_a_graph_is_the_same_as_itself() -> None:
-    found = compare_views(as_view(under("fold-bn")), as_view(under("fold-bn")), params=True)
+    found = compare_views(of_graph(under("fold-bn")), of_graph(under("fold-bn")), params=True)
     assert found.same
     assert (found.nodes, found.unified, found.params, found.bytes) == ((), (), (), ())
 
@@ -80,7 +83,7 @@ def test_a_snapshot_is_the_same_as_the_file_it_becomes(tmp_path: Path) -> None:
 
 
 def test_what_is_gone_is_named() -> None:
-    found = compare_views(as_view(under("dce")), as_view(under("fold-bn")))
+    found = compare_views(of_graph(under("dce")), of_graph(under("fold-bn")))
     gone = [(n.name, n.ops) for n in found.nodes if n.after is None]
     assert gone == [(f"{u}_bn", ("BatchNormalization",)) for u in ("stem", "a", "b")]
 

@@ -12,8 +12,9 @@ from yqc import Context, Pipeline, text
 from yqc.emit import emit, save
 from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import save_graph
-from yqc.job.staged import as_view, look
+from yqc.job.staged import look
 from yqc.look import View
+from yqc.look.fxview import of_graph
 from yqc.look.printers import as_dot, as_json
 from yqc.testing import nets, traced
 
@@ -40,7 +41,7 @@ def written(gm: fx.GraphModule, path: Path) -> Path:
 
 
 def test_items_are_the_nodes_with_onnx_names(folded: fx.GraphModule) -> None:
-    view = as_view(folded, "net")
+    view = of_graph(folded, "net")
     assert view.text == text(folded)
     assert [item.line for item in view.items] == [
         "%x: f32[1,3,8,8] = input",
@@ -59,7 +60,7 @@ def test_items_are_the_nodes_with_onnx_names(folded: fx.GraphModule) -> None:
 
 
 def test_tensors_stand_with_the_nodes_that_read_them(quantized: fx.GraphModule) -> None:
-    view = as_view(quantized)
+    view = of_graph(quantized)
     q = view.find("x_q")
     assert q.line == "%x_q: u8[1,3,8,8] = QuantizeLinear(%x, x_group_scale, x_group_zero)"
     assert q.facts["quantized by"] == "scale 0.00392157, zero point 0"
@@ -78,13 +79,13 @@ def test_tensors_stand_with_the_nodes_that_read_them(quantized: fx.GraphModule) 
 def test_bytes_of_a_layer_are_what_its_integers_scales_and_bias_take(
     quantized: fx.GraphModule,
 ) -> None:
-    stored = as_view(quantized).bytes_by_layer()
+    stored = of_graph(quantized).bytes_by_layer()
     assert stored["stem_conv"] == 6 * 3 * 9 + 4 * 6 + 4 * 6
     assert stored["a_conv"] == 6 * 6 * 9 + 4 * 6 + 4 * 6
 
 
 def test_weights_are_what_layers_use(quantized: fx.GraphModule, tmp_path: Path) -> None:
-    mine = as_view(quantized).weights()
+    mine = of_graph(quantized).weights()
     theirs = look(written(quantized, tmp_path / "x.onnx")).weights()
     assert (
         mine.keys()
@@ -98,18 +99,18 @@ def test_weights_are_what_layers_use(quantized: fx.GraphModule, tmp_path: Path) 
 
 
 def test_channels_tell_what_must_go_together(folded: fx.GraphModule) -> None:
-    told = as_view(folded).channels("stem.conv")
+    told = of_graph(folded).channels("stem.conv")
     assert "stem.conv.out[0:6] => b.conv.out[0:6]" in [line.partition(" (")[0] for line in told]
 
 
 def test_a_neighbourhood(folded: fx.GraphModule) -> None:
-    names = [[i.name for i in as_view(folded).around("a_conv", n).items] for n in (0, 1)]
+    names = [[i.name for i in of_graph(folded).around("a_conv", n).items] for n in (0, 1)]
     assert names == [["a_conv"], ["stem_act", "a_conv", "a_act"]]
 
 
 def test_a_node_that_is_not_there(folded: fx.GraphModule) -> None:
     with pytest.raises(PipelineError, match="has no node 'a_con'; did you mean 'a_conv'"):
-        as_view(folded, "net").find("a_con")
+        of_graph(folded, "net").find("a_con")
 
 
 def test_an_onnx_file_has_the_same_names(quantized: fx.GraphModule, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_printing_is_deterministic(form: str, tmp_path: Path) -> None:
 
 
 def test_dot_is_quoted_and_marks_nodes(folded: fx.GraphModule) -> None:
-    lines = as_dot(as_view(folded), {"add": "#123456"}).splitlines()
+    lines = as_dot(of_graph(folded), {"add": "#123456"}).splitlines()
     assert lines[0] == "digraph yqc {"
     assert '  "add" [label="add\\nadd\\nf32[1,6,8,8]", fillcolor="#123456"];' in lines
     assert '  "stem_act" -> "add";' in lines
@@ -152,5 +153,5 @@ def test_a_damaged_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_module_that_makes_nothing_of_its_own_is_no_onnx_op() -> None:
     gm = traced(nets.chain(nn.Conv2d(3, 4, 1), nn.Identity()), (1, 3, 4, 4))
-    assert as_view(gm).find("identity").onnx == ()
+    assert of_graph(gm).find("identity").onnx == ()
     assert torch.is_tensor(gm(torch.zeros(1, 3, 4, 4)))

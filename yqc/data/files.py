@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from yqc.errors import DataError
+from yqc.errors import DataError, first_line
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
@@ -68,7 +68,7 @@ def content_hash(path: Path) -> str | None:
 
 def reason(error: Exception) -> str:
     """Return the first line of an error, or its type, to stand within a sentence."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    return first_line(error).rstrip(".")
 
 
 def shorten(value: object) -> str:

@@ -10,8 +10,9 @@ import networkx as nx
 from torch import fx
 
 from yqc.errors import PipelineError
-from yqc.job.staged import as_view, prepared
+from yqc.job.staged import prepared
 from yqc.look.explained import Explained, Group
+from yqc.look.fxview import of_graph
 from yqc.look.printers import as_dot, groups_dot
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import TRACED, Pipeline, given_by
@@ -49,7 +50,7 @@ def explain(
         Pipeline(done, asked.registry).run(gm, ctx, known=given)
     found = []
     for action in asked_for:
-        view = as_view(gm) if draw else None
+        view = of_graph(gm) if draw else None
         own = action.drawing(copy.deepcopy(gm), ctx)
         one = _explain(action, gm, ctx, last=action is asked_for[-1], after=done)
         if own is not None:

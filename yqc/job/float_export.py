@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.errors import EmitError
+from yqc.errors import EmitError, first_line
 from yqc.graph import calls
 from yqc.graph.values import empty
 from yqc.pipeline.base import Context
@@ -76,7 +76,7 @@ def save_exported(gm: fx.GraphModule, path: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        reason = first_line(error)
         raise EmitError(f"torch cannot export the float graph: {reason}; leave pt2 out") from error
 
 

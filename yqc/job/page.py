@@ -15,8 +15,8 @@ from yqc.graph import history, is_function
 from yqc.graph.calls import get_attribute
 from yqc.graph.compare import node_outputs
 from yqc.job.measure import Evidence
-from yqc.job.staged import as_view
 from yqc.look import View, ViewNode
+from yqc.look.fxview import of_graph
 from yqc.look.layout import place_nodes
 from yqc.models.source import Source
 from yqc.quant import QuantizedLayer
@@ -53,7 +53,7 @@ def make_page(inputs: PageInputs, report: rp.Report, recipe: str) -> str:
 
 def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
     """Gather the numbers, names and images of a page."""
-    view, evidence = as_view(inputs.gm), inputs.evidence
+    view, evidence = of_graph(inputs.gm), inputs.evidence
     judged = evidence.judged if evidence else None
     names = inputs.source.names
     curves = [one.curve for one in judged or ()]

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import onnx
 from torch import fx
 
 from yqc.emit import emit
@@ -10,7 +11,7 @@ from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import is_graph_file, load_graph
 from yqc.job.inputs import find_data, make_context, open_source
 from yqc.look.fxview import of_graph
-from yqc.look.onnxview import infer, of_file, of_model
+from yqc.look.onnxview import of_model, read_onnx
 from yqc.look.summary import require_file
 from yqc.look.view import View
 from yqc.pipeline.base import Context
@@ -38,14 +39,11 @@ def look(path: Path, settings: Settings | None = None, *, emitted: bool = False)
             raise PipelineError(
                 f"{path} is an ONNX file, built already; leave --imgsz, --head and --arch out"
             )
-        return of_file(path)
+        return of_model(read_onnx(path), str(path))
     gm = load_graph(path)[0] if is_graph_file(path) else open_source(path, settings).gm
-    return of_model(infer(emit(gm)), str(path)) if emitted else as_view(gm, str(path))
-
-
-def as_view(gm: fx.GraphModule, title: str = "graph") -> View:
-    """View a graph module that `trace`, a compile or a pass left."""
-    return of_graph(gm, title)
+    if not emitted:
+        return of_graph(gm, str(path))
+    return of_model(onnx.shape_inference.infer_shapes(emit(gm)), str(path))
 
 
 def staged(
@@ -64,7 +62,7 @@ def staged(
     gm, ctx, given = prepared(path, pipeline, settings, progress)
     if pipeline.steps:
         pipeline.run(gm, ctx, known=given)
-    return as_view(gm, f"{path} under {pipeline}" if passes else str(path))
+    return of_graph(gm, f"{path} under {pipeline}" if passes else str(path))
 
 
 def prepared(

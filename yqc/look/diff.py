@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yqc.look.view import View, ViewNode, WeightArray
+from yqc.look.view import View, WeightArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +107,11 @@ def _nodes(a: View, b: View) -> tuple[NodeChange, ...]:
     before, after = ({item.name: item for item in v.items} for v in (a, b))
     found = []
     for name in {**before, **after}:
-        old, new = before.get(name), after.get(name)
-        lines = [None if item is None else item.line for item in (old, new)]
-        if lines[0] != lines[1]:
-            ops = (new or old or _NOTHING).onnx
-            found.append(NodeChange(name=name, ops=ops, before=lines[0], after=lines[1]))
+        old, new = (one[name].line if name in one else None for one in (before, after))
+        if old != new:
+            ops = (after.get(name) or before[name]).onnx
+            found.append(NodeChange(name=name, ops=ops, before=old, after=new))
     return tuple(found)
-
-
-_NOTHING = ViewNode("", "", (), "", "")
 
 
 def _unified(a: View, b: View, context: int) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ PLACES = ("weight", "bias")
 """Names of their second and third input."""
 
 
-def of_graph(gm: fx.GraphModule, title: str) -> View:
-    """View a graph; every node has `meta["yqc.value"]`."""
+def of_graph(gm: fx.GraphModule, title: str = "graph") -> View:
+    """View a graph module that `trace`, a compile or a pass left."""
     ops = onnx_ops(gm)
     items = tuple(_item(gm, n, ops) for n in gm.graph.nodes if n.op != "get_attr")
     return View(
@@ -130,18 +130,17 @@ def _facts(gm: fx.GraphModule, node: fx.Node) -> dict[str, str]:
 
 def _qparams(gm: fx.GraphModule, node: fx.Node) -> str:
     """Print scale, zero point and axis of a quantization."""
-    scale, zero = _constants(gm, node, (1, 2))
+    scale, zero = _constants(gm, node, range(1, 3))
     shown = f"scale {_range(scale)}, zero point {'0' if zero is None else _range(zero)}"
     if scale is None or scale.numel() == 1:
         return shown
     return f"{shown}, axis {node.args[3] if len(node.args) > 3 else 1}"  # noqa: PLR2004
 
 
-def _constants(gm: fx.GraphModule, node: fx.Node, at: tuple[int, ...]) -> list[Tensor | None]:
+def _constants(gm: fx.GraphModule, node: fx.Node, at: range) -> list[Tensor | None]:
     """Return the tensors that a node is given at some positions, None for what is computed."""
     found: list[Tensor | None] = []
-    for place in at:
-        source = node.args[place] if place < len(node.args) else None
+    for source in (*node.args, None, None)[at.start : at.stop]:
         held = isinstance(source, fx.Node) and source.op == "get_attr"
         value = get_attribute(gm, str(source.target)) if held else None  # type: ignore[union-attr]
         found.append(value if isinstance(value, Tensor) else None)
@@ -186,7 +185,9 @@ def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
             elif node.op == "call_module":
                 state = gm.get_submodule(str(node.target)).state_dict()
                 found |= {f"{node.name}.{k}": _array(v) for k, v in state.items() if v.numel() > 1}
-            elif node.op != "output" and node.all_input_nodes and _all_known(node, known):
+            elif (
+                node.op != "output" and (read := set(node.all_input_nodes)) and read <= known.keys()
+            ):
                 known[node] = compute_node(gm, node, known)
             elif is_function(node, *WEIGHTED):
                 for place, source in zip(PLACES, node.args[1:3], strict=False):
@@ -194,10 +195,6 @@ def weights_of_graph(gm: fx.GraphModule) -> dict[str, WeightArray]:
                     if isinstance(value, Tensor) and value.numel() > 1:
                         found[f"{node.name}.{place}"] = _array(value)
     return found
-
-
-def _all_known(node: fx.Node, known: Mapping[fx.Node, object]) -> bool:
-    return all(source in known for source in node.all_input_nodes)
 
 
 def _array(tensor: Tensor) -> WeightArray:

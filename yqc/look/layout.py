@@ -27,7 +27,7 @@ def place_nodes(view: View, names: list[str]) -> dict[str, tuple[float, float]]:
     order = {name: index for index, name in enumerate(names)}
     for layer in layers:
         layer.sort(key=order.__getitem__)
-    row = {name: _centred(i, len(layer)) for layer in layers for i, name in enumerate(layer)}
+    row = {n: i - (len(layer) - 1) / 2 for layer in layers for i, n in enumerate(layer)}
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
         for layer in layers if forward else reversed(layers):
@@ -40,10 +40,6 @@ def place_nodes(view: View, names: list[str]) -> dict[str, tuple[float, float]]:
     return {
         name: (float(column), row[name]) for column, layer in enumerate(layers) for name in layer
     }
-
-
-def _centred(index: int, count: int) -> float:
-    return index - (count - 1) / 2
 
 
 def _separate(layer: list[str], wish: dict[str, float]) -> dict[str, float]:

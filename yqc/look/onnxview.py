@@ -9,7 +9,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from yqc.emit.tensors import tensor_bytes
-from yqc.errors import CheckpointError
+from yqc.errors import CheckpointError, first_line
 from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
 
 SHORT: dict[int, str] = {
@@ -17,15 +17,9 @@ SHORT: dict[int, str] = {
     TensorProto.FLOAT16: "f16",
     TensorProto.BFLOAT16: "bf16",
     TensorProto.DOUBLE: "f64",
-    TensorProto.INT4: "i4",
-    TensorProto.UINT4: "u4",
-    TensorProto.INT8: "i8",
-    TensorProto.UINT8: "u8",
-    TensorProto.INT16: "i16",
-    TensorProto.UINT16: "u16",
-    TensorProto.INT32: "i32",
-    TensorProto.INT64: "i64",
     TensorProto.BOOL: "bool",
+    **{getattr(TensorProto, f"INT{bits}"): f"i{bits}" for bits in (4, 8, 16, 32, 64)},
+    **{getattr(TensorProto, f"UINT{bits}"): f"u{bits}" for bits in (4, 8, 16)},
 }
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "QLinearConv"}
 PLACES = ("weight", "bias")
@@ -41,24 +35,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         if not model.graph.output:
             raise ValueError("there is no graph in it")
-        return infer(model)
+        return onnx.shape_inference.infer_shapes(model)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CheckpointError(f"cannot read {path} as ONNX: {reason}") from error
-
-
-def infer(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Infer the types of a model's values."""
-    return onnx.shape_inference.infer_shapes(model)
-
-
-def of_file(path: Path) -> View:
-    """View an ONNX file.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    return of_model(read_onnx(path), str(path))
+        raise CheckpointError(f"cannot read {path} as ONNX: {first_line(error)}") from error
 
 
 def of_model(model: onnx.ModelProto, title: str) -> View:
@@ -116,10 +95,8 @@ def _name(node: onnx.NodeProto, index: int) -> str:
 
 def _type(value: onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
-    sides = [
-        str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?"
-        for d in tensor.shape.dim
-    ]
+    dims = tensor.shape.dim
+    sides = (str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
     return f"{SHORT.get(tensor.elem_type, str(tensor.elem_type))}[{','.join(sides)}]"
 
 
@@ -164,13 +141,9 @@ def _attribute(attribute: onnx.AttributeProto) -> str:
         return value.decode(errors="replace")
     if isinstance(value, TensorProto):
         return f"tensor{list(value.dims)}"
-    return (
-        f"{value:g}"
-        if isinstance(value, float)
-        else str(list(value))
-        if isinstance(value, Sequence)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(list(value) if isinstance(value, Sequence) else value)
 
 
 def _facts(node: onnx.NodeProto, held: dict[str, TensorProto]) -> dict[str, str]:
@@ -217,8 +190,8 @@ def _run(
     model: onnx.ModelProto, steps: Sequence[onnx.NodeProto], made: Sequence[str]
 ) -> list[WeightArray]:
     """Run the part of a model that reads no input."""
-    read_onnx = {v for step in steps for v in step.input}
-    tensors = [t for t in model.graph.initializer if t.name in read_onnx]
+    read = {v for step in steps for v in step.input}
+    tensors = [t for t in model.graph.initializer if t.name in read]
     outputs = [onnx.ValueInfoProto(name=name) for name in made]
     part = helper.make_graph(list(steps), "weights", [], outputs, initializer=tensors)
     small = helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
@@ -230,7 +203,6 @@ def _run(
         )
         return [np.asarray(value) for value in session.run(list(made), {})]
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"the weights of the ONNX file cannot be computed: {reason}"
+            f"the weights of the ONNX file cannot be computed: {first_line(error)}"
         ) from error

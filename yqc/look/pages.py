@@ -49,20 +49,14 @@ def onnx_summary(view: View, size: int, metadata: dict[str, str]) -> RenderableT
     """Summarise an ONNX file: inputs, outputs, ops, bytes, and what its metadata says."""
     ops = Counter(op for item in view.items for op in item.onnx)
     stored = {s.name: s.bytes for item in view.items for s in item.stored}
-    rows: list[tuple[str, RenderableType]] = [
-        ("file", say(view.title)),
-        ("", human.byte_count(size)),
-    ]
+    rows: list[tuple[str, RenderableType]]
+    rows = [("file", say(view.title)), ("", human.byte_count(size))]
     rows += [("input", say(f"{i.name} {i.type}")) for i in view.items if i.op == "placeholder"]
     rows += [("output", say(f"{n} {t}")) for n, t in view.items[-1].facts.items()]
     counted = sorted(ops.items(), key=lambda one: (-one[1], one[0]))
-    rows += [
-        (
-            "weights",
-            f"{human.byte_count(sum(stored.values()))} in {human.plural(len(stored), 'tensor')}",
-        ),
-        ("ops", listing(f"{count} {op}" for op, count in counted)),
-    ]
+    weights = human.byte_count(sum(stored.values()))
+    rows.append(("weights", f"{weights} in {human.plural(len(stored), 'tensor')}"))
+    rows.append(("ops", listing(f"{count} {op}" for op, count in counted)))
     rows += [(key, say(value)) for key, value in sorted(metadata.items())]
     return fields(rows, LABEL)
 
@@ -93,10 +87,9 @@ def node_page(item: ViewNode, view: View) -> RenderableType:
 
 def graph_lines(view: View, marked: str) -> list[Text]:
     """Print nodes, one a line however long, and a mark before one of them."""
-    return [
-        say(f"{'>' if one.name == marked else ' '} {one.line}", HEAD if one.name == marked else "")
-        for one in view.items
-    ]
+    looks = {True: (">", HEAD), False: (" ", "")}
+    styled = [(one.line, *looks[one.name == marked]) for one in view.items]
+    return [say(f"{mark} {line}", style) for line, mark, style in styled]
 
 
 def diff_head(diff: Diff) -> RenderableType:
@@ -107,10 +100,9 @@ def diff_head(diff: Diff) -> RenderableType:
 
 def diff_params(diff: Diff) -> list[RenderableType]:
     """Show the weights and bytes that differ, where they were compared."""
-    found: list[RenderableType] = []
-    found += [] if diff.params is None else [_params(diff.params)]
-    found += [] if diff.bytes is None else [_bytes(diff.bytes)]
-    return found
+    if diff.params is None or diff.bytes is None:
+        return []
+    return [_params(diff.params), _bytes(diff.bytes)]
 
 
 def diff_lines(diff: Diff) -> list[Text]:
@@ -152,8 +144,8 @@ def _bytes(layers: Sequence[LayerBytes]) -> RenderableType:
     if not layers:
         return say("every layer stores as many bytes", QUIET)
     table = columns("stored by", "-", "+", "change")
-    rows = [*layers, _total(layers)]
-    for one in rows:
+    before, after = (sum(getattr(one, side) for one in layers) for side in ("before", "after"))
+    for one in (*layers, LayerBytes(name="all of these", before=before, after=after)):
         change = human.byte_count(abs(one.after - one.before))
         sign = "+" if one.after > one.before else "-"
         sizes = human.byte_count(one.before), human.byte_count(one.after)
@@ -161,22 +153,14 @@ def _bytes(layers: Sequence[LayerBytes]) -> RenderableType:
     return Trimmed(table)
 
 
-def _total(layers: Sequence[LayerBytes]) -> LayerBytes:
-    before, after = (sum(getattr(one, side) for one in layers) for side in ("before", "after"))
-    return LayerBytes(name="all of these", before=before, after=after)
-
-
 def explain_page(about: Sequence[Explained]) -> RenderableType:
     """Show what passes would do, and what they refuse and why."""
     parts: list[RenderableType] = []
     for one in about:
         done, refused = one.counts
-        parts += [
-            say(one.text, HEAD).append_text(
-                say(f"  after {one.after}" if one.after else "", QUIET)
-            ),
-            say(f"{human.plural(done, 'rewrite')}, {human.plural(refused, 'refusal')}"),
-        ]
+        after = say(f"  after {one.after}" if one.after else "", QUIET)
+        counts = f"{human.plural(done, 'rewrite')}, {human.plural(refused, 'refusal')}"
+        parts += [say(one.text, HEAD).append_text(after), say(counts)]
         if one.lines:
             parts += ["", Trimmed(indented(*map(say, one.lines)))]
         if one.rewrites:

@@ -24,20 +24,8 @@ def as_json(view: View) -> dict[str, Any]:
 
 def item_json(item: ViewNode) -> dict[str, Any]:
     """Return a node as plain values."""
-    return {
-        "name": item.name,
-        "op": item.op,
-        "onnx": list(item.onnx),
-        "expression": item.expression,
-        "type": item.type,
-        "inputs": list(item.inputs),
-        "users": list(item.users),
-        "path": item.path,
-        "role": item.role,
-        "stored": [{"name": s.name, "type": s.type, "bytes": s.bytes} for s in item.stored],
-        "facts": dict(item.facts),
-        "history": list(item.history),
-    }
+    found = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(item).items()}
+    return found | {"stored": [vars(one) for one in item.stored], "facts": dict(item.facts)}
 
 
 def as_dot(view: View, marked: Mapping[str, str] | None = None) -> str:

@@ -11,7 +11,7 @@ from yqc.graph.compare import macs
 from yqc.graph.serial import is_graph_file
 from yqc.models.load import LoadedModel, load
 from yqc.models.source import Source, open_model
-from yqc.models.survey import Survey, survey
+from yqc.models.survey import survey
 from yqc.report import ModelSummary
 
 OUTPUTS = {
@@ -40,7 +40,15 @@ def summarize(model: Path, *, arch: Path | None = None) -> ModelSummary:
         found = survey(model)
         if not found.unknown:
             raise
-        return _from_survey(model, found)
+        return ModelSummary(
+            path=str(model),
+            sha256=found.sha256,
+            bytes=model.stat().st_size,
+            facts=found.facts,
+            blocks=found.blocks,
+            unknown=found.unknown,
+            advice=found.advice,
+        )
     params = sum(p.numel() for p in loaded.module.parameters())
     return _summary(model, loaded, params=params, macs=_count_macs(loaded), blocks=loaded.blocks)
 
@@ -63,19 +71,6 @@ def _summary(
         output=OUTPUTS.get(known.layout or ""),
         blocks=blocks or {},
         warnings=known.warnings,
-    )
-
-
-def _from_survey(model: Path, found: Survey) -> ModelSummary:
-    """Summarize a checkpoint that cannot be built because it has unknown blocks."""
-    return ModelSummary(
-        path=str(model),
-        sha256=found.sha256,
-        bytes=model.stat().st_size,
-        facts=found.facts,
-        blocks=found.blocks,
-        unknown=found.unknown,
-        advice=found.advice,
     )
 
 

@@ -77,12 +77,7 @@ def read_architecture(path: Path) -> Architecture:
 
 
 def check_architecture(spec: object, scale: str = "", name: str = "model") -> Architecture:
-    """Check a model YAML's content.
-
-    Args:
-        spec: what the YAML holds.
-        scale: which of its `scales` is meant, unless its own key `scale` names one.
-        name: the model's name.
+    """Check a model YAML's content; `scale` is one of its `scales`, unless a key `scale` names it.
 
     Raises:
         CheckpointError: rows are missing or malformed, or there is no such scale.
@@ -91,7 +86,7 @@ def check_architecture(spec: object, scale: str = "", name: str = "model") -> Ar
         raise CheckpointError(f"{name} is no model YAML: it is not a mapping")
     for part in ("backbone", "head"):
         rows = spec.get(part)
-        if not isinstance(rows, list) or not all(map(is_row, rows)):
+        if not isinstance(rows, list) or not all(map(_is_row, rows)):
             raise CheckpointError(f"{name} is no model YAML: {part} is no list of rows of four")
     scales = spec.get("scales") or {}
     scale = str(spec.get("scale") or (scale if scale in scales else next(iter(scales), "")))
@@ -100,20 +95,15 @@ def check_architecture(spec: object, scale: str = "", name: str = "model") -> Ar
     return Architecture(spec, scaled_name(name, scale or None), scale)
 
 
-def is_row(row: object) -> bool:
-    """Whether this is `[from, repeats, module, args]`."""
+def _is_row(row: object) -> bool:
     match row:
-        case [int() | [*_], int(), str(), [*_]]:
+        case [int() | [*_], int(), str(), [*_]]:  # from, repeats, module, args
             return True
     return False
 
 
 def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
-    """Make a detector with fresh weights, ready to train.
-
-    Args:
-        arch: a checked model YAML.
-        nc: how many classes, in place of what the YAML says.
+    """Make a detector with fresh weights, ready to train, for `nc` classes or those of the YAML.
 
     Raises:
         CheckpointError: a row does not make a layer.
@@ -138,19 +128,14 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
         stack.add(row)
     detector = Detector(stack.layers, stack.routes)
     if (text := spec.get("activation", spec.get("act"))) is not None:
-        replace_default_activation(detector, str(text))
+        for module in list(detector.modules()):
+            if isinstance(module, Block) and isinstance(module.child("act"), nn.SiLU):
+                module.act = activation_of(str(text))
     head = detector.head
     head.stride = detector.measure_strides()
     if isinstance(head, AnchorHead):
         head.scale_anchors()
     return detector.train()
-
-
-def replace_default_activation(detector: Detector, text: str) -> None:
-    """Replace every default activation (SiLU) by that of a YAML's `activation` or `act`."""
-    for module in list(detector.modules()):
-        if isinstance(module, Block) and isinstance(module.child("act"), nn.SiLU):
-            module.act = activation_of(text)
 
 
 def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:

@@ -1,7 +1,7 @@
 """Find the model in what a checkpoint file holds, and the settings stored beside it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
@@ -101,11 +101,11 @@ def _unwrap(value: object) -> Inert | None:
 
 def _ignored(ckpt: Mapping[Any, Any]) -> tuple[str, ...]:
     """Say which ranges of quantization-aware training stand beside the model."""
-    found = [key for key in QUANTIZATION_STATES if ckpt.get(key)]
     return tuple(
         f"the file holds ranges of quantization-aware training ({key}), which yqc ignores:"
         " it chooses its own"
-        for key in found
+        for key in QUANTIZATION_STATES
+        if ckpt.get(key)
     )
 
 
@@ -209,22 +209,17 @@ def training_size(content: Content) -> tuple[int, int] | None:
 
 def class_names(stored: object, nc: int) -> tuple[tuple[str, ...], list[str]]:
     """Return one name a class, and warnings where names and classes do not agree."""
-    pairs: Iterator[tuple[Any, Any]] = iter(())
-    if isinstance(stored, Mapping):
-        pairs = iter(stored.items())
-    elif isinstance(stored, (list, tuple)):
-        pairs = iter(enumerate(stored))
-    found = {int(key): str(name) for key, name in pairs if _is_number(key)}
+    listed = dict(enumerate(stored)) if isinstance(stored, (list, tuple)) else stored
+    pairs = listed.items() if isinstance(listed, Mapping) else ()
+    found = {
+        int(key): str(name)
+        for key, name in pairs
+        if str(key).isdecimal() and len(str(key)) < CLASS_DIGITS
+    }
     names = tuple(found.get(i, str(i)) for i in range(nc))
     if set(found) == set(range(nc)):
         return names, []
     return names, [f"the file names {len(found)} classes, but its head has {nc}"]
-
-
-def _is_number(key: object) -> bool:
-    """Whether a key of `names` is a class number, as text or as an int."""
-    text = str(key)
-    return text.isdecimal() and len(text) < CLASS_DIGITS
 
 
 def _state_dict(value: object) -> dict[str, Tensor]:

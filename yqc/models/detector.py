@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from yqc.errors import CheckpointError
+from yqc.errors import CheckpointError, first_line
 from yqc.models.blocks.base import Block
 from yqc.models.blocks.conv import Focus, ReOrg
 from yqc.models.bounded import Bounded
@@ -45,11 +45,9 @@ def read_route(f: object, i: int) -> Route:
 
 
 class Detector(nn.Module):
-    """Layers and how they are wired, as the three projects store them.
+    """Layers and how they are wired (one route a layer), as the three projects store them.
 
-    Args:
-        layers: modules, the last a `DetectionHead`; one with several inputs takes a list.
-        routes: one a layer.
+    The last layer is a `DetectionHead`; a layer with several inputs takes a list.
     """
 
     def __init__(self, layers: Sequence[nn.Module], routes: Sequence[Route]) -> None:
@@ -115,11 +113,7 @@ class Detector(nn.Module):
         return found
 
     def drop_unused_layers(self) -> list[int]:
-        """Put empty modules in the place of layers that the output does not depend on.
-
-        Returns:
-            The indices of those that held something.
-        """
+        """Empty the layers that the output does not depend on; return those that held something."""
         unused = sorted(set(range(len(self.model) - 1)) - self.needed())
         filled = [i for i in unused if next(self.model[i].parameters(), None) is not None]
         for i in unused:
@@ -143,7 +137,7 @@ class Detector(nn.Module):
                 maps = self.eval().features(torch.full((1, self.channels, PROBE, PROBE), 0.5))
         except Exception as error:
             where = f"layer {reached[-1]}, a {type(self.model[reached[-1]]).__name__},"
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise CheckpointError(f"{where} does not work on its input: {reason}") from error
         finally:
             for watch in watches:

@@ -9,7 +9,7 @@ from torch import nn
 from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
 from yqc.models import arch as architectures
-from yqc.models.content import Content, class_names, find_content, training_size
+from yqc.models.content import class_names, find_content, training_size
 from yqc.models.detector import Detector, read_route
 from yqc.models.heads import AuxiliaryHead, HeadBranch
 from yqc.models.pickles.read import read_with_sha256
@@ -82,7 +82,10 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
             raise CheckpointError("the file holds its own architecture; leave --arch out")
         if content.beside:
             refuse_edited(Origin("the model", content.class_path), content.beside)
-        detector, rebuilder = _rebuild(content)
+        rebuilder, trees = Rebuilder(), content.layers
+        routes = [read_route(tree.state.get("f", -1), i) for i, tree in enumerate(trees)]
+        layers = [rebuilder.module(tree, f"model.{i}") for i, tree in enumerate(trees)]
+        detector = Detector(layers, routes)
         blocks, origins = rebuilder.blocks, rebuilder.origins
         if count := len(rebuilder.quantizers):
             warnings.append(
@@ -121,14 +124,6 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
         blocks=dict(sorted(blocks.items())),
         warnings=tuple(map(clean, (*warnings, *doubts))),
     )
-
-
-def _rebuild(content: Content) -> tuple[Detector, Rebuilder]:
-    """Make the detector of a pickled model."""
-    rebuilder = Rebuilder()
-    routes = [read_route(layer.state.get("f", -1), i) for i, layer in enumerate(content.layers)]
-    layers = [rebuilder.module(layer, f"model.{i}") for i, layer in enumerate(content.layers)]
-    return Detector(layers, routes), rebuilder
 
 
 def finish_detector(detector: Detector, head: HeadBranch | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-from yqc.errors import CheckpointError, UnknownBlockError
+from yqc.errors import CheckpointError, UnknownBlockError, first_line
 from yqc.models.blocks.base import Block
 from yqc.models.pickles.read import Inert
 from yqc.models.register import find_twin, how_to_register
@@ -139,11 +139,6 @@ def _tensors(tree: Inert, section: str, path: str) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}.{name} is a {type(value).__name__}, not a tensor")
         tensors[name] = widen(value)
     return tensors
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def widen(tensor: Tensor) -> Tensor:

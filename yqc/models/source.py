@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import fx, nn
@@ -45,17 +44,9 @@ class Source(HasFacts):
 
     def info(self) -> dict[str, Any]:
         """Return the facts as a graph file keeps them, plain JSON values."""
-        return {
-            "kind": "model",
-            "family": self.family,
-            "name": self.name,
-            "names": list(self.names),
-            "strides": list(self.strides),
-            "imgsz": list(self.imgsz),
-            "layout": self.layout,
-            "task": self.task,
-            "channels": self.channels,
-        }
+        plain = {name: getattr(self, name) for name in ("family", "name", "layout", "task")}
+        lists = {name: list(getattr(self, name)) for name in ("names", "strides", "imgsz")}
+        return {"kind": "model", **plain, **lists, "channels": self.channels}
 
 
 def open_model(
@@ -152,9 +143,12 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             f"{path} is a {info.get('kind', 'snapshot')} of a compile, not a model; compile the "
             "checkpoint it came from"
         )
-    size = _pair(info, path)
-    if imgsz is not None and imgsz != size:
-        high, wide = size
+    match info.get("imgsz"):
+        case [int(high), int(wide)]:
+            pass
+        case other:
+            raise CheckpointError(f"{path} records no image size, but {json.dumps(other)}")
+    if imgsz not in (None, (high, wide)):
         raise TraceError(
             f"{path} is traced at {high} x {wide}, and that cannot be changed; leave --imgsz out"
         )
@@ -170,7 +164,7 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
                 task=str(info["task"]),
                 names=tuple(map(str, info["names"])),
                 strides=tuple(map(int, info["strides"])),
-                imgsz=size,
+                imgsz=(high, wide),
                 channels=int(info.get("channels", 3)),
                 layout=_layout(info["layout"]),
             ),
@@ -180,20 +174,9 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
 
 
 def _layout(found: object) -> Layout | None:
-    for layout in get_args(Layout):
-        if layout == found:
-            return layout  # type: ignore[no-any-return]  # one of the literals
-    if found is None:
-        return None
-    raise ValueError(f"layout {found!r}")
-
-
-def _pair(info: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    match info.get("imgsz"):
-        case [int(high), int(wide)]:
-            return high, wide
-        case other:
-            raise CheckpointError(f"{path} records no image size, but {json.dumps(other)}")
+    if found is not None and found not in get_args(Layout):
+        raise ValueError(f"layout {found!r}")
+    return cast(Layout | None, found)
 
 
 def file_sha256(path: Path) -> str:

@@ -67,10 +67,10 @@ def survey(path: Path) -> Survey:
     except CheckpointError as error:
         raise named_error(path, error) from error
     counts = count_blocks(content.layers)
-    own = {kind: n for kind, n in counts.items() if kind in outsiders or not kind.startswith(TORCH)}
     blocks: Counter[str] = Counter()
-    for kind, n in own.items():
-        blocks[kind.rpartition(".")[2]] += n
+    for kind, n in counts.items():
+        if kind in outsiders or not kind.startswith(TORCH):
+            blocks[kind.rpartition(".")[2]] += n
     stored = content.names
     return Survey(
         sha256=sha256,

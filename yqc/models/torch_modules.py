@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from yqc.errors import CheckpointError, UnknownBlockError
+from yqc.errors import CheckpointError, UnknownBlockError, first_line
 from yqc.models.register import how_to_register
 
 TORCH = "torch.nn.modules."
@@ -103,14 +103,10 @@ def plain_form(class_path: str) -> str:
 def make_torch_module(
     class_path: str, state: Mapping[str, object], parameters: Mapping[str, Tensor], path: str
 ) -> nn.Module:
-    """Make a module of torch.nn whose tensors have shapes but no storage yet.
+    """Make the module of torch.nn at `path` whose tensors have shapes but no storage yet.
 
-    Args:
-        class_path: `"torch.nn.modules.conv.Conv2d"` or the like.
-        state: its pickled attributes; ones that the class does not know are ignored, `inplace`
-            among them, since a traced graph computes no tensor in place.
-        parameters: its stored parameters.
-        path: where it is, for errors.
+    Attributes in `state` that the class does not know are ignored, `inplace` among them, since a
+    traced graph computes no tensor in place.
 
     Raises:
         UnknownBlockError: the class is not one of the table.
@@ -132,7 +128,7 @@ def make_torch_module(
     try:
         return form.make(**options)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"{path} cannot be made: {reason}; the checkpoint is damaged"
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.errors import TraceError, YqcError
+from yqc.errors import TraceError, YqcError, first_line
 from yqc.graph.calls import has_effect
 from yqc.graph.edit import drop_unread
 from yqc.graph.meta_tensors import to_meta
@@ -177,8 +177,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
 
 def _explain(tracer: ShapeTracer, module: nn.Module, error: Exception) -> str:
     where = tracer.place or type(module).__name__
-    reason = (str(error).strip().splitlines() or [repr(error)])[0]
-    return clean(f"cannot trace {where}: {type(error).__name__}: {reason}")
+    return clean(f"cannot trace {where}: {type(error).__name__}: {first_line(error)}")
 
 
 def _name_constants(gm: fx.GraphModule) -> None:

@@ -96,9 +96,7 @@ def stored_forward(tree: Inert) -> str | None:
 def unread_attributes(tree: Inert, declared: Iterable[str]) -> tuple[str, ...]:
     """List the attributes of a pickled block that hold numbers or code and are not known.
 
-    Args:
-        tree: the pickled block.
-        declared: the attributes that its twin reads.
+    `declared` are those that its twin reads.
     """
     name = tree.class_path.rpartition(".")[2]
     known = OF_TORCH | OF_LAYERS | RECORDED.get(name, frozenset()) | set(declared)
@@ -156,9 +154,8 @@ class Usage:
         held = [*module.parameters(), *module.buffers()]
         if isinstance(module, nn.Sequential | nn.ModuleList) and len(parts) == 1:
             return True
-        return any(id(part) in self.modules for part in parts) or any(
-            id(tensor) in self.tensors for tensor in held
-        )
+        used = self.modules & set(map(id, parts)) or self.tensors & set(map(id, held))
+        return bool(used)
 
     def unused(self, module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
         """Find in and below a module what was not used: its owner, and its name there."""
@@ -197,14 +194,9 @@ def observe_usage(detector: Detector) -> Usage | None:
 
 
 def refuse_unused(detector: Detector, origins: Mapping[nn.Module, Origin]) -> list[str]:
-    """Check that a detector uses everything that its checkpoint stores.
+    """Check that a detector, strides included, uses everything that its checkpoint stores.
 
-    Args:
-        detector: ready to run, strides included.
-        origins: where its modules came from.
-
-    Returns:
-        Sentences about what a user's own twins leave out.
+    Returns sentences about what a user's own twins leave out.
 
     Raises:
         UnknownBlockError: one of yqc's twins, or a module of torch, leaves something out.
@@ -219,16 +211,15 @@ def refuse_unused(detector: Detector, origins: Mapping[nn.Module, Origin]) -> li
         for owner, name in usage.unused(detector.model[i]) if usage else ():
             if not (owner is detector.head and name in detector.head.training_only):
                 found.setdefault(owner, []).append(name)
-    own = {module for module in found if _is_users(module)}
-    edited = [module for module in found if module not in own and module in origins]
-    if edited:
-        refuse_edited(origins[edited[0]], found[edited[0]])
-    return [
-        f"{_place(origins[module])} also holds {_listed(found[module])}, which its registered twin"
-        f" {type(module).__name__} does not use"
-        for module in own
-        if module in origins
-    ]
+    said = []
+    for module in filter(origins.__contains__, found):
+        if isinstance(module, Block) or type(module).__module__.startswith("torch."):
+            refuse_edited(origins[module], found[module])
+        said.append(
+            f"{_place(origins[module])} also holds {_listed(found[module])}, which its registered"
+            f" twin {type(module).__name__} does not use"
+        )
+    return said
 
 
 def refuse_edited(origin: Origin, names: Sequence[str]) -> NoReturn:
@@ -252,8 +243,3 @@ def _place(origin: Origin) -> str:
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - SHOWN
     return ", ".join(map(shown, names[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _is_users(module: nn.Module) -> bool:
-    """Whether a module is of a class that the user registered."""
-    return not isinstance(module, Block) and not type(module).__module__.startswith("torch.")

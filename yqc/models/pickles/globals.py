@@ -227,19 +227,15 @@ def _modern(path: str) -> str:
 
 def _refusal(paths: list[str | None]) -> str:
     """Write the message for refused globals; for a foreign class, how to register a twin."""
+    advice = "nothing of it was run. Get the file again from a source you trust."
     if None in paths:
-        return (
-            "its pickle hides the name of a class or function, as no pickler does; "
-            "nothing of it was run. Get the file again from a source you trust."
-        )
+        return f"its pickle hides the name of a class or function, as no pickler does; {advice}"
     names = [path for path in paths if path is not None]
     outsiders = list(filter(foreign, names))
     if len(outsiders) < len(names):
         named = _listed([name for name in names if not foreign(name)])
-        return (
-            f"its pickle names {named}, which is not among what a detector's checkpoint may hold; "
-            "nothing of it was run. Get the file again from a source you trust."
-        )
+        known = "which is not among what a detector's checkpoint may hold"
+        return f"its pickle names {named}, {known}; {advice}"
     lines = "".join(
         f'\n    yqc.register_block("{shown(name)}", MyTwin)' for name in outsiders[:SHOWN_AT_MOST]
     )

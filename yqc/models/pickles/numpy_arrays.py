@@ -48,11 +48,8 @@ def from_buffer(args: tuple[object, ...], allowance: Allowance) -> object:
         case (raw, dtype, tuple(shape), "C" | "F" as order):
             kind, data = _dtype(dtype), _bytes(raw, allowance)
             sides = _shape(shape, kind, data)
-            return (
-                np.ndarray(sides, kind, bytearray(data), order=order)
-                if data
-                else np.empty(sides, kind)
-            )
+            filled = np.ndarray(sides, kind, bytearray(data), order=order) if data else None
+            return np.empty(sides, kind) if filled is None else filled
     raise MalformedError("it holds a numpy array of an unknown kind")
 
 

@@ -29,6 +29,10 @@ _ELEMENTS_PER_BYTE = 4
 and average, views); half would refuse float16 files with tied weights, double only allows more."""
 
 
+_DAMAGES = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+"""What a damaged file raises where nothing else says what is wrong."""
+
+
 def read_checkpoint(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: ANN401  # data
     """Read a checkpoint as `read_with_sha256` does, without the hash."""
     return read_with_sha256(path, known)[0]
@@ -72,18 +76,9 @@ def read_with_sha256(path: Path, known: Callable[[str], bool]) -> tuple[Any, str
         raise CheckpointError(f"{origin}: cannot be read as a checkpoint: {why}") from why
     except OSError as error:
         raise CheckpointError(f"{origin}: cannot be opened: {error.strerror or error}") from error
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
-        what = f"{type(error).__name__}: {shown(str(error))}"
-        raise CheckpointError(
-            f"{origin}: cannot be read as a checkpoint: it is damaged ({what})"
-        ) from error
+    except _DAMAGES as error:
+        what = f"it is damaged ({type(error).__name__}: {shown(str(error))})"
+        raise CheckpointError(f"{origin}: cannot be read as a checkpoint: {what}") from error
 
 
 def file_stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -170,17 +170,10 @@ def _directory(file: BufferedReader) -> list[StoredRecord]:
             )
         if info.header_offset + _LOCAL.size + info.file_size > end:
             raise MalformedError(f"its record {name} overlaps another one")
-        records.append(
-            StoredRecord(
-                info.filename, _raw(info), info.header_offset, end, info.file_size, info.CRC
-            )
-        )
+        raw = info.filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+        places = info.header_offset, end, info.file_size
+        records.append(StoredRecord(info.filename, raw, *places, info.CRC))
     return records
-
-
-def _raw(info: zipfile.ZipInfo) -> bytes:
-    """Return a record's name as the bytes in its header."""
-    return info.filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
 
 
 def _escapes(name: str) -> bool:
