@@ -14,38 +14,10 @@ if TYPE_CHECKING:
     from yqc.settings import Settings
 
 
-class HeadChoice(StrEnum):
-    """Heads of models that have two."""
-
-    one2one = "one2one"
-    one2many = "one2many"
-
-
-class FormChoice(StrEnum):
-    """Ways to print a graph."""
-
-    text = "text"
-    code = "code"
-    table = "table"
-    dot = "dot"
-    json = "json"
-
-
-class TargetChoice(StrEnum):
-    """Runtimes to compile for."""
-
-    generic = "generic"
-    ort = "ort"
-    openvino = "openvino"
-    tensorrt = "tensorrt"
-
-
-class RuntimeChoice(StrEnum):
-    """Runtimes to measure with."""
-
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-
+HeadChoice = StrEnum("HeadChoice", ["one2one", "one2many"])
+FormChoice = StrEnum("FormChoice", ["text", "code", "table", "dot", "json"])
+TargetChoice = StrEnum("TargetChoice", ["generic", "ort", "openvino", "tensorrt"])
+RuntimeChoice = StrEnum("RuntimeChoice", ["onnxruntime", "openvino"])
 
 DataOption = Annotated[
     Path | None, typer.Option(help="Data YAML, COCO JSON, or a folder of images.")

@@ -30,7 +30,7 @@ def lint_command(
     from yqc import report as rp  # noqa: PLC0415
     from yqc.linting import lint as look  # noqa: PLC0415
 
-    found = look(model, target.value)
+    found = look(model, target.value)  # type: ignore[arg-type]  # one of them
     if json:
         echo(rp.to_json({"model": str(model), "target": target.value, "findings": found}), nl=False)
     elif not found:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,7 +51,7 @@ def eval_command(
         images=images,
         imgsz=how.settings().imgsz,
         threads=threads,
-        head=None if how.head is None else how.head.value,
+        head=None if how.head is None else how.head.value,  # type: ignore[arg-type]  # one of them
         arch=how.arch,
         single_class=single_class,
         strict=strict,
@@ -80,22 +80,15 @@ def bench_command(
     from yqc.job.files import time_files  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
-    result = time_files(
-        models,
-        imgsz=size,
-        threads=threads,
-        runs=runs,
-        runtime=runtime.value,
-        progress=rp.make_progress(quiet=quiet),
-    )
+    how: dict[str, Any] = {"imgsz": size, "threads": threads, "runs": runs}
+    how["runtime"] = runtime.value
+    result = time_files(models, **how, progress=rp.make_progress(quiet=quiet))
     costs: dict[str, tuple[NodeCost, ...]] = {}
     if nodes:
         from yqc.evaluation.profile import profile  # noqa: PLC0415
 
         for path in models:
-            costs[str(path)] = profile(
-                path, imgsz=size, threads=threads, runs=runs, runtime=runtime.value
-            )
+            costs[str(path)] = profile(path, **how)
     if json:
         echo(rp.to_json({"bench": result, "nodes": costs} if nodes else result), nl=False)
         return

@@ -87,9 +87,8 @@ def node_page(item: ViewNode, view: View) -> RenderableType:
 
 def graph_lines(view: View, marked: str) -> list[Text]:
     """Print nodes, one a line however long, and a mark before one of them."""
-    looks = {True: (">", HEAD), False: (" ", "")}
-    styled = [(one.line, *looks[one.name == marked]) for one in view.items]
-    return [say(f"{mark} {line}", style) for line, mark, style in styled]
+    lines = ((one.line, one.name == marked) for one in view.items)
+    return [say(f"> {line}", HEAD) if is_one else say(f"  {line}") for line, is_one in lines]
 
 
 def diff_head(diff: Diff) -> RenderableType:

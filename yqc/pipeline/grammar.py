@@ -9,6 +9,7 @@ from yqc.errors import PipelineError
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 BARE = re.compile(r'[^\s{}"=]+')
+SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,18 @@ def split(text: str) -> list[Item]:
     Raises:
         PipelineError: the text does not follow the grammar; a caret shows where.
     """
-    return _Reader(text).pipeline()
+    reader = _Reader(text)
+    items = [reader.item()]
+    while reader.skip(","):
+        items.append(reader.item())
+    if reader.at < len(text):
+        raise reader.error("expected ',' or the end")
+    return items
 
 
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
-
-    def pipeline(self) -> list[Item]:
-        items = [self.item()]
-        while self.skip(","):
-            items.append(self.item())
-        if self.at < len(self.text):
-            raise self.error("expected ',' or the end")
-        return items
 
     def item(self) -> Item:
         self.space()
@@ -82,22 +81,15 @@ class _Reader:
 
     def take(self, pattern: re.Pattern[str]) -> str | None:
         match = pattern.match(self.text, self.at)
-        if match is None:
-            return None
-        self.at = match.end()
-        return match.group()
+        self.at = match.end() if match else self.at
+        return match.group() if match else None
 
     def skip(self, mark: str) -> bool:
         self.space()
-        if not self.text.startswith(mark, self.at):
-            return False
-        self.at += len(mark)
-        self.space()
-        return True
+        return self.take(re.compile(rf"{re.escape(mark)}\s*")) is not None
 
     def space(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
+        self.take(SPACE)
 
     def error(self, message: str) -> PipelineError:
         return caret(message, self.text, self.at)

@@ -11,16 +11,9 @@ from yqc.pipeline.registry import Registry
 
 
 def new_pass(name: str, folder: Path, *, package: bool, registry: Registry) -> tuple[Path, ...]:
-    """Write a pass, its test, and with `package` what makes them installable.
+    """Write a pass, its test, and with `package` a pyproject.toml that makes them installable.
 
-    Args:
-        name: of the pass, such as `my-pass`.
-        folder: made if it is not there; no file in it is overwritten.
-        package: whether to write a pyproject.toml with the entry point too.
-        registry: names that are taken.
-
-    Returns:
-        The files written.
+    The folder is made if it is not there; no file in it is overwritten. Returns the files written.
 
     Raises:
         PipelineError: the name is taken, or is no name of a pass.

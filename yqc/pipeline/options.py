@@ -96,7 +96,10 @@ def parse_value(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one re
     if text.startswith('"'):
         text = _unquote(text)
     if origin is Literal:
-        return _choice(text, choices)
+        known = {str(choice): choice for choice in choices}
+        if text not in known:
+            raise ValueError("one of " + ", ".join(known))
+        return known[text]
     if origin is tuple:
         kind, parts = choices[0], text.split("|") if text else []
         return tuple(part if kind is str else parse_value(part, kind) for part in parts)
@@ -108,16 +111,7 @@ def parse_value(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one re
         return _number(text, int, "a whole number")
     if hint is float:
         return _number(text, float, "a number")
-    if hint is Duration:
-        return Duration.read(text)
-    return text
-
-
-def _choice(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
-    for choice in choices:
-        if text == str(choice):
-            return choice
-    raise ValueError("one of " + ", ".join(map(str, choices)))
+    return Duration.read(text) if hint is Duration else text
 
 
 def _number(text: str, kind: type[T], what: str) -> T:

@@ -73,12 +73,8 @@ class Pipeline:
     def expand(self, state: frozenset[str] = TRACED, given: Given | None = None) -> list[Pass]:
         """Replace recipes by what they stand for and check that the order is possible.
 
-        A step of a recipe is dropped where the graph has its result already, and where it needs to
-        run once only and a later step does the same.
-
-        Args:
-            state: what the graph is known to be.
-            given: what the recipes go by.
+        `state` is what the graph is known to be. A step of a recipe is dropped where the graph has
+        its result already, and where it needs to run once only and a later step does the same.
 
         Raises:
             PipelineError: a pass requires what nothing before it provides.
@@ -143,7 +139,7 @@ class Pipeline:
         known: frozenset[str] = frozenset(),
         done: Sequence[Step] = (),
     ) -> list[Step]:
-        """Run every pass on `gm`, in place.
+        """Run every pass on `gm`, in place, and return one record a pass, in order.
 
         Args:
             gm: the graph.
@@ -151,9 +147,6 @@ class Pipeline:
             watchers: called before and after every pass.
             known: what the graph is known to be, beside what the tracer gives.
             done: steps of an interrupted run, after which `gm` is; only the others run.
-
-        Returns:
-            One record a pass, in order. The graph before each pass is not kept in it.
 
         Raises:
             PipelineError: the order is impossible; nothing was run.

@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import zlib
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,16 +54,11 @@ def source(module: str) -> Path | None:
         return Path(known) if known else None
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for folder in spec.submodule_search_locations or ():
-        base = Path(folder).joinpath(*rest)
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file():
-                return path
-    return None
+    if spec is None or not rest:
+        return Path(spec.origin) if spec and spec.origin else None
+    bases = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
+    paths = (path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py"))
+    return next(filter(Path.is_file, paths), None)
 
 
 @dataclass
@@ -83,7 +78,8 @@ class Registry:
         for name, target in table.items():
             registry.add(Found(name, target, BUILTIN))
         for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-            registry.add(Found(point.name, point.value, _distribution(point)))
+            origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            registry.add(Found(point.name, point.value, origin))
         return registry
 
     def add(self, found: Found) -> None:
@@ -101,10 +97,7 @@ class Registry:
         self.found[found.name] = found
 
     def load_file(self, path: Path) -> list[str]:
-        """Run a Python file and add the passes and recipes that it defines.
-
-        Returns:
-            The names of what was added.
+        """Run a Python file and add the passes and recipes that it defines; return their names.
 
         Raises:
             PipelineError: the file cannot be run, or a name is taken.
@@ -168,7 +161,3 @@ class Registry:
 
 def _is_pass(cls: object) -> bool:
     return isinstance(cls, type) and issubclass(cls, (Pass, Recipe)) and hasattr(cls, "name")
-
-
-def _distribution(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value

@@ -11,10 +11,7 @@ from yqc.pipeline.watchers import Verify
 
 
 def replay(path: Path, registry: Registry) -> str:
-    """Run the pass that a reproducer holds.
-
-    Returns:
-        A sentence that says that the pass works now.
+    """Run the pass that a reproducer holds, and say in a sentence that it works now.
 
     Raises:
         CheckpointError: the file is no reproducer.

@@ -93,9 +93,8 @@ class PrintGraph(Watcher):
     def after(self, step: Step) -> None:
         """Print if asked for this pass and it changed something."""
         if {step.name, "all"} & self.names_after:
-            unchanged = f"# after {step.index} {step.action}: unchanged\n"
-            changed = f"# after {step.index} {step.action}\n{text(step.gm)}\n"
-            self.write(changed if step.record.changed else unchanged)
+            shown = f"\n{text(step.gm)}" if step.record.changed else ": unchanged"
+            self.write(f"# after {step.index} {step.action}{shown}\n")
 
 
 class Snapshots(Watcher):
