@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import yqc
+from yqc.models.source import open_model
+from yqc.pipeline.watchers import Verify
 
 FAMILIES = [
     *("yolov5n", "yolov7-tiny", "yolov7"),
@@ -124,3 +126,15 @@ def test_int8_without_data_keeps_boxes_and_scores_apart(
     report = json.loads(path.with_name("m.report.json").read_text())
     assert report["accuracy"]["kind"] == "none"
     assert any("no data was given" in warning for warning in report["warnings"])
+
+
+@pytest.mark.parametrize("size", [None, (320, 320)], ids=["own", "320"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_folding_keeps_the_numbers_up_to_the_rounding_noise(
+    name: str, size: tuple[int, int] | None, shared: Path
+) -> None:
+    """Random weights amplify rounding: YOLO12n at 320 px by ten thousand."""
+    gm = open_model(shared / "golden" / f"{name}.pt", imgsz=size).gm
+    steps = yqc.Pipeline.parse("reparam,fold-bn").run(gm, yqc.Context(), [Verify()])
+    assert [step.name for step in steps] == ["reparam", "fold-bn"]
+    assert steps[-1].record.changed
