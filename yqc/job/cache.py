@@ -43,7 +43,7 @@ class FolderCache:
 
     Args:
         folder: where; it need not exist.
-        key: what tells this compile from others; plain values.
+        key: what distinguishes this compile from others; plain values.
         resume: go on with what is there, if it is of the same key. Without it, what another run
             has left is removed.
 
@@ -150,7 +150,7 @@ class FolderCache:
             self._lock = None
 
     def _open(self) -> bool:
-        """Make the folder and its key, unless they are there; tell whether they are one's own."""
+        """Make the folder and its key unless they are there; return whether they are our own."""
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock = self._lock or lock_folder(self.folder)

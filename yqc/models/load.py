@@ -88,10 +88,8 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
         detector = Detector(layers, routes)
         blocks, origins = rebuilder.blocks, rebuilder.origins
         if count := len(rebuilder.quantizers):
-            warnings.append(
-                f"the file holds {count} ranges of quantization-aware training, which yqc ignores:"
-                " it chooses its own"
-            )
+            found = f"the file holds {count} ranges of quantization-aware training"
+            warnings.append(f"{found}, which yqc ignores: it chooses its own")
     else:
         if arch is None:
             raise CheckpointError(
@@ -116,7 +114,7 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
             family=content.family,
             name=content.name,
             names=names,
-            strides=tuple(int(stride) for stride in detector.head.stride),
+            strides=tuple(map(int, detector.head.stride)),
             imgsz=training_size(content),
             channels=detector.channels,
             layout=detector.head.layout,

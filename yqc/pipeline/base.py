@@ -18,7 +18,10 @@ if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
 Target = Literal["generic", "ort", "openvino", "tensorrt"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 JUDGES = 32
-"""So many of the calibration images, the first, at most tell the agreement of two graphs."""
+"""Calibration images, the first, on which the agreement of two graphs is judged, at most.
+
+Half of them judge in half the time, by half as many detections; double was not measured.
+"""
 
 
 class Cache(Protocol):

@@ -16,8 +16,8 @@ FIRST = 0.4
 """Share that is tried first. Where the largest share is near half or double of it, the search takes
 about one more trial."""
 CLOSE = 0.02
-"""A search ends when two shares differ by less: the agreement on 32 images cannot tell such shares
-apart. Half of it takes one more trial; double may leave 4 % of the parameters unremoved."""
+"""A search ends when two shares differ by less: the agreement on 32 images does not separate them.
+Half of it takes one more trial; double may leave 4 % of the parameters unremoved."""
 DRIFT = 4 / 3
 """Largest distance of the head from the original per unit of agreement that may be lost. AP at IoU
 0.5 does not see boxes that drift within it. Half of it prunes less than the agreement allows;

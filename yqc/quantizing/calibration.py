@@ -55,7 +55,7 @@ def gather_statistics(
         laid = (as_weights(image, gm) for image in images)
         first = islice(laid, with_gradients)
         for found in measure_node_relevance(gm, read, first, ctx.layout, ctx.seed):
-            check_finite(observers)
+            check_observed_finite(observers)
             for node, (kept, place) in relevance.items():
                 kept.add(found[node][0], found[place][1])
             for node, output in outputs.items():
@@ -65,11 +65,11 @@ def gather_statistics(
             part = extract_up_to(gm, (each.node for each in observers))
             for image in laid:
                 part(image)
-                check_finite(observers)
+                check_observed_finite(observers)
                 advance(1)
 
 
-def check_finite(observers: Iterable[Call[Observer]]) -> None:
+def check_observed_finite(observers: Iterable[Call[Observer]]) -> None:
     """Raise a PassError if an observer has met values that are not finite."""
     for each in observers:
         histogram = each.module.histogram

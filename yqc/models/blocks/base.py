@@ -28,7 +28,7 @@ class Block(nn.Module):
         return self._modules.get(name)
 
 
-class Residual(Block):
+class ResidualBlock(Block):
     """Convolutions in a row, with a residual where `add` says so."""
 
     add: bool

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from yqc.models.blocks.base import (
     Block,
-    Residual,
+    ResidualBlock,
     keeping_padding,
     make_activation,
     make_batch_norm,
@@ -80,7 +80,7 @@ class ConvTranspose(Block):
         return run_module(self.act, x)
 
 
-class CrossConv(Residual):
+class CrossConv(ResidualBlock):
     """A row kernel, then a column kernel, with a residual where the channels agree (YOLOv5)."""
 
     def __init__(

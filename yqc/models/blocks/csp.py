@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from yqc.models.blocks.base import (
     Block,
-    Residual,
+    ResidualBlock,
     chain_of,
     make_batch_norm,
     run_keeping,
@@ -21,7 +21,7 @@ from yqc.models.blocks.conv import Conv, CrossConv
 Kernel = int | tuple[int, int]
 
 
-class Bottleneck(Residual):
+class Bottleneck(ResidualBlock):
     """Two convolutions with a residual where the channels agree."""
 
     def __init__(

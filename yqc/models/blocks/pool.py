@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, Residual, run_keeping, run_module, split_halves
+from yqc.models.blocks.base import Block, ResidualBlock, run_keeping, run_module, split_halves
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
 
@@ -35,7 +35,7 @@ class SPP(Block):
         return self.cv2(torch.cat([x] + [pool(x) for pool in self.m], 1))
 
 
-class SPPF(Residual):
+class SPPF(ResidualBlock):
     """One max pool applied `n` times over, each result kept.
 
     YOLO26's form has a residual, and no activation before the pools.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from yqc.models.blocks.base import (
     Block,
-    Residual,
+    ResidualBlock,
     chain_of,
     keeping_padding,
     make_batch_norm,
@@ -70,7 +70,7 @@ class RepConv7(Block):
         return run_module(self.act, y)
 
 
-class RepBottleneck(Residual):
+class RepBottleneck(ResidualBlock):
     """A bottleneck that starts with a `RepConv` (YOLOv9)."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
@@ -104,7 +104,7 @@ class RepVGGDW(Block):
         return run_module(self.act, y)
 
 
-class CIB(Residual):
+class CIB(ResidualBlock):
     """The compact inverted block: depthwise and pointwise convolutions in turn (YOLOv10)."""
 
     def __init__(

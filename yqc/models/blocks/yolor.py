@@ -5,12 +5,12 @@
 import torch
 from torch import Tensor, nn
 
-from yqc.models.blocks.base import Block, Residual, chain_of
+from yqc.models.blocks.base import Block, ResidualBlock, chain_of
 from yqc.models.blocks.conv import Conv
 from yqc.models.blocks.csp import C3
 
 
-class Res(Residual):
+class Res(ResidualBlock):
     """A ResNet bottleneck: pointwise, 3x3, pointwise, with a residual."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
