@@ -72,7 +72,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             holds it; its own `passes` are used where `passes` is empty.
         registry: where names of passes are looked up.
         evaluate: whether to measure accuracy and latency.
-        verify: whether to compare the graph's outputs before and after every pass.
+        verify: whether to compare the graph's outputs before and after every pass, and to refuse a
+            file that differs from its graph; otherwise that is a warning.
         save_temps: a folder that gets the graph after every pass.
         sensitivity: whether to rank the layers by what quantizing each alone costs.
         html: whether to write the report as a page, too.
@@ -81,7 +82,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         progress: where long work is shown.
         choices: single fields of the settings: `data`, `images`, `single_class`, `strict`,
             `imgsz`, `head`, `arch`, `calib_images`, `target`, `device`, `seed`, `dynamic`,
-            `opset`, `emit`.
+            `opset`, `emit`, `embed`, `threads`.
 
     Returns:
         The report, both graphs, and the paths of what was written.

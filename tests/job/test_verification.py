@@ -125,6 +125,34 @@ def test_a_file_that_differs_from_its_graph_is_refused(tmp_path: Path) -> None:
         verify_file(gm, gm, tmp_path / "x.onnx", X, None)
 
 
+def test_infinities_within_a_graph_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention masks hold minus infinity on purpose."""
+
+    class Masked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.softmax(torch.log(torch.relu(x - 0.5)), 1)
+
+    monkeypatch.setattr(verification, "FLOOR", 0.0)
+    gm, x = traced(Masked(), X.shape), torch.rand(X.shape) * 0.4
+    x[:, 0] = 0.9
+    assert first_not_finite(gm, x) is not None
+    save(emit(gm), tmp_path / "x.onnx")
+    assert verify_file(gm, gm, tmp_path / "x.onnx", x, None).warnings == ()
+
+
+def test_outputs_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    class Divides(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / 0.0
+
+    gm = traced(Divides(), X.shape)
+    save(emit(gm), tmp_path / "x.onnx")
+    with pytest.raises(EmitError, match="not finite, first at truediv"):
+        verify_file(gm, gm, tmp_path / "x.onnx", X + 1, None, strict=False)
+
+
 def test_a_difference_is_a_warning_where_outputs_are_not_compared(tmp_path: Path) -> None:
     gm = traced(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU()), X.shape)
     save(emit(gm), tmp_path / "x.onnx")

@@ -7,7 +7,6 @@ an older ONNX file, and the next compile sets that right. What a killed compile 
 folder is removed by the next one of the same output; the folder of one that still runs is not.
 """
 
-import getpass
 import glob
 import hashlib
 import os
@@ -139,8 +138,9 @@ class Outputs:
 @contextmanager
 def _one_at_a_time(output: Path) -> Iterator[None]:
     """Let one process of this machine move files to an output, so that sets are not mixed."""
+    user = os.getuid() if hasattr(os, "getuid") else 0  # a container's user may have no name
     name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()
-    with FileLock(Path(tempfile.gettempdir()) / f"yqc-{getpass.getuser()}-{name[:32]}.lock"):
+    with FileLock(Path(tempfile.gettempdir()) / f"yqc-{user}-{name[:32]}.lock"):
         yield
 
 

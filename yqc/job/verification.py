@@ -67,12 +67,14 @@ def verify_file(
     trip = roundtrip(gm, file, example, layout)
     if trip.within(FLOOR, FLOOR, FLOOR):
         return Verified(trip)
-    if (node := first_not_finite(gm, example)) is not None:
-        raise EmitError(f"the graph computes numbers that are not finite, first at {node}")
     rounds = rounds_activations(gm)
     other = original if rounds else perturbed(gm)
     with torch.no_grad():
-        noise = compare_runs(gm(example), other(example), layout)
+        outputs, others = gm(example), other(example)
+    if _has_nan(compare_runs(outputs, outputs, layout)):
+        node = first_not_finite(gm, example)
+        raise EmitError(f"the graph computes numbers that are not finite, first at {node}")
+    noise = compare_runs(outputs, others, layout)
     allowed = _widened(noise, ROUNDED if rounds else NOISE)
     if _is_within(trip.plain, allowed) and _is_within(trip.optimised, allowed):
         return Verified(trip)
@@ -84,7 +86,7 @@ def verify_file(
         if rounds:  # kernels without VNNI saturate; the file is right
             fault += "; on x86 CPUs without VNNI, int8{reduce_range=true} avoids saturation"
             strict = False
-    if strict or any(map(math.isnan, vars(trip.plain).values())):
+    if strict or _has_nan(trip.plain):
         raise EmitError(f"{fault}; --no-verify writes it all the same")
     return Verified(trip, (fault,))
 
@@ -95,6 +97,11 @@ def _widened(noise: Deviation, factor: float) -> Deviation:
     return Deviation(*(max(FLOOR, factor * (0.0 if math.isnan(v) else v)) for v in values))
 
 
+def _has_nan(found: Deviation) -> bool:
+    """Return whether a number was not finite, or shapes differ."""
+    return any(map(math.isnan, vars(found).values()))
+
+
 def _is_within(found: Deviation, allowed: Deviation) -> bool:
     """Return whether no difference is larger than allowed; NaN is."""
     pairs = zip(vars(found).values(), vars(allowed).values(), strict=True)
@@ -102,7 +109,7 @@ def _is_within(found: Deviation, allowed: Deviation) -> bool:
 
 
 def _sentence(fault: str, found: Deviation) -> str:
-    if any(map(math.isnan, vars(found).values())):
+    if _has_nan(found):
         return f"{fault}: it computes numbers that are not finite, or outputs of other shapes"
     if found.values:
         return f"{fault}: by {found.values:.3g} of the largest value"

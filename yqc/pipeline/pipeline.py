@@ -64,8 +64,10 @@ class Pipeline:
         if isinstance(passes, Pipeline):
             return passes
         if isinstance(passes, str):
-            return cls.parse(passes, registry) if passes else cls(())
-        return cls(tuple(passes))
+            if passes:
+                return cls.parse(passes, registry)
+            passes = ()
+        return cls(tuple(passes), registry or Registry.default())
 
     def __str__(self) -> str:
         return ",".join(map(str, self.steps))
