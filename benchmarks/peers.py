@@ -133,7 +133,7 @@ def make_files(
     peer = {"source": plain.file, **common}
     jobs: dict[str, dict[str, Any]] = {
         f"yqc {target}": {"task": COMPILE, "target": target, **model, **common}
-        for target in ("generic", "ort", "openvino")
+        for target in ("portable", "onnxruntime", "openvino")
     }
     jobs["ort"] = {"task": "ort_static", "exclude": [], **peer}
     jobs["ort, decode out"] = {"task": "ort_static", "exclude": exported["decode"], **peer}

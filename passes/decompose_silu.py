@@ -5,12 +5,13 @@
                                   %act = mul(%conv, %act_sigmoid)
 
 onnxruntime has integer kernels for Sigmoid and Mul and none for SiLU, so `observe` can mark the two
-parts only where they are nodes of their own. The recipe `int8` runs this pass for `--target ort`.
+parts only where they are nodes of their own. The recipe `int8` runs this pass for that target.
 The convolution of an image's few channels is left as it is: `observe` keeps it in float there.
 """
 
 import operator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,6 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from yqc import Call, Context, Pass, shape
-from yqc.quantizing import FEW_CHANNELS
 from yqc.rewrite import function, module, rewrite_all, var
 
 FLOAT_CONV = module(nn.Conv2d, var("x"), name="conv")
@@ -33,11 +33,10 @@ class DecomposeSilu(Pass):
     keeps_numbers: ClassVar[bool] = True
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        check = partial(self.obstacle, few=ctx.rules.few_channels)
         for conv in (FLOAT_CONV, PACKED_CONV):
             silu = module(nn.SiLU, conv, name="silu")
-            rewrite_all(
-                gm, ctx, silu, self.decompose, check=self.obstacle, what="became x * sigmoid(x)"
-            )
+            rewrite_all(gm, ctx, silu, self.decompose, check=check, what="became x * sigmoid(x)")
 
     def decompose(self, gm: fx.GraphModule, silu: Call[nn.SiLU]) -> fx.Node:
         """Insert the sigmoid, and turn the SiLU's node into the product; it keeps its name."""
@@ -50,8 +49,8 @@ class DecomposeSilu(Pass):
         node.args, node.kwargs = (conv, sigmoid), {}
         return node
 
-    def obstacle(self, gm: fx.GraphModule, x: fx.Node) -> str | None:
+    def obstacle(self, gm: fx.GraphModule, x: fx.Node, *, few: int) -> str | None:
         """Return why this SiLU must stay, or None if it may be decomposed."""
-        if shape(x)[1] <= FEW_CHANNELS:
-            return f"its convolution reads at most {FEW_CHANNELS} channels and stays in float"
+        if shape(x)[1] <= few:
+            return f"its convolution reads at most {few} channels and stays in float"
         return None

@@ -1,7 +1,8 @@
 """int8: quantize weights and activations to eight bits, and leave the decoding in float.
 
 Stands for `reparam,fold-bn,dce,observe,calibrate,relax,bias-correct,quantize`, and has
-`decompose-silu` before `observe` for `--target ort`. Options go to the passes that have them.
+`decompose-silu` before `observe` where the target computes SiLU on integers. Options go to the
+passes that have them.
 """
 
 from dataclasses import dataclass
@@ -32,5 +33,5 @@ class Int8Recipe(Recipe):
         reduced = " reduce_range=true" if self.reduce_range else ""
         relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""
         calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
-        decompose = "decompose-silu," if given.target == "ort" else ""
+        decompose = "decompose-silu," if given.rules.integer_silu else ""
         return f"reparam,fold-bn,dce,{decompose}{observe},{calibrate},{relax}bias-correct,quantize"

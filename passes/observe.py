@@ -5,16 +5,15 @@
    split whose result is marked. Nothing marks the outputs of the head's last convolutions, the
    decoding, and the products and softmaxes of attention: they stay in float.
 3. The tensors of a concat, a pooling, an upsampling or a split share one scale.
-4. onnxruntime runs a convolution on integers only if its own result is quantized. So for
-   `--target ort` the tensors between a convolution and its activation are marked too, where the
-   activation is not fused; SiLU must be decomposed for that (`decompose-silu`). A convolution of
-   few input channels is slower on integers there: its input stays in float.
-5. TensorRT and OpenVINO add a residual inside the convolution, at full precision, if only the
-   other summand is quantized. So for targets but onnxruntime, whose addition takes two integers,
-   the convolution's side is left unmarked; that is one rounding less, too.
-6. TensorRT wants int8 with zero point 0 everywhere.
+4. Where the target runs a convolution on integers only if its own result is quantized, the tensors
+   between a convolution and its activation are marked too, unless the activation is fused; SiLU
+   must be decomposed for that (`decompose-silu`). Where a convolution of few input channels is
+   slower on integers, its input stays in float.
+5. Where the target adds a residual inside the convolution, at full precision, if only the other
+   summand is quantized, the convolution's side is left unmarked; that is one rounding less, too.
 
-The policy is that of Jacob et al., CVPR 2018, and of the runtimes' published rules.
+What a target wants, and the types of its activations, stand in `yqc/targets`. The policy is that of
+Jacob et al., CVPR 2018, and of the runtimes' published rules.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +26,6 @@ from yqc import Context, Pass, call, calls, shape
 from yqc.errors import PassError, PipelineError
 from yqc.quant import Int8, Observer, QuantizedLayer
 from yqc.quantizing import (
-    FEW_CHANNELS,
     FUSED_ACTIVATIONS,
     WEIGHTED,
     ObserverPlacement,
@@ -60,27 +58,31 @@ class Observe(Pass):
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         skip = self.paths(gm, ctx)
         convolutions = self.convolutions(gm, ctx, skip)
-        if ctx.target == "ort":
-            placement = self.place_for_onnxruntime(gm, convolutions, ctx)
-        else:
-            placement = place_observers(gm, convolutions)
+        wide = self.leave_narrow(convolutions, ctx)
+        placement = place_observers(gm, wide)
+        if ctx.rules.fused_addition:
             placement.points = [n for n in placement.points if not is_fused_summand(gm, n)]
+        if ctx.rules.integer_results:
+            placement.points = self.with_results(gm, wide, placement.points, ctx)
         for point in placement.points:
             insert_observer(gm, point, placement, ctx)
             ctx.rewrote(point, "observed")
 
-    def place_for_onnxruntime(
-        self, gm: fx.GraphModule, convolutions: list[fx.Node], ctx: Context
-    ) -> ObserverPlacement:
-        """Choose the tensors to mark by rule 4."""
-        wide = []
+    def leave_narrow(self, convolutions: list[fx.Node], ctx: Context) -> list[fx.Node]:
+        """List the convolutions that the target runs faster on integers; record the others."""
+        few, wide = ctx.rules.few_channels, []
         for conv in convolutions:
-            if shape(conv.all_input_nodes[0])[1] > FEW_CHANNELS:
+            if shape(conv.all_input_nodes[0])[1] > few:
                 wide.append(conv)
             else:
-                ctx.skipped(conv, f"at most {FEW_CHANNELS} input channels run faster in float here")
-        placement = place_observers(gm, wide)
-        marked, inner = set(placement.points), list[fx.Node]()
+                ctx.skipped(conv, f"at most {few} input channels run faster in float here")
+        return wide
+
+    def with_results(
+        self, gm: fx.GraphModule, wide: list[fx.Node], points: list[fx.Node], ctx: Context
+    ) -> list[fx.Node]:
+        """Add the tensors between convolutions and their activations by rule 4."""
+        marked, inner = set(points), list[fx.Node]()
         for conv in wide:
             activation = find_only_activation(gm, conv)
             if activation is None or activation.node not in marked:
@@ -93,8 +95,7 @@ class Observe(Pass):
                     "onnxruntime has no integer kernel for SiLU; put decompose-silu before observe",
                 )
             inner += [conv, *(user for user in conv.users if user is not activation.node)]
-        placement.points = sorted({*marked, *inner})
-        return placement
+        return sorted({*marked, *inner})
 
     def paths(self, gm: fx.GraphModule, ctx: Context) -> tuple[str, ...]:
         """Replace `worst:3` by the paths of the layers that cost most when quantized alone."""
@@ -146,10 +147,9 @@ def insert_observer(
 ) -> None:
     """Insert an observer behind `point`, for everything that reads it."""
     name = f"{point.name}_observer"
-    symmetric = ctx.target == "tensorrt"
     observer = Observer(
-        dtype="int8" if symmetric else "uint8",
-        symmetric=symmetric,
+        dtype=ctx.rules.activations,
+        symmetric=ctx.rules.symmetric,
         group=placement.find(point).name,
         records=not passes_values_through(gm, point),
         channels=shape(point)[1],

@@ -190,7 +190,7 @@ def test_the_report_names_what_was_read(compiled: Result, checkpoint: Path, data
     assert found["data"]["path"] == str(data)
     recipe = tomllib.loads(compiled.files.recipe.read_text())
     assert found["data"]["sha256"] == recipe["dataset"]["sha256"]
-    assert found["target"] == "generic"
+    assert found["target"] == "portable"
     assert found["environment"]["torch_threads"] == torch.get_num_threads()
 
 

@@ -26,10 +26,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict
 
 from yqc.errors import PipelineError, near
-from yqc.pipeline.base import Target
+from yqc.targets import TargetName, find_target
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Settings:
     single_class: bool = False
     strict: bool = False
     calib_images: int = 128
-    target: Target = "generic"
+    target: TargetName = "onnxruntime"
     device: str = "cpu"
     seed: int = 0
     dynamic: bool = False
@@ -114,7 +114,7 @@ class Choices(TypedDict, total=False):
     strict: bool
     """Whether a bad label is an error; otherwise its image is left out."""
     calib_images: int
-    target: Target
+    target: TargetName | Literal["ort", "ov", "trt", "generic"]
     device: str
     seed: int
     dynamic: bool
@@ -134,6 +134,8 @@ def choose(base: Settings | None, choices: Choices) -> Settings:
     }
     if isinstance(size := plain.get("imgsz"), int):
         plain["imgsz"] = (size, size)
+    if "target" in plain:
+        plain["target"] = find_target(plain["target"]).name
     return dataclasses.replace(base or Settings(), **plain)
 
 
@@ -203,7 +205,8 @@ def _checked(path: Path, key: str, value: object) -> object:
     elif key in {"dynamic", "single_class", "strict"}:
         good, what = isinstance(value, bool), "true or false"
     elif key == "target":
-        good, what = value in get_args(Target), " or ".join(get_args(Target))
+        good, what = isinstance(value, str), "the name of a target"
+        value = _target(path, value) if isinstance(value, str) else value
     elif key == "imgsz":
         value = tuple(value) if isinstance(value, list) else (value, value)
         good = len(value) == 2 and all(map(_is_count, value))  # noqa: PLR2004  # height, width
@@ -213,6 +216,13 @@ def _checked(path: Path, key: str, value: object) -> object:
     if not good:
         raise PipelineError(f"{path}: {key} must be {what}")
     return value
+
+
+def _target(path: Path, name: str) -> TargetName:
+    try:
+        return find_target(name).name
+    except PipelineError as error:
+        raise PipelineError(f"{path}: {error}") from error
 
 
 def _is_count(value: object) -> bool:

@@ -17,7 +17,7 @@ def compiled(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFact
     """Compiles the checkpoint, each combination once."""
     folder, made = tmp_path_factory.mktemp("clients"), dict[str, Path]()
 
-    def make(passes: str, target: Any = "generic", **choices: Any) -> Path:
+    def make(passes: str, target: Any = "portable", **choices: Any) -> Path:
         key = f"{passes}-{target}-{'-'.join(map(str, choices.values()))}"
         if key not in made:
             made[key] = folder / f"{len(made)}.onnx"

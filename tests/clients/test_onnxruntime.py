@@ -28,7 +28,7 @@ def test_float_is_the_same_at_every_level(compiled: Compiled, images: Any, level
     np.testing.assert_allclose(outputs(path, images, level), want, atol=2e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("target", ["generic", "ort", "openvino", "tensorrt"])
+@pytest.mark.parametrize("target", ["portable", "onnxruntime", "openvino", "tensorrt"])
 @pytest.mark.parametrize("level", LEVELS, ids=str)
 def test_int8_is_nearly_the_same_at_every_level(
     compiled: Compiled, images: Any, level: Any, target: str

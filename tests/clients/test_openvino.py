@@ -35,7 +35,7 @@ def test_it_detects_the_same(
 
 
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="of x86 CPUs only")
-@pytest.mark.parametrize("target", ["generic", "openvino", "tensorrt"])
+@pytest.mark.parametrize("target", ["portable", "openvino", "tensorrt"])
 def test_integer_convolutions_run_on_integers(compiled: Compiled, target: str) -> None:
     kinds: dict[str, str] = {}
     for node in opened(compiled("int8{float_inputs=0}", target)).get_runtime_model().get_ops():

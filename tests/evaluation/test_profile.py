@@ -15,7 +15,12 @@ from yqc.evaluation.profile import profile
 def file(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("profile") / "x.onnx"
     made = yqc.compile(
-        *(checkpoint, "int8"), data=data, calib_images=4, target="ort", output=path, evaluate=False
+        *(checkpoint, "int8"),
+        data=data,
+        calib_images=4,
+        target="onnxruntime",
+        output=path,
+        evaluate=False,
     )
     return made.files.onnx
 

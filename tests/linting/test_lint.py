@@ -71,52 +71,55 @@ def silu(*, before: bool, between: bool, dtype: Any = np.uint8, **conv: Any) -> 
 
 def test_onnxruntime_wants_every_step_of_a_silu_quantized() -> None:
     last = ("conv-output-float", "c1")
-    assert rules(silu(before=True, between=True), "ort") == [last]
-    assert rules(silu(before=True, between=False), "ort") == [
+    assert rules(silu(before=True, between=True), "onnxruntime") == [last]
+    assert rules(silu(before=True, between=False), "onnxruntime") == [
         ("not-fused", "s"),
         ("not-fused", "m"),
         last,
     ]
-    assert rules(silu(before=False, between=False), "ort") == [("conv-output-float", "c0"), last]
+    assert rules(silu(before=False, between=False), "onnxruntime") == [
+        ("conv-output-float", "c0"),
+        last,
+    ]
 
 
 def test_a_float_output_matters_only_before_another_convolution() -> None:
-    found = lint(silu(before=False, between=False), "ort")
+    found = lint(silu(before=False, between=False), "onnxruntime")
     assert [f.severity for f in found if f.rule == "conv-output-float"] == ["warning", "note"]
     assert "goes to Mul, Sigmoid unquantized" in found[0].what
-    assert "--target ort" in found[0].fix
+    assert "--target onnxruntime" in found[0].fix
 
 
 def test_onnxruntime_wants_uint8_activations_and_int8_weights() -> None:
-    found = rules(silu(before=True, between=True, dtype=np.int8), "ort")
+    found = rules(silu(before=True, between=True, dtype=np.int8), "onnxruntime")
     assert [rule for rule, _ in found].count("int8-activations") == 4
-    found = rules(silu(before=True, between=True, dtype=np.uint8, zero=0), "ort")
+    found = rules(silu(before=True, between=True, dtype=np.uint8, zero=0), "onnxruntime")
     assert not any(rule == "uint8-weights" for rule, _ in found)
     net = Net()
     model = net.model(net.conv(net.qdq("x"), "c", dtype=np.uint8, zero=128))
-    assert ("uint8-weights", "c_wdq") in rules(model, "ort")
+    assert ("uint8-weights", "c_wdq") in rules(model, "onnxruntime")
 
 
 @pytest.mark.parametrize(("most", "found"), [(64, False), (65, True), (-128, True)])
 def test_full_range_weights_can_saturate(most: int, found: bool) -> None:
     net = Net()
     model = net.model(net.conv(net.qdq("x"), "c", most=most))
-    for target in ("generic", "ort"):
+    for target in ("portable", "onnxruntime"):
         assert (("saturation", "c") in rules(model, target)) == found
     if found:
-        assert "int8{reduce_range=true}" in lint(model)[0].fix
+        assert "int8{reduce_range=true}" in lint(model, "portable")[0].fix
 
 
 def test_few_channels_are_better_left_in_float() -> None:
     net = Net()
     model = net.model(net.conv(net.qdq("x"), "c", shape=(8, 3, 1, 1)), channels=3)
-    assert ("few-channels", "c") in rules(model, "ort")
+    assert ("few-channels", "c") in rules(model, "onnxruntime")
 
 
 def test_an_operator_without_an_integer_kernel_is_named() -> None:
     net = Net()
     y = net.op("HardSwish", [net.qdq(net.conv(net.qdq("x"), "c0"))], "h")
-    assert ("no-integer-kernel", "h") in rules(net.model(net.conv(net.qdq(y), "c1")), "ort")
+    assert ("no-integer-kernel", "h") in rules(net.model(net.conv(net.qdq(y), "c1")), "onnxruntime")
 
 
 def test_what_moves_values_must_keep_the_scale() -> None:
@@ -124,13 +127,13 @@ def test_what_moves_values_must_keep_the_scale() -> None:
         net = Net()
         y = net.op("MaxPool", [net.qdq("x")], "p", kernel_shape=[2, 2])
         model = net.model(net.conv(net.qdq(y, scale), "c"))
-        assert (("not-fused", "p") in rules(model, "ort")) == found
+        assert (("not-fused", "p") in rules(model, "onnxruntime")) == found
 
 
 def test_a_convolution_of_a_float_input_runs_in_float() -> None:
     net = Net()
     model = net.model(net.conv("x", "c"))
-    assert rules(model, "ort") == [("conv-input-float", "c")]
+    assert rules(model, "onnxruntime") == [("conv-input-float", "c")]
     assert rules(model, "openvino") == [("conv-input-float", "c")]
     assert rules(model, "tensorrt") == [("half-quantized", "c")]
 
@@ -195,13 +198,13 @@ def test_the_command_prints_rules_nodes_and_json(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     onnx.save(silu(before=True, between=False), path)
     run = CliRunner().invoke
-    shown = run(app, ["lint", str(path), "--target", "ort"])
+    shown = run(app, ["lint", str(path), "--target", "onnxruntime"])
     assert shown.exit_code == 0
     assert "warning: 2 x Sigmoid" in shown.stdout or "warning: 2 x" in shown.stdout
     assert "    at  s, m\n" in shown.stdout
-    every = run(app, ["lint", str(path), "--target", "ort", "--all"])
+    every = run(app, ["lint", str(path), "--target", "onnxruntime", "--all"])
     assert every.stdout.count("[not-fused]") == 2
-    as_json = run(app, ["lint", str(path), "--target", "ort", "--json"])
+    as_json = run(app, ["lint", str(path), "--target", "onnxruntime", "--json"])
     assert '"rule": "not-fused"' in as_json.stdout
     assert run(app, ["lint", str(path), "--target", "tensorrt"]).exit_code == 1
 

@@ -13,9 +13,9 @@ Residual, Unit = nets.mixed, nets.Unit
 
 
 def traced(pipeline: str, ctx: yqc.Context | None = None, seed: int = 0) -> fx.GraphModule:
-    """Trace the net and run a pipeline on it."""
+    """Trace the net and run a pipeline on it, by default for the target `portable`."""
     gm = testing.traced(Residual(seed=seed), SHAPE)
-    yqc.Pipeline.parse(pipeline).run(gm, ctx or yqc.Context(example=X))
+    yqc.Pipeline.parse(pipeline).run(gm, ctx or yqc.Context(target="portable", example=X))
     return gm
 
 
@@ -29,7 +29,7 @@ X = testing.images(testing.traced(Residual(), SHAPE), 1, seed=0)[0]
 
 def calibrated() -> yqc.Context:
     """Return a context with these images to calibrate on."""
-    return yqc.Context(example=X, calibration=images)
+    return yqc.Context(target="portable", example=X, calibration=images)
 
 
 def quality(gm: fx.GraphModule) -> float:
@@ -40,5 +40,5 @@ def quality(gm: fx.GraphModule) -> float:
 
 
 def expanded(passes: str) -> str:
-    """Return the passes that a pipeline text stands for."""
-    return ",".join(map(str, yqc.Pipeline.parse(passes).expand()))
+    """Return the passes that a pipeline text stands for, for the target `portable`."""
+    return ",".join(map(str, yqc.Pipeline.parse(passes).expand(given=yqc.Given("portable"))))

@@ -24,7 +24,7 @@ def test_takes_the_mean_error_out_of_the_outputs() -> None:
         want = torch.cat([traced("fold-bn")(i) for i in images()]).mean((0, 2, 3))
         errors = []
         for extra in ("", "bias-correct,"):
-            ctx = Context(example=X, calibration=images)
+            ctx = Context(target="portable", example=X, calibration=images)
             gm = traced(f"fold-bn,observe,calibrate,{extra}quantize", ctx)
             mean = torch.cat([gm(i) for i in images()]).mean((0, 2, 3))
             errors.append(float((mean - want).abs().max()))
@@ -32,7 +32,7 @@ def test_takes_the_mean_error_out_of_the_outputs() -> None:
 
 
 def test_without_data_follows_the_means_of_the_batch_norms() -> None:
-    ctx = Context(example=X)
+    ctx = Context(target="portable", example=X)
     gm = traced("fold-bn,observe,calibrate,bias-correct", ctx)
     marks = {n.name: n.meta["yqc.int8"] for n in gm.graph.nodes if "yqc.int8" in n.meta}
     assert {name: mark.mean_error is not None for name, mark in marks.items()} == dict.fromkeys(

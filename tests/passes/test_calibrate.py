@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.passes.nets import Residual, X, images, traced
+from tests.passes.nets import Residual, X, calibrated, images, traced
 from yqc import Context, Pipeline, calls, trace
 from yqc.errors import PassError, PipelineError
 from yqc.quant import Int8, Observer
@@ -9,7 +9,7 @@ from yqc.quant.ranges import RANGE_METHODS
 
 
 def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None:
-    ctx = Context(example=X, calibration=images)
+    ctx = calibrated()
     gm = traced("fold-bn,observe,calibrate{ranges=minmax}", ctx)
     by_name = {c.node.all_input_nodes[0].name: c.module for c in calls(gm, Observer)}
     float_gm = traced("fold-bn")
@@ -25,21 +25,21 @@ def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None
 
 @pytest.mark.parametrize("method", RANGE_METHODS)
 def test_every_method_gives_every_observer_a_scale(method: str) -> None:
-    ctx = Context(example=X, calibration=images)
+    ctx = calibrated()
     gm = traced(f"fold-bn,observe,calibrate{{ranges={method}}}", ctx)
     assert all(c.module.calibrated for c in calls(gm, Observer))
     assert all(c.module.histogram is None for c in calls(gm, Observer))
 
 
 def test_images_lose_nothing() -> None:
-    gm = traced("fold-bn,observe,calibrate", Context(example=X, calibration=images))
+    gm = traced("fold-bn,observe,calibrate", calibrated())
     module = calls(gm, Observer)[0].module
     assert float(module.scale) == pytest.approx(1 / 255)
     assert int(module.zero_point) == 0
 
 
 def test_without_data_ranges_follow_from_the_batch_norms() -> None:
-    ctx = Context(example=X)
+    ctx = Context(target="portable", example=X)
     gm = traced("fold-bn,observe,calibrate", ctx)
     by_name = {c.node.all_input_nodes[0].name: c.module for c in calls(gm, Observer)}
     bn = Residual().stem.bn
@@ -55,7 +55,7 @@ def test_values_that_are_not_finite_name_their_node() -> None:
     gm.get_submodule("a.bn").weight.data[1] = torch.inf  # type: ignore[operator]
     pipeline = Pipeline.parse("fold-bn,observe,calibrate")
     with pytest.raises(PassError, match="node a_act computes values that are not finite"):
-        pipeline.run(gm, Context(example=X, calibration=images))
+        pipeline.run(gm, calibrated())
 
 
 def test_needs_observers() -> None:
@@ -64,7 +64,7 @@ def test_needs_observers() -> None:
 
 
 def test_weights_get_a_scale_a_channel() -> None:
-    gm = traced("fold-bn,observe,calibrate", Context(example=X, calibration=images))
+    gm = traced("fold-bn,observe,calibrate", calibrated())
     marks = [n.meta["yqc.int8"] for n in gm.graph.nodes if "yqc.int8" in n.meta]
     assert [m.scale.shape[0] for m in marks if isinstance(m, Int8) and m.scale is not None] == [
         4,
@@ -79,9 +79,14 @@ def test_noise_stands_for_images_only() -> None:
     net = torch.nn.Sequential(torch.nn.Unflatten(1, (3, 1)), torch.nn.Conv2d(3, 4, 1))
     gm = trace(net, wide)
     with pytest.raises(PassError, match="this one does not; give --data"):
-        Pipeline.parse("fold-bn,observe,calibrate").run(gm, Context(example=wide))
+        Pipeline.parse("fold-bn,observe,calibrate").run(
+            gm, Context(target="portable", example=wide)
+        )
 
 
 def test_needs_an_image_to_tell_what_matters() -> None:
     with pytest.raises(PipelineError, match="images must be 1 or above, not 0"):
-        traced("fold-bn,observe,calibrate{images=0}", Context(example=X, calibration=images))
+        traced(
+            "fold-bn,observe,calibrate{images=0}",
+            calibrated(),
+        )

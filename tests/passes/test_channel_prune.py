@@ -67,7 +67,7 @@ def context(*, data: bool = True) -> Context:
     def stream() -> Iterator[Tensor]:
         yield from IMAGES
 
-    return Context(example=X, calibration=stream if data else None)
+    return Context(target="portable", example=X, calibration=stream if data else None)
 
 
 def pruned(options: str, *, data: bool = True) -> tuple[fx.GraphModule, fx.GraphModule, Context]:

@@ -66,7 +66,7 @@ def test_more_bits_are_nearer() -> None:
 
 
 def test_without_data_it_says_what_it_went_by() -> None:
-    ctx = Context(example=X)
+    ctx = Context(target="portable", example=X)
     gm = traced("fold-bn,cluster", ctx)
     assert quality(gm) > 15
     assert ctx.warnings == [

@@ -17,7 +17,7 @@ def test_stands_for_its_steps_and_hands_options_on() -> None:
 def test_decomposes_silu_for_onnxruntime_before_it_observes() -> None:
     (recipe,) = Pipeline.parse("int8{skip=a.*}").steps
     assert isinstance(recipe, Recipe)
-    text = recipe.expand(Given(target="ort"))
+    text = recipe.expand(Given(target="onnxruntime"))
     assert text.startswith("reparam,fold-bn,dce,decompose-silu,observe{skip=a.*},calibrate")
     assert "decompose-silu" not in recipe.expand(Given(target="openvino"))
 

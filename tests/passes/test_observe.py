@@ -35,7 +35,7 @@ def test_marks_what_convolutions_read_and_groups_what_meets_in_a_concat() -> Non
 
 
 def test_marks_all_of_a_decomposed_silu_for_onnxruntime() -> None:
-    ctx = Context(example=X, target="ort")
+    ctx = Context(example=X, target="onnxruntime")
     gm = traced("fold-bn,decompose-silu,observe", ctx)
     lines = text(gm).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("%a_conv:"))
@@ -51,7 +51,7 @@ def test_marks_all_of_a_decomposed_silu_for_onnxruntime() -> None:
 
 
 def test_names_the_pass_that_decomposes_silu_for_onnxruntime() -> None:
-    ctx = Context(example=X, target="ort")
+    ctx = Context(example=X, target="onnxruntime")
     gm = traced("fold-bn,observe", ctx)
     assert {name: why for name, why in ctx.skips if "SiLU" in why} == dict.fromkeys(
         ("a_act", "b_act"),
@@ -61,7 +61,7 @@ def test_names_the_pass_that_decomposes_silu_for_onnxruntime() -> None:
 
 
 def test_leaves_a_convolution_of_few_channels_in_float_for_onnxruntime() -> None:
-    ctx = Context(example=X, target="ort")
+    ctx = Context(example=X, target="onnxruntime")
     gm = traced("fold-bn,decompose-silu,observe", ctx)
     assert ctx.skips == [
         ("stem_act", "its convolution reads at most 3 channels and stays in float"),
@@ -76,7 +76,7 @@ def test_gives_tensorrt_symmetric_integers() -> None:
 
 
 def test_skips_what_it_is_asked_to_and_says_so() -> None:
-    ctx = Context(example=X)
+    ctx = Context(target="portable", example=X)
     gm = traced("fold-bn,observe{skip=b.*|out}", ctx)
     assert ctx.skips == [("b_conv", "asked to skip it"), ("out", "asked to skip it")]
     assert "b_act" not in observed(gm)

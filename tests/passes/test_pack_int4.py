@@ -104,9 +104,10 @@ def test_error_feedback_and_learned_rounding_beat_the_nearest() -> None:
 
 
 def test_without_data_the_batch_norms_tell() -> None:
-    ctx = Context(example=X)
+    ctx = Context(target="portable", example=X)
     gm = traced("fold-bn,pack-int4", ctx)
-    assert quality(gm) > quality(traced("fold-bn,pack-int4{rounding=nearest}", Context(example=X)))
+    nearest = traced("fold-bn,pack-int4{rounding=nearest}", Context(example=X))
+    assert quality(gm) > quality(nearest)
     assert ctx.warnings == [
         "no data was given: weights were rounded by what the batch norms tell of inputs"
     ]
@@ -118,7 +119,7 @@ def test_what_is_left_of_a_layer_is_in_the_report() -> None:
         layer = node.meta["yqc.layer"]
         assert layer.sensitivity > 0
         assert layer.sqnr_db > 10
-    alone = traced("fold-bn,pack-int4", Context(example=X))
+    alone = traced("fold-bn,pack-int4", Context(target="portable", example=X))
     assert {n.meta["yqc.layer"].sensitivity for n in packed_nodes(alone)} == {None}
 
 

@@ -49,7 +49,7 @@ def test_the_numbers_stay_near_and_the_ratio_is_recorded() -> None:
     assert (last.weight_bits, last.weight_bytes) == (8, 16 + 8 + 8)
 
 
-@pytest.mark.parametrize("target", ["generic", "ort", "openvino", "tensorrt"])
+@pytest.mark.parametrize("target", ["portable", "onnxruntime", "openvino", "tensorrt"])
 def test_onnxruntime_computes_the_same(target: str) -> None:
     ctx = Context(example=X, calibration=images, target=target)  # type: ignore[arg-type]
     gm = traced("int8", ctx)
@@ -103,7 +103,7 @@ def test_training_does_not_widen_seven_bits() -> None:
 
 def test_linting_a_file_of_seven_bits_finds_nothing_that_saturates() -> None:
     for passes, count in (("int8", 4), ("int8{reduce_range=true}", 0)):
-        found = lint(emit(traced(passes, calibrated())))
+        found = lint(emit(traced(passes, calibrated()), target="portable"), "portable")
         assert [f.rule for f in found].count("saturation") == count
 
 

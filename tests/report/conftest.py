@@ -107,7 +107,7 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
             ),
         ),
         data=DataInput(path="data.yaml", sha256="d" * 64, images=200),
-        target="ort",
+        target="onnxruntime",
         loaded=(LoadedFile(path="my_pass.py", sha256="e" * 64),),
         pipeline=PipelineText(
             text="prune{ratio=0.3},int8",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 HeadChoice = StrEnum("HeadChoice", ["one2one", "one2many"])
 FormChoice = StrEnum("FormChoice", ["text", "code", "table", "dot", "json"])
-TargetChoice = StrEnum("TargetChoice", ["generic", "ort", "openvino", "tensorrt"])
 RuntimeChoice = StrEnum("RuntimeChoice", ["onnxruntime", "openvino"])
 
 DataOption = Annotated[
@@ -37,6 +36,12 @@ HeadOption = Annotated[HeadChoice | None, typer.Option(help="For models with two
 ArchOption = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Runtime: onnxruntime (the default), openvino, tensorrt, or portable for any."
+    ),
+]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yqc.commands.arguments import JsonOption, PassOptions, QuietOption, TargetChoice, with_options
+from yqc.commands.arguments import JsonOption, PassOptions, QuietOption, TargetOption, with_options
 from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
+from yqc.targets import find_target
 
 if TYPE_CHECKING:
     from yqc.compiler import Result
@@ -24,7 +25,7 @@ def compile_command(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="OUT.onnx")] = None,
     config: Annotated[Path | None, typer.Option(help="Recipe file of an earlier compile.")] = None,
     calib_images: Annotated[int | None, typer.Option(min=1, help="Default: 128.")] = None,
-    target: Annotated[TargetChoice | None, typer.Option(help="Runtime to compile for.")] = None,
+    target: TargetOption = None,
     device: Annotated[str | None, typer.Option(help="cpu, or cuda for passes that train.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
     threads: Annotated[
@@ -69,7 +70,7 @@ def compile_command(
         how,
         passes=passes,
         calib_images=calib_images,
-        target=None if target is None else target.value,
+        target=None if target is None else find_target(target).name,
         device=device,
         seed=seed,
         threads=threads,

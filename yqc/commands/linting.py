@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yqc.commands.arguments import JsonOption, TargetChoice
+from yqc.commands.arguments import JsonOption, TargetOption
 from yqc.commands.common import echo, print_lines
 from yqc.errors import EmitError
+from yqc.targets import find_target
 
 if TYPE_CHECKING:
     from yqc.linting import Finding
@@ -20,7 +21,7 @@ SHOWN = 4
 def lint_command(
     model: Annotated[Path, typer.Argument(help="Any ONNX file.")],
     *,
-    target: Annotated[TargetChoice, typer.Option(help="The runtime.")] = TargetChoice.generic,
+    target: TargetOption = None,
     all_nodes: Annotated[
         bool, typer.Option("--all", help="A line a node, instead of a line a rule.")
     ] = False,
@@ -30,16 +31,17 @@ def lint_command(
     from yqc import report as rp  # noqa: PLC0415
     from yqc.linting import lint as look  # noqa: PLC0415
 
-    found = look(model, target.value)  # type: ignore[arg-type]  # one of them
+    name = find_target(target or "onnxruntime").name
+    found = look(model, name)
     if json:
-        echo(rp.to_json({"model": str(model), "target": target.value, "findings": found}), nl=False)
+        echo(rp.to_json({"model": str(model), "target": name, "findings": found}), nl=False)
     elif not found:
-        echo(f"{model}: nothing that {target.value} would mind")
+        echo(f"{model}: nothing that {name} would mind")
     else:
         print_lines(lines(found, every=all_nodes))
     if any(finding.severity == "error" for finding in found):
         nodes = sum(finding.severity == "error" for finding in found)
-        raise EmitError(f"{target.value} cannot run {model}: {nodes} nodes are not supported")
+        raise EmitError(f"{name} cannot run {model}: {nodes} nodes are not supported")
 
 
 def lines(found: "list[Finding]", *, every: bool) -> list[str]:

@@ -8,7 +8,7 @@
 `quantization`, `packed`  the lowerings
 `geometry`     sizes of windows and paddings
 `simplify`     onnxsim, and checks of its result
-`ort_weights`  int8 weights of float convolutions in a form that onnxruntime folds
+`foldable`     int8 weights of float convolutions in a form that is folded at load
 `metadata`     what YOLO runtimes read
 `embedding`    suppression in the graph; bytes or halves in, halves out
 `save`         files written whole or not at all
@@ -37,13 +37,14 @@ from yqc.emit import (
 from yqc.emit.breakdown import layer_bytes, size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
+from yqc.emit.foldable import write_foldable
 from yqc.emit.metadata import yolo_metadata
-from yqc.emit.ort_weights import write_foldable
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
 from yqc.emit.simplify import check_model, simplify
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
+from yqc.targets import find_target
 
 __all__ = [
     "HIGHEST_OPSET",
@@ -78,7 +79,7 @@ def emit(
     metadata: Mapping[str, str] | None = None,
     opset: int | None = None,
     dynamic: bool = False,
-    target: str = "generic",
+    target: str = "onnxruntime",
 ) -> onnx.ModelProto:
     """Turn a graph into a checked ONNX model; the same graph always gives the same bytes.
 
@@ -91,15 +92,16 @@ def emit(
         metadata: becomes `metadata_props`; see `yolo_metadata`.
         opset: 17 to 23; by default 17, or 21 where weights of four bits need it.
         dynamic: let the first dimension of inputs and outputs vary, under the name `batch`.
-        target: for `ort`, int8 weights of float convolutions take a form that it folds to floats.
+        target: whose forms of weights are written.
 
     Raises:
         LoweringError: a node has no ONNX form; the message shows how to add one.
         EmitError: the opset is unknown or too low, or the model does not pass a check.
     """
     model = simplify(build_model(gm, opset=opset, dynamic=dynamic))
-    if target == "ort":
-        write_foldable(model)
+    rules = find_target(target)
+    if rules.foldable_weights:
+        write_foldable(model, integer_results=rules.integer_results)
     check_model(model)
     onnx.helper.set_model_props(model, dict(metadata or {}))
     return model

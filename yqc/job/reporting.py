@@ -49,6 +49,7 @@ class Compiled:
         """What `metadata_props` of the ONNX file hold."""
         source = self.source
         own = {"version": __version__, "pipeline": self.passes, "input_sha256": source.sha256}
+        own["target"] = self.settings.target
         if not source.is_detector:
             return {f"yqc.{key}": value for key, value in own.items()}
         size, task = source.imgsz, source.task

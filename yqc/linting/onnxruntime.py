@@ -51,7 +51,7 @@ def float_results(g: Graph) -> Iterator[Finding]:
                 f"its output goes to {', '.join(sorted(after)) or 'the outputs'} unquantized, so"
                 " it runs in float behind DequantizeLinear",
                 "nothing, where the decoding is to stay in float" if decoded else
-                "quantize between it and its activation: compile with --target ort",
+                "quantize between it and its activation: compile with --target onnxruntime",
             )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def _around(g: Graph, node: NodeProto, inputs: list[str]) -> Iterator[Finding]:
     yield Finding.at(
         node, "not-fused", "warning",
         f"{what}, so it runs in float and not as {kernel}",
-        f"{fix}: compile with --target ort",
+        f"{fix}: compile with --target onnxruntime",
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def types(g: Graph) -> Iterator[Finding]:
                 node, "int8-activations", "warning",
                 "on x86 CPUs nothing around int8 activations is fused, unless the session option"
                 " session.qdqisint8allowed is set",
-                "use uint8 activations: compile with --target ort",
+                "use uint8 activations: compile with --target onnxruntime",
             )  # fmt: skip
         if node.op_type == DEQUANTIZE and g.kind(node.input[0]) == TensorProto.UINT8:
             users = g.readers.get(node.output[0], [])

@@ -5,18 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from yqc.pipeline.options import format_item
 from yqc.pipeline.records import Records, Rewrite
 from yqc.progress import Progress, Silent
+from yqc.targets import Target, find_target
 
 if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
     import networkx as nx
     from torch import Tensor, fx
 
-Target = Literal["generic", "ort", "openvino", "tensorrt"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 JUDGES = 32
 """Calibration images, the first, on which the agreement of two graphs is judged, at most.
 
@@ -64,13 +63,18 @@ class Context:
     """Where long work leaves what it needs to go on after a kill; None when that is not asked."""
     device: str = "cpu"
     seed: int = 0
-    target: Target = "generic"
-    """The runtime to compile for."""
+    target: str = "onnxruntime"
+    """Name of the target to compile for; `rules` has what it wants."""
     progress: Progress = field(default_factory=Silent)
     upcoming: tuple[str, ...] = ()
     """Names of the passes that the pipeline runs after this one, in order."""
     records: Records = field(default_factory=Records, repr=False)
     """What passes recorded so far; the pipeline's."""
+
+    @property
+    def rules(self) -> Target:
+        """What the target wants of a file."""
+        return find_target(self.target)
 
     def rewrote(self, node: "fx.Node", what: str) -> None:
         """Record that `node` was rewritten, and what became of it: call it after each rewrite."""
@@ -176,11 +180,16 @@ class Pass(_Named):
 class Given:
     """What a recipe knows when it expands."""
 
-    target: Target = "generic"
+    target: str = "onnxruntime"
     has_data: bool = False
     """Whether there are calibration images."""
     can_train: bool = False
     """Whether there are training images and a float original to learn from."""
+
+    @property
+    def rules(self) -> Target:
+        """What the target wants of a file."""
+        return find_target(self.target)
 
 
 class Recipe(_Named):

@@ -22,7 +22,6 @@ from yqc.quantizing.bias_error import (
 from yqc.quantizing.calibration import gather_statistics
 from yqc.quantizing.distribution import Distribution, follow_distributions
 from yqc.quantizing.placement import (
-    FEW_CHANNELS,
     FUSED_ACTIVATIONS,
     WEIGHTED,
     ObserverPlacement,
@@ -46,7 +45,6 @@ from yqc.quantizing.weights.rewrite import (
 from yqc.quantizing.weights.rounder import RoundingSettings
 
 __all__ = [
-    "FEW_CHANNELS",
     "FUSED_ACTIVATIONS",
     "WEIGHTED",
     "CodebookOptions",

@@ -18,11 +18,6 @@ from torch import fx, nn
 from yqc.graph import Call, TensorSpec, call, is_function, role
 from yqc.graph.values import KEY
 
-FEW_CHANNELS = 3
-"""Input channels, those of an image, up to which a convolution stays in float for onnxruntime: it
-is faster in float there. More would leave layers in float that are faster in int8; with 0 the first
-layer is quantized too and slower."""
-
 WEIGHTED: tuple[type[Any], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers with weights, of which convolutions can be quantized."""
 PASSING_MODULES = (nn.MaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.Identity)

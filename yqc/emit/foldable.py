@@ -1,9 +1,10 @@
-"""Rewrite int8 weights of float convolutions to a form that onnxruntime folds to floats.
+"""Rewrite int8 weights of float convolutions to a form that runtimes fold to floats at load.
 
 onnxruntime's kernels for blocked tensors (NCHWc), two to three times as fast as the others, need a
 weight that is a constant. It folds constants when it loads a file, but not DequantizeLinear, which
-it keeps for its integer kernels. So where no such kernel can be, because a convolution reads or
-makes floats, the same integers stand behind Cast and Mul instead: the file is as small as before.
+it keeps for its integer kernels; OpenVINO then dequantizes at every inference, too. So where no
+such kernel can be, because a convolution reads or makes floats, the same integers stand behind Cast
+and Mul instead: the file is as small as before.
 """
 
 from collections import defaultdict
@@ -14,9 +15,16 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 ACROSS = frozenset({"Relu", "Clip"})
 """What onnxruntime takes into an integer convolution on the way to QuantizeLinear."""
 
+PASSING = frozenset({"Concat", "Split", "MaxPool", "Resize", "Slice"})
+"""What hands on values of its first input, or of all inputs, and may stand between dequantization
+and a convolution."""
 
-def write_foldable(model: onnx.ModelProto) -> None:
-    """Write the int8 weights of float convolutions as Cast and Mul, in place."""
+
+def write_foldable(model: onnx.ModelProto, *, integer_results: bool) -> None:
+    """Write the int8 weights of float convolutions as Cast and Mul, in place.
+
+    If `integer_results`, a convolution whose own result is not quantized is a float one, too.
+    """
     graph = model.graph
     made = {name: node for node in graph.node for name in node.output}
     readers: dict[str, list[NodeProto]] = defaultdict(list)
@@ -24,7 +32,12 @@ def write_foldable(model: onnx.ModelProto) -> None:
         for name in node.input:
             readers[name].append(node)
     held = {tensor.name: tensor for tensor in graph.initializer}
-    floats = [n for n in graph.node if n.op_type == "Conv" and not on_integers(n, made, readers)]
+    floats = [
+        n
+        for n in graph.node
+        if n.op_type == "Conv"
+        and not (reads_integers(n, made) and (not integer_results or makes_integers(n, readers)))
+    ]
     outputs = {name for conv in floats for name in conv.output}
     written: dict[str, list[NodeProto]] = {}
     for conv in floats:
@@ -39,13 +52,22 @@ def write_foldable(model: onnx.ModelProto) -> None:
     graph.node.extend(nodes)
 
 
-def on_integers(
-    conv: NodeProto, made: dict[str, NodeProto], readers: dict[str, list[NodeProto]]
-) -> bool:
-    """Return whether a convolution can become an integer kernel: quantized on both sides."""
-    source = made.get(conv.input[0])
-    if source is None or source.op_type != "DequantizeLinear":
-        return False
+def reads_integers(conv: NodeProto, made: dict[str, NodeProto]) -> bool:
+    """Return whether a convolution reads dequantized values, directly or passed through."""
+    todo = [conv.input[0]]
+    while todo:
+        node = made.get(todo.pop())
+        if node is None or node.op_type not in {"DequantizeLinear", *PASSING}:
+            return False
+        if node.op_type == "Concat":
+            todo += node.input
+        elif node.op_type in PASSING:
+            todo.append(node.input[0])
+    return True
+
+
+def makes_integers(conv: NodeProto, readers: dict[str, list[NodeProto]]) -> bool:
+    """Return whether the result of a convolution is quantized by all that read it."""
     behind = readers[conv.output[0]]
     while len(behind) == 1 and behind[0].op_type in ACROSS:
         behind = readers[behind[0].output[0]]

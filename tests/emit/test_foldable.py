@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import yqc
 from yqc.emit import emit
-from yqc.emit.ort_weights import write_foldable
+from yqc.emit.foldable import write_foldable
 from yqc.pipeline.base import Context
 
 FLOAT = ("Conv", "FusedConv")
@@ -35,7 +35,7 @@ class Net(nn.Module):
 def quantized() -> torch.fx.GraphModule:
     torch.manual_seed(0)
     gm = yqc.trace(Net(), X)
-    ctx = Context(example=X, calibration=lambda: [X] * 8, target="ort")
+    ctx = Context(example=X, calibration=lambda: [X] * 8, target="onnxruntime")
     yqc.Pipeline.parse("int8{float_inputs=0}").run(gm, ctx)
     return gm
 
@@ -48,7 +48,7 @@ def makers(model: onnx.ModelProto) -> dict[str, str]:
 
 def test_only_float_convolutions_are_written_so_and_stay_int8() -> None:
     gm = quantized()
-    before, after = emit(gm), emit(gm, target="ort")
+    before, after = emit(gm, target="portable"), emit(gm, target="onnxruntime")
     assert set(makers(before).values()) == {"DequantizeLinear"}
     assert makers(after) == {"a": "Mul", "b": "DequantizeLinear", "c": "Mul"}
     sizes = [
@@ -63,7 +63,7 @@ def test_only_float_convolutions_are_written_so_and_stay_int8() -> None:
 def test_it_computes_the_same_from_weights_that_are_constant_once_loaded(tmp_path: Path) -> None:
     gm = quantized()
     answers, constant = [], []
-    for target in ("generic", "ort"):
+    for target in ("portable", "onnxruntime"):
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.optimized_model_filepath = str(tmp_path / f"{target}.onnx")
@@ -83,13 +83,13 @@ def test_it_computes_the_same_from_weights_that_are_constant_once_loaded(tmp_pat
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_scale_that_others_read_keeps_its_shape(shared: bool) -> None:
     gm = quantized()
-    model = emit(gm)
+    model = emit(gm, target="portable")
     if shared:
         conv = next(n for n in model.graph.node if n.name == "c")
         scale = next(n for n in model.graph.node if conv.input[1] in n.output).input[1]
         extra = onnx.helper.make_node("Identity", [scale], ["again"])
         model.graph.node.append(extra)
         model.graph.output.append(onnx.helper.make_tensor_value_info("again", 1, [16]))
-    write_foldable(model)
+    write_foldable(model, integer_results=True)
     onnx.checker.check_model(model, full_check=True)
     assert makers(model)["c"] == "Mul"

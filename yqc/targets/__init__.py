@@ -1,0 +1,16 @@
+"""What a runtime wants of a file: where it is quantized, with which types and forms of weights.
+
+In reading order:
+
+    base          the fields of a target, each a rule that passes, emission or measurements ask
+    onnxruntime   rules for onnxruntime on a CPU
+    openvino      rules for OpenVINO
+    tensorrt      rules for TensorRT
+    portable      rules for a file that any runtime loads
+    find          targets by name, with a hint for a device that is none
+"""
+
+from yqc.targets.base import Runtime, Target, TargetName
+from yqc.targets.find import TARGETS, find_target
+
+__all__ = ["TARGETS", "Runtime", "Target", "TargetName", "find_target"]

@@ -1,0 +1,44 @@
+"""The rules of a target: a field for each question that a pass or the emission asks."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+TargetName = Literal["onnxruntime", "openvino", "tensorrt", "portable"]
+"""The targets, as commands, recipes and reports write them."""
+Runtime = Literal["onnxruntime", "openvino"]
+"""A runtime that can be timed here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What one runtime wants; the defaults are what any runtime loads."""
+
+    name: TargetName
+    summary: str
+    """What it is for, in half a line."""
+    aliases: tuple[str, ...] = ()
+    """Further names that `--target` takes."""
+    runtime: Runtime | None = "onnxruntime"
+    """What its files are timed in; None if that cannot run here."""
+    engine: str = ""
+    """The command that builds an engine from the file FILE, if the runtime wants one."""
+
+    integer_silu: bool = False
+    """Whether SiLU is quantized as x * sigmoid(x), each part with an integer kernel of its own."""
+    integer_results: bool = False
+    """Whether a convolution runs on integers only if its own result is quantized."""
+    few_channels: int = 0
+    """Input channels up to which a convolution stays in float, since it is faster there."""
+    fused_addition: bool = True
+    """Whether a convolution adds a residual at full precision if its own side is not quantized."""
+    repeated_scales: bool = True
+    """Whether operations that pass values through get a quantize-dequantize on both sides."""
+    symmetric: bool = False
+    """Whether activations are symmetric: 0 is stored as the middle of the type."""
+    activations: Literal["uint8", "int8"] = "uint8"
+    """Element type of quantized activations."""
+    foldable_weights: bool = False
+    """Whether int8 weights of float convolutions are written so that they are floats once loaded.
+
+    That is behind Cast and Mul, which are folded, and not behind DequantizeLinear, which is kept.
+    """

@@ -1,0 +1,48 @@
+"""Targets by their names; a device is no target, and meets a hint."""
+
+from typing import Final
+
+from yqc.errors import PipelineError, near
+from yqc.targets.base import Target, TargetName
+from yqc.targets.onnxruntime import ONNXRUNTIME
+from yqc.targets.openvino import OPENVINO
+from yqc.targets.portable import PORTABLE
+from yqc.targets.tensorrt import TENSORRT
+
+TARGETS: Final[dict[TargetName, Target]] = {
+    target.name: target for target in (ONNXRUNTIME, OPENVINO, TENSORRT, PORTABLE)
+}
+"""All targets by name; the first is the default."""
+
+_ARM = "for ARM CPUs write onnxruntime"
+_INTEL = "for Intel hardware write openvino, for any CPU onnxruntime"
+_NVIDIA = "for NVIDIA GPUs write tensorrt"
+_READERS = "for what reads plain ONNX write portable"
+HINTS: Final[dict[str, str]] = {
+    **dict.fromkeys(("rpi", "raspberrypi", "pi", "arm", "arm64", "aarch64"), _ARM),
+    **dict.fromkeys(("android", "ios", "phone", "mobile"), _ARM),
+    **dict.fromkeys(("jetson", "orin", "cuda", "gpu", "nvidia", "engine"), _NVIDIA),
+    **dict.fromkeys(("intel", "npu", "igpu", "x86", "x64", "cpu", "vnni"), _INTEL),
+    **dict.fromkeys(("ncnn", "mnn", "opencv", "onnx", "tract", "web", "wasm"), _READERS),
+    **dict.fromkeys(("tflite", "coreml", "litert"), "it reads no ONNX; convert a portable file"),
+}
+"""What to write for devices and tools that users name."""
+
+
+def find_target(name: str) -> Target:
+    """Return the target of a name or alias.
+
+    Raises:
+        PipelineError: there is none; the message says what to write for a device.
+    """
+    known = {word: target for t in TARGETS.values() for word, target in _words(t)}
+    found = known.get(name)
+    if found is None:
+        word = name.lower().replace("-", "").replace("_", "")
+        hint = f"; {HINTS[word]}" if word in HINTS else near(name, known)
+        raise PipelineError(f"there is no target {name!r}; write {' or '.join(TARGETS)}{hint}")
+    return found
+
+
+def _words(target: Target) -> list[tuple[str, Target]]:
+    return [(word, target) for word in (target.name, *target.aliases)]

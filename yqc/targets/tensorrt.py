@@ -1,0 +1,18 @@
+"""Rules for TensorRT on NVIDIA GPUs and Jetson.
+
+Activations are int8 with zero point 0, one scale a tensor; weights int8, one scale an output
+channel (documentation "Working with Quantized Types"). A residual is added inside the convolution
+if only the other summand is quantized ("Q/DQ Layer-Placement Recommendations").
+"""
+
+from yqc.targets.base import Target
+
+TENSORRT = Target(
+    name="tensorrt",
+    summary="NVIDIA GPUs and Jetson by TensorRT",
+    aliases=("trt",),
+    runtime=None,
+    engine="trtexec --onnx=FILE.onnx --saveEngine=FILE.engine --int8 --fp16",
+    symmetric=True,
+    activations="int8",
+)
