@@ -37,7 +37,7 @@ class Cluster(CodebookOptions, Pass):
     """Store convolution weights as indices into a small table of values."""
 
     name: ClassVar[str] = "cluster"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
+    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
     provides: ClassVar[frozenset[str]] = frozenset({"packed"})
 
     bits: int = 4

@@ -32,7 +32,7 @@ class Equalize(Pass):
     """Move scale between the channels of two convolutions."""
 
     name: ClassVar[str] = "equalize"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
+    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
     keeps_numbers: ClassVar[bool] = True
 
     limit: float = 16.0

@@ -43,7 +43,7 @@ class Observe(Pass):
     """Mark the tensors to quantize."""
 
     name: ClassVar[str] = "observe"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
+    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
     provides: ClassVar[frozenset[str]] = frozenset({"observed"})
     keeps_numbers: ClassVar[bool] = True
 

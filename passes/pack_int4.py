@@ -42,7 +42,7 @@ class PackInt4(Int4Options, Pass):
     """Store convolution weights as uniform integers of few bits."""
 
     name: ClassVar[str] = "pack-int4"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
+    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
     provides: ClassVar[frozenset[str]] = frozenset({"packed"})
 
     bits: int = 4

@@ -109,9 +109,9 @@ def batch_norm(
 ) -> str:
     if training or running_mean is None or running_var is None:
         e.refuse("it normalises by the statistics of the batch; call eval() on the model")
-    channels = e.shape(x)[1]
-    scale = torch.ones(channels) if weight is None else weight
-    shift = torch.zeros(channels) if bias is None else bias
+    channels, dtype = e.shape(x)[1], e.spec(x).dtype
+    scale = torch.ones(channels, dtype=dtype) if weight is None else weight
+    shift = torch.zeros(channels, dtype=dtype) if bias is None else bias
     inputs = (x, scale, shift, running_mean, running_var)
     return e.op("BatchNormalization", *inputs, epsilon=float(eps))
 

@@ -97,15 +97,15 @@ def max_pool(
     pool = e.op(
         "MaxPool", padded, kernel_shape=kernel, strides=strides, pads=starts + ends, dilations=gaps
     )
-    floors = [_border(rim, dims - 1 - i) for i, rim in enumerate(touched) if any(rim)]
     dtype = e.spec(node).dtype
-    return e.op("Max", pool, *(e.tensor(f.to(dtype)) for f in floors)) if floors else pool
+    floors = [_border(rim, dims - 1 - i, dtype) for i, rim in enumerate(touched) if any(rim)]
+    return e.op("Max", pool, *(e.tensor(floor) for floor in floors)) if floors else pool
 
 
-def _border(touched: Sequence[bool], trailing: int) -> Tensor:
+def _border(touched: Sequence[bool], trailing: int, dtype: torch.dtype) -> Tensor:
     """Return 0 where a window reaches into the zeros, else the lowest number, along one axis."""
-    lowest = torch.finfo(torch.float32).min
-    row = torch.tensor([0.0 if touches else lowest for touches in touched])
+    lowest = torch.finfo(dtype).min
+    row = torch.tensor([0.0 if touches else lowest for touches in touched], dtype=dtype)
     return row.reshape(-1, *[1] * trailing)
 
 

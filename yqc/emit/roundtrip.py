@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from yqc.graph.half import half_kernels
 from yqc.graph.values import list_tensors
 
 OutputArray: TypeAlias = NDArray[Any]
@@ -68,7 +69,7 @@ def roundtrip(
     sessions = [open_session(model, level) for level in (PLAIN, OPTIMISED)]
     if any(isinstance(value.shape[0], str) for value in sessions[0].get_inputs() if value.shape):
         batches.append(tuple(tensor.flip(-1) for tensor in batches[0]))
-    with torch.no_grad():
+    with torch.no_grad(), half_kernels(gm):
         want = _joined([tuple(list_tensors(gm(*batch))) for batch in batches])
     given = _joined(batches)
     return RoundTrip(*(compare_outputs(want, run_session(s, given), layout) for s in sessions))

@@ -14,6 +14,7 @@ from torch import nn
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
 from yqc.evaluation.nms import Floats
+from yqc.graph.half import half_kernels
 from yqc.graph.memory import as_weights
 
 _TYPES: dict[str, type[np.generic]] = {
@@ -45,7 +46,7 @@ class TorchModel:
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
         """Return the decoded output [1, ...] of float32 [1, 3, H, W] in 0..1."""
-        with torch.inference_mode():
+        with torch.inference_mode(), half_kernels(self.module):
             laid = as_weights(torch.from_numpy(images), self.module)
             output = self.module(laid.to(self.device))
         return np.asarray(output.cpu())

@@ -13,6 +13,7 @@ In reading order:
 - `compare`: how far two stages of a graph are apart
 - `memory`: how images and weights lie in memory
 - `noise`: seeded images for graphs without data
+- `half`: graphs that compute in half precision
 - `history`: which pass made or changed a node
 - `optable`, `operators`, `serial`: saved graphs, and what they may hold
 - `channels`: which channels of a graph must go together

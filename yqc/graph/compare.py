@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import YqcError
 from yqc.graph.calls import get_attribute
+from yqc.graph.half import half_kernels
 from yqc.graph.roles import role
 from yqc.graph.run import run_graph
 from yqc.graph.text import line
@@ -29,7 +30,7 @@ def head_outputs(gm: fx.GraphModule, *inputs: Tensor) -> list[Tensor]:
     A graph without a detection head returns its outputs.
     """
     nodes = head_nodes(gm) or [gm.graph.output_node()]
-    with torch.no_grad():
+    with torch.no_grad(), half_kernels(gm):
         return list_tensors(list(run_graph(gm, inputs, nodes).values()))
 
 
@@ -46,7 +47,7 @@ def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
 def node_outputs(gm: fx.GraphModule, names: Collection[str], *inputs: Tensor) -> dict[str, Tensor]:
     """Run a graph and return what the named nodes compute, in graph order."""
     wanted = [node for node in gm.graph.nodes if node.name in set(names)]
-    with torch.no_grad():
+    with torch.no_grad(), half_kernels(gm):
         return {node.name: value for node, value in run_graph(gm, inputs, wanted).items()}
 
 
@@ -99,7 +100,7 @@ def check_finite(module: nn.Module, what: str, error: type[YqcError], advice: st
 def first_not_finite(gm: fx.GraphModule, *inputs: Tensor) -> fx.Node | None:
     """Return the first node of a graph that computes NaN or an infinity from finite inputs."""
     nodes = [node for node in gm.graph.nodes if node.op != "output"]
-    with torch.no_grad():
+    with torch.no_grad(), half_kernels(gm):
         values = run_graph(gm, inputs, nodes)
     for node, value in values.items():
         if any(t.is_floating_point() and not t.isfinite().all() for t in list_tensors(value)):

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import EmitError, first_line
 from yqc.graph import calls
+from yqc.graph.half import holds_half
 from yqc.graph.values import empty
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline
@@ -51,7 +52,9 @@ class LastFloat(Watcher):
 
 
 def is_quantized(gm: fx.GraphModule) -> bool:
-    """Return whether a graph holds quantizers, or observers that are to become some."""
+    """Return whether a graph holds quantizers, observers that are to become some, or halves."""
+    if holds_half(gm):
+        return True
     own = any(str(n.target).startswith("yqc.") for n in gm.graph.nodes if n.op == "call_function")
     return own or any(type(m).__module__.startswith("yqc.") for m in gm.modules())
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from yqc.graph import call, is_function, role
+from yqc.graph import TensorSpec, call, is_function, role
 from yqc.quant import QuantizedLayer
 from yqc.report import Layer
 
@@ -35,12 +35,18 @@ def list_layers(gm: fx.GraphModule, stored: Mapping[str, int]) -> tuple[Layer, .
                     op=type(layer.module).__name__,
                     shape=tuple(weight.shape),
                     weight_bits=8 * weight.element_size(),
-                    activation_bits=32,
+                    activation_bits=_activation_bits(node),
                     scheme="float",
                     **stands,
                 )
             )
     return tuple(found)
+
+
+def _activation_bits(node: fx.Node) -> int:
+    """Count the bits of a value that a layer computes."""
+    value = node.meta.get("yqc.value")
+    return 8 * value.dtype.itemsize if isinstance(value, TensorSpec) else 32
 
 
 def rounds_activations(gm: fx.GraphModule) -> bool:

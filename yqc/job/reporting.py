@@ -14,6 +14,7 @@ from yqc.emit.embedding import Embedding
 from yqc.errors import PassError
 from yqc.evaluation import count_cores
 from yqc.graph.compare import check_finite, macs, parameter_count
+from yqc.graph.half import holds_half
 from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.sensitivity import sensitivity_rows
@@ -132,7 +133,7 @@ def make_report(
         verification=rp.Verification(
             optimized=rp.RoundTripError.of(**vars(trip.optimised)),
             unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
-            within_tolerance=None if rounds_activations(gm) else trip.within(),
+            within_tolerance=None if rounds_activations(gm) or holds_half(gm) else trip.within(),
         ),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),

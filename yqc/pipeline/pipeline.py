@@ -18,7 +18,7 @@ from yqc.report.parts import PassRecord, Skip
 if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
     from torch import fx
 
-TRACED = frozenset({"batch-norm"})
+TRACED = frozenset({"batch-norm", "float32"})
 """What a graph is known to be when it comes from the tracer."""
 DEPTH = 8
 

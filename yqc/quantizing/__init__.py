@@ -8,6 +8,8 @@ In reading order:
     bias_error     reference outputs of convolutions, and the mean error against them
     calibration    images through the graph, for all of these statistics at once
     distribution   mean, deviation and extremes of tensors from batch norms, without data
+    half_error     what half precision does to each node of a graph
+    half           a part of a graph in half precision
     weights        few-bit weights of graphs: which layers, against which inputs
 """
 
@@ -21,6 +23,13 @@ from yqc.quantizing.bias_error import (
 )
 from yqc.quantizing.calibration import gather_statistics
 from yqc.quantizing.distribution import Distribution, follow_distributions
+from yqc.quantizing.half import (
+    compute_in_half,
+    half_candidates,
+    skip_reason,
+    spread_obstacles,
+)
+from yqc.quantizing.half_error import HalfError, measure_half_errors
 from yqc.quantizing.placement import (
     FUSED_ACTIVATIONS,
     WEIGHTED,
@@ -49,6 +58,7 @@ __all__ = [
     "WEIGHTED",
     "CodebookOptions",
     "Distribution",
+    "HalfError",
     "Int4Options",
     "ObserverPlacement",
     "OnlyActivation",
@@ -57,14 +67,17 @@ __all__ = [
     "RoundingSettings",
     "WeightBudget",
     "call_conv2d",
+    "compute_in_half",
     "correctable_convolutions",
     "find_float_reason",
     "find_only_activation",
     "follow_distributions",
     "gather_statistics",
+    "half_candidates",
     "hold_tensors",
     "is_addition",
     "is_packed",
+    "measure_half_errors",
     "measure_node_relevance",
     "measure_outputs",
     "move_bias",
@@ -75,6 +88,8 @@ __all__ = [
     "put_outputs",
     "read_bytes",
     "read_plan_line",
+    "skip_reason",
+    "spread_obstacles",
     "stored_bias",
     "take_outputs",
 ]

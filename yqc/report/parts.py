@@ -248,7 +248,8 @@ class Verification:
     unoptimized: RoundTripError = field(default_factory=RoundTripError)
     within_tolerance: bool | None = None
     """None also for a graph that rounds activations to integers, where a difference in the last bit
-    of a float may become a whole step."""
+    of a float may become a whole step, and for one that computes in half, which a runtime may
+    compute in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
