@@ -43,7 +43,7 @@ class BiasCorrect(Pass):
     """Measure the mean error of each convolution, to be subtracted from its bias."""
 
     name: ClassVar[str] = "bias-correct"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    requires: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
     keeps_numbers: ClassVar[bool] = True
 
     images: int = 8

@@ -56,8 +56,8 @@ class Calibrate(Pass):
     """Choose scales and zero points for tensors and weights."""
 
     name: ClassVar[str] = "calibrate"
-    requires: ClassVar[frozenset[str]] = frozenset({"observed"})
-    provides: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    requires: ClassVar[frozenset[str]] = frozenset({"observed", "float32"})
+    provides: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
     keeps_numbers: ClassVar[bool] = True
 
     ranges: RangeMethod | Literal["relevance"] = "relevance"

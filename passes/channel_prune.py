@@ -39,8 +39,10 @@ class ChannelPrune(PruningOptions, Pass):
 
     name: ClassVar[str] = "channel-prune"
 
+    requires: ClassVar[frozenset[str]] = frozenset({"float32"})
+
     def needs(self) -> frozenset[str]:
-        return frozenset({"batch-norm"}) if self.criterion == "bn-scale" else frozenset()
+        return self.requires | ({"batch-norm"} if self.criterion == "bn-scale" else set())
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         require_float(gm)

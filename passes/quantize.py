@@ -32,7 +32,7 @@ class Quantize(Pass):
     """Replace observers by quantize-dequantize, and weights by integers."""
 
     name: ClassVar[str] = "quantize"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    requires: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
     provides: ClassVar[frozenset[str]] = frozenset({"int8"})
     removes: ClassVar[frozenset[str]] = frozenset({"observed", "calibrated"})
 

@@ -37,6 +37,7 @@ class Recover(Pass):
     """Train the graph to compute what the float original does."""
 
     name: ClassVar[str] = "recover"
+    requires: ClassVar[frozenset[str]] = frozenset({"float32"})
     trains: ClassVar[bool] = True
     needs_images: ClassVar[bool] = True
     once: ClassVar[bool] = True

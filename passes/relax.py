@@ -28,7 +28,7 @@ class Relax(Pass):
     """Leave the inputs of a few convolutions in float, where rounding them does most damage."""
 
     name: ClassVar[str] = "relax"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    requires: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
     keeps_numbers: ClassVar[bool] = True
 
     share: float = 0.1

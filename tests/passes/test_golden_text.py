@@ -32,6 +32,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "bias-correct": (nets.csp, "fold-bn,observe,calibrate,bias-correct"),
     "relax": (nets.csp, "fold-bn,observe,calibrate,relax{share=0.5}"),
     "quantize": (nets.csp, "fold-bn,observe,calibrate,quantize"),
+    "half": (nets.csp, "fold-bn,half"),
+    "fp16": (nets.detector, "fp16"),
     "int8": (nets.csp, "int8"),
     "int4": (nets.csp, "int4"),
     "pack-int4": (nets.residual, "fold-bn,pack-int4"),

@@ -77,6 +77,10 @@ TOO_LATE = (
     "collect needs a graph that is 'batch-norm', and fold before it ends that; "
     "put collect before fold"
 )
+OF_RECIPE = (
+    "collect (of both) needs a graph that is 'batch-norm', and fold before it ends that; "
+    "put both before fold"
+)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ TOO_LATE = (
         ("calibrate", "calibrate needs a graph that is 'folded'; put fold before it"),
         ("idle,quantize", "quantize needs a graph that is 'calibrated'; put calibrate before it"),
         ("fold,collect", TOO_LATE),
-        ("fold,both", TOO_LATE),
+        ("fold,both", OF_RECIPE),
         ("pack", "pack needs a graph that is 'magic'; no pass provides that"),
     ],
 )

@@ -1,7 +1,7 @@
 """Half precision: graphs that compute in it, run fast on CPUs that have no kernels for it."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,8 +15,8 @@ from yqc.graph.values import KEY, list_specs, propagate
 ATEN = torch.ops.aten
 SLOW = frozenset(
     {
-        *(ATEN.convolution.default, ATEN.addmm.default, ATEN.mm.default, ATEN.bmm.default),
-        *(ATEN.baddbmm.default, ATEN.native_layer_norm.default),
+        *(ATEN.convolution, ATEN.conv2d, ATEN.conv_transpose2d, ATEN.linear, ATEN.matmul),
+        *(ATEN.addmm, ATEN.mm, ATEN.bmm, ATEN.baddbmm, ATEN.layer_norm, ATEN.native_layer_norm),
     }
 )
 """Operations that PyTorch computes in half without vector instructions on most CPUs: yolov8n at
@@ -34,7 +34,7 @@ class HalfByFloat(PlainDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., Any],
+        func: torch._ops.OpOverload,  # it has no public name
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
@@ -43,7 +43,7 @@ class HalfByFloat(PlainDispatchMode):  # type: ignore[no-untyped-call]
         given = kwargs or {}
         first = next((a for a in args if isinstance(a, Tensor)), None)
         is_half = first is not None and first.dtype == torch.float16 and first.device.type == "cpu"
-        if not is_half or func not in SLOW:
+        if not is_half or func.overloadpacket not in SLOW:
             return func(*args, **given)
         return tree_map(_narrow, func(*tree_map(_widen, tuple(args)), **given))
 
@@ -79,12 +79,8 @@ def widened(gm: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a graph that computes in float32 with the same, rounded, weights."""
     other = copy.deepcopy(gm).float()
     for node in other.graph.nodes:
-        node.args = fx.node.map_aggregate(node.args, _widen_dtype)
-        node.kwargs = fx.node.map_aggregate(node.kwargs, _widen_dtype)
+        if node.op == "call_method" and node.args[1:] == (torch.float16,):
+            node.args = (node.args[0], torch.float32)
     other.recompile()
     propagate(other)
     return other
-
-
-def _widen_dtype(value: object) -> object:
-    return torch.float32 if value == torch.float16 else value

@@ -5,7 +5,7 @@ import inspect
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from yqc.errors import PassError, PipelineError
 from yqc.pipeline.base import Context, Given, Pass, Recipe
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
 TRACED = frozenset({"batch-norm", "float32"})
 """What a graph is known to be when it comes from the tracer."""
 DEPTH = 8
+_Origin: TypeAlias = tuple[Pass, Pass | Recipe]
+"""A pass, and the step of the pipeline that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +90,22 @@ class Pipeline:
     ) -> list[list[Pass]]:
         """Do as `expand`, and return the passes of each step of the pipeline by themselves."""
         parts: list[list[Pass]] = [[] for _ in self.steps]
-        removed: dict[str, Pass] = {}
+        removed: dict[str, _Origin] = {}
         given = given or Given()
         steps = [
-            (*found, part)
+            (*found, step, part)
             for part, step in zip(parts, self.steps, strict=True)
             for found in self._flatten([step], given, depth=0)
         ]
-        for index, (action, from_recipe, part) in enumerate(steps):
+        for index, (action, from_recipe, step, part) in enumerate(steps):
             later = {other.name for other, *_ in steps[index + 1 :]}
             is_provided = bool(action.provides) and action.provides <= state
             if from_recipe and (is_provided or (action.once and action.name in later)):
                 continue
             missing = sorted(action.needs() - state)
             if missing:
-                raise PipelineError(self._explain(action, missing[0], removed))
-            removed |= dict.fromkeys(action.removes & state, action)
+                raise PipelineError(self._explain((action, step), missing[0], removed))
+            removed |= dict.fromkeys(action.removes & state, (action, step))
             state = (state - action.removes) | action.provides
             part.append(action)
         return parts
@@ -122,16 +124,16 @@ class Pipeline:
                 inner = Pipeline.parse(_text_of(step, given), self.registry)
                 yield from self._flatten(inner.steps, given, depth + 1)
 
-    def _explain(self, action: Pass, missing: str, removed: dict[str, Pass]) -> str:
+    def _explain(self, origin: _Origin, missing: str, removed: dict[str, _Origin]) -> str:
+        """Say why a pass cannot run here, and what to do."""
+        needs = f"{_named(origin)} needs a graph that is {missing!r}"
         if missing in removed:
-            other = removed[missing].name
-            return (
-                f"{action.name} needs a graph that is {missing!r}, and {other} before it ends "
-                f"that; put {action.name} before {other}"
-            )
+            other = removed[missing]
+            first, second = (found[origin[1] is not other[1]].name for found in (origin, other))
+            return f"{needs}, and {_named(other)} before it ends that; put {first} before {second}"
         makers = self.registry.makers(missing)
         advice = f"put {' or '.join(makers)} before it" if makers else "no pass provides that"
-        return f"{action.name} needs a graph that is {missing!r}; {advice}"
+        return f"{needs}; {advice}"
 
     def run(
         self,
@@ -226,6 +228,12 @@ def reproducible(pipeline: Pipeline, steps: Sequence[Step]) -> str:
     if all(step.chosen is None for step in steps):
         return str(pipeline)
     return ",".join(str(step.chosen or step.action) for step in steps)
+
+
+def _named(origin: _Origin) -> str:
+    """Name a pass, and the recipe that it comes from."""
+    action, step = origin
+    return action.name if action.name == step.name else f"{action.name} (of {step.name})"
 
 
 def given_by(ctx: Context) -> Given:

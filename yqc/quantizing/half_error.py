@@ -54,9 +54,9 @@ class HalfError:
         """Add what the node computed of one image, in float32 and in half."""
         for x, y in zip(exact, rounded, strict=True):
             if x.is_floating_point() and x.numel():
-                self.largest = max(self.largest, float(x.abs().max()))
-                self.noise += float((x.double() - y.double()).square().sum())
-                self.signal += float(x.double().square().sum())
+                self.largest = max(self.largest, *(abs(float(end)) for end in x.aminmax()))
+                self.noise += float(torch.linalg.vector_norm(x - y)) ** 2
+                self.signal += float(torch.linalg.vector_norm(x)) ** 2
 
     @property
     def relative(self) -> float:
@@ -116,7 +116,8 @@ def _compute_half(
     inputs = {source: tree_map(_halve, values[source]) for source in node.all_input_nodes}
     try:
         with HalfByFloat():
-            return compute_node(halves, node, inputs)  # type: ignore[no-any-return]
+            computed: object = compute_node(halves, node, inputs)
+            return computed
     except (RuntimeError, TypeError) as error:
         found.failure = f"PyTorch does not compute it in half: {str(error).splitlines()[0]}"
     return None

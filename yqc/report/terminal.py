@@ -204,7 +204,7 @@ def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
     if verification.within_tolerance is None:
         if worst.boxes is None:
             return [("file vs graph", "not compared")]
-        return [("file vs graph", f"{_errors(worst)} (integer steps round either way)")]
+        return [("file vs graph", f"{_errors(worst)} (rounding differs by runtime)")]
     if verification.within_tolerance:
         equal = say("equal within tolerance", GOOD)
         return [("file vs graph", equal.append(f": {_errors(worst)}", "default"))]
