@@ -31,12 +31,9 @@ class Steps(nn.Module):
         )
         nets.seeded(self)
         with torch.no_grad():
-            for parameter, factor in (
-                (self.loud.weight, gain),
-                (self.loud.bias, gain),
-                (self.quiet.weight, 1 / gain),
-            ):
-                parameter.mul_(factor)
+            for parameter in self.loud.parameters():
+                parameter.mul_(gain)
+            self.quiet.weight.div_(gain)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.quiet(self.loud(self.first(x)))
@@ -172,7 +169,8 @@ class InPlace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         z: Tensor = self.act(y) * 1e6
-        return z * 1e-6 + y
+        made: Tensor = z * 1e-6 + y
+        return made
 
 
 class Typed(nn.Module):
@@ -187,7 +185,8 @@ class Typed(nn.Module):
         y = self.conv(x) * self.scale
         mask = (y > 0.1).to(torch.float32)
         best, _ = torch.topk(y.flatten(2), 3, 2)
-        return torch.where(y > 0, y.float(), mask) + best.mean()
+        made: Tensor = torch.where(y > 0, y.float(), mask) + best.mean()
+        return made
 
 
 @pytest.mark.parametrize("net", [Split(), InPlace(), Typed(), nets.csp(), nets.mixed()])
