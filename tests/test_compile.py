@@ -163,8 +163,14 @@ def test_the_report_lists_every_layer(compiled: Result) -> None:
 
 def test_the_report_measures_latency(compiled: Result) -> None:
     found = report(compiled)["latency"]
-    assert set(found) == {"float_ms", "compiled_ms", "ratio", "threads"}
-    assert min(found["float_ms"], found["compiled_ms"]) > 0
+    assert found["runtime"] == "onnxruntime"
+    assert found["ratio"] == found["float_ms"] / found["compiled_ms"] > 0
+    for i, median in enumerate((found["float_ms"], found["compiled_ms"])):
+        assert 0 < found["p10"][i] <= median <= found["p90"][i]
+    low, high = found["interval"]
+    assert 0 < low <= found["ratio"] <= high
+    assert found["rounds"] >= 20
+    assert min(found["load_ms"]) > 0
 
 
 def test_both_graphs_are_returned(compiled: Result) -> None:

@@ -51,6 +51,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     settings: Settings | None = None,
     registry: Registry | None = None,
     evaluate: bool = True,
+    latency: bool = True,
     verify: bool = True,
     save_temps: Path | None = None,
     sensitivity: bool = False,
@@ -72,6 +73,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             holds it; its own `passes` are used where `passes` is empty.
         registry: where names of passes are looked up.
         evaluate: whether to measure accuracy and latency.
+        latency: whether to measure latency, in the target's runtime.
         verify: whether to compare the graph's outputs before and after every pass, and to refuse a
             file that differs from its graph; otherwise that is a warning.
         save_temps: a folder that gets the graph after every pass.
@@ -117,9 +119,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             save(emitted, stage.onnx)
             example, layout = ctx.example_for(gm), source.layout
             verified = verify_file(gm, source.gm, stage.onnx, example, layout, strict=verify)
-            measured = Measured()
-            if evaluate:
-                measured = measure_against(source, stage.onnx, data, settings, progress)
+            measuring = source, stage.onnx, data, settings, progress
+            measured = measure_against(*measuring, latency=latency) if evaluate else Measured()
             if str(compiled.embedding):  # what was measured is what stands within it
                 emitted = embed(emitted, compiled.embedding, layout)
                 save(emitted, stage.onnx)

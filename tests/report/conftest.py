@@ -127,7 +127,19 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
             unoptimized=RoundTripError(boxes=1.2e-6, scores=4e-7),
             within_tolerance=True,
         ),
-        latency=Latency(float_ms=54.6, compiled_ms=44.2, ratio=54.6 / 44.2, threads=1),
+        latency=Latency(
+            runtime="onnxruntime",
+            version="1.32.0",
+            float_ms=54.6,
+            compiled_ms=44.2,
+            p10=(54.1, 43.9),
+            p90=(57.0, 45.2),
+            ratio=54.6 / 44.2,
+            interval=(1.2304, 1.2416),
+            rounds=20,
+            threads=1,
+            load_ms=(120.0, 180.0),
+        ),
         layers=(
             Layer(
                 name="model.0.conv",

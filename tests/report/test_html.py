@@ -114,6 +114,16 @@ def test_every_section_is_there(page: Page) -> None:
         assert shown in text
 
 
+def test_latency_is_shown_with_its_interval(page: Page) -> None:
+    text = to_html(page)
+    assert "1.24x as fast (95 %: 1.23x to 1.24x); onnxruntime 1.32.0, 1 thread, 20 rounds" in text
+    assert "54.1 to 57.0 -&gt; 43.9 to 45.2 ms" in text
+    assert "to open the file in" not in text
+    assert page.report.latency is not None
+    slow = replace(page.report, latency=replace(page.report.latency, load_ms=(120.0, 300.0)))
+    assert "to open the file in onnxruntime" in to_html(replace(page, report=slow))
+
+
 def test_it_asks_for_nothing_and_is_small(page: Page) -> None:
     text = to_html(page)
     assert len(text.encode()) < LIMIT

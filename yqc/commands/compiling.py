@@ -48,7 +48,10 @@ def compile_command(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a kill.")] = False,
     save_temps: Annotated[Path | None, typer.Option(help="Folder for every stage's graph.")] = None,
-    no_eval: Annotated[bool, typer.Option("--no-eval", help="Measure no accuracy.")] = False,
+    no_eval: Annotated[
+        bool, typer.Option("--no-eval", help="Measure neither accuracy nor latency.")
+    ] = False,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="Measure no latency.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Compare no outputs.")] = False,
     sensitivity: Annotated[
         bool,
@@ -90,6 +93,9 @@ def compile_command(
         from yqc.compiler import compile as run  # noqa: PLC0415
         from yqc.pipeline.watchers import PrintGraph  # noqa: PLC0415
 
+    progress = rp.make_progress(quiet=quiet)
+    if no_eval:
+        progress.note("--no-eval: neither accuracy nor latency will be measured")
     printer = PrintGraph(after, before, echo)
     result = run(
         model,
@@ -97,13 +103,14 @@ def compile_command(
         settings=settings,
         registry=registry,
         evaluate=not no_eval,
+        latency=not no_latency,
         verify=not no_verify,
         save_temps=save_temps,
         sensitivity=sensitivity,
         html=not no_html,
         resume=resume,
         watchers=[printer],
-        progress=rp.make_progress(quiet=quiet),
+        progress=progress,
     )
     if json:
         echo(result.report.to_json(), nl=False)

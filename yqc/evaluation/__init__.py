@@ -1,12 +1,13 @@
 """Accuracy, agreement and latency of detectors, as their files or graphs run.
 
 `runner`    run an ONNX file or a PyTorch module on images
+`openvino`  run a file under OpenVINO
+`runtimes`  open a file under a runtime by its name
 `decode`    turn an output array into boxes
 `nms`       suppress boxes that overlap
 `detect`    find objects in the images of a split
 `accuracy`  compare what was found with labels, or with what another model found
 `latency`   time files against each other
-`openvino`  run and time files under OpenVINO
 `profile`   time every node of a file
 `cost`      the time of one node
 """
@@ -21,8 +22,9 @@ from yqc.evaluation.accuracy import (
 )
 from yqc.evaluation.decode import Boxes, OutputForm, detections
 from yqc.evaluation.detect import Detections, detect
-from yqc.evaluation.latency import Runtime, Timing, latency
+from yqc.evaluation.latency import Timing, latency
 from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
+from yqc.evaluation.runtimes import Precision, Runtime, open_file
 from yqc.facts import Layout
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Layout",
     "OnnxModel",
     "OutputForm",
+    "Precision",
     "Runner",
     "Runtime",
     "Timing",
@@ -45,4 +48,5 @@ __all__ = [
     "detections",
     "evaluate",
     "latency",
+    "open_file",
 ]

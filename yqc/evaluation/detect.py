@@ -12,12 +12,9 @@ from yqc.data import Letterboxed, Placed, Split, Unreadable, advise, prefetch, r
 from yqc.errors import CheckpointError, DataError
 from yqc.evaluation.decode import Boxes, OutputForm, detections, head_of
 from yqc.evaluation.nms import Floats
-from yqc.evaluation.runner import OnnxModel, Runner
+from yqc.evaluation.runner import FileModel, OnnxModel, Runner, input_size
 from yqc.facts import Layout
 from yqc.progress import Advance, Progress, Silent
-
-DEFAULT_SIDE = 640
-"""Input height and width in pixels where neither the caller nor the file says."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def detect(
         DataError: there is no readable image, or the model scores another number of classes.
     """
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
-    channels = runner.channels if isinstance(runner, OnnxModel) else channels
+    channels = runner.channels if isinstance(runner, FileModel) else channels
     job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch, channels)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
@@ -122,7 +119,7 @@ class _Job:
 
     def _head(self, output: Floats) -> OutputForm:
         path = getattr(self.runner, "path", "the model")
-        names = self.runner.names if isinstance(self.runner, OnnxModel) else None
+        names = self.runner.names if isinstance(self.runner, FileModel) else None
         try:
             head = head_of(output, self.layout, len(names) if names else None)
         except CheckpointError as e:
@@ -132,20 +129,6 @@ class _Job:
                 f"{path} predicts {head.nc} classes but the data has {self.nc}; {advise(head.nc)}."
             )
         return head
-
-
-def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
-    """Return height and width to run a model at: those given, else the file's own, else 640 x 640.
-
-    Raises:
-        CheckpointError: the file is fixed to another size than the one given.
-    """
-    if not isinstance(model, OnnxModel):
-        return imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
-    if imgsz and model.imgsz and imgsz != model.imgsz:
-        fixed, asked = ("x".join(map(str, size)) for size in (model.imgsz, imgsz))
-        raise CheckpointError(f"{model.path} takes images of {fixed} only, not of {asked}.")
-    return imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
 
 
 def unplace(boxes: Boxes, placement: Letterboxed, size: tuple[int, int]) -> Boxes:

@@ -1,26 +1,27 @@
-"""Run and time files under OpenVINO's CPU plugin, where it is installed.
+"""Run and time files under OpenVINO's CPU plugin, where it is installed."""
 
-What is float runs as float32: where the CPU has bfloat16, OpenVINO would take that by itself, and
-times would not compare with another runtime's.
-"""
-
-from collections.abc import Callable
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yqc.data.files import reason
+from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError, YqcError
 from yqc.evaluation.cost import NodeCost
+from yqc.evaluation.runner import FileModel, input_size
 
 TYPES = {"i8": "int8", "u8": "int8", "f32": "float", "f16": "float", "bf16": "float"}
 """What a node computes in, by the precision that the runtime gives it; else `other`."""
 CONVERSIONS = {"FakeQuantize", "Convert", "Reorder"}
 """Kinds of nodes that only convert."""
 NO_WORK = {"Parameter", "Input", "Const", "Output", "Result"}
+_INPUTS: dict[str, type[np.generic]] = {"f32": np.float32, "f16": np.float16, "u8": np.uint8}
+_IMAGE_RANK = 4
 
 
 def installed() -> bool:
@@ -31,59 +32,116 @@ def installed() -> bool:
         return False
 
 
-def runner(path: Path, images: NDArray[np.generic], threads: int | None) -> Callable[[], object]:
-    """Return a function that runs a file once on images of its own type; YqcError if it cannot."""
-    request = _compiled(path, images, threads).create_infer_request()
-    request.set_input_tensor(_openvino().Tensor(images))
-    try:
-        request.infer()
-    except Exception as error:
-        raise CheckpointError(f"{path} does not run under OpenVINO: {reason(error)}.") from error
-    return request.infer  # type: ignore[no-any-return]
+def version() -> str:
+    """Return the installed version; a YqcError without one."""
+    return str(_openvino().__version__).partition("-")[0]
 
 
-def measure_nodes(
-    path: Path, images: NDArray[np.generic], threads: int | None, runs: int
-) -> list[NodeCost]:
-    """Time every node of a file on images of its own type; a YqcError if it cannot be run."""
-    compiled = _compiled(path, images, threads, PERF_COUNT=True)
-    request = compiled.create_infer_request()
-    request.set_input_tensor(_openvino().Tensor(images))
-    taken: dict[str, float] = {}
-    for turn in range(2 + runs):
-        request.infer()
-        for info in request.profiling_info if turn > 1 else ():
-            spent = info.real_time.total_seconds() * 1000 / runs
-            taken[info.node_name] = taken.get(info.node_name, 0.0) + spent
-    found = []
-    for node in compiled.get_runtime_model().get_ops():
-        info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
-        name, op = node.get_friendly_name(), info.get("layerType", node.get_type_name())
-        if op in NO_WORK or name not in taken:
-            continue
-        kind = TYPES.get(info.get("runtimePrecision", "").lower(), "other")
-        found.append(NodeCost(name, op, "convert" if op in CONVERSIONS else kind, taken[name]))
-    return found
+class OpenVinoModel(FileModel):
+    """A file, ONNX or OpenVINO's own XML, under OpenVINO's CPU plugin.
+
+    A file of any image size is fixed to `imgsz`, else to the size that its metadata record, else to
+    640 x 640, and to a batch of one. `threads` is left to OpenVINO by default.
+
+    What is float is computed in the type that OpenVINO prefers on this processor, bfloat16 where it
+    has that; `precision` "f32" forbids it. Its plugin takes `options` by their names.
+
+    Raises:
+        YqcError: OpenVINO is not installed.
+        CheckpointError: OpenVINO cannot open the file, or its input is no image.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        imgsz: tuple[int, int] | None = None,
+        precision: str | None = None,
+        **options: object,
+    ) -> None:
+        core = _core(_openvino())
+        if not is_file(path):
+            raise CheckpointError(f"there is no file at {path}.")
+        chosen: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", **options}
+        if threads is not None:
+            chosen["INFERENCE_NUM_THREADS"] = threads
+        if precision is not None:
+            chosen["INFERENCE_PRECISION_HINT"] = precision
+        try:
+            model = core.read_model(path)
+            super().__init__(path, *_describe(path, model))
+            if model.is_dynamic():
+                self.imgsz = input_size(self, imgsz)
+                model.reshape([self.batch or 1, self.channels, *self.imgsz])
+            self._compiled = core.compile_model(model, "CPU", chosen)
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(f"OpenVINO cannot open {path}: {reason(error)}.") from error
+        self._request = self._compiled.create_infer_request()
+
+    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Run what `prepare` returned, and return the file's first output, all of its batch.
+
+        Raises:
+            CheckpointError: OpenVINO cannot run the file on it.
+        """
+        try:
+            return np.asarray(self._request.infer({0: images})[0])
+        except Exception as error:
+            why = f"{self.path} does not run under OpenVINO: {reason(error)}."
+            raise CheckpointError(why) from error
+
+    def measure_nodes(self, images: NDArray[np.generic], runs: int) -> list[NodeCost]:
+        """Time every node on images of the file's own type; opened with `PERF_COUNT=True`."""
+        taken: dict[str, float] = {}
+        for turn in range(2 + runs):
+            self.run_prepared(images)
+            for info in self._request.profiling_info if turn > 1 else ():
+                spent = info.real_time.total_seconds() * 1000 / runs
+                taken[info.node_name] = taken.get(info.node_name, 0.0) + spent
+        found = []
+        for node in self._compiled.get_runtime_model().get_ops():
+            info = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+            name, op = node.get_friendly_name(), info.get("layerType", node.get_type_name())
+            if op in NO_WORK or name not in taken:
+                continue
+            kind = TYPES.get(info.get("runtimePrecision", "").lower(), "other")
+            found.append(NodeCost(name, op, "convert" if op in CONVERSIONS else kind, taken[name]))
+        return found
 
 
-def _compiled(path: Path, images: NDArray[np.generic], threads: int | None, **more: object) -> Any:  # noqa: ANN401  # OpenVINO's own
-    options: dict[str, object] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-        **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
-        **more,
-    }
-    core = _openvino().Core()
-    try:
-        model = core.read_model(path)
-        if model.is_dynamic():
-            model.reshape(list(images.shape))
-        return core.compile_model(model, "CPU", options)
-    except Exception as error:
-        raise CheckpointError(f"OpenVINO cannot open {path}: {reason(error)}.") from error
+def _describe(
+    path: Path,
+    model: Any,  # noqa: ANN401  # OpenVINO's own
+) -> tuple[type[np.generic], list[int | None], str, Mapping[str, str]]:
+    """Read type and shape of the image input, the first output's name, and the metadata.
+
+    Raises:
+        CheckpointError: the file has other inputs than one image.
+    """
+    inputs = [(port.element_type.to_string(), port.partial_shape) for port in model.inputs]
+    if len(inputs) != 1 or inputs[0][0] not in _INPUTS or len(inputs[0][1]) != _IMAGE_RANK:
+        has = ", ".join(f"{kind}{shape}" for kind, shape in inputs) or "none"
+        raise CheckpointError(
+            f"{path} is no YOLO detector: it should have one float or uint8 input [N, C, H, W], "
+            f"but has {has}."
+        )
+    kind, sides = inputs[0]
+    shape = [side.get_length() if side.is_static else None for side in sides]
+    kept = dict(model.get_rt_info().items()).get("framework", {})
+    metadata = {key: value.astype(str) for key, value in kept.items()}
+    return _INPUTS[kind], shape, model.output(0).get_any_name(), metadata
 
 
-def _openvino() -> Any:  # noqa: ANN401  # a module that need not be there
+@cache
+def _core(openvino: ModuleType) -> Any:  # noqa: ANN401  # OpenVINO's own
+    """Return the one `Core`, whose first use loads the CPU plugin."""
+    return openvino.Core()
+
+
+def _openvino() -> ModuleType:
     try:
         return import_module("openvino")
     except ImportError as error:

@@ -2,6 +2,8 @@
 
 import ast
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +24,11 @@ _TYPES: dict[str, type[np.generic]] = {
     "tensor(float16)": np.float16,
     "tensor(uint8)": np.uint8,
 }
+_NO_SPINNING_BETWEEN_RUNS = "session.force_spinning_stop", "1"
+"""Threads of a session wait for work by spinning, also after a run, and take the processor from
+another session that is timed in turn with it: on two busy cores 71 ms a run, and 48 with this."""
+DEFAULT_SIDE = 640
+"""Input height and width in pixels where neither the caller nor the file says."""
 _IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, (1, 3), 3
 
 
@@ -52,25 +59,22 @@ class TorchModel:
         return np.asarray(output.cpu())
 
 
-class OnnxModel:
-    """A `Runner` of an ONNX file whose one input is float32, float16 or uint8 (0..255).
+class FileModel(ABC):
+    """A `Runner` of a file whose one input is float32, float16 or uint8 (0..255).
 
-    A fixed batch of more than one is filled with copies of the image. `threads` are those within an
-    operator; onnxruntime takes all cores by default.
-
-    Raises:
-        CheckpointError: onnxruntime cannot open the file, or its input is no image.
+    A fixed batch of more than one is filled with copies of the image.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        self.path = path
-        self._session = _open(path, threads)
-        image, output = _image(path, self._session), _detections(path, self._session)
-        self._input, self._dtype, self._output = image.name, _TYPES[image.type], output.name
-        self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        batch, channels, height, width = (
-            side if isinstance(side, int) else None for side in image.shape
-        )
+    def __init__(
+        self,
+        path: Path,
+        dtype: type[np.generic],
+        shape: Sequence[int | None],
+        output: str,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.path, self._dtype, self._output, self._metadata = path, dtype, output, metadata
+        batch, channels, height, width = shape
         self.channels = channels or 3
         """Channels of the input image: 3 (RGB) or 1 (grey)."""
         self.batch = batch
@@ -101,17 +105,13 @@ class OnnxModel:
             return np.rint(images * 255).astype(np.uint8)
         return images.astype(self._dtype, copy=False)
 
+    @abstractmethod
     def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
         """Run what `prepare` returned, and return the file's first output, all of its batch.
 
         Raises:
-            CheckpointError: onnxruntime cannot run the file on it.
+            CheckpointError: the runtime cannot run the file on it.
         """
-        try:
-            return np.asarray(self._session.run([self._output], {self._input: images})[0])
-        except Exception as e:
-            size = "x".join(map(str, images.shape[2:]))
-            raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
         """Compute the decoded output, [1, ...], of an image, float32 [1, 3, H, W] in 0..1.
@@ -134,13 +134,61 @@ class OnnxModel:
             return None  # not written by a YOLO tool
 
 
-def _open(path: Path, threads: int | None) -> ort.InferenceSession:
+def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
+    """Return height and width to run a model at: those given, else the file's own, else 640 x 640.
+
+    Raises:
+        CheckpointError: the file is fixed to another size than the one given.
+    """
+    if not isinstance(model, FileModel):
+        return imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+    if imgsz and model.imgsz and imgsz != model.imgsz:
+        fixed, asked = ("x".join(map(str, size)) for size in (model.imgsz, imgsz))
+        raise CheckpointError(f"{model.path} takes images of {fixed} only, not of {asked}.")
+    return imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+
+
+class OnnxModel(FileModel):
+    """An ONNX file under onnxruntime, on the CPU.
+
+    `threads` are those within an operator; onnxruntime takes all cores by default. Without
+    `optimise` it runs the nodes as they stand in the file.
+
+    Raises:
+        CheckpointError: onnxruntime cannot open the file, or its input is no image.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, optimise: bool = True) -> None:
+        self._session = _open(path, threads, optimise=optimise)
+        image, output = _image(path, self._session), _detections(path, self._session)
+        self._input = image.name
+        shape = [side if isinstance(side, int) else None for side in image.shape]
+        metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        super().__init__(path, _TYPES[image.type], shape, output.name, metadata)
+
+    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Run what `prepare` returned, and return the file's first output, all of its batch.
+
+        Raises:
+            CheckpointError: onnxruntime cannot run the file on it.
+        """
+        try:
+            return np.asarray(self._session.run([self._output], {self._input: images})[0])
+        except Exception as e:
+            size = "x".join(map(str, images.shape[2:]))
+            raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
+
+
+def _open(path: Path, threads: int | None, *, optimise: bool) -> ort.InferenceSession:
     if not is_file(path):
         raise CheckpointError(f"there is no ONNX file at {path}.")
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry(*_NO_SPINNING_BETWEEN_RUNS)
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as e:

@@ -10,6 +10,7 @@ In the order in which a compile uses them:
 - `outputs`: a set of files that appears whole, or not at all.
 - `verification`: the file against its graph.
 - `measure`: accuracy and latency beside the float model's.
+- `speed`: the latency, in the target's runtime.
 - `layers`: the layers of the graph, as the report lists them.
 - `sensitivity`: the effect on the detections of quantizing one layer alone.
 - `reporting`: the report and the recipe file.

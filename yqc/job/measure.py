@@ -2,21 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from yqc import evaluation as ev
 from yqc.data import Data, Split, list_unreadable
 from yqc.emit import emit, save
 from yqc.errors import DataError
+from yqc.job.speed import time_compiled
 from yqc.models.source import Source
 from yqc.progress import Progress
 from yqc.report import Accuracy, Latency
 from yqc.settings import Settings
+from yqc.targets import find_target
 
-TIMED_RUNS = 10
-"""Timed runs of each file.
-
-Half of it widens the interval of the ratio by about 1.4, and double takes twice the time.
-"""
 ZERO = 0.001
 """An mAP below this counts as 0: boxes that fit nothing score about that much (EXIF-turned
 photographs that were not turned: 0.001). Half of it misses these; double flags models that have
@@ -47,9 +45,17 @@ class Measured:
 
 
 def measure_against(
-    source: Source, compiled: Path, data: Data | None, settings: Settings, progress: Progress
+    source: Source,
+    compiled: Path,
+    data: Data | None,
+    settings: Settings,
+    progress: Progress,
+    *,
+    latency: bool = True,
 ) -> Measured:
     """Emit the float model beside the compiled file, measure both, and remove it again.
+
+    Without `latency` nothing is timed.
 
     Raises:
         DataError: there is no image to evaluate on.
@@ -58,21 +64,19 @@ def measure_against(
         return Measured()
     plain = compiled.with_name("float.onnx")
     save(emit(source.gm, opset=settings.opset), plain)
+    threads = settings.threads or ev.count_cores()
+    how: dict[str, Any] = {"imgsz": source.imgsz, "threads": threads, "progress": progress}
     try:
-        return measure_files(
-            plain,
-            compiled,
-            data,
-            imgsz=source.imgsz,
-            layout=source.layout,
-            threads=settings.threads or ev.count_cores(),
-            progress=progress,
-        )
+        measured = measure_accuracy(plain, compiled, data, layout=source.layout, **how)
+        if not latency:
+            return measured
+        timed, why = time_compiled(plain, compiled, find_target(settings.target), **how)
+        return replace(measured, latency=timed, warnings=(*measured.warnings, *why))
     finally:
         plain.unlink()
 
 
-def measure_files(
+def measure_accuracy(
     original: Path,
     compiled: Path,
     data: Data | None,
@@ -82,7 +86,7 @@ def measure_files(
     threads: int,
     progress: Progress,
 ) -> Measured:
-    """Evaluate the float file and the compiled one on the same images, and time both.
+    """Evaluate the float file and the compiled one on the same images.
 
     Args:
         original: the float model's file.
@@ -96,19 +100,14 @@ def measure_files(
     Raises:
         DataError: there is no image to evaluate on.
     """
-    files = (original, compiled)
-    timing = ev.latency(files, threads=threads, runs=TIMED_RUNS, imgsz=imgsz, progress=progress)
-    latency = Latency(
-        float_ms=timing.ms[0], compiled_ms=timing.ms[1], ratio=timing.ratios[1], threads=threads
-    )
     if data is None:
-        return Measured(Accuracy.unmeasured(), latency)
+        return Measured()
     split = data.val
     if not split.images:
         raise DataError(f"{data.source} has no images to evaluate on; use --no-eval to skip that")
     found = [
         ev.detect(path, split, imgsz=imgsz, layout=layout, threads=threads, progress=progress)
-        for path in files
+        for path in (original, compiled)
     ]
     warnings = list_unreadable("evaluation", found[1].skipped)
     truth, evidence = split.annotations, Evidence(split, (found[0], found[1]))
@@ -120,7 +119,7 @@ def measure_files(
         warnings += doubt_zero("float model", before.map)
         accuracy = Accuracy.of_map(images=after.images, float_=before, compiled=after)
         evidence = replace(evidence, judged=(before, after))
-    return Measured(accuracy, latency, warnings, evidence)
+    return Measured(accuracy, warnings=warnings, evidence=evidence)
 
 
 def doubt_zero(model: str, score: float | None) -> tuple[str, ...]:

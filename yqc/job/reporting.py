@@ -18,12 +18,14 @@ from yqc.graph.half import holds_half
 from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.sensitivity import sensitivity_rows
+from yqc.job.speed import doubt_speed
 from yqc.job.verification import Verified
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
 from yqc.pipeline.step import Step
 from yqc.settings import HashedFile, Provenance, Settings, write_recipe
+from yqc.targets import find_target
 from yqc.version import __version__
 
 
@@ -104,7 +106,8 @@ def make_report(
     source, gm, ctx, trip = compiled.source, compiled.gm, compiled.ctx, verified.trip
     data, origin, settings = compiled.data, compiled.origin, compiled.settings
     expanded = ",".join(str(step.action) for step in compiled.steps)
-    threads = settings.threads or count_cores()
+    threads, target = settings.threads or count_cores(), find_target(settings.target)
+    rounded = rounds_activations(gm)
     return rp.Report(
         yqc=__version__,
         input=rp.ModelInput(
@@ -133,7 +136,7 @@ def make_report(
         verification=rp.Verification(
             optimized=rp.RoundTripError.of(**vars(trip.optimised)),
             unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
-            within_tolerance=None if rounds_activations(gm) or holds_half(gm) else trip.within(),
+            within_tolerance=None if rounded or holds_half(gm) else trip.within(),
         ),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
@@ -143,6 +146,7 @@ def make_report(
             *ctx.warnings,
             *verified.warnings,
             *measured.warnings,
+            *(doubt_speed(measured.latency, target, file.name) if rounded else ()),
         ),
         environment=rp.Environment.here(
             threads=threads, torch_threads=torch.get_num_threads(), seed=settings.seed

@@ -9,6 +9,9 @@ from typing import Self
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy")
 
+INT8_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"}
+"""Flags in Linux's /proc/cpuinfo: VNNI and AMX of x86, dot product and matrix product of ARM."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
@@ -51,9 +54,22 @@ def _version(package: str) -> str | None:
         return None if version is None else str(version)
 
 
+def has_int8_products() -> bool | None:
+    """Return whether the processor has int8 dot products, None where the system does not say."""
+    words = {
+        word for line in _cpu_values("flags") + _cpu_values("Features") for word in line.split()
+    }
+    return bool(words & INT8_PRODUCTS) if words else None
+
+
 def _cpu() -> str:
     """Return the name of the processor that the system gives."""
+    names = _cpu_values("model name")
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpu_values(key: str) -> list[str]:
+    """Return what Linux says of the first processor under a key, an empty list for nothing."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(key)][:1]

@@ -19,8 +19,13 @@ from yqc.report.charts import charts
 from yqc.report.drawing import draw_graph
 from yqc.report.histogram import HEIGHT, WIDTH, lay_out_histogram
 from yqc.report.page import Page
-from yqc.report.parts import PassRecord, difference
-from yqc.report.terminal import score_rows
+from yqc.report.parts import Latency, PassRecord, difference
+from yqc.report.terminal import (
+    latency_conditions,
+    latency_ratio,
+    latency_spans,
+    score_rows,
+)
 
 _ID = re.compile(r"\b([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|p[0-9]{4,})\b")
 """An id of bokeh's: of a document or an element, or of a model."""
@@ -152,10 +157,19 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
     else:
         rows.append(("mAP", "", "-", "not measured"))
     if (latency := report.latency) is not None:
-        before, after = map(human.milliseconds, (latency.float_ms, latency.compiled_ms))
-        faster, threads = human.times(latency.ratio), human.plural(latency.threads, "thread")
-        rows.append(("Latency", f"{before} ms", f"{after} ms", f"{faster} as fast, {threads}"))
+        rows += _latency_tiles(latency)
     return rows
+
+
+def _latency_tiles(latency: Latency) -> list[tuple[str, str, str, str]]:
+    before, after = map(human.milliseconds, (latency.float_ms, latency.compiled_ms))
+    how = f"{latency_ratio(latency)}; {latency_conditions(latency)}"
+    how += f"; 10 to 90 %: {latency_spans(latency)}"
+    tiles = [("Latency", f"{before} ms", f"{after} ms", how)]
+    if latency.loads_slowly:
+        old, new = map(human.milliseconds, latency.load_ms)
+        tiles.append(("Load", f"{old} ms", f"{new} ms", f"to open the file in {latency.runtime}"))
+    return tiles
 
 
 def _scores(page: Page) -> list[tuple[str, str, str, str]]:

@@ -254,13 +254,30 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Median milliseconds an image under onnxruntime, float file and compiled file in turn."""
+    """Milliseconds an image in the target's runtime, float file and compiled file in turn."""
 
-    float_ms: float | None
-    compiled_ms: float | None
-    ratio: float | None
-    """Above 1 the compiled file is the faster one."""
+    runtime: Literal["onnxruntime", "openvino"]
+    version: str
+    """Of the runtime."""
+    float_ms: float
+    """Median over the rounds."""
+    compiled_ms: float
+    p10: tuple[float, float]
+    """What a tenth of the rounds stay below: float file, compiled file."""
+    p90: tuple[float, float]
+    ratio: float
+    """`float_ms` / `compiled_ms`: above 1 the compiled file is the faster one."""
+    interval: tuple[float, float]
+    """95 % interval of the ratio, by paired bootstrap over the rounds."""
+    rounds: int
     threads: int
+    load_ms: tuple[float, float]
+    """Milliseconds to open a file and make it ready to run: float file, compiled file."""
+
+    @property
+    def loads_slowly(self) -> bool:
+        """Whether the compiled file takes more than twice as long to load as the float file."""
+        return self.load_ms[1] > 2 * self.load_ms[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,14 +138,40 @@ def score_rows(scores: Scores | None) -> list[tuple[str, float | None]]:
 def checks(verification: Verification, latency: Latency | None) -> RenderableType:
     """Show whether the file computes what the graph does, and how fast it is."""
     rows = _round_trip(verification)
-    if latency is None:
-        rows.append(("latency", "not measured"))
-    else:
-        before, after = map(human.milliseconds, (latency.float_ms, latency.compiled_ms))
-        threads = human.plural(latency.threads, "thread")
-        spent = f"{before} -> {after} ms, {human.times(latency.ratio)} as fast, {threads}"
-        rows.append(("latency", spent))
+    rows += [("latency", "not measured")] if latency is None else latency_rows(latency)
     return fields(rows, LABEL)
+
+
+def latency_rows(latency: Latency) -> list[tuple[str, RenderableType]]:
+    """Name the figures of the latency; load times only where the compiled file's is much longer."""
+    before, after = map(human.milliseconds, (latency.float_ms, latency.compiled_ms))
+    rows: list[tuple[str, RenderableType]] = [
+        ("latency", f"{before} -> {after} ms, {latency_ratio(latency)}"),
+        ("  10 to 90 %", latency_spans(latency)),
+        ("  in", latency_conditions(latency)),
+    ]
+    if latency.loads_slowly:
+        rows.append(("  load", f"{' -> '.join(map(human.milliseconds, latency.load_ms))} ms"))
+    return rows
+
+
+def latency_ratio(latency: Latency) -> str:
+    """Print the ratio with its interval."""
+    low, high = map(human.times, latency.interval)
+    return f"{human.times(latency.ratio)} as fast (95 %: {low} to {high})"
+
+
+def latency_spans(latency: Latency) -> str:
+    """Print between which times eight tenths of the rounds lie, of either file."""
+    spans = zip(latency.p10, latency.p90, strict=True)
+    return " -> ".join(" to ".join(map(human.milliseconds, span)) for span in spans) + " ms"
+
+
+def latency_conditions(latency: Latency) -> str:
+    """Print under what the latency was measured."""
+    threads = human.plural(latency.threads, "thread")
+    rounds = human.plural(latency.rounds, "round")
+    return f"{latency.runtime} {latency.version}, {threads}, {rounds} in turn"
 
 
 def warnings(messages: Sequence[str]) -> RenderableType:

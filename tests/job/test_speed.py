@@ -1,0 +1,99 @@
+"""The latency of a compile: in the target's runtime or not at all; what is said of slow int8."""
+
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import yqc
+from tests.command import Run
+from yqc.evaluation import Timing, openvino
+from yqc.job.speed import as_latency, doubt_speed
+from yqc.report import Latency, Report
+from yqc.targets import TargetName, find_target
+
+TIMING = Timing(
+    paths=(Path("a.onnx"), Path("b.onnx")),
+    runtime="onnxruntime",
+    version="1.32.0",
+    threads=1,
+    wall=np.array([[20.0, 10.0], [22.0, 10.0], [21.0, 10.0]]),
+    processor=np.ones((3, 2)),
+    load_ms=(100.0, 150.0),
+)
+
+
+def test_the_report_takes_over_what_was_timed() -> None:
+    latency = as_latency(TIMING)
+    assert (latency.float_ms, latency.compiled_ms, latency.ratio) == (21, 10, 2.1)
+    assert (latency.p10[1], latency.p90[1], latency.load_ms) == (10, 10, (100, 150))
+    assert latency.interval[0] <= 2.1 <= latency.interval[1]
+    assert (latency.runtime, latency.rounds, latency.threads) == ("onnxruntime", 3, 1)
+
+
+def compile_for(target: TargetName, checkpoint: Path, output: Path) -> Report:
+    return yqc.compile(checkpoint, "fuse", target=target, output=output, html=False).report
+
+
+def test_what_cannot_run_here_is_not_timed(checkpoint: Path, tmp_path: Path) -> None:
+    report = compile_for("tensorrt", checkpoint, tmp_path / "cells.onnx")
+    assert report.latency is None
+    (said,) = report.warnings
+    assert said.startswith("latency is not measured: tensorrt does not run here; there, trtexec ")
+    assert "--onnx=cells.onnx" in said
+
+
+@pytest.mark.skipif(not openvino.installed(), reason="needs OpenVINO: pip install yqc[clients]")
+def test_a_target_is_timed_in_its_runtime(checkpoint: Path, tmp_path: Path) -> None:
+    latency = compile_for("openvino", checkpoint, tmp_path / "x.onnx").latency
+    assert latency is not None
+    assert (latency.runtime, latency.version) == ("openvino", openvino.version())
+
+
+def test_without_the_runtime_nothing_is_timed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    report = compile_for("openvino", checkpoint, tmp_path / "x.onnx")
+    assert report.latency is None
+    assert report.warnings == (
+        "latency is not measured: OpenVINO is not installed; pip install yqc[clients]",
+    )
+
+
+def test_latency_is_left_out_on_demand(checkpoint: Path, data: Path, run: Run) -> None:
+    asked = ("compile", checkpoint, "--passes", "fuse", "--no-html", "-o", "x.onnx")
+    done = run(*asked, "--data", data, "--no-latency")
+    assert "mAP, 3 images" in done.out
+    assert "latency               not measured" in done.out
+    left = run(*asked, "--no-eval")
+    assert "--no-eval: neither accuracy nor latency will be measured\n" in left.err
+    assert "latency               not measured" in left.out
+
+
+@pytest.mark.parametrize(
+    ("target", "products", "advice"),
+    [
+        ("portable", True, "--target onnxruntime or --target openvino"),
+        ("portable", False, "--target onnxruntime or --target openvino"),
+        ("onnxruntime", False, "no int8 dot products (VNNI)"),
+        ("onnxruntime", True, "`yqc lint x.onnx --target onnxruntime`"),
+        ("openvino", None, "`yqc lint x.onnx --target openvino`"),
+    ],
+)
+def test_slow_int8_meets_advice(
+    target: str, products: bool | None, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = import_module("yqc.job.speed")
+    monkeypatch.setattr(speed, "has_int8_products", lambda: products)
+    latency = as_latency(TIMING)
+    slow = replace(latency, ratio=0.98, interval=(0.95, 1.01))
+    (said,) = doubt_speed(slow, find_target(target), "x.onnx")
+    assert "no faster than float in onnxruntime here (0.98x, 95 % interval 0.95x to 1.01x)" in said
+    assert advice in said
+    fast: Latency | None
+    for fast in (latency, replace(slow, ratio=1.05, interval=(1.01, 1.1)), None):
+        assert doubt_speed(fast, find_target(target), "x.onnx") == ()

@@ -1,0 +1,101 @@
+"""Time a compiled file beside the float model's, in the runtime that it was compiled for."""
+
+from pathlib import Path
+
+from yqc import evaluation as ev
+from yqc.errors import YqcError
+from yqc.evaluation import openvino
+from yqc.progress import Progress
+from yqc.report import Latency
+from yqc.report.environment import has_int8_products
+from yqc.targets import Target
+
+Timed = tuple[Latency | None, tuple[str, ...]]
+"""The latency, or None and why there is none."""
+
+
+def time_compiled(
+    original: Path,
+    compiled: Path,
+    target: Target,
+    *,
+    imgsz: tuple[int, int],
+    threads: int,
+    progress: Progress,
+) -> Timed:
+    """Time both files in turn in the target's runtime, as that comes.
+
+    Args:
+        original: the float model's file.
+        compiled: the compiled model's file.
+        target: what it was compiled for.
+        imgsz: height and width in pixels.
+        threads: of the runtime.
+        progress: shown a round at a time.
+
+    Returns:
+        The latency, or None where the runtime cannot run here or refuses a file; and warnings.
+    """
+    if target.runtime is None:
+        engine = target.engine.replace("FILE", compiled.stem)
+        return None, (f"latency is not measured: {target.name} does not run here; there, {engine}",)
+    if target.runtime == "openvino" and not openvino.installed():
+        return None, (
+            "latency is not measured: OpenVINO is not installed; pip install yqc[clients]",
+        )
+    try:
+        timing = ev.latency(
+            (original, compiled),
+            threads=threads,
+            imgsz=imgsz,
+            runtime=target.runtime,
+            progress=progress,
+        )
+    except YqcError as error:
+        return None, (f"latency is not measured: {error}",)
+    return as_latency(timing), ()
+
+
+def as_latency(timing: ev.Timing) -> Latency:
+    """Return how long a float file and a compiled one take, as the report holds it."""
+
+    def both(values: tuple[float, ...]) -> tuple[float, float]:
+        return values[0], values[1]
+
+    return Latency(
+        runtime=timing.runtime,
+        version=timing.version,
+        float_ms=timing.ms[0],
+        compiled_ms=timing.ms[1],
+        p10=both(timing.p10),
+        p90=both(timing.p90),
+        ratio=timing.ratios[1],
+        interval=timing.intervals[1],
+        rounds=timing.rounds,
+        threads=timing.threads or ev.count_cores(),
+        load_ms=both(timing.load_ms),
+    )
+
+
+def doubt_speed(latency: Latency | None, target: Target, file: str) -> tuple[str, ...]:
+    """Say in a sentence that the int8 file `file` is no faster than float, and what helps.
+
+    It counts as faster if the whole interval of the ratio is above 1.
+    """
+    if latency is None or latency.interval[0] > 1:
+        return ()
+    low, high = latency.interval
+    said = (
+        f"int8 is no faster than float in {latency.runtime} here "
+        f"({latency.ratio:.2f}x, 95 % interval {low:.2f}x to {high:.2f}x): "
+    )
+    if target.name == "portable":
+        said += "compile with --target onnxruntime or --target openvino, whichever will run it"
+    elif has_int8_products() is False:
+        said += (
+            "this CPU has no int8 dot products (VNNI); time the file where it will run, with "
+            f"`yqc bench FLOAT.onnx {file} --runtime {latency.runtime}`"
+        )
+    else:
+        said += f"`yqc lint {file} --target {target.name}` finds what does not run in int8"
+    return (said,)
