@@ -196,7 +196,7 @@ def test_the_report_names_what_was_read(compiled: Result, checkpoint: Path, data
     assert found["data"]["path"] == str(data)
     recipe = tomllib.loads(compiled.files.recipe.read_text())
     assert found["data"]["sha256"] == recipe["dataset"]["sha256"]
-    assert found["target"] == "portable"
+    assert found["target"] == "onnxruntime"
     assert found["environment"]["torch_threads"] == torch.get_num_threads()
 
 

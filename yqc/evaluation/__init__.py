@@ -24,8 +24,9 @@ from yqc.evaluation.decode import Boxes, OutputForm, detections
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.latency import Timing, latency
 from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
-from yqc.evaluation.runtimes import Precision, Runtime, open_file
+from yqc.evaluation.runtimes import Precision, open_file
 from yqc.facts import Layout
+from yqc.targets import Runtime
 
 __all__ = [
     "Boxes",

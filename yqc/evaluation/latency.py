@@ -14,8 +14,9 @@ from yqc.data import letterbox, to_float
 from yqc.evaluation.decode import detections, head_of
 from yqc.evaluation.detect import unplace
 from yqc.evaluation.runner import FileModel, input_size
-from yqc.evaluation.runtimes import Precision, Runtime, open_file, runtime_version
+from yqc.evaluation.runtimes import Precision, open_file, runtime_version
 from yqc.progress import Progress, Silent
+from yqc.targets import Runtime
 
 Array = NDArray[np.float64]
 Pair = tuple[float, float]

@@ -16,7 +16,8 @@ from yqc.errors import CheckpointError
 from yqc.evaluation.cost import NodeCost
 from yqc.evaluation.openvino import OpenVinoModel
 from yqc.evaluation.runner import FileModel, OnnxModel, input_size
-from yqc.evaluation.runtimes import Precision, Runtime
+from yqc.evaluation.runtimes import Precision
+from yqc.targets import Runtime
 
 SUFFIX = "_kernel_time"
 RUNS = 10

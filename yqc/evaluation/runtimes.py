@@ -7,8 +7,8 @@ import onnxruntime
 
 from yqc.evaluation import openvino
 from yqc.evaluation.runner import FileModel, OnnxModel
+from yqc.targets import Runtime
 
-Runtime = Literal["onnxruntime", "openvino"]
 Precision = Literal["f32"]
 
 
