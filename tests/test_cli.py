@@ -203,9 +203,20 @@ def test_evaluates_and_times_files(run: Run, checkpoint: Path, data: Path) -> No
     ]
     assert [f["images"] for f in found] == [3, 3]
     assert found[0]["scores"] == pytest.approx(found[1]["scores"], abs=1e-3)
-    timed = run("bench", "a.onnx", "b.onnx", "--runs", 2, "--json", "-q")
+    timed = run("bench", "a.onnx", "b.onnx", "--runs", 2, "--warmup", 0, "--json", "-q")
     assert timed.code == 0
-    assert [Path(r["path"]).name for r in json.loads(timed.out)["rows"]] == ["a.onnx", "b.onnx"]
+    bench = json.loads(timed.out)
+    assert [Path(r["path"]).name for r in bench["rows"]] == ["a.onnx", "b.onnx"]
+    assert (bench["runs"], bench["runtime"], bench["end_to_end"]) == (2, "onnxruntime", False)
+    for row in bench["rows"]:
+        assert 0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"]
+        assert row["ratio"] == bench["rows"][0]["median_ms"] / row["median_ms"]
+        assert row["interval"][0] <= row["ratio"] <= row["interval"][1]
+        assert min(row["cpu_ms"], row["load_ms"]) > 0
+    for given in ((), ("--data", data)):
+        whole = run("bench", "a.onnx", "--end-to-end", *given, "--runs", 1, "-q")
+        assert ", end to end," in whole.out
+    assert run("bench", "a.onnx", "--data", data).code == 2
     twice = run("bench", "a.onnx", "a.onnx")
     assert twice == Done(1, "", "yqc: the same file is named twice; name each once\n")
 

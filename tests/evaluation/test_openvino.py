@@ -5,12 +5,13 @@ import platform
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import yqc
 from tests.command import Run
 from yqc.errors import YqcError
-from yqc.evaluation import latency, openvino
+from yqc.evaluation import latency, open_file, openvino
 from yqc.evaluation.profile import profile
 
 needs_openvino = pytest.mark.skipif(
@@ -34,6 +35,44 @@ def test_times_files_in_pairs(file: Path) -> None:
     assert len(found.ms) == 2
     assert min(found.ms) > 0
     assert found.ratios[0] == 1
+
+
+@needs_openvino
+def test_precision_is_openvinos_choice_unless_it_is_given(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[dict[str, object]] = []
+    core = openvino._core(openvino._openvino())
+
+    class Spy:
+        read_model = core.read_model
+
+        def compile_model(self, model: object, device: str, options: dict[str, object]) -> object:
+            chosen.append(options)
+            return core.compile_model(model, device, options)
+
+    monkeypatch.setattr(openvino, "_core", lambda _: Spy())
+    open_file(file, "openvino", threads=1)
+    open_file(file, "openvino", threads=1, precision="f32")
+    assert chosen == [
+        {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1},
+        {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+        },
+    ]
+
+
+@needs_openvino
+def test_finds_the_same_as_onnxruntime_and_reads_the_same_facts(file: Path) -> None:
+    other = open_file(file, "openvino", threads=1)
+    model = open_file(file, "onnxruntime", threads=1)
+    for name in ("names", "channels", "batch", "imgsz", "recorded_imgsz"):
+        assert getattr(other, name) == getattr(model, name)
+    noise = np.random.default_rng(0).random((1, 3, *(model.imgsz or ())), dtype=np.float32)
+    want = model.run(noise)
+    assert np.abs(other.run(noise) - want).max() < 0.05 * np.abs(want).max()
 
 
 @needs_openvino
@@ -63,7 +102,7 @@ def test_the_command_prints_both(file: Path, run: Run) -> None:
     asked = ("bench", file, "--runtime", "openvino", "--runs", 1, "--nodes", "-q")
     shown = run(*asked)
     assert shown.code == 0
-    assert "1 thread, openvino," in shown.out
+    assert f"1 round in turn, 1 thread, openvino {openvino.version()}," in shown.out
     assert "x Convolution" in shown.out
     found = json.loads(run(*asked, "--json").out)
     assert found["bench"]["runtime"] == "openvino"

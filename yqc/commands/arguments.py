@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HeadChoice = StrEnum("HeadChoice", ["one2one", "one2many"])
 FormChoice = StrEnum("FormChoice", ["text", "code", "table", "dot", "json"])
+PrecisionChoice = StrEnum("PrecisionChoice", ["f32"])
 RuntimeChoice = StrEnum("RuntimeChoice", ["onnxruntime", "openvino"])
 
 DataOption = Annotated[

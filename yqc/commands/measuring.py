@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yqc.commands.arguments import (
+    DataOption,
     ImagesOption,
     JsonOption,
     LoadOption,
     ModelOptions,
+    PrecisionChoice,
     QuietOption,
     RuntimeChoice,
     SingleClassOption,
@@ -65,24 +67,41 @@ def bench_command(
     *,
     imgsz: SizeOption = None,
     threads: ThreadsOption = 1,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 30,
+    runs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Timed rounds; default: until the ratios are known to 2 %."),
+    ] = None,
+    warmup: Annotated[int, typer.Option(min=0, help="Rounds before them.")] = 3,
     nodes: Annotated[
         bool, typer.Option("--nodes", help="Also the time of each node, and which run in float.")
     ] = False,
     runtime: Annotated[
         RuntimeChoice, typer.Option(help="What runs them.")
     ] = RuntimeChoice.onnxruntime,
+    precision: Annotated[
+        PrecisionChoice | None,
+        typer.Option(help="f32 keeps OpenVINO from bfloat16; default: its own choice."),
+    ] = None,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="Time letterbox, decoding and NMS, too.")
+    ] = False,
+    data: DataOption = None,
+    images: ImagesOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Time ONNX files under one runtime: paired runs, medians."""
+    """Time ONNX files under one runtime in turn: medians, and ratios with their intervals."""
+    if data is not None and not end_to_end:
+        raise typer.BadParameter("only --end-to-end looks at images", param_hint="--data")
     from yqc import report as rp  # noqa: PLC0415
-    from yqc.job.files import time_files  # noqa: PLC0415
+    from yqc.job.files import choose_pictures, time_files  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
     how: dict[str, Any] = {"imgsz": size, "threads": threads, "runs": runs}
-    how["runtime"] = runtime.value
-    result = time_files(models, **how, progress=rp.make_progress(quiet=quiet))
+    how |= {"runtime": runtime.value, "precision": precision and precision.value}
+    pictures = choose_pictures(data, images) if end_to_end else ()
+    progress = rp.make_progress(quiet=quiet)
+    result = time_files(models, **how, warm_up=warmup, pictures=pictures, progress=progress)
     costs: dict[str, tuple[NodeCost, ...]] = {}
     if nodes:
         from yqc.evaluation.profile import profile  # noqa: PLC0415

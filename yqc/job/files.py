@@ -1,19 +1,28 @@
 """Measuring single files: their accuracy (`yqc eval`) and their latency (`yqc bench`)."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from PIL.Image import Image, fromarray
 
 from yqc import evaluation as ev
 from yqc import report as rp
-from yqc.data import fit_classes, list_unreadable, load_data
+from yqc.data import fit_classes, list_unreadable, load_data, read_image
 from yqc.emit import emit, save, yolo_metadata
 from yqc.errors import CheckpointError, DataError
+from yqc.evaluation.latency import WARM_UP
 from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
 from yqc.models.heads import HeadBranch
 from yqc.models.source import open_model
 from yqc.progress import Progress
+
+PICTURES = 16
+"""Most images to time end to end. With half of it a crowded image counts twice as much, and double
+takes another 15 MB of memory for photographs of 640 x 480."""
 
 
 def evaluate_file(
@@ -76,11 +85,14 @@ def time_files(
     *,
     imgsz: tuple[int, int] | None = None,
     threads: int,
-    runs: int,
+    runs: int | None = None,
+    warm_up: int = WARM_UP,
     runtime: ev.Runtime = "onnxruntime",
+    precision: ev.Precision | None = None,
+    pictures: Sequence[Image] = (),
     progress: Progress,
 ) -> rp.Bench:
-    """Time ONNX files in turn, run by run.
+    """Time ONNX files in turn, round by round; arguments as in `latency`.
 
     Raises:
         CheckpointError: a file cannot be run.
@@ -91,11 +103,57 @@ def time_files(
     if len(set(models)) < len(models):
         raise DataError("the same file is named twice; name each once")
     timing = ev.latency(
-        models, threads=threads, runs=runs, imgsz=imgsz, runtime=runtime, progress=progress
+        models,
+        threads=threads,
+        runs=runs,
+        warm_up=warm_up,
+        imgsz=imgsz,
+        runtime=runtime,
+        precision=precision,
+        pictures=pictures,
+        progress=progress,
     )
+    columns = (timing.ms, timing.p10, timing.p90, timing.intervals, timing.cpu_ms, timing.load_ms)
+    names = ("median_ms", "p10_ms", "p90_ms", "interval", "cpu_ms", "load_ms")
     rows = [
-        rp.BenchRow(path=str(path), bytes=path.stat().st_size, median_ms=ms)
-        for path, ms in zip(models, timing.ms, strict=True)
+        rp.BenchRow(
+            path=str(path), bytes=path.stat().st_size, **dict(zip(names, each, strict=True))
+        )
+        for path, each in zip(models, zip(*columns, strict=True), strict=True)
     ]
-    cpu = rp.Environment.here(threads=threads, seed=0).cpu
-    return rp.Bench.measured(runtime=runtime, threads=threads, runs=runs, cpu=cpu, rows=rows)
+    return rp.Bench.measured(
+        runtime=runtime,
+        version=timing.version,
+        precision=precision,
+        end_to_end=bool(pictures),
+        threads=threads,
+        runs=timing.rounds,
+        cpu=rp.Environment.here(threads=threads, seed=0).cpu,
+        rows=rows,
+    )
+
+
+def choose_pictures(data: Path | None, images: Path | None = None) -> list[Image]:
+    """Read the first images of the val split of `data`, or draw one of seeded noise without data.
+
+    Raises:
+        DataError: the data set cannot be read, or has no readable image to evaluate on.
+    """
+    if data is None:
+        noise = np.random.default_rng(0).integers(256, size=(480, 640, 3), dtype=np.uint8)
+        return [fromarray(noise)]
+    split = load_data(data, images=images).val
+    found = list(islice(_readable(split.images), PICTURES))
+    if not found:
+        raise DataError(split.absent or f"no image of the {split.name} split can be read")
+    return found
+
+
+def _readable(paths: Sequence[Path]) -> Iterator[Image]:
+    """Read images, those left out that cannot be read."""
+    for path in paths:
+        try:
+            image, _ = read_image(path)
+        except Exception:  # noqa: BLE001, S112  # Pillow's decoders raise anything on a broken file
+            continue
+        yield image

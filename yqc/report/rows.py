@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from yqc.facts import HasFacts
 from yqc.report.parts import Scores, ratio
@@ -101,6 +101,12 @@ class BenchRow:
     p90_ms: float | None = None
     ratio: float | None = None
     """The first file's median / this one's: above 1 this one is the faster."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of the ratio, by paired bootstrap over the rounds."""
+    cpu_ms: float | None = None
+    """Median processor time, of all threads."""
+    load_ms: float | None = None
+    """Milliseconds to open the file and make it ready to run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +118,15 @@ class Bench:
     cpu: str
     rows: tuple[BenchRow, ...]
     runtime: str = "onnxruntime"
+    version: str | None = None
+    """Of the runtime."""
+    precision: str | None = None
+    """To which float arithmetic was forced; None for what the runtime chooses."""
+    end_to_end: bool = False
+    """Whether letterbox, decoding of boxes and NMS count."""
 
     @classmethod
-    def measured(
-        cls,
-        *,
-        threads: int,
-        runs: int,
-        cpu: str,
-        rows: Sequence[BenchRow],
-        runtime: str = "onnxruntime",
-    ) -> "Bench":
+    def measured(cls, *, rows: Sequence[BenchRow], **conditions: Any) -> "Bench":  # noqa: ANN401
         """Derive each ratio from the medians."""
-        compared = tuple(
-            replace(row, ratio=ratio(rows[0].median_ms, row.median_ms)) for row in rows
-        )
-        return cls(threads=threads, runs=runs, cpu=cpu, rows=compared, runtime=runtime)
+        compared = (replace(row, ratio=ratio(rows[0].median_ms, row.median_ms)) for row in rows)
+        return cls(rows=tuple(compared), **conditions)

@@ -112,7 +112,7 @@ def eval_table(result: EvalResult) -> RenderableType:
 
 def bench_table(bench: Bench) -> RenderableType:
     """Show the latency of each file, and of the first against every other."""
-    table = columns("file", "size", "median ms", "10 to 90 %", "ratio")
+    table = columns("file", "size", "median ms", "10 to 90 %", "ratio", "95 %")
     for row in bench.rows:
         low, high = human.milliseconds(row.p10_ms), human.milliseconds(row.p90_ms)
         table.add_row(
@@ -121,11 +121,24 @@ def bench_table(bench: Bench) -> RenderableType:
             human.milliseconds(row.median_ms),
             human.MISSING if row.p10_ms is None else f"{low} to {high}",
             human.times(row.ratio),
+            " to ".join(map(human.times, row.interval)) if row.interval else human.MISSING,
         )
-    runs, threads = human.plural(bench.runs, "run"), human.plural(bench.threads, "thread")
-    how = f"{runs} each, in turn, {threads}, {bench.runtime}, {bench.cpu}"
-    meaning = "ratio: how many times as fast as the first file"
-    return Trimmed(Group(table, say(how, QUIET), say(meaning, QUIET)))
+    rounds, threads = human.plural(bench.runs, "round"), human.plural(bench.threads, "thread")
+    how = [f"{rounds} in turn", threads, f"{bench.runtime} {bench.version or ''}".strip()]
+    how += [bench.precision] if bench.precision else []
+    how += ["end to end"] if bench.end_to_end else []
+    meaning = "ratio: how many times as fast as the first file, with its 95 % interval"
+    lines = [", ".join([*how, bench.cpu]), meaning, *_long_loads(bench)]
+    return Trimmed(Group(table, *(say(line, QUIET) for line in lines)))
+
+
+def _long_loads(bench: Bench) -> Iterator[str]:
+    """Name the files that take more than twice as long to load as the first."""
+    first = bench.rows[0].load_ms
+    for row in bench.rows:
+        if first and row.load_ms and row.load_ms > 2 * first:
+            old, new = map(human.milliseconds, (first, row.load_ms))
+            yield f"{row.path} loads in {new} ms, the first file in {old} ms"
 
 
 def _first(names: tuple[str, ...]) -> list[str]:
