@@ -15,6 +15,7 @@
 5. Weights get a symmetric scale for each output channel.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import Call, Context, Pass, calls, is_function
+from yqc import Call, Context, Pass, calls, is_function, shape
 from yqc.graph import make_noise
 from yqc.quant import (
     DTYPES,
@@ -145,6 +146,7 @@ class Calibrate(Pass):
             )
             low, high = set_range(members, low, high, ctx)
             damage = rounding_error(weighed, low, high, symmetric=symmetric, response=response)
+            damage /= max(1.0, count_images(found))
             for member in members:
                 member.module.damage.fill_(damage)
 
@@ -176,6 +178,12 @@ def group_observers(observers: Iterable[Call[Observer]]) -> list[list[Call[Obser
     for each in observers:
         groups[each.module.group].append(each)
     return list(groups.values())
+
+
+def count_images(found: Mapping[fx.Node, Histogram]) -> float:
+    """Return on how many images the histograms of nodes were taken."""
+    pairs = ((h, math.prod(shape(node.all_input_nodes[0])[1:])) for node, h in found.items())
+    return max((float(h.counts.sum()) / max(1, size) for h, size in pairs), default=1.0)
 
 
 def only_activation(gm: fx.GraphModule, members: list[Call[Observer]]) -> OnlyActivation | None:

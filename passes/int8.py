@@ -24,7 +24,7 @@ class Int8Recipe(Recipe):
     reduce_range: bool = False
     """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
     float_inputs: float = 0.1
-    """At most this share of convolutions read float, where that helps most; needs data."""
+    """At most this share of convolutions read float, where that is worth its time; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 

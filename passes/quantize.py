@@ -8,7 +8,9 @@
 1. Weights are symmetric int8, one scale an output channel, and have no zero point.
 2. Biases stay in float32: a runtime that wants int32 computes them from the scales.
 3. Scales and zero points of one group are stored once.
-4. The mark `QuantizedLayer` of each convolution gets the signal-to-quantization-noise ratio of its
+4. Where the target needs no second rounding to a scale that is there already, behind a split,
+   concat, pooling or nearest upsampling, observers leave nothing.
+5. The mark `QuantizedLayer` of each convolution gets the signal-to-quantization-noise ratio of its
    output on the example input, against the graph before this pass.
 """
 
@@ -19,9 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, callers, calls, is_function
-from yqc.graph import node_outputs, sqnr_db
+from yqc.graph import bypass, node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, quantize_weight
-from yqc.quantizing import call_conv2d, hold_tensors, is_packed, move_bias
+from yqc.quantizing import call_conv2d, hold_tensors, is_packed, keeps_values, move_bias
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -40,6 +42,9 @@ class Quantize(Pass):
         names = [c.node.name for c in calls(gm, nn.Conv2d) if Int8.on(c.node) is not None]
         before = node_outputs(gm, names, ctx.example_for(gm))
         for observer in calls(gm, Observer):
+            if not ctx.rules.repeated_scales and repeats_scale(gm, observer):
+                ctx.rewrote(bypass(gm, observer.node), "has its scale already")
+                continue
             replace_observer(gm, observer)
             ctx.rewrote(observer.node, "became quantize-dequantize")
         for conv in calls(gm, nn.Conv2d):
@@ -51,7 +56,7 @@ class Quantize(Pass):
             replace_convolution(gm, conv, chosen, chosen.scale)
             ctx.rewrote(conv.node, "weights became int8")
         for node in filter(is_packed, gm.graph.nodes):
-            if is_function(node.all_input_nodes[0], DEQUANTIZE):
+            if scales_of(gm, node.all_input_nodes[0]):
                 update_packed(gm, node)
                 ctx.rewrote(node, "input became int8; the weight stays as it is packed")
         gm.recompile()
@@ -68,6 +73,27 @@ def update_packed(gm: fx.GraphModule, node: fx.Node) -> None:
         replace(layer, activation_bits=8).put(node)
     if (chosen := Int8.drop(node)) is not None and chosen.mean_error is not None:
         move_bias(gm, node, -chosen.mean_error)
+
+
+def repeats_scale(gm: fx.GraphModule, observer: Call[Observer]) -> bool:
+    """Return whether a tensor holds values that are rounded to this observer's scale already.
+
+    It is made by an operation that passes values through as they are, of tensors of one group.
+    """
+    source = observer.node.all_input_nodes[0]
+    if not keeps_values(gm, source):
+        return False
+    scale = f"{observer.module.group}_group_scale"
+    return all(scale in scales_of(gm, node) for node in source.all_input_nodes)
+
+
+def scales_of(gm: fx.GraphModule, node: fx.Node) -> set[str]:
+    """Return the names of the scales to which a tensor's values are rounded."""
+    if is_function(node, DEQUANTIZE):
+        return {str(node.all_input_nodes[1].target)}
+    if not keeps_values(gm, node):
+        return set()
+    return set.intersection(*(scales_of(gm, source) for source in node.all_input_nodes))
 
 
 def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
@@ -112,7 +138,7 @@ def replace_convolution(
         op="Conv2d",
         shape=tuple(module.weight.shape),
         weight_bits=8,
-        activation_bits=8 if is_function(node.args[0], DEQUANTIZE) else 32,
+        activation_bits=8 if scales_of(gm, node.all_input_nodes[0]) else 32,
         scheme="symmetric",
         granularity="channel",
         rounding="nearest",

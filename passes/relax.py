@@ -1,26 +1,32 @@
 """relax: leave the inputs of a few convolutions in float, where rounding them does most damage.
 
-1. The damage of rounding a tensor was measured as its range was chosen: its squared error, each
-   value weighted by relevance (`yqc.quant.value_relevance`).
-2. Tensors that share a scale are left in float together. The groups are chosen whose damage is
-   largest in total while at most `share` of all convolution inputs stay in float (a 0/1 knapsack).
-3. Their observers are removed; weights become int8 all the same. Without data no damage was
-   measured, and nothing is done.
+1. The damage of rounding a tensor was measured as its range was chosen: its squared error an image,
+   each value weighted by relevance (`yqc.quant.value_relevance`).
+2. What a convolution in float adds to the time of the target's runtime is modelled
+   (`yqc.quantizing.float_time`). A tensor is a candidate only if it removes at least `rate` of
+   damage for each percent of the time that its readers add.
+3. Tensors that share a scale are left in float together. Of the candidates those are chosen whose
+   damage is largest in total while at most `share` of all convolution inputs stay in float (a 0/1
+   knapsack).
+4. Their observers are removed; weights become int8 all the same. So are, where the target quantizes
+   results of convolutions only for its integer kernels, the observers between such a convolution
+   and its activation. Without data no damage was measured, and nothing is done.
 
 Mixed precision by second-order sensitivity is that of HAWQ-V3 (Yao et al., ICML 2021).
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import fx, nn
 
-from yqc import Context, Pass, call, calls
-from yqc.graph import drop_unread
+from yqc import Context, Pass, call, calls, is_function
+from yqc.graph import bypass, drop_unread
 from yqc.quant import Observer
-from yqc.quantizing import is_packed
+from yqc.quantizing import FloatTime, is_packed
 
 
 @dataclass(frozen=True)
@@ -28,41 +34,64 @@ class Relax(Pass):
     """Leave the inputs of a few convolutions in float, where rounding them does most damage."""
 
     name: ClassVar[str] = "relax"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
+    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
     keeps_numbers: ClassVar[bool] = True
 
     share: float = 0.1
     """At most this share of convolutions read float."""
+    rate: float = 0.06
+    """Damage an image that each percent of added time must remove: some 1 % of mAP."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ValueError(f"share must be between 0 and 1, not {self.share:g}")
+        if self.rate < 0:
+            raise ValueError(f"rate must be 0 or above, not {self.rate:g}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        readers = count_readers(gm)
+        readers = find_readers(gm)
         damage = {o.module.group: float(o.module.damage) for o in calls(gm, Observer)}
+        time = FloatTime(gm, ctx.rules)
+        room = int(self.share * sum(map(len, readers.values())))
+        worth = {
+            group: damage[group]
+            for group, convs in readers.items()
+            if damage[group] > 0 and damage[group] >= self.rate * 100 * time.added(convs)
+        }
+        chosen = most_damage(worth, {g: len(convs) for g, convs in readers.items()}, room)
         total = sum(damage.values())
-        room = int(self.share * sum(readers.values()))
-        chosen = most_damage({g: damage[g] for g in readers if damage[g] > 0}, readers, room)
         for each in calls(gm, Observer):
             if (group := each.module.group) in chosen:
-                source = each.node.all_input_nodes[0]
-                each.node.replace_all_uses_with(source)
-                gm.graph.erase_node(each.node)
-                ctx.rewrote(source, f"stays in float; {damage[group] / total:.1%} of the damage")
+                added = time.added(readers[group])
+                what = f"{damage[group] / total:.1%} of the damage, for {added:.1%} more time"
+                ctx.rewrote(bypass(gm, each.node), f"stays in float; {what}")
+        if ctx.rules.integer_results:
+            for conv in (conv for group in chosen for conv in readers[group]):
+                for node in list(inner_observers(gm, conv)):
+                    bypass(gm, node)
         drop_unread(gm)
         gm.recompile()
 
 
-def count_readers(gm: fx.GraphModule) -> Counter[str]:
-    """Count the convolutions that read a tensor of each group of observers."""
-    found: Counter[str] = Counter()
+def find_readers(gm: fx.GraphModule) -> dict[str, list[fx.Node]]:
+    """List the convolutions that read a tensor of each group of observers."""
+    found: dict[str, list[fx.Node]] = defaultdict(list)
     for node in gm.graph.nodes:
         if call(gm, node, nn.Conv2d) is not None or is_packed(node):
             observer = call(gm, node.all_input_nodes[0], Observer)
             if observer is not None:
-                found[observer.module.group] += 1
+                found[observer.module.group].append(node)
     return found
+
+
+def inner_observers(gm: fx.GraphModule, conv: fx.Node) -> Iterator[fx.Node]:
+    """Yield the observers of a convolution's result, and of the sigmoid that reads it."""
+    for node in conv.users:
+        if call(gm, node, Observer) is not None:
+            yield node
+            yield from inner_observers(gm, node)
+        elif is_function(node, torch.sigmoid):
+            yield from (user for user in node.users if call(gm, user, Observer) is not None)
 
 
 def most_damage(

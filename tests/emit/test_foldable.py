@@ -24,7 +24,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b, self.c = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 1)
+        self.a, self.b, self.c = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 2)
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,3 +93,22 @@ def test_a_scale_that_others_read_keeps_its_shape(shared: bool) -> None:
     write_foldable(model, integer_results=True)
     onnx.checker.check_model(model, full_check=True)
     assert makers(model)["c"] == "Mul"
+
+
+def test_openvino_needs_no_quantized_result_and_sees_through_a_concat() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(16, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.c(torch.cat([self.a(x), self.b(x)], 1))
+            return out
+
+    gm = yqc.trace(Net(), X)
+    ctx = Context(example=X, calibration=lambda: [X] * 4, target="openvino")
+    yqc.Pipeline.parse("int8").run(gm, ctx)
+    model = emit(gm, target="openvino")
+    concat = next(n for n in model.graph.node if n.op_type == "Concat")
+    assert next(n for n in model.graph.node if n.name == "c").input[0] == concat.output[0]
+    assert set(makers(model).values()) == {"DequantizeLinear"}

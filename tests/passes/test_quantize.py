@@ -5,6 +5,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from torch import nn
 
 from tests.passes.nets import X, calibrated, images, traced
 from yqc import Context, Pipeline, text
@@ -13,6 +14,8 @@ from yqc.errors import PipelineError
 from yqc.graph.serial import load_graph, save_graph
 from yqc.linting import lint
 from yqc.quant import QuantizedLayer
+from yqc.testing import nets
+from yqc.testing import traced as traced_net
 from yqc.training.fake_quantize import IntegerWeight, make_trainable
 
 
@@ -51,7 +54,7 @@ def test_the_numbers_stay_near_and_the_ratio_is_recorded() -> None:
 
 @pytest.mark.parametrize("target", ["portable", "onnxruntime", "openvino", "tensorrt"])
 def test_onnxruntime_computes_the_same(target: str) -> None:
-    ctx = Context(example=X, calibration=images, target=target)  # type: ignore[arg-type]
+    ctx = Context(example=X, calibration=images, target=target)
     gm = traced("int8", ctx)
     model = emit(gm)
     options = ort.SessionOptions()
@@ -110,3 +113,26 @@ def test_linting_a_file_of_seven_bits_finds_nothing_that_saturates() -> None:
 def test_needs_calibration() -> None:
     with pytest.raises(PipelineError, match="put calibrate before it"):
         Pipeline.parse("fold-bn,observe,quantize").expand()
+
+
+def test_a_scale_that_is_there_already_is_not_repeated_for_openvino() -> None:
+    repeated = traced("int8", Context(example=X, calibration=images, target="portable"))
+    gm = traced("int8", Context(example=X, calibration=images, target="openvino"))
+    names = [n.name for n in gm.graph.nodes]
+    assert [n for n in names if n in {"cat_q", "pool_q"}] == []
+    assert {"cat_q", "pool_q"} <= {n.name for n in repeated.graph.nodes}
+    layers = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
+    assert {layer.activation_bits for layer in layers} == {8}
+    with torch.no_grad():
+        assert torch.equal(gm(X), repeated(X))
+
+
+@pytest.mark.parametrize(("mode", "count"), [("nearest", 0), ("bilinear", 1)])
+def test_a_smooth_upsampling_is_rounded_again_for_openvino(mode: str, count: int) -> None:
+    upsampling = nn.Upsample(scale_factor=2, mode=mode)
+    net = nets.chain(nn.Conv2d(3, 4, 1), nn.ReLU(), upsampling, nn.Conv2d(4, 4, 1))
+    gm = traced_net(net, (1, 3, 8, 8))
+    ctx = Context(example=X, calibration=images, target="openvino")
+    Pipeline.parse("int8").run(gm, ctx)
+    behind = [n for n in gm.graph.nodes if n.target is torch.ops.yqc.quantize_linear]
+    assert len(behind) == 2 + count  # the image, the ReLU

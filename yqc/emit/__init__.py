@@ -9,6 +9,8 @@
 `geometry`     sizes of windows and paddings
 `simplify`     onnxsim, and checks of its result
 `foldable`     int8 weights of float convolutions in a form that is folded at load
+`products`     1x1 convolutions with float results as products of integer matrices
+`wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
 `metadata`     what YOLO runtimes read
 `embedding`    suppression in the graph; bytes or halves in, halves out
 `save`         files written whole or not at all
@@ -39,6 +41,7 @@ from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.foldable import write_foldable
 from yqc.emit.metadata import yolo_metadata
+from yqc.emit.products import write_products
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
 from yqc.emit.simplify import check_model, simplify
@@ -100,6 +103,8 @@ def emit(
     """
     model = simplify(build_model(gm, opset=opset, dynamic=dynamic))
     rules = find_target(target)
+    if rules.products:
+        write_products(model)
     if rules.foldable_weights:
         write_foldable(model, integer_results=rules.integer_results)
     check_model(model)

@@ -7,17 +7,16 @@ such kernel can be, because a convolution reads or makes floats, the same intege
 and Mul instead: the file is as small as before.
 """
 
-from collections import defaultdict
-
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
+
+from yqc.emit.wiring import Wiring
 
 ACROSS = frozenset({"Relu", "Clip"})
 """What onnxruntime takes into an integer convolution on the way to QuantizeLinear."""
 
-PASSING = frozenset({"Concat", "Split", "MaxPool", "Resize", "Slice"})
-"""What hands on values of its first input, or of all inputs, and may stand between dequantization
-and a convolution."""
+PASSING = frozenset({"Concat", "Split", "MaxPool", "Resize"})
+"""What may stand between DequantizeLinear and an integer convolution: it hands on values."""
 
 
 def write_foldable(model: onnx.ModelProto, *, integer_results: bool) -> None:
@@ -25,38 +24,30 @@ def write_foldable(model: onnx.ModelProto, *, integer_results: bool) -> None:
 
     If `integer_results`, a convolution whose own result is not quantized is a float one, too.
     """
-    graph = model.graph
-    made = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            readers[name].append(node)
-    held = {tensor.name: tensor for tensor in graph.initializer}
+    w = Wiring(model.graph)
     floats = [
         n
-        for n in graph.node
+        for n in model.graph.node
         if n.op_type == "Conv"
-        and not (reads_integers(n, made) and (not integer_results or makes_integers(n, readers)))
+        and not (reads_integers(n, w) and (not integer_results or makes_integers(n, w)))
     ]
     outputs = {name for conv in floats for name in conv.output}
     written: dict[str, list[NodeProto]] = {}
     for conv in floats:
-        source = made.get(conv.input[1])
-        if source is None or not is_plain_int8(source, held):
+        source = w.made.get(conv.input[1])
+        if source is None or not is_plain_int8(source, w):
             continue
-        weight, users = source.output[0], len(readers[source.input[1]])
-        if all(reader.output[0] in outputs for reader in readers[weight]):
-            written[weight] = _unfolded(source, graph, held, users)
-    nodes = [n for node in graph.node for n in written.get(node.output[0], [node])]
-    del graph.node[:]
-    graph.node.extend(nodes)
+        weight = source.output[0]
+        if all(reader.output[0] in outputs for reader in w.readers[weight]):
+            written[weight] = _unfolded(source, w)
+    w.replace(written)
 
 
-def reads_integers(conv: NodeProto, made: dict[str, NodeProto]) -> bool:
+def reads_integers(conv: NodeProto, w: Wiring) -> bool:
     """Return whether a convolution reads dequantized values, directly or passed through."""
     todo = [conv.input[0]]
     while todo:
-        node = made.get(todo.pop())
+        node = w.made.get(todo.pop())
         if node is None or node.op_type not in {"DequantizeLinear", *PASSING}:
             return False
         if node.op_type == "Concat":
@@ -66,39 +57,34 @@ def reads_integers(conv: NodeProto, made: dict[str, NodeProto]) -> bool:
     return True
 
 
-def makes_integers(conv: NodeProto, readers: dict[str, list[NodeProto]]) -> bool:
+def makes_integers(conv: NodeProto, w: Wiring) -> bool:
     """Return whether the result of a convolution is quantized by all that read it."""
-    behind = readers[conv.output[0]]
+    behind = w.readers[conv.output[0]]
     while len(behind) == 1 and behind[0].op_type in ACROSS:
-        behind = readers[behind[0].output[0]]
+        behind = w.readers[behind[0].output[0]]
     return bool(behind) and all(node.op_type == "QuantizeLinear" for node in behind)
 
 
-def is_plain_int8(node: NodeProto, held: dict[str, TensorProto]) -> bool:
+def is_plain_int8(node: NodeProto, w: Wiring) -> bool:
     """Return whether a node scales stored int8 by float32: one scale a row, or one for all."""
-    if node.op_type != "DequantizeLinear" or any(name not in held for name in node.input):
+    if node.op_type != "DequantizeLinear" or any(name not in w.held for name in node.input):
         return False
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     blocked = any(a.name == "block_size" and a.i for a in node.attribute)
-    values, scale = held[node.input[0]], held[node.input[1]]
+    values, scale = w.held[node.input[0]], w.held[node.input[1]]
     types = (values.data_type, scale.data_type) == (TensorProto.INT8, TensorProto.FLOAT)
-    zeros = len(node.input) < 3 or not numpy_helper.to_array(held[node.input[2]]).any()  # noqa: PLR2004
+    zeros = len(node.input) < 3 or not w.array(node.input[2]).any()  # noqa: PLR2004
     return types and zeros and not blocked and (not len(scale.dims) or axis == 0)
 
 
-def _unfolded(
-    node: NodeProto, graph: onnx.GraphProto, held: dict[str, TensorProto], users: int
-) -> list[NodeProto]:
+def _unfolded(node: NodeProto, w: Wiring) -> list[NodeProto]:
     """Return what stands for a node of DequantizeLinear; its scale gets the weight's rank."""
     (values, name), result = node.input[:2], node.output[0]
-    scale = numpy_helper.to_array(held[name])
+    scale = w.array(name)
     if scale.ndim:
-        wide = scale.reshape([-1] + [1] * (len(held[values].dims) - 1))
-        if users > 1:
-            name = f"{result}_own_scale"
-            graph.initializer.append(numpy_helper.from_array(wide, name))
-        else:
-            held[name].CopyFrom(numpy_helper.from_array(wide, name))
+        shared = len(w.readers[name]) > 1
+        wide = scale.reshape([-1] + [1] * (len(w.held[values].dims) - 1))
+        name = w.hold(f"{result}_own_scale" if shared else name, wide)
     cast = helper.make_node(
         "Cast", [values], [f"{result}_float"], name=f"{result}_float", to=TensorProto.FLOAT
     )

@@ -32,7 +32,7 @@ from yqc.graph.calls import (
 )
 from yqc.graph.channels import ChannelBlock, Channels, channel_groups, dependencies
 from yqc.graph.compare import node_outputs, sqnr_db
-from yqc.graph.edit import drop_unread
+from yqc.graph.edit import bypass, drop_unread
 from yqc.graph.folding import fold_conv_bn, fold_kernel
 from yqc.graph.history import Event, history
 from yqc.graph.memory import as_weights, channels_last
@@ -53,6 +53,7 @@ __all__ = [
     "TensorSpec",
     "as_weights",
     "assign_roles",
+    "bypass",
     "call",
     "callers",
     "calls",

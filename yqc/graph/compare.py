@@ -205,10 +205,11 @@ def _unpacked(gm: fx.GraphModule, node: fx.Node) -> int:
 
 def macs(gm: fx.GraphModule) -> int:
     """Count multiply-accumulates of convolutions, linear layers and matrix products, batch 1."""
-    return sum(_node_macs(gm, node) for node in gm.graph.nodes)
+    return sum(node_macs(gm, node) for node in gm.graph.nodes)
 
 
-def _node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
+def node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
+    """Count multiply-accumulates of one node, batch 1; 0 for what multiplies no matrices."""
     value = node.meta.get("yqc.value")
     if not isinstance(value, TensorSpec) or not value.shape:
         return 0

@@ -29,6 +29,14 @@ def tidy(gm: fx.GraphModule) -> None:
             node.meta[KEY] = marked[0] if marked else "backbone"
 
 
+def bypass(gm: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """Remove a node of one input; what read it reads that input, which is returned."""
+    source = node.all_input_nodes[0]
+    node.replace_all_uses_with(source)
+    gm.graph.erase_node(node)
+    return source
+
+
 def drop_unread(gm: fx.GraphModule) -> None:
     """Drop the modules that no node calls and the tensors that no node reads."""
     gm.delete_all_unused_submodules()

@@ -28,7 +28,7 @@ class Observer(nn.Module):
     scale: Tensor
     zero_point: Tensor
     damage: Tensor
-    """Damage that rounding the group does, float32: its squared error weighted by relevance; 0
+    """Damage an image that rounding the group does: its squared error weighted by relevance; 0
     where it was not measured."""
     mean: Tensor
     """Mean of every channel, float32 [channels], where batch norms give it; else 0."""

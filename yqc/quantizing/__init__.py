@@ -7,6 +7,7 @@ In reading order:
     relevance      relevance of the values that nodes compute, by backward passes
     bias_error     reference outputs of convolutions, and the mean error against them
     calibration    images through the graph, for all of these statistics at once
+    float_time     what convolutions in float cost in a runtime
     distribution   mean, deviation and extremes of tensors from batch norms, without data
     half_error     what half precision does to each node of a graph
     half           a part of a graph in half precision
@@ -23,6 +24,7 @@ from yqc.quantizing.bias_error import (
 )
 from yqc.quantizing.calibration import gather_statistics
 from yqc.quantizing.distribution import Distribution, follow_distributions
+from yqc.quantizing.float_time import FloatTime
 from yqc.quantizing.half import (
     compute_in_half,
     half_candidates,
@@ -36,6 +38,7 @@ from yqc.quantizing.placement import (
     ObserverPlacement,
     find_float_reason,
     is_addition,
+    keeps_values,
     passes_values_through,
     place_observers,
 )
@@ -58,6 +61,7 @@ __all__ = [
     "WEIGHTED",
     "CodebookOptions",
     "Distribution",
+    "FloatTime",
     "HalfError",
     "Int4Options",
     "ObserverPlacement",
@@ -77,6 +81,7 @@ __all__ = [
     "hold_tensors",
     "is_addition",
     "is_packed",
+    "keeps_values",
     "measure_half_errors",
     "measure_node_relevance",
     "measure_outputs",

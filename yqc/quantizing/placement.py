@@ -60,6 +60,15 @@ def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
     )
 
 
+def keeps_values(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Return whether a node passes values through exactly: it computes no means of them."""
+    if (upsampling := call(gm, node, nn.Upsample)) is not None:
+        return str(upsampling.module.mode).startswith("nearest")
+    if is_function(node, F.interpolate):
+        return str(node.kwargs.get("mode", "nearest")).startswith("nearest")
+    return passes_values_through(gm, node)
+
+
 def is_addition(node: fx.Node) -> bool:
     """Return whether a node adds two tensors that the graph computes."""
     return (

@@ -37,6 +37,11 @@ class Target:
     """Whether activations are symmetric: 0 is stored as the middle of the type."""
     activations: Literal["uint8", "int8"] = "uint8"
     """Element type of quantized activations."""
+    products: bool = False
+    """Whether 1x1 convolutions of integers with float results are written as MatMul.
+
+    A MatMul has an integer kernel with a float result; a convolution has none.
+    """
     foldable_weights: bool = False
     """Whether int8 weights of float convolutions are written so that they are floats once loaded.
 

@@ -21,5 +21,6 @@ ONNXRUNTIME = Target(
     integer_results=True,
     few_channels=3,
     fused_addition=False,
+    products=True,
     foldable_weights=True,
 )

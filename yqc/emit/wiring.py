@@ -1,0 +1,53 @@
+"""What makes, reads and holds the values of an ONNX graph, for rewriting it."""
+
+from collections import defaultdict
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+
+class Wiring:
+    """Makers, readers and initialisers of a graph, by the names of values, as it was read."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.made = {name: node for node in graph.node for name in node.output}
+        self.held: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self.readers: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self.readers[name].append(node)
+
+    def only_reader(self, name: str) -> NodeProto | None:
+        """Return the one node that reads a value which is no output of the graph, or None."""
+        found = self.readers[name]
+        if len(found) != 1 or any(output.name == name for output in self.graph.output):
+            return None
+        return found[0]
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """Return an initialiser's values."""
+        return numpy_helper.to_array(self.held[name])
+
+    def hold(self, name: str, values: NDArray[np.generic]) -> str:
+        """Add an initialiser, or replace the values of that name; return the name."""
+        tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        if name in self.held:
+            self.held[name].CopyFrom(tensor)
+        else:
+            self.graph.initializer.append(tensor)
+            self.held[name] = self.graph.initializer[-1]
+        return name
+
+    def replace(self, written: dict[str, list[NodeProto]]) -> None:
+        """Put nodes in the place of those whose first output is a key."""
+        nodes = [n for node in self.graph.node for n in written.get(node.output[0], [node])]
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+
+
+def attributes(node: NodeProto) -> dict[str, object]:
+    """Return a node's attributes by name."""
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
