@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yqc.evaluation import Runtime
+    from yqc.data import Split
+    from yqc.evaluation import Precision, Runtime
+    from yqc.evaluation.runner import FileModel
 
 FLOAT_PASSES = "reparam,fold-bn,dce"
 """What `int8` does before it quantizes; so all tools quantize the same float graph."""
 SEED = 0
 DECODE = "head.decode"
+SURE = 0.25
+"""The confidence at which YOLO's own tools show detections."""
 Measured = dict[str, Any]
 
 
@@ -52,7 +56,7 @@ def export(*, model: str, imgsz: int | None, output: str) -> Measured:
 
 
 def ort_static(
-    *, source: str, data: str, imgsz: list[int], images: int, exclude: list[str], output: str
+    *, source: str, data: str, imgsz: list[int], images: int, decode: list[str], output: str
 ) -> Measured:
     """Quantize with `quantize_static`: QDQ, weights per channel, activations uint8 by min-max.
 
@@ -65,7 +69,7 @@ def ort_static(
         data: what the calibration images are taken from.
         imgsz: height and width.
         images: how many calibration images.
-        exclude: names of nodes to leave in float.
+        decode: names of the nodes that decode boxes, which stay in float.
         output: the file to write.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -82,7 +86,7 @@ def ort_static(
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=exclude,
+        nodes_to_exclude=decode,
         calibrate_method=CalibrationMethod.MinMax,
     )
     seconds = perf_counter() - began
@@ -90,18 +94,39 @@ def ort_static(
     return {"seconds": seconds}
 
 
-def nncf_default(*, source: str, data: str, imgsz: list[int], images: int, output: str) -> Measured:
-    """Quantize with `nncf.quantize` as it is by default, but for the number of images."""
+def nncf_onnx(
+    *, source: str, data: str, imgsz: list[int], images: int, decode: list[str], output: str
+) -> Measured:
+    """Quantize with `nncf.quantize` and its ONNX backend; arguments as in `ort_static`."""
     import onnx
 
-    tool = import_module("nncf")
     model = onnx.load(source)
-    dataset = tool.Dataset(list(_images(data, imgsz, images)))
-    began = perf_counter()
-    quantized = tool.quantize(model, dataset, subset_size=images)
-    seconds = perf_counter() - began
+    quantized, seconds = _nncf(model, _images(data, imgsz, images), images, decode)
     onnx.save(quantized, output)
     return {"seconds": seconds}
+
+
+def nncf_openvino(
+    *, source: str, data: str, imgsz: list[int], images: int, decode: list[str], output: str
+) -> Measured:
+    """Quantize with `nncf.quantize` and its OpenVINO backend; `output` is an XML file."""
+    tool = import_module("openvino")
+    model = tool.Core().read_model(source)
+    own = [node.get_friendly_name() for node in model.get_ops()]
+    behind = [name for name in own if name.partition("/")[0] in decode]
+    quantized, seconds = _nncf(model, _images(data, imgsz, images), images, behind)
+    tool.save_model(quantized, output, compress_to_fp16=False)
+    return {"seconds": seconds}
+
+
+def _nncf(model: Any, data: "Iterable[Any]", count: int, ignored: list[str]) -> tuple[Any, float]:  # noqa: ANN401  # NNCF takes models of several packages
+    """Quantize as by default, but for the number of images and the nodes left in float."""
+    tool = import_module("nncf")
+    dataset = tool.Dataset(list(data))
+    scope = tool.IgnoredScope(names=ignored, validate=False)
+    began = perf_counter()
+    quantized = tool.quantize(model, dataset, subset_size=count, ignored_scope=scope)
+    return quantized, perf_counter() - began
 
 
 class _Reader:
@@ -127,41 +152,93 @@ def _images(data: str, imgsz: list[int], count: int) -> "Iterator[dict[str, NDAr
 
 
 def measure(
-    *, files: dict[str, str], data: str, imgsz: list[int], runs: int, with_openvino: bool
+    *,
+    files: dict[str, tuple[str, list["Runtime"]]],
+    data: str,
+    imgsz: list[int],
+    runs: int,
+    precision: "Precision | None",
+    checked: int,
 ) -> Measured:
-    """Measure files against the first of them, which is the float one.
+    """Measure files against the first of them, which is the float one, in the runtimes of each.
 
     Returns:
-        For each name: `map`, `map50`, `file_bytes`, `weight_bytes`, and for each runtime its
-        milliseconds and its ratio; or `error`, why onnxruntime does not run the file.
+        For each name `file_bytes`, `weight_bytes` and `runs`: for each of its runtimes `map`, `db`,
+        `found` and `expected` (see `_check`), `ms`, `ratio`, `interval`, `cpu_ms`, `cpu_ratio` and
+        `load_ms`; or `error`, why the runtime does not run the file.
     """
     from yqc.data import load_data
     from yqc.errors import YqcError
-    from yqc.evaluation import evaluate, latency
+    from yqc.evaluation import evaluate, latency, open_file
     from yqc.report import make_progress
 
     progress, split, size = make_progress(), load_data(Path(data)).val, (imgsz[0], imgsz[1])
     found: dict[str, Measured] = {}
-    with progress.task("measuring", len(files) + 1 + with_openvino) as advance:
-        for name, file in files.items():
-            progress.note(f"accuracy of {name}")
+    for name, (file, _) in files.items():
+        found[name] = {**_sizes(Path(file)), "runs": {}}
+    for runtime in ("onnxruntime", "openvino"):
+        good = {}
+        for name, (file, runtimes) in files.items():
+            if runtime not in runtimes:
+                continue
+            progress.note(f"{name} in {runtime}")
             try:
-                accuracy = evaluate(Path(file), split, imgsz=size, progress=progress)
-                found[name] = {"map": accuracy.map, "map50": accuracy.map50, **_sizes(Path(file))}
+                model = open_file(Path(file), runtime, threads=1, imgsz=size, precision=precision)
+                about = {"map": evaluate(model, split, imgsz=size, progress=progress).map}
+                found[name]["runs"][runtime] = about | _check(model, split, size, checked)
+                good[name] = Path(file)
             except YqcError as error:
-                found[name] = {"error": str(error)}
-            advance(1)
-        good = {name: Path(files[name]) for name in found if "error" not in found[name]}
-        runtimes: tuple[Runtime, ...] = ("onnxruntime", "openvino")
-        for name in runtimes[: 1 + with_openvino]:
-            speed = latency(
-                list(good.values()), imgsz=size, threads=1, runs=runs, runtime=name,
-                progress=progress,
-            )  # fmt: skip
-            for file, ms, ratio in zip(good, speed.ms, speed.ratios, strict=True):
-                found[file] |= {f"{name}_ms": ms, f"{name}_ratio": ratio}
-            advance(1)
+                found[name]["runs"][runtime] = {"error": str(error)}
+        if not good:
+            continue
+        speed = latency(
+            list(good.values()), imgsz=size, threads=1, runs=runs, runtime=runtime,
+            precision=precision, progress=progress,
+        )  # fmt: skip
+        keys = ("ms", "ratio", "interval", "cpu_ms", "cpu_ratio", "load_ms")
+        columns = (speed.ms, speed.ratios, speed.intervals, speed.cpu_ms, speed.cpu_ratios)
+        for name, *values in zip(good, *columns, speed.load_ms, strict=True):
+            found[name]["runs"][runtime] |= dict(zip(keys, values, strict=True))
     return found
+
+
+def _check(model: "FileModel", split: "Split", imgsz: tuple[int, int], count: int) -> Measured:
+    """Compare a file's outputs and detections with what the file says, run as it stands.
+
+    That is onnxruntime without optimisation; for OpenVINO's own format, OpenVINO in float32 without
+    integer kernels.
+
+    Returns:
+        `db`: signal over noise at the first output, None where nothing differs; `found` and
+        `expected`: how many detections the model and the reference have at confidence 0.25.
+    """
+    import numpy as np
+
+    from yqc.data import Placed, read_images, to_float
+    from yqc.evaluation import OnnxModel, detections
+    from yqc.evaluation.decode import head_of
+    from yqc.evaluation.openvino import OpenVinoModel
+
+    plain: FileModel
+    if model.path.suffix == ".onnx":
+        plain = OnnxModel(model.path, threads=1, optimise=False)
+    else:
+        plain = OpenVinoModel(
+            model.path, threads=1, imgsz=imgsz, precision="f32", LP_TRANSFORMS_MODE="NO"
+        )
+    signal = noise = 0.0
+    counts = {"found": 0, "expected": 0}
+    for image in read_images(split.images[:count], imgsz, channels=model.channels):
+        if not isinstance(image, Placed):
+            continue
+        pixels = to_float(image.pixels)
+        got, want = (one.run(pixels).astype(np.float32) for one in (model, plain))
+        layout = head_of(want, None, len(model.names) if model.names else None).layout
+        signal += float(np.square(want, dtype=np.float64).sum())
+        noise += float(np.square(got - want, dtype=np.float64).sum())
+        for key, output in (("found", got), ("expected", want)):
+            counts[key] += len(detections(output[0], layout).above(SURE))
+    return {"db": 10 * float(np.log10(signal / noise)) if noise else None, **counts}
 
 
 def _sizes(file: Path) -> Measured:
@@ -169,11 +246,13 @@ def _sizes(file: Path) -> Measured:
 
     from yqc.emit import weight_bytes
 
+    if file.suffix != ".onnx":
+        return {"file_bytes": file.stat().st_size + file.with_suffix(".bin").stat().st_size}
     return {"file_bytes": file.stat().st_size, "weight_bytes": weight_bytes(onnx.load(file))}
 
 
 TASKS: dict[str, Callable[..., Measured]] = {
-    task.__name__: task for task in (export, ort_static, nncf_default, measure)
+    task.__name__: task for task in (export, ort_static, nncf_onnx, nncf_openvino, measure)
 }
 
 

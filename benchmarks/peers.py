@@ -2,10 +2,12 @@
 
     python benchmarks/peers.py yolov8n.pt --data data.yaml --imgsz 320 --images 64
 
-All quantize one float graph with the same calibration images, each in a process of its own. yqc's
-is the command `yqc compile --no-eval`, which starts at the checkpoint and ends with a verified file
-and its report; the peers' start at the float ONNX file, which the row `float` makes. Peers that are
-not installed are named and skipped:
+All quantize one float graph with the same calibration images, each in a process of its own, and
+leave the decoding of boxes in float. yqc's is the command `yqc compile --no-eval`, which starts at
+the checkpoint and ends with a verified file and its report; the peers' start at the float ONNX
+file, which the row `float` makes. Each file is judged, timed and checked in the runtime that it was
+made for: NNCF's ONNX backend and quantize_static in onnxruntime, NNCF's OpenVINO backend in
+OpenVINO, yqc's in that of its target. Peers that are not installed are named and skipped:
 
     pip install nncf openvino
 """
@@ -18,73 +20,31 @@ import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from resource import struct_rusage
 from time import perf_counter
 from typing import Any
 
-from rich.console import Group
-from rich.table import Table
+from peer_report import Comparison, Row, show
 
 from yqc.progress import Progress
-from yqc.report import make_console, make_progress
-from yqc.report.layout import Trimmed, listing, say
+from yqc.report import make_progress
+from yqc.targets import TARGETS
 
 TOOLS = Path(__file__).with_name("peer_tools.py")
 PACKAGES = ("yqc", "torch", "onnx", "onnxruntime", "nncf", "openvino")
 COMPILE = "compile"
 """The one task that is not of `peer_tools.py`."""
+CHECKED = 16
+"""Images that outputs are compared on. With half of it a file that is wrong on one image in ten
+passes about once in two times; double takes a few more seconds a file."""
 KILOBYTE = 1 if sys.platform == "darwin" else 1024
 """What getrusage counts memory in."""
-HEADS = ("", "mAP", "file\nMB", "wts\nMB", "ORT\nx", "OV\nx", "all\ns", "CPU\ns", "step\ns", "MB")
-CAPTION = (
-    "wts: initialisers and constants. ORT, OV: float time / this file's under onnxruntime and "
-    "OpenVINO, one thread, paired runs, medians; above 1 is faster. all: the whole process; "
-    "CPU: its processor time; step: yqc's passes, or the peer's call that quantizes. "
-    "MB: most memory of the process."
-)
 
 
 class PeerError(Exception):
     """A process failed."""
-
-
-@dataclass
-class Row:
-    """One file: what it cost to make, and what was measured of it; None where nothing was."""
-
-    name: str
-    file: str
-    error: str | None = None
-    seconds_process: float | None = None
-    """Wall time from the start of the process to its end."""
-    seconds_cpu: float | None = None
-    """Processor time of all its threads."""
-    seconds_step: float | None = None
-    """Wall time of the quantization alone."""
-    seconds_passes: dict[str, float] = field(default_factory=dict)
-    """The same for each of yqc's passes."""
-    peak_bytes: int | None = None
-    """Most resident memory of the process."""
-    measured: dict[str, Any] = field(default_factory=dict)
-    """As `peer_tools.measure` returns it."""
-
-
-@dataclass
-class Comparison:
-    """What `--json` prints."""
-
-    model: str
-    data: str
-    imgsz: list[int]
-    images: int
-    """How many calibration images were asked for."""
-    runs: int
-    versions: dict[str, str]
-    missing: list[str]
-    rows: list[Row]
 
 
 def main() -> int:
@@ -99,12 +59,13 @@ def main() -> int:
         with scratch as folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
             imgsz, rows = make_files(options, Path(folder), missing, progress)
-            _measure(options, imgsz, rows, with_openvino="openvino" not in missing)
+            _measure(options, imgsz, rows)
     except PeerError as error:
         print(f"peers: {error}", file=sys.stderr)
         return 1
     model, data, images = str(options.model), str(options.data), options.images
-    found = Comparison(model, data, imgsz, images, options.runs, versions, missing, rows)
+    asked = (imgsz, images, CHECKED, options.runs, options.precision)
+    found = Comparison(model, data, *asked, versions, missing, rows)
     if options.json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
@@ -120,35 +81,35 @@ def make_files(
     Raises:
         PeerError: there is no float file. An int8 file that cannot be made is a row that says why.
     """
-    plain = Row("float", str(folder / "float.onnx"))
+    runtimes = tuple(name for name in ("onnxruntime", "openvino") if name not in missing)
+    plain = Row("float", str(folder / "float.onnx"), runtimes)
     model = {"model": str(options.model.resolve())}
     exported = _make(plain, {"task": "export", "imgsz": options.imgsz, **model})
     if plain.error:
         raise PeerError(plain.error)
-    common = {
-        "data": str(options.data.resolve()),
-        "imgsz": exported["imgsz"],
-        "images": options.images,
-    }
-    peer = {"source": plain.file, **common}
-    jobs: dict[str, dict[str, Any]] = {
-        f"yqc {target}": {"task": COMPILE, "target": target, **model, **common}
-        for target in ("portable", "onnxruntime", "openvino")
-    }
-    jobs["ort"] = {"task": "ort_static", "exclude": [], **peer}
-    jobs["ort, decode out"] = {"task": "ort_static", "exclude": exported["decode"], **peer}
-    if "nncf" not in missing:
-        jobs["nncf"] = {"task": "nncf_default", **peer}
+    imgsz, images = exported["imgsz"], options.images
+    common = {"data": str(options.data.resolve()), "imgsz": imgsz, "images": images}
+    peer = {"source": plain.file, "decode": exported["decode"], **common}
     rows = [plain]
+    jobs: list[dict[str, Any]] = []
+    for target in TARGETS.values():
+        home = () if target.runtime in (None, *missing) else (str(target.runtime),)
+        rows.append(Row(f"yqc {target.name}", str(folder / f"yqc-{target.name}.onnx"), home))
+        jobs.append({"task": COMPILE, "target": target.name, **model, **common})
+    rows.append(Row("quantize_static", str(folder / "quantize_static.onnx"), ("onnxruntime",)))
+    jobs.append({"task": "ort_static", **peer})
+    if "nncf" not in missing:
+        rows.append(Row("NNCF, ONNX", str(folder / "nncf.onnx"), ("onnxruntime",)))
+        jobs.append({"task": "nncf_onnx", **peer})
+    if not {"nncf", "openvino"} & set(missing):
+        rows.append(Row("NNCF, OpenVINO", str(folder / "nncf.xml"), ("openvino",)))
+        jobs.append({"task": "nncf_openvino", **peer})
     with progress.task("compiling", len(jobs)) as advance:
-        for name, job in jobs.items():
-            progress.note(f"int8 by {name}")
-            rows.append(
-                Row(name, str(folder / f"{name.replace(', ', '-').replace(' ', '-')}.onnx"))
-            )
-            _make(rows[-1], job)
+        for row, job in zip(rows[1:], jobs, strict=True):
+            progress.note(f"int8 by {row.name}")
+            _make(row, job)
             advance(1)
-    return exported["imgsz"], rows
+    return imgsz, rows
 
 
 def _make(row: Row, job: dict[str, Any]) -> dict[str, Any]:
@@ -168,21 +129,20 @@ def _make(row: Row, job: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _measure(
-    options: argparse.Namespace, imgsz: list[int], rows: list[Row], *, with_openvino: bool
-) -> None:
+def _measure(options: argparse.Namespace, imgsz: list[int], rows: list[Row]) -> None:
+    files = {row.name: [row.file, list(row.runtimes)] for row in rows if not row.error}
     job = {
         "task": "measure",
-        "files": {row.name: row.file for row in rows if not row.error},
+        "files": files,
         "data": str(options.data.resolve()),
         "imgsz": imgsz,
         "runs": options.runs,
-        "with_openvino": with_openvino,
+        "precision": options.precision,
+        "checked": CHECKED,
     }
     found, _ = run(job, Path(rows[0].file).with_name("measure"), quiet=False)
     for row in rows:
         row.measured = found.get(row.name, {})
-        row.error = row.error or row.measured.pop("error", None)
 
 
 def run(job: dict[str, Any], base: Path, *, quiet: bool) -> tuple[dict[str, Any], struct_rusage]:
@@ -244,52 +204,6 @@ def _finish(name: str, arguments: list[str], base: Path, *, quiet: bool) -> stru
     return usage
 
 
-def show(found: Comparison) -> None:
-    """Print one line a file, and why there is none."""
-    height, width = found.imgsz
-    head = (
-        f"{Path(found.model).name}, {height} x {width} px, {found.images} calibration images of "
-        f"{Path(found.data).name}"
-    )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, name in enumerate(HEADS):
-        table.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for row in found.rows:
-        table.add_row(row.name, *_cells(row))
-    notes = [f"{row.name}: {row.error}" for row in found.rows if row.error]
-    notes += [f"{name} is not installed; what needs it was skipped" for name in found.missing]
-    versions = listing(f"{name} {number}" for name, number in found.versions.items())
-    lines = ["", *notes, *([""] if notes else []), _float_times(found.rows[0]) + CAPTION]
-    make_console().print(Trimmed(Group(say(head), versions, "", table, *map(say, lines))))
-
-
-def _cells(row: Row) -> list[str]:
-    got = row.measured.get
-    return [
-        _number(got("map"), 4),
-        _number(got("file_bytes"), 2, 1e6),
-        _number(got("weight_bytes"), 2, 1e6),
-        _number(got("onnxruntime_ratio"), 2),
-        _number(got("openvino_ratio"), 2),
-        _number(row.seconds_process, 1),
-        _number(row.seconds_cpu, 1),
-        _number(row.seconds_step, 1),
-        _number(row.peak_bytes, 0, 1e6),
-    ]
-
-
-def _number(value: float | None, places: int, unit: float = 1) -> str:
-    return "-" if value is None else f"{value / unit:.{places}f}"
-
-
-def _float_times(row: Row) -> str:
-    names = {"onnxruntime_ms": "onnxruntime", "openvino_ms": "OpenVINO"}
-    told = [
-        f"{row.measured[key]:.1f} ms under {names[key]}" for key in names if key in row.measured
-    ]
-    return f"The float file takes {', '.join(told)}. " if told else ""
-
-
 def _versions() -> tuple[dict[str, str], list[str]]:
     """Return the versions of what is installed, and the names of what is not."""
     found, missing = {}, []
@@ -308,6 +222,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, help="height and width; default: as trained")
     parser.add_argument("--images", type=int, default=64, help="calibration images (64)")
     parser.add_argument("--runs", type=int, default=30, help="rounds of the latency (30)")
+    parser.add_argument("--precision", choices=["f32"], help="of OpenVINO; default: its own choice")
     parser.add_argument("--keep", type=Path, help="a folder for the files; default: deleted")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser.parse_args()
