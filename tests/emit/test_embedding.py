@@ -17,6 +17,7 @@ from yqc.emit.roundtrip import OPTIMISED, open_session
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
 from yqc.models.trace import trace
+from yqc.testing import apply
 
 ANCHORS, CLASSES = 96, 3
 
@@ -121,6 +122,19 @@ def test_half_precision_outside_only() -> None:
     assert got.dtype == np.float16
     want = answers(model, images.astype(np.float32))
     np.testing.assert_array_equal(got, want.astype(np.float16))
+
+
+def test_half_goes_straight_into_a_half_graph() -> None:
+    torch.manual_seed(3)
+    gm = trace(Decoded("yolov8"), torch.zeros(1, 3, 32, 48))
+    apply("half", gm)
+    model, images = emit(gm), (bytes_of().astype(np.float32) / 255).astype(np.float16)
+    made = embed(model, Embedding(fp16_io=True), "yolov8")
+    first = made.graph.node[0]
+    assert (first.op_type, first.input[0]) == ("Conv", made.graph.input[0].name)
+    got = answers(made, images)
+    want = answers(model, images.astype(np.float32)).astype(np.float16)
+    np.testing.assert_allclose(got.astype(np.float32), want.astype(np.float32), rtol=2e-3, atol=0)
 
 
 def test_all_at_once() -> None:

@@ -4,7 +4,8 @@
    float32 [N, top, 6]: x1 y1 x2 y2 score class, by falling score; rows that are not used are 0.
 2. `uint8-input` makes `images` uint8 0..255 of the same shape, and divides by 255 in the graph; an
    int8 file whose first step is 1/255 with zero point 0 then reads the bytes as they are.
-3. `fp16-io` makes float inputs and outputs float16; the graph between them stays as it is.
+3. `fp16-io` makes float inputs and outputs float16; between them only a conversion of the input to
+   half goes.
 """
 
 from dataclasses import dataclass
@@ -230,12 +231,7 @@ def _take_bytes(graph: onnx.GraphProto) -> None:
     image.type.tensor_type.elem_type = TensorProto.UINT8
     readers = [node for node in graph.node if image.name in node.input]
     if len(readers) == 1 and _is_byte_step(graph, readers[0], image.name):
-        stored = readers[0].output[0]
-        for node in graph.node:
-            for i, name in enumerate(node.input):
-                if name == stored:
-                    node.input[i] = image.name
-        graph.node.remove(readers[0])
+        _bypass(graph, readers[0])
         return
     rename(graph, image.name, f"{image.name}_scaled", outputs=False)
     w = _Writer(graph)
@@ -243,6 +239,12 @@ def _take_bytes(graph: onnx.GraphProto) -> None:
     most = w.constant(f"{image.name}_255", 255.0, np.float32)
     w.op("Div", [f"{image.name}_float", most], f"{image.name}_scaled")
     _to_front(graph, 2)
+
+
+def _bypass(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+    """Remove a node; what reads its result reads its first input instead."""
+    graph.node.remove(node)
+    rename(graph, node.output[0], node.input[0], outputs=False)
 
 
 def _is_byte_step(graph: onnx.GraphProto, node: onnx.NodeProto, image: str) -> bool:
@@ -262,6 +264,11 @@ def _go_half(graph: onnx.GraphProto) -> None:
         kind = value.type.tensor_type
         if kind.elem_type == TensorProto.FLOAT and not value.name.startswith("nms_"):
             kind.elem_type = TensorProto.FLOAT16
+            readers = [node for node in graph.node if value.name in node.input]
+            if all(_is_cast_to_half(node) for node in readers):
+                for node in readers:
+                    _bypass(graph, node)
+                continue
             rename(graph, value.name, f"{value.name}_float", outputs=False)
             w.op("Cast", [value.name], f"{value.name}_float", to=TensorProto.FLOAT)
             done += 1
@@ -272,6 +279,12 @@ def _go_half(graph: onnx.GraphProto) -> None:
             kind.elem_type = TensorProto.FLOAT16
             rename(graph, value.name, f"{value.name}_float")
             w.op("Cast", [f"{value.name}_float"], value.name, to=TensorProto.FLOAT16)
+
+
+def _is_cast_to_half(node: onnx.NodeProto) -> bool:
+    """Return whether a node converts its input to half."""
+    to = next((a.i for a in node.attribute if a.name == "to"), None)
+    return node.op_type == "Cast" and to == TensorProto.FLOAT16
 
 
 def rename(graph: onnx.GraphProto, old: str, new: str, *, outputs: bool = True) -> None:
