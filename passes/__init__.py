@@ -21,6 +21,8 @@ PASSES = {
     "quantize": "yqc_passes.quantize:Quantize",
     "recover": "yqc_passes.recover:Recover",
     "relax": "yqc_passes.relax:Relax",
+    "relu": "yqc_passes.relu:Relu",
     "reparam": "yqc_passes.reparam:Reparameterize",
     "slim": "yqc_passes.slim:Slim",
+    "swap-activation": "yqc_passes.swap_activation:SwapActivation",
 }

@@ -110,6 +110,29 @@ class Kept(Mark, topic="kept"):
     """int64 [C], rising."""
 
 
+@dataclass(frozen=True)
+class Swapped(Mark, topic="swapped"):
+    """An activation that was put in the place of another one, g(a x + b) + m of each channel.
+
+    The layer before it computes a x + b, and the layers behind take up m. Of a, b and m the mark
+    has the smallest, mean and largest of all channels.
+    """
+
+    layer: str
+    """Path of the layer before it."""
+    was: str
+    now: str
+    error: float
+    """Mean squared error of the fit, over the variance of what the old one computes."""
+    damage: float
+    """Mean square change of the detections if it alone is swapped."""
+    refitted: bool
+    """Whether the weights of the layer were refitted, too."""
+    a: tuple[float, float, float]
+    b: tuple[float, float, float]
+    m: tuple[float, float, float]
+
+
 def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Encode the role, value and marks of a node; tensors go to `tensors` under `meta:` names."""
     found: dict[str, Any] = {"role": node.meta.get(ROLE, "backbone")}

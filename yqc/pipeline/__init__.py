@@ -15,6 +15,6 @@ In reading order:
 - `new_pass`: the file of a new pass.
 """
 
-from yqc.pipeline.options import Duration, format_item, format_value
+from yqc.pipeline.options import Duration, Share, format_item, format_value
 
-__all__ = ["Duration", "format_item", "format_value"]
+__all__ = ["Duration", "Share", "format_item", "format_value"]

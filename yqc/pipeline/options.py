@@ -1,8 +1,8 @@
 """Options: the `key=value` of an item of pipeline text to and from fields of a frozen dataclass.
 
-Values are written by the type of their field: `true`/`false`, numbers, times (`10m`), one of a
-`Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What a pass prints of
-itself names only what differs from the defaults, and parses back to an equal pass.
+Values are written by the type of their field: `true`/`false`, numbers, times (`10m`), shares
+(`1%`), one of a `Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What
+a pass prints of itself names only what differs from the defaults, and parses back to an equal pass.
 """
 
 import ast
@@ -44,6 +44,26 @@ class Duration(float):
             if self >= length and (self / length).is_integer():
                 return f"{int(self / length)}{unit}"
         return f"{float(self)!r}".removesuffix(".0") + "s"
+
+
+class Share(float):
+    """A share of a whole; as text 1% or 0.01."""
+
+    @classmethod
+    def read(cls, text: str) -> "Share":
+        """Read a text; a ValueError says what it must be."""
+        plain = text.removesuffix("%")
+        try:
+            value = float(plain)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError("a share such as 1% or 0.01")
+        return cls(value / 100 if plain != text else value)
+
+    def __str__(self) -> str:
+        percent = f"{float(self) * 100:.10g}%"
+        return percent if Share.read(percent) == self else repr(float(self))
 
 
 @dataclass(frozen=True)
@@ -111,7 +131,7 @@ def parse_value(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one re
         return _number(text, int, "a whole number")
     if hint is float:
         return _number(text, float, "a number")
-    return Duration.read(text) if hint is Duration else text
+    return hint.read(text) if hint in {Duration, Share} else text
 
 
 def _number(text: str, kind: type[T], what: str) -> T:
@@ -157,7 +177,7 @@ def format_value(value: object) -> str:
         return str(value).lower()
     if value is REQUIRED:
         return "required"
-    plain = isinstance(value, float) and not isinstance(value, Duration)
+    plain = isinstance(value, float) and not isinstance(value, (Duration, Share))
     return _quote(repr(value) if plain else str(value))
 
 
@@ -199,7 +219,9 @@ def type_name(hint: Any) -> str:  # noqa: ANN401
         return "|".join(map(str, choices))
     if origin is tuple:
         return f"{type_name(choices[0])}|..."
-    return {str: "text", Duration: "time"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return {str: "text", Duration: "time", Share: "share"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -1,145 +1,186 @@
-"""Swap activations node by node, the graph beside its original on the same images.
+"""Swap activations node by node, the graph beside its original, on the same images.
 
-At each unit both graphs' inputs of the activation are compared at drawn positions: a shift of the
-bias takes up what constants the activations before have left, a scale and a bias fit the new
-activation to the old one's values, and the weights may be refitted. What comes later sees it.
+At each unit the inputs of the activation in both graphs are compared at drawn positions. A shift of
+the bias takes up what constants the activations before have left; a scale and a bias fit the new
+activation to the values of the old one; the weights may be refitted. All later layers see the
+result, so that they make up for its errors as far as they can.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
-from yqc.graph import call, compute_node, last_uses
+from yqc.graph import TensorSpec, call, compute_node, last_uses
 from yqc.quant.weights.statistics import gather_patches
 from yqc.swapping.fit import ChannelFit, fit_channels
 from yqc.swapping.forms import Form
-from yqc.swapping.refit import refit_weights
+from yqc.swapping.positions import flatten_positions
+from yqc.swapping.refit import mean_error, refit_weights
 from yqc.swapping.units import Unit
 
-Values = list[Any]
+BatchValues: TypeAlias = list[Any]
 """What a node computes, one value a batch of images."""
+HELD_OUT = 5
+"""One of so many pictures, the last ones, is kept out of the refit of weights, to judge it. With
+half as many layers hardly get any, with twice as many fewer pictures are learned from."""
 
 
 @dataclass(frozen=True)
 class UnitFit:
-    """The fit of one unit."""
+    """How one activation was fitted."""
 
     unit: Unit
     fit: ChannelFit
-    before: float
-    """Mean square of the wanted values about their means."""
-    after: float
-    """Mean squared error."""
+    error: float
+    """Mean squared error over the variance of what the activation computes."""
+    refitted: bool
+    """Whether the weights were refitted, too."""
 
 
 @dataclass
-class Swap:
-    """Walks through a graph and its copy, whose activations are swapped."""
+class SwapWalk:
+    """A walk along a graph and a copy of it, whose activations are swapped already."""
 
     teacher: fx.GraphModule
     student: fx.GraphModule
+    """The copy; its weights and biases are changed. It has the same nodes by name, and more."""
     form: Form
     units: Mapping[str, Unit]
-    """By the name of their node; of the student."""
+    """By the names of their nodes."""
     positions: Mapping[str, list[Tensor]]
-    refit: bool = False
-    advance: Callable[[int], None] = lambda _: None
+    """For each unit, the drawn positions of each image."""
+    refit: Literal["auto", "always", "never"] = "auto"
     fits: dict[str, UnitFit] = field(default_factory=dict)
+    """By the names of the units' nodes."""
     moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Mean and variance of what the student's units compute, float32 [C], by the same names."""
+    _old: dict[str, BatchValues] = field(default_factory=dict, repr=False)
+    _new: dict[str, BatchValues] = field(default_factory=dict, repr=False)
 
-    def run(self, images: Sequence[Tensor]) -> None:
-        """Fit on batches of images, float32 [N, C, H, W] each."""
-        order = [n for n in self.student.graph.nodes if n.op != "output"]
-        partner = {n.name: n for n in self.teacher.graph.nodes}
-        finished = last_uses(order)
-        old: dict[fx.Node, Values] = {}
-        new: dict[fx.Node, Values] = {}
-        changed: set[fx.Node] = set()
+    def run(self, images: Sequence[Tensor], advance: Callable[[int], None]) -> None:
+        """Fit on batches of images, float32 [N, C, H, W] each.
+
+        Raises:
+            PassError: a unit computes values that are not finite; the message names its node.
+        """
+        twins = {node.name: node for node in self.teacher.graph.nodes}
+        order = [node for node in self.student.graph.nodes if node.op != "output"]
+        finished, changed = last_uses(order), set[str]()
+        swapped = {unit.activation for unit in self.units.values()}
         for node in order:
-            twin = partner[node.name]
+            name, twin = node.name, twins.get(node.name)
             if node.op == "placeholder":
-                old[twin] = new[node] = list(images)
+                self._old[name] = self._new[name] = list(images)
                 continue
-            old[twin] = self.compute(self.teacher, twin, old, len(images))
-            touched = node.name in self.units or any(n in changed for n in node.all_input_nodes)
-            swapped = any(u.activation is node for u in self.units.values())
-            if touched or swapped:
-                changed.add(node)
-                same = not any(n in changed for n in node.all_input_nodes) and not swapped
-                new[node] = list(old[twin]) if same else self.compute(self.student, node, new, len(images))
+            if twin is not None:
+                self._old[name] = self._compute(self.teacher, twin, self._old, len(images))
+            follows = any(source.name in changed for source in node.all_input_nodes)
+            if follows or twin is None or name in swapped:
+                changed.add(name)
+                self._new[name] = self._compute(self.student, node, self._new, len(images))
             else:
-                new[node] = old[twin]
-            if (unit := self.units.get(node.name)) is not None:
-                self.fit(unit, old[twin], new)
-                self.advance(1)
+                self._new[name] = self._old[name]
+            if name in self.units:
+                if self._fit(self.units[name]):
+                    changed.add(name)
+                advance(1)
             for source in finished[node]:
-                new.pop(source, None)
-                old.pop(partner[source.name], None)
+                self._new.pop(source.name, None)
+                self._old.pop(source.name, None)
 
-    def compute(self, gm: fx.GraphModule, node: fx.Node, values: Mapping[fx.Node, Values], n: int) -> Values:
+    def _compute(
+        self, gm: fx.GraphModule, node: fx.Node, values: Mapping[str, BatchValues], count: int
+    ) -> BatchValues:
         sources = node.all_input_nodes
-        return [compute_node(gm, node, {s: values[s][i] for s in sources}) for i in range(n)]
+        return [
+            compute_node(gm, node, {s: values[s.name][i] for s in sources}) for i in range(count)
+        ]
 
-    def fit(self, unit: Unit, wanted: Values, new: dict[fx.Node, Values]) -> None:
-        """Fit one unit."""
-        at = self.positions[unit.node.name]
-        dim = -1 if call(self.student, unit.layers[0], nn.Linear) else 1
-        x, u = (gather_rows(v, at, dim) for v in (wanted, new[unit.node]))
+    def _fit(self, unit: Unit) -> bool:
+        """Fit one unit; return whether the student's layers were changed."""
+        at = self.positions[unit.node]
+        x, u = (gather_rows(v[unit.node], at, unit) for v in (self._old, self._new))
         if not (x.isfinite().all() and u.isfinite().all()):
-            raise PassError(f"{unit.node} computes values that are not finite on calibration images")
+            raise PassError(
+                f"node {unit.node} computes values that are not finite on the calibration images; "
+                "the checkpoint is damaged, or its training diverged"
+            )
         shift = x.mean(0) - u.mean(0)
         if unit.activation is None:
-            self.rescale(unit, torch.ones_like(shift), shift, new, dim)
-            return
-        u = u + shift
-        function = activation_of(self.teacher, unit.activation)
-        t = function(x)
-        fit = fit_channels(self.form, u, t, constant=unit.constant)
-        self.rescale(unit, fit.a, fit.a * shift + fit.b, new, dim)
-        after = float(fit.loss.mean())
-        if self.refit and (conv := call(self.student, unit.layers[0], nn.Conv2d)) and len(unit.layers) == 1:
-            source = unit.layers[0].all_input_nodes[0]
-            a = torch.cat([gather_patches(p, conv.module, k) for p, k in each_image(new[source], at)], 1)
-            found = refit_weights(self.form, a, u * fit.a + fit.b, t - fit.m)
-            if found is not None:
-                weight, bias, z = found
-                conv.module.weight.data += weight.view_as(conv.module.weight)
-                conv.module.bias.data += bias
-                after = float((self.form.function(z) + fit.m - t).square().mean())
-                new[unit.node] = self.compute(self.student, unit.node, new, len(new[unit.node]))
-        spread = float((t - t.mean(0)).square().mean())
-        self.fits[unit.node.name] = UnitFit(unit, fit, spread, after)
+            if not shift.any():
+                return False
+            self._rescale(unit, torch.ones_like(shift), shift)
+        else:
+            u += shift
+            t = find_function(self.teacher, unit.activation)(x)
+            fit = fit_channels(self.form, u, t, constant=unit.constant)
+            self._rescale(unit, fit.a, fit.a * shift + fit.b)
+            better = None if self.refit == "never" else self._refit(unit, u, t, fit)
+            error = float(fit.loss.mean()) if better is None else better
+            spread = float((t - t.mean(0)).square().mean())
+            self.fits[unit.node] = UnitFit(
+                unit, fit, error / max(spread, 1e-12), refitted=better is not None
+            )
+        self.moments[unit.node] = find_moments(self._new[unit.node], unit)
+        return True
 
-    def rescale(self, unit: Unit, a: Tensor, b: Tensor, new: dict[fx.Node, Values], dim: int) -> None:
-        """Scale and shift what layers compute together, in their weights and in the values."""
-        for i, layer in enumerate(unit.layers):
-            rescale_layer(self.student.get_submodule(str(layer.target)), a, b if i == 0 else None)
-        shape = [1] * new[unit.node][0].ndim
-        shape[dim] = -1
-        new[unit.node] = [v * a.view(shape) + b.view(shape) for v in new[unit.node]]
+    def _refit(self, unit: Unit, u: Tensor, t: Tensor, fit: ChannelFit) -> float | None:
+        """Refit a convolution's weights; return the mean squared error, or None if it stays."""
+        node = next(n for n in self.student.graph.nodes if n.name == unit.layers[0])
+        conv = call(self.student, node, nn.Conv2d)
+        if conv is None or len(unit.layers) > 1:
+            return None
+        at, (source,) = self.positions[unit.node], node.all_input_nodes
+        patches = [
+            gather_patches(image, conv.module, places.unsqueeze(0))
+            for image, places in pair_images(self._new[source.name], at)
+        ]
+        held = slice(None)
+        if self.refit == "auto" and len(at) >= HELD_OUT:
+            held = slice(sum(map(len, at[: -(len(at) // HELD_OUT)])), None)
+        t = t - fit.m
+        found = refit_weights(self.form, torch.cat(patches, 1), u * fit.a + fit.b, t, held)
+        if found is None:
+            return None
+        conv.module.weight += found.weight.view_as(conv.module.weight)
+        if conv.module.bias is not None:
+            conv.module.bias += found.bias
+        self._new[unit.node] = self._compute(
+            self.student, node, self._new, len(self._new[source.name])
+        )
+        return mean_error(self.form, found.outputs, t)
+
+    def _rescale(self, unit: Unit, a: Tensor, b: Tensor) -> None:
+        """Scale and shift what layers compute together: in their weights and in the values."""
+        for i, name in enumerate(unit.layers):
+            node = next(n for n in self.student.graph.nodes if n.name == name)
+            layer = self.student.get_submodule(str(node.target))
+            rescale_layer(layer, a, b if i == 0 else torch.zeros_like(b))
+        values = self._new[unit.node]
+        shape = [1] * values[0].ndim
+        shape[-1 if unit.last else 1] = -1
+        self._new[unit.node] = [v * a.view(shape) + b.view(shape) for v in values]
 
 
-def rescale_layer(module: nn.Module, a: Tensor, b: Tensor | None) -> None:
-    """Scale what a layer computes by a, [C], and add b."""
-    weight = module.weight.data
-    at = 1 if isinstance(module, nn.ConvTranspose2d) else 0
+def rescale_layer(layer: nn.Module, a: Tensor, b: Tensor) -> None:
+    """Scale what a layer of weight and bias computes by a, [C], and add b."""
+    weight, bias = layer.weight, layer.bias
+    if not isinstance(weight, Tensor) or (bias is not None and not isinstance(bias, Tensor)):
+        raise TypeError(f"{type(layer).__name__} has no weight")
     shape = [1] * weight.ndim
-    shape[at] = -1
-    if module.bias is None:
-        module.bias = nn.Parameter(torch.zeros_like(a))
-    if isinstance(module, nn.ConvTranspose2d) and module.groups > 1:
-        raise PassError("grouped transposed")
-    module.weight = nn.Parameter(weight * a.view(shape), requires_grad=False)
-    bias = module.bias.data * a
-    module.bias = nn.Parameter(bias if b is None else bias + b, requires_grad=False)
+    shape[1 if isinstance(layer, nn.ConvTranspose2d) else 0] = -1
+    layer.weight = nn.Parameter(weight.detach() * a.view(shape), requires_grad=False)
+    old = torch.zeros_like(a) if bias is None else bias.detach()
+    layer.bias = nn.Parameter(old * a + b, requires_grad=False)
 
 
-def activation_of(gm: fx.GraphModule, node: fx.Node) -> Callable[[Tensor], Tensor]:
-    """Return the function that an activation computes."""
+def find_function(gm: fx.GraphModule, name: str) -> Callable[[Tensor], Tensor]:
+    """Return the function that an activation, a node of one input, computes."""
+    node = next(n for n in gm.graph.nodes if n.name == name)
     (source,) = node.all_input_nodes
 
     def function(x: Tensor) -> Tensor:
@@ -149,18 +190,42 @@ def activation_of(gm: fx.GraphModule, node: fx.Node) -> Callable[[Tensor], Tenso
     return function
 
 
-def each_image(batches: Values, at: list[Tensor]) -> Any:
-    """Yield each image of batches with its positions [1, K]."""
+def pair_images(batches: BatchValues, at: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each image of batches, [1, ...], with its positions; those without any are left out."""
     images = (batch[i : i + 1] for batch in batches for i in range(len(batch)))
-    for image, places in zip(images, at, strict=True):
-        if len(places):
-            yield image, places.unsqueeze(0)
+    return (pair for pair in zip(images, at, strict=True) if len(pair[1]))
 
 
-def gather_rows(batches: Values, at: list[Tensor], dim: int) -> Tensor:
-    """Return the channels at the positions of each image: [N, C]."""
-    found = []
-    for image, places in each_image(batches, at):
-        rows = image[0].movedim(dim if dim < 0 else dim - 1, -1)
-        found.append(rows.reshape(-1, rows.shape[-1])[places[0]])
-    return torch.cat(found)
+def gather_rows(batches: BatchValues, at: Sequence[Tensor], unit: Unit) -> Tensor:
+    """Return the values of all channels at the positions of each image: [N, C]."""
+    pairs = pair_images(batches, at)
+    return torch.cat([flatten_positions(image, unit)[places] for image, places in pairs])
+
+
+def find_moments(batches: BatchValues, unit: Unit) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel over all images and positions, [C] each."""
+    rows = [flatten_positions(batch, unit) for batch in batches]
+    count = sum(len(r) for r in rows)
+    mean = torch.stack([r.sum(0) for r in rows]).sum(0) / count
+    square = torch.stack([(r - mean).square().sum(0) for r in rows]).sum(0) / count
+    return mean, square
+
+
+def count_live_bytes(gm: fx.GraphModule) -> int:
+    """Count the bytes of one image's values that a walk holds at most, for both graphs."""
+    order = [node for node in gm.graph.nodes if node.op not in {"output", "get_attr"}]
+    finished, live, most = last_uses(order), 0, 0
+    for node in order:
+        live += value_bytes(node)
+        most = max(most, live)
+        live -= sum(value_bytes(source) for source in finished[node])
+    return 2 * most
+
+
+def value_bytes(node: fx.Node) -> int:
+    """Count the bytes of the float32 tensor that a node computes; parts of one count nothing."""
+    value = node.meta.get("yqc.value")
+    is_part = node.op == "call_function" and getattr(node.target, "__name__", "") == "getitem"
+    if not isinstance(value, TensorSpec) or node.op == "get_attr" or is_part:
+        return 0
+    return 4 * torch.Size(value.shape).numel()
