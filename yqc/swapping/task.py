@@ -189,6 +189,7 @@ class SwapTask:
                 refitted=found.refitted,
                 **{k: summarize(getattr(found.fit, k)) for k in "abm"},
             ).put(node)
+        self.gm.recompile()
 
 
 def matches(paths: tuple[str, ...], patterns: tuple[str, ...]) -> bool:

@@ -51,7 +51,7 @@ def write_layer(
     """
     node, twin = (next(n for n in g.graph.nodes if n.name == name) for g in (gm, student))
     old, new = gm.get_submodule(str(node.target)), student.get_submodule(str(twin.target))
-    weight, bias = (nn.Parameter(p.detach().clone()) for p in (new.weight, new.bias))
+    weight, bias = (copy_parameter(getattr(new, key)) for key in ("weight", "bias"))
     norm = call(gm, next(iter(node.users)), nn.BatchNorm2d)
     folded = norm is not None and norm.node.name not in {n.name for n in student.graph.nodes}
     if norm is not None and folded and isinstance(old, nn.Conv2d):
@@ -86,6 +86,11 @@ def write_pair(
     bn.weight = nn.Parameter(s * (var + bn.eps).sqrt())
     bn.bias = nn.Parameter(bias + s * mean)
     bn.affine = True
+
+
+def copy_parameter(tensor: Tensor) -> nn.Parameter:
+    """Copy a tensor of a layer."""
+    return nn.Parameter(tensor.detach().clone())
 
 
 def put_moments(node: fx.Node, mean: Tensor, variance: Tensor) -> None:
