@@ -1,15 +1,17 @@
 """Find the nodes of an ONNX file that a runtime refuses, saturates or leaves unfused.
 
-`finding`      what is wrong with one node
+`finding`      what is wrong with one node, and findings as text
 `graph`        producers, readers and constants of a model
+`advice`       what to do about a finding, for the file at hand
 `shared`       rules that several runtimes share
 `onnxruntime`  rules for onnxruntime on a CPU
 `openvino`     rules for OpenVINO on a CPU
 `tensorrt`     rules for TensorRT
+`readers`      rules for OpenCV, MNN and ncnn
 `check`        all rules of one runtime over a file
 """
 
-from yqc.linting.check import lint
-from yqc.linting.finding import Finding, Severity
+from yqc.linting.check import find_runtime, lint
+from yqc.linting.finding import Finding, Severity, group_findings, name_nodes
 
-__all__ = ["Finding", "Severity", "lint"]
+__all__ = ["Finding", "Severity", "find_runtime", "group_findings", "lint", "name_nodes"]

@@ -1,6 +1,5 @@
 """Apply the rules of one runtime to every node of a file."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -9,25 +8,41 @@ from yqc.errors import CheckpointError
 from yqc.linting import onnxruntime, openvino, tensorrt
 from yqc.linting.finding import Finding
 from yqc.linting.graph import Graph
-from yqc.targets import TargetName, find_target
+from yqc.linting.readers import READERS
+from yqc.linting.shared import LintRule
+from yqc.targets import find_target
 
-LintRule = Callable[[Graph], Iterator[Finding]]
-
-RULES: dict[TargetName, tuple[LintRule, ...]] = {
+RULES: dict[str, tuple[LintRule, ...]] = {
     "portable": onnxruntime.SATURATION,
     "onnxruntime": onnxruntime.RULES,
     "openvino": openvino.RULES,
     "tensorrt": tensorrt.RULES,
+    **READERS,
 }
+"""The rules of each target, and of readers of files that are none."""
 ORDER = ("error", "warning", "note")
+
+
+def find_runtime(name: str) -> str:
+    """Return the name in RULES of a target, its alias, or a reader.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    word = name.lower()
+    return word if word in READERS else find_target(name).name
 
 
 def lint(source: Path | onnx.ModelProto, target: str = "onnxruntime") -> list[Finding]:
     """List the nodes that a runtime refuses, saturates or leaves unfused: what is refused first.
 
-    The target `portable` looks for what goes wrong on any CPU.
+    Args:
+        source: a file, or the model in it.
+        target: a target of a compile, or a reader of ONNX files: `opencv`, `mnn`, `ncnn`. The
+            target `portable` looks for what goes wrong on any CPU.
 
     Raises:
+        PipelineError: there is no such target or reader.
         CheckpointError: the file cannot be read as ONNX.
     """
     if isinstance(source, Path):
@@ -38,5 +53,5 @@ def lint(source: Path | onnx.ModelProto, target: str = "onnxruntime") -> list[Fi
             raise CheckpointError(f"{source} cannot be read as an ONNX file: {first}") from error
     graph = Graph(source)
     place = {node.name: i for i, node in enumerate(graph.nodes)}
-    found = [finding for rule in RULES[find_target(target).name] for finding in rule(graph)]
+    found = [finding for rule in RULES[find_runtime(target)] for finding in rule(graph)]
     return sorted(found, key=lambda f: (ORDER.index(f.severity), f.rule, place.get(f.node, 0)))

@@ -1,12 +1,17 @@
-"""A finding: what a rule reports of one node."""
+"""A finding: what a rule reports of one node; and findings as text, a rule at a time."""
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 from onnx import NodeProto
 
 Severity = Literal["error", "warning", "note"]
-"""The runtime refuses the file; it runs slower or less exactly than it could; for information."""
+"""The runtime refuses the file, or computes it wrong; it runs slower or less exactly than it could;
+for information."""
+SHOWN = 4
+"""Nodes that are named of a rule: four names of a YOLO graph fill a line of 80."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +29,15 @@ class Finding:
     def at(cls, node: NodeProto, rule: str, severity: Severity, what: str, fix: str) -> Self:
         """Make a finding about a node."""
         return cls(node.name, node.op_type, rule, severity, what, fix)
+
+
+def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
+    """Yield the findings of one severity and rule together; `found` is in the order of `lint`."""
+    for _, group in itertools.groupby(found, lambda f: (f.severity, f.rule)):
+        yield list(group)
+
+
+def name_nodes(group: Sequence[Finding]) -> str:
+    """Name the first nodes that a rule found, and count the others."""
+    names = ", ".join(finding.node for finding in group[:SHOWN])
+    return f"{names} and {len(group) - SHOWN} more" if len(group) > SHOWN else names

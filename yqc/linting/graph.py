@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import numpy as np
 import onnx
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, numpy_helper
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+PASSING = frozenset({"Concat", "Split", "MaxPool", "Resize", "Slice"})
+"""Operators that hand on values of their input, or of all inputs of a Concat."""
 
 
 class Graph:
@@ -16,10 +19,13 @@ class Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes = list(model.graph.node)
+        self.about = {entry.key: entry.value for entry in model.metadata_props}
         self.outputs = {value.name for value in model.graph.output}
         self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        self.inputs = [value for value in model.graph.input if value.name not in self.constants]
         self.maker: dict[str, NodeProto] = {}
         self.readers: dict[str, list[NodeProto]] = defaultdict(list)
+        self._read_before: dict[str, set[str]] = {}
         for node in self.nodes:
             self.maker.update(dict.fromkeys(node.output, node))
             for name in node.input:
@@ -96,14 +102,24 @@ class Graph:
 
     def leads_to(self, name: str, op_type: str) -> bool:
         """Return whether some node of a kind depends on a tensor."""
-        seen, todo = set[str](), [name]
+        if op_type not in self._read_before:
+            found = self._read_before[op_type] = set[str]()
+            for node in reversed(self.nodes):  # nodes of ONNX stand behind those that they read
+                if node.op_type == op_type or not found.isdisjoint(node.output):
+                    found.update(node.input)
+        return name in self._read_before[op_type]
+
+    def float_reader(self, name: str) -> NodeProto | None:
+        """Return the first convolution that a tensor reaches without being quantized, if any."""
+        seen, todo = {name}, [name]
         while todo:
-            for node in self.readers.get(todo.pop(), []):
-                if node.op_type == op_type:
-                    return True
-                todo += [out for out in node.output if out not in seen]
-                seen.update(node.output)
-        return False
+            for node in self.readers.get(todo.pop(0), []):
+                if node.op_type == "Conv":
+                    return node
+                if node.op_type != QUANTIZE:
+                    todo += [out for out in node.output if out not in seen]
+                    seen.update(node.output)
+        return None
 
 
 def axis(node: NodeProto, default: int = 1) -> int:
@@ -114,6 +130,27 @@ def axis(node: NodeProto, default: int = 1) -> int:
 def zero_points(graph: Graph, node: NodeProto) -> NDArray[np.generic] | None:
     """Return the zero points of a QuantizeLinear or DequantizeLinear; None for none."""
     return graph.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None  # noqa: PLR2004
+
+
+def zero_type(graph: Graph, node: NodeProto) -> int:
+    """Return the element type of the zero point of a QuantizeLinear or DequantizeLinear."""
+    return graph.kind(node.input[2] if len(node.input) > 2 else "")  # noqa: PLR2004
+
+
+def has_zero_points(graph: Graph, node: NodeProto) -> bool:
+    """Return whether a QuantizeLinear or DequantizeLinear has zero points other than zero."""
+    zeros = zero_points(graph, node)
+    return zeros is not None and bool(zeros.astype(np.float32).any())
+
+
+def same_scale(graph: Graph, one: NodeProto, other: NodeProto) -> bool:
+    """Return whether two nodes have equal scales and zero points, in name or in value."""
+    names = zip_longest(scale_of(one), scale_of(other), fillvalue="")
+    return all(a == b or _equal(graph.array(a), graph.array(b)) for a, b in names)
+
+
+def _equal(a: NDArray[np.generic] | None, b: NDArray[np.generic] | None) -> bool:
+    return a is not None and b is not None and np.array_equal(a, b)
 
 
 def scale_of(node: NodeProto) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from yqc.linting import shared
-from yqc.linting.finding import Finding
-from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph, scale_of
+from yqc.linting.advice import compile_for, leave_in_float, steps_of, target_of, undo_float_inputs
+from yqc.linting.finding import Finding, Severity
+from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph, same_scale, zero_type
+from yqc.targets import find_target
 
 INTEGER = {
     "Sigmoid": "QLinearSigmoid",
@@ -33,26 +35,23 @@ FLOAT_ONLY = {"HardSwish", "HardSigmoid", "Mish", "Gelu", "Erf", "Softplus", "Ta
 """Operators without an integer kernel."""
 SAFE = 64
 """Weights up to this cannot saturate: two products with uint8 stay within int16 (255 * 2 * 64)."""
-FEW_CHANNELS = 4
-"""Input channels up to which a float convolution was faster (measured on yolov5n's first layer).
-
-The next larger layers have 16 and more, so that half or double changes no finding on a YOLO file.
-"""
+HERE = "onnxruntime"
 
 
 def float_results(g: Graph) -> Iterator[Finding]:
     """Find convolutions of integers whose result is a float, so that they run in float."""
     for node, _ in g.quantized("Conv"):
-        if g.is_activation(node.input[0]) and not g.is_quantized(node.output[0]):
-            after = {r.op_type for r in g.readers.get(node.output[0], [])}
-            decoded = not g.leads_to(node.output[0], "Conv")
-            yield Finding.at(
-                node, "conv-output-float", "note" if decoded else "warning",
-                f"its output goes to {', '.join(sorted(after)) or 'the outputs'} unquantized, so"
-                " it runs in float behind DequantizeLinear",
-                "nothing, where the decoding is to stay in float" if decoded else
-                "quantize between it and its activation: compile with --target onnxruntime",
-            )  # fmt: skip
+        result = node.output[0]
+        if not g.is_activation(node.input[0]) or g.is_quantized(result):
+            continue
+        after = ", ".join(sorted({r.op_type for r in g.readers.get(result, [])}))
+        severity, fix = _advise(g, result, "quantize between it and its activation")
+        yield Finding.at(
+            node, "conv-output-float", severity,
+            f"its output goes to {after or 'the outputs'} unquantized, so it runs in float behind"
+            " DequantizeLinear",
+            fix,
+        )  # fmt: skip
 
 
 def float_neighbours(g: Graph) -> Iterator[Finding]:
@@ -74,6 +73,7 @@ def float_neighbours(g: Graph) -> Iterator[Finding]:
 
 
 def _around(g: Graph, node: NodeProto, inputs: list[str]) -> Iterator[Finding]:
+    """Find what keeps a node with an integer kernel from it."""
     kernel = INTEGER.get(node.op_type, f"{node.op_type} of integers")
     bare = [name for name in inputs if not g.is_activation(name)]
     if bare:
@@ -85,37 +85,44 @@ def _around(g: Graph, node: NodeProto, inputs: list[str]) -> Iterator[Finding]:
         fix = "give both one scale and zero point"
     else:
         return
+    severity, fix = _advise(g, node.output[0], fix)
     yield Finding.at(
-        node, "not-fused", "warning",
-        f"{what}, so it runs in float and not as {kernel}",
-        f"{fix}: compile with --target onnxruntime",
-    )  # fmt: skip
+        node, "not-fused", severity, f"{what}, so it runs in float and not as {kernel}", fix
+    )
+
+
+def _advise(g: Graph, result: str, otherwise: str) -> tuple[Severity, str]:
+    """Return how severe it is that a tensor is a float or made of one, and what helps.
+
+    In files that yqc compiled for onnxruntime it is mostly a choice: of `relax` or the user, or of
+    `int8`, which leaves the decoding and the products of attention in float.
+    """
+    if not g.leads_to(result, "Conv"):
+        return "note", "nothing, where the decoding is to stay in float"
+    if target_of(g) != HERE:
+        return "warning", f"compile with --target {HERE}"
+    steps = {item.name for item in steps_of(g)}
+    if "observe" in steps and "decompose-silu" not in steps:
+        return "warning", "put decompose-silu before observe"
+    if g.leads_to(result, "MatMul"):
+        otherwise = f"nothing, where it belongs to attention; else {otherwise}"
+    return "note", undo_float_inputs(g) or otherwise
 
 
 def _rescales(g: Graph, node: NodeProto) -> bool:
     before = g.dequantizer(node.input[0])
-    after = g.readers[node.output[0]][0]
-    if before is None:
-        return False
-    pairs = zip(scale_of(before), scale_of(after), strict=False)
-    return any(a != b and not _same(g, a, b) for a, b in pairs)
-
-
-def _same(g: Graph, a: str, b: str) -> bool:
-    first, second = g.array(a), g.array(b)
-    return first is not None and second is not None and np.array_equal(first, second)
+    return before is not None and not same_scale(g, before, g.readers[node.output[0]][0])
 
 
 def types(g: Graph) -> Iterator[Finding]:
     """Find element types that the fast kernels of x86 CPUs do not take."""
     for node in g.nodes:
-        zero = node.input[2] if len(node.input) > 2 else ""  # noqa: PLR2004
-        if node.op_type == QUANTIZE and g.kind(zero) == TensorProto.INT8:
+        if node.op_type == QUANTIZE and zero_type(g, node) == TensorProto.INT8:
             yield Finding.at(
                 node, "int8-activations", "warning",
                 "on x86 CPUs nothing around int8 activations is fused, unless the session option"
                 " session.qdqisint8allowed is set",
-                "use uint8 activations: compile with --target onnxruntime",
+                compile_for(g, HERE, "use uint8 activations"),
             )  # fmt: skip
         if node.op_type == DEQUANTIZE and g.kind(node.input[0]) == TensorProto.UINT8:
             users = g.readers.get(node.output[0], [])
@@ -129,15 +136,19 @@ def types(g: Graph) -> Iterator[Finding]:
 
 def first_layer(g: Graph) -> Iterator[Finding]:
     """Find integer convolutions over so few channels that float ones are faster."""
-    for node, weight in integer_convolutions(g):
-        dims = g.constants[weight.input[0]].dims
-        group = next((a.i for a in node.attribute if a.name == "group"), 1)
-        if dims[1] <= FEW_CHANNELS and group == 1:
-            yield Finding.at(
-                node, "few-channels", "note",
-                f"an integer convolution over {dims[1]} channels is slower than a float one",
-                "leave it in float: int8{skip=...}",
-            )  # fmt: skip
+    few = {
+        node.name: (node, channels)
+        for node, weight in integer_convolutions(g)
+        if (channels := g.constants[weight.input[0]].dims[1]) <= find_target(HERE).few_channels
+        and next((a.i for a in node.attribute if a.name == "group"), 1) == 1
+    }
+    fix = leave_in_float(g, (node for node, _ in few.values()))
+    for node, channels in few.values():
+        yield Finding.at(
+            node, "few-channels", "note",
+            f"an integer convolution over {channels} channels is slower than a float one",
+            fix if target_of(g) == HERE else f"{fix}; --target {HERE} does that",
+        )  # fmt: skip
 
 
 def saturation(g: Graph) -> Iterator[Finding]:

@@ -7,13 +7,14 @@ convolution is to take it in; all inputs of a concat quantized alike; no Q/DQ wh
 """
 
 from collections.abc import Iterator
+from functools import partial
 
-import numpy as np
 from onnx import TensorProto
 
 from yqc.linting import shared
+from yqc.linting.advice import compile_by_int8, compile_for
 from yqc.linting.finding import Finding
-from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph, zero_points
+from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph, has_zero_points, zero_type
 
 TYPES = {
     TensorProto.INT8,
@@ -28,11 +29,11 @@ WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
 def symmetric(g: Graph) -> Iterator[Finding]:
     """Find zero points and element types that TensorRT does not take."""
+    fix = compile_for(g, "tensorrt", "quantize to int8 with zero point 0")
     for node in g.nodes:
         if node.op_type not in {QUANTIZE, DEQUANTIZE}:
             continue
-        zeros = zero_points(g, node)
-        kinds = {g.kind(node.input[2]) if len(node.input) > 2 else TensorProto.UNDEFINED}  # noqa: PLR2004
+        kinds = {zero_type(g, node)}
         if node.op_type == DEQUANTIZE:
             kinds.add(g.kind(node.input[0]))
         if bad := kinds - TYPES:
@@ -40,13 +41,13 @@ def symmetric(g: Graph) -> Iterator[Finding]:
             yield Finding.at(
                 node, "type", "error",
                 f"TensorRT does not quantize to {name}, only to int8, int4 and fp8",
-                "compile with --target tensorrt",
+                fix,
             )  # fmt: skip
-        elif zeros is not None and zeros.astype(np.float32).any():
+        elif has_zero_points(g, node):
             yield Finding.at(
                 node, "zero-point", "error",
                 "it has a zero point other than 0, and TensorRT quantizes symmetrically only",
-                "compile with --target tensorrt",
+                fix,
             )  # fmt: skip
         elif node.input[1] not in g.constants:
             yield Finding.at(
@@ -56,25 +57,14 @@ def symmetric(g: Graph) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def axes(g: Graph) -> Iterator[Finding]:
-    """Find scales along an axis that TensorRT does not take."""
-    what = "it quantizes an activation with a scale a channel; only weights may be"
-    yield from shared.per_channel_activations(g, "error", what)
-    yield from shared.weight_axis(g, WEIGHT_AXIS, "error", ", and TensorRT wants {}")
-
-
-def half_quantized(g: Graph) -> Iterator[Finding]:
-    """Find convolutions of which only one input is quantized."""
+def float_weights(g: Graph) -> Iterator[Finding]:
+    """Find convolutions of a quantized input whose weights are floats."""
     for node in g.nodes:
-        if node.op_type not in WEIGHT_AXIS:
-            continue
-        weight, image = g.weight(node), g.is_activation(node.input[0])
-        if image != (weight is not None):
-            missing = "weights are" if image else "input is"
+        if node.op_type in WEIGHT_AXIS and g.is_activation(node.input[0]) and not g.weight(node):
             yield Finding.at(
                 node, "half-quantized", "warning",
-                f"its {missing} not quantized, so it runs in float",
-                "quantize both or neither (the pass int8)",
+                "its weights are not quantized, so it runs in float",
+                compile_for(g, "tensorrt", "quantize both its input and its weights, or neither"),
             )  # fmt: skip
 
 
@@ -85,14 +75,8 @@ def residuals(g: Graph) -> Iterator[Finding]:
             yield Finding.at(
                 node, "residual", "warning",
                 "both its summands are quantized, so it stays a layer of its own",
-                "quantize only the summand that skips the convolution: --target tensorrt",
+                compile_for(g, "tensorrt", "quantize only the summand that skips the convolution"),
             )  # fmt: skip
-
-
-def mixed_concats(g: Graph) -> Iterator[Finding]:
-    """Find concats of tensors that are scaled differently, or only partly quantized."""
-    what = "its inputs are not all quantized with one scale, so some are copied and converted"
-    yield from shared.concat_scales(g, what, floats=True)
 
 
 def decode(g: Graph) -> Iterator[Finding]:
@@ -105,8 +89,27 @@ def decode(g: Graph) -> Iterator[Finding]:
                 node, "decode", "warning",
                 "nothing that multiplies follows: it quantizes the decoding, where boxes of up to"
                 " the image's size share a scale with scores",
-                "leave the decoding in float (the pass int8 does)",
+                compile_by_int8(g, "leave the decoding in float"),
             )  # fmt: skip
 
 
-RULES = (symmetric, axes, half_quantized, residuals, mixed_concats, decode)
+RULES: tuple[shared.LintRule, ...] = (
+    symmetric,
+    partial(
+        shared.per_channel_activations,
+        severity="error",
+        what="it quantizes an activation with a scale a channel; only weights may be",
+    ),
+    partial(
+        shared.weight_axis, wanted=WEIGHT_AXIS, severity="error", what=", and TensorRT wants {}"
+    ),
+    partial(shared.float_input, kinds=WEIGHT_AXIS, rule="half-quantized"),
+    float_weights,
+    residuals,
+    partial(
+        shared.concat_scales,
+        what="its inputs are not all quantized with one scale, so some are copied and converted",
+        floats=True,
+    ),
+    decode,
+)
