@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from yqc import Pipeline
 from yqc.cli import app
 from yqc.errors import CheckpointError
 from yqc.linting import lint
@@ -44,14 +45,16 @@ class Net:
         self.op("DequantizeLinear", names, f"{out}_wdq", axis=axis)
         return self.op("Conv", [x, f"{out}_wdq"], out)
 
-    def model(self, output: str, channels: int = 8) -> onnx.ModelProto:
+    def model(self, output: str, channels: int = 8, **about: str) -> onnx.ModelProto:
         values = [
             helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, 8, 8]),
             helper.make_tensor_value_info(output, TensorProto.FLOAT, None),
         ]
         tensors = [numpy_helper.from_array(np.asarray(v), k) for k, v in self.tensors.items()]
         graph = helper.make_graph(self.nodes, "g", values[:1], values[1:], tensors)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+        helper.set_model_props(model, {f"yqc.{key}": value for key, value in about.items()})
+        return model
 
 
 def rules(model: onnx.ModelProto, target: Any) -> list[tuple[str, str]]:
@@ -114,6 +117,9 @@ def test_few_channels_are_better_left_in_float() -> None:
     net = Net()
     model = net.model(net.conv(net.qdq("x"), "c", shape=(8, 3, 1, 1)), channels=3)
     assert ("few-channels", "c") in rules(model, "onnxruntime")
+    net = Net()
+    model = net.model(net.conv(net.qdq("x"), "c", shape=(8, 4, 1, 1)), channels=4)
+    assert ("few-channels", "c") not in rules(model, "onnxruntime")
 
 
 def test_an_operator_without_an_integer_kernel_is_named() -> None:
@@ -152,7 +158,48 @@ def test_openvino_on_zero_points() -> None:
     assert rules(model, "openvino") == []
     net = Net()
     model = net.model(net.conv(net.qdq("x"), "c", zero=2))
-    assert rules(model, "openvino") == [("weight-zero-point", "c"), ("activation-zero-point", "c")]
+    assert rules(model, "openvino") == [("weight-zero-point", "c")]
+
+
+def joined(before: Any, behind: Any, *, last: str = "conv") -> onnx.ModelProto:
+    """A concat of two branches quantized to one type, whose result is pooled and quantized."""
+    net, zero = Net(), {np.int8: 0, np.uint8: 128}
+    parts = [net.op("Relu", ["x"], f"r{i}") for i in range(2)]
+    parts = [net.qdq(one, 0.1, zero[before], before) if before else one for one in parts]
+    y = net.op("MaxPool", [net.op("Concat", parts, "k", axis=1)], "p", kernel_shape=[1, 1])
+    y = net.qdq(y, 0.1, zero[behind], behind) if behind else y
+    if last == "conv":
+        return net.model(net.conv(y, "c", shape=(8, 16, 1, 1)), target="tensorrt")
+    return net.model(net.op("Sigmoid", [y], "s"), target="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "wrong"),
+    [
+        (np.int8, np.int8, True),
+        (np.int8, None, True),
+        (None, np.int8, True),
+        (np.uint8, np.uint8, False),
+        (np.uint8, None, False),
+    ],
+)
+def test_openvino_computes_int8_around_concats_wrong(before: Any, behind: Any, wrong: bool) -> None:
+    found = [f for f in lint(joined(before, behind), "openvino") if f.severity == "error"]
+    assert [(f.rule, f.node, f.op) for f in found] == [("int8-concat", "k", "Concat")] * wrong
+    assert all(f.fix == "compile with --target openvino" for f in found)
+    assert ("int8-concat", "k") not in rules(joined(before, behind, last="none"), "openvino")
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "Concat", "Sigmoid"])
+def test_openvino_wants_no_scale_repeated(kind: str) -> None:
+    for scale in (0.1, 0.2):
+        net = Net()
+        shape = {"MaxPool": {"kernel_shape": [1, 1]}, "Concat": {"axis": 1}, "Sigmoid": {}}[kind]
+        read = [net.qdq("x")] * (2 if kind == "Concat" else 1)
+        y = net.conv(net.qdq(net.op(kind, read, "y", **shape), scale), "c", shape=(8, 8, 1, 1))
+        found = [f for f in lint(net.model(y), "openvino") if f.rule == "repeated-scale"]
+        assert [f.node for f in found] == ["y_q"] * (kind != "Sigmoid" and scale == 0.1)
+        assert all((f.severity, f.fix[-17:]) == ("warning", "--target openvino") for f in found)
 
 
 def concat(scales: tuple[float, float], **kind: Any) -> onnx.ModelProto:
@@ -194,6 +241,103 @@ def test_tensorrt_on_residuals_and_the_decode() -> None:
         assert found == [("decode", "c1_q"), *([("residual", "a")] if both else [])]
 
 
+RELAXED = {"target": "onnxruntime", "pipeline": "int8"}
+
+
+def test_what_made_the_file_is_not_advised() -> None:
+    """Nor is a choice of the pipeline more than a note."""
+    net = Net()
+    y = net.conv(net.qdq("x"), "c0")
+    made = net.model(net.conv(net.op("Relu", [y], "r"), "c1"), **RELAXED)
+    found = {f.rule: f for f in lint(made, "onnxruntime")}
+    assert {f.severity for f in found.values()} == {"note"}
+    assert found["conv-output-float"].fix.startswith("int8{float_inputs=0}, if speed")
+    assert found["conv-input-float"].fix.startswith("int8{float_inputs=0}, if speed")
+    for pipeline in ("int8{float_inputs=0}", "int8{float_inputs=0.0}", "not a pipeline {"):
+        helper.set_model_props(made, {"yqc.target": "ort", "yqc.pipeline": pipeline})
+        fixes = [f.fix for f in lint(made, "onnxruntime")]
+        assert not any("float_inputs" in fix or "--target onnxruntime" in fix for fix in fixes)
+
+
+def test_weights_alone_are_a_choice() -> None:
+    net = Net()
+    (found,) = lint(net.model(net.conv("x", "c"), pipeline="prune,int4{scheme=x}"), "openvino")
+    assert (found.severity, found.fix) == ("note", "compile with --passes prune,int4,int8")
+
+
+def test_paths_can_be_typed() -> None:
+    net = Net()
+    y = net.op("Add", [net.conv(net.qdq("x"), c, shape=(8, 3, 1, 1)) for c in ("a", "b")], "y")
+    model = net.model(y, channels=3)
+    for tensor, new in (("a_w", "model.0.conv.weight"), ("b_w", "model.1.weight_q")):
+        for node in model.graph.node:
+            node.input[:] = [new if name == tensor else name for name in node.input]
+        next(t for t in model.graph.initializer if t.name == tensor).name = new
+    few = [f for f in lint(model, "onnxruntime") if f.rule == "few-channels"]
+    want = "leave it in float: int8{skip=model.0.conv|model.1}; --target onnxruntime does that"
+    assert [f.fix for f in few] == [want] * 2
+    (int8,) = Pipeline.parse("int8{skip=model.0.conv|model.1}").steps
+    assert int8.skip == ("model.0.conv", "model.1")
+
+
+def read(kind: str = "float") -> onnx.ModelProto:
+    """A convolution, and what readers stumble over."""
+    net, about = Net(), {"pipeline": "prune,int8"}
+    if kind == "activations":
+        return net.model(net.conv(net.qdq("x"), "c"), **about)
+    if kind == "weights":
+        return net.model(net.conv("x", "c"), **about)
+    net.tensors["w"] = np.ones((8, 8, 1, 1), np.float32)
+    if kind == "cast":
+        return net.model(net.op("Conv", [net.op("Cast", ["x"], "f", to=1), "w"], "c"))
+    y = net.op("Conv", ["x", "w"], "c")
+    return net.model(net.op("NonMaxSuppression", [y, y], "n") if kind == "suppression" else y)
+
+
+@pytest.mark.parametrize(
+    ("reader", "refused"),
+    [
+        ("opencv", {"suppression": "suppression"}),
+        (
+            "mnn",
+            {
+                "suppression": "suppression",
+                "activations": "quantization",
+                "weights": "quantization",
+            },
+        ),
+        (
+            "ncnn",
+            {"suppression": "suppression", "activations": "quantization", "cast": "cast"},
+        ),
+    ],
+)
+def test_readers_refuse_what_they_cannot_load(reader: str, refused: dict[str, str]) -> None:
+    for kind in ("float", "suppression", "activations", "weights", "cast"):
+        errors = [f for f in lint(read(kind), reader) if f.severity == "error"]
+        assert {f.rule for f in errors} == ({refused[kind]} if kind in refused else set())
+        if kind in {"activations", "weights"}:
+            assert {f.fix for f in errors} <= {"compile with --passes prune"}
+
+
+@pytest.mark.parametrize(("reader", "found"), [("opencv", 1), ("mnn", 1), ("ncnn", 0)])
+def test_four_bits_are_read_by_few(reader: str, found: int) -> None:
+    net = Net()
+    model = net.model(net.conv("x", "c"), pipeline="int4")
+    model.graph.initializer[0].data_type = TensorProto.INT4
+    errors = [f for f in lint(model, reader) if f.rule == "four-bits"]
+    assert [f.fix for f in errors] == ["compile with --passes fuse"] * found
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [(TensorProto.UINT8, "--uint8-input"), (TensorProto.FLOAT16, "--fp16-io")]
+)
+def test_ncnn_takes_floats(kind: int, option: str) -> None:
+    model = read("cast")
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    assert [f.fix for f in lint(model, "ncnn")] == [f"compile without {option}"]
+
+
 def test_the_command_prints_rules_nodes_and_json(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     onnx.save(silu(before=True, between=False), path)
@@ -207,6 +351,10 @@ def test_the_command_prints_rules_nodes_and_json(tmp_path: Path) -> None:
     as_json = run(app, ["lint", str(path), "--target", "onnxruntime", "--json"])
     assert '"rule": "not-fused"' in as_json.stdout
     assert run(app, ["lint", str(path), "--target", "tensorrt"]).exit_code == 1
+    assert run(app, ["lint", str(path), "--target", "ncnn"]).exit_code == 1
+    assert "no faster" in run(app, ["lint", str(path), "--target", "OpenCV"]).stdout
+    unknown = run(app, ["lint", str(path), "--target", "jetson"])
+    assert "for NVIDIA GPUs write tensorrt" in str(unknown.exception)
 
 
 def test_no_onnx_file_is_an_error(tmp_path: Path) -> None:

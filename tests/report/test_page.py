@@ -36,6 +36,7 @@ model     yolov5n-coco.pt
           yolov5, detect, 2 classes, 640 x 480
 pipeline  prune{ratio=0.3},int8
 runs as   prune{ratio=0.3},fold-bn,observe,calibrate,quantize
+target    onnxruntime
 
 #  pass        ms  rewrites  skips       nodes         weights  max err
 1  prune      310        24      3         231  12.1 -> 7.9 MB     0.41
@@ -144,8 +145,9 @@ def test_labels_agreement_as_agreement(sample: Report, printed: Print) -> None:
 def test_an_empty_pipeline_has_no_ledger(sample: Report, printed: Print) -> None:
     nothing = PipelineText(text="", expanded="")
     page = printed(dataclasses.replace(sample, pipeline=nothing, passes=()))
-    assert page.splitlines()[2:5] == [
+    assert page.splitlines()[2:6] == [
         "pipeline  no passes",
+        "target    onnxruntime",
         "",
         "size                    before     after     ratio",
     ]

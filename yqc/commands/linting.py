@@ -46,20 +46,20 @@ def lint_command(
         print_lines(lines(found, every=all_nodes))
     if any(finding.severity == "error" for finding in found):
         nodes = sum(finding.severity == "error" for finding in found)
-        raise EmitError(f"{name} cannot run {model}: {nodes} of its nodes are errors")
+        raise EmitError(f"{name} cannot run {model}: {nodes} nodes are refused or computed wrong")
 
 
 def lines(found: "list[Finding]", *, every: bool) -> list[str]:
     """Write findings as text: one a node, or one a rule with the first nodes it is about."""
     if every:
         return [f"{f.severity}: {f.node} ({f.op}): {f.what}; {f.fix} [{f.rule}]" for f in found]
-    from yqc.linting import group_findings, name_nodes  # noqa: PLC0415
+    from yqc.linting import count_ops, group_findings, name_nodes  # noqa: PLC0415
 
     written = []
     for group in group_findings(found):
         one = group[0]
         written += [
-            f"{one.severity}: {len(group)} x {one.op}: {one.what} [{one.rule}]",
+            f"{one.severity}: {count_ops(group)}: {one.what} [{one.rule}]",
             f"    at  {name_nodes(group)}",
             f"    fix {one.fix}",
         ]

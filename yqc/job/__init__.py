@@ -11,6 +11,7 @@ In the order in which a compile uses them:
 - `verification`: the file against its graph.
 - `measure`: accuracy and latency beside the float model's.
 - `speed`: the latency, in the target's runtime.
+- `runtime_rules`: the file against what its runtime wants.
 - `layers`: the layers of the graph, as the report lists them.
 - `sensitivity`: the effect on the detections of quantizing one layer alone.
 - `reporting`: the report and the recipe file.

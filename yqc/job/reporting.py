@@ -17,6 +17,7 @@ from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
 from yqc.job.layers import list_layers, rounds_activations
 from yqc.job.measure import Measured
+from yqc.job.runtime_rules import check_rules
 from yqc.job.sensitivity import sensitivity_rows
 from yqc.job.speed import doubt_speed
 from yqc.job.verification import Verified
@@ -146,6 +147,7 @@ def make_report(
             *ctx.warnings,
             *verified.warnings,
             *measured.warnings,
+            *check_rules(emitted, target.name),
             *(doubt_speed(measured.latency, target, file.name) if rounded else ()),
         ),
         environment=rp.Environment.here(

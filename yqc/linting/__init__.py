@@ -12,6 +12,14 @@
 """
 
 from yqc.linting.check import find_runtime, lint
-from yqc.linting.finding import Finding, Severity, group_findings, name_nodes
+from yqc.linting.finding import Finding, Severity, count_ops, group_findings, name_nodes
 
-__all__ = ["Finding", "Severity", "find_runtime", "group_findings", "lint", "name_nodes"]
+__all__ = [
+    "Finding",
+    "Severity",
+    "count_ops",
+    "find_runtime",
+    "group_findings",
+    "lint",
+    "name_nodes",
+]

@@ -12,13 +12,10 @@ from yqc.linting.graph import Graph
 from yqc.pipeline.grammar import Item, split
 from yqc.targets import find_target
 
-DEFAULT_FLOAT_INPUTS = 0.1
-"""Share of float inputs that `int8` takes if it is not told another (`passes/int8.py`)."""
-QUANTIZING = frozenset(
-    ("int8", "int4", "codebook", "observe", "calibrate", "equalize", "relax", "bias-correct")
-    + ("quantize", "pack-int4", "cluster")
-)
-"""Passes and recipes that leave QuantizeLinear or DequantizeLinear, or serve those that do."""
+NARROWING = frozenset({"int8", "int4", "codebook", "fp16", "pack-int4", "cluster", "half"}) | {
+    *("observe", "calibrate", "relax", "bias-correct", "quantize")
+}
+"""Passes and recipes that leave tensors of other types than float32, or serve those that do."""
 
 
 def target_of(g: Graph) -> str:
@@ -49,8 +46,8 @@ def undo_float_inputs(g: Graph) -> str | None:
     `relax` leaves inputs in float where rounding them does most damage, `skip` where the user said.
     """
     names = {item.name for item in steps_of(g)}
-    share = option_of(g, "int8", "float_inputs") or DEFAULT_FLOAT_INPUTS
-    if "int8" in names and float(share) > 0:
+    share = option_of(g, "int8", "float_inputs")
+    if "int8" in names and (share is None or share.strip("0.")):
         return "int8{float_inputs=0}, if speed matters more than accuracy"
     if "relax" in names:
         return "leave out the pass relax, if speed matters more than accuracy"
@@ -70,8 +67,8 @@ def compile_by_int8(g: Graph, otherwise: str) -> str:
 
 
 def compile_in_float(g: Graph) -> str:
-    """Advise the pipeline that made a file without its quantizing passes."""
-    names = [item.name for item in steps_of(g) if item.name not in QUANTIZING]
+    """Advise the pipeline that made a file without the passes that narrow types."""
+    names = [item.name for item in steps_of(g) if item.name not in NARROWING]
     return f"compile with --passes {','.join(names) or 'fuse'}"
 
 
@@ -82,4 +79,6 @@ def leave_in_float(g: Graph, nodes: Iterable[NodeProto]) -> str:
     """
     weights = [g.weight(node) for node in nodes]
     paths = [w.input[0].rpartition(".")[0] for w in weights if w is not None]
-    return f"leave it in float: int8{{skip={'|'.join(paths)}}}" if all(paths) else "leave it in float"
+    return (
+        f"leave it in float: int8{{skip={'|'.join(paths)}}}" if all(paths) else "leave it in float"
+    )

@@ -37,6 +37,11 @@ def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
         yield list(group)
 
 
+def count_ops(group: Sequence[Finding]) -> str:
+    """Write the number of findings of a rule, with the operators that it found: `7 x Add, Mul`."""
+    return f"{len(group)} x {', '.join(sorted({finding.op for finding in group}))}"
+
+
 def name_nodes(group: Sequence[Finding]) -> str:
     """Name the first nodes that a rule found, and count the others."""
     names = ", ".join(finding.node for finding in group[:SHOWN])

@@ -72,8 +72,7 @@ def repeated_scales(g: Graph) -> Iterator[Finding]:
         if all(one is not None and same_scale(g, one, node) for one in made):
             yield Finding.at(
                 node, "repeated-scale", "warning",
-                f"what {maker.op_type} hands on has this scale already, and is requantized all the"
-                " same",
+                f"it repeats the scale of what {maker.op_type} hands on, an operation of its own",
                 compile_for(g, "openvino", "leave out this QuantizeLinear and DequantizeLinear"),
             )  # fmt: skip
 

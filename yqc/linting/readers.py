@@ -4,10 +4,10 @@ Tried with the files that yqc writes of yolov8n: OpenCV 5.0 (`cv2.dnn`), MNN 3.6
 ncnn 20261020 behind pnnx. All three load float files, with a fixed or any batch size.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 
-from onnx import NodeProto, TensorProto
+from onnx import TensorProto
 
 from yqc.linting.advice import compile_in_float
 from yqc.linting.finding import Finding
@@ -15,8 +15,6 @@ from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph
 from yqc.linting.shared import LintRule
 
 FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
-PLAIN = (TensorProto.FLOAT, TensorProto.FLOAT16)
-"""Types of inputs; a file with any other, or with halves inside, converts by Cast."""
 
 
 def suppression(g: Graph, *, reader: str) -> Iterator[Finding]:
@@ -30,16 +28,23 @@ def suppression(g: Graph, *, reader: str) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def quantization(
-    g: Graph, *, reader: str, is_refused: Callable[[Graph, NodeProto], bool]
-) -> Iterator[Finding]:
-    """Find QuantizeLinear and DequantizeLinear that are refused."""
+def quantization(g: Graph, *, reader: str, weights: bool) -> Iterator[Finding]:
+    """Find QuantizeLinear and DequantizeLinear of activations; with `weights`, of weights, too."""
     fix = compile_in_float(g)
     for node in g.nodes:
-        if node.op_type in {QUANTIZE, DEQUANTIZE} and is_refused(g, node):
+        if node.op_type in {QUANTIZE, DEQUANTIZE} and (weights or node.input[0] not in g.constants):
             yield Finding.at(
-                node, "quantization", "error", f"{reader} cannot load {node.op_type} here", fix
-            )
+                node, "quantization", "error",
+                f"{reader} cannot load QuantizeLinear and DequantizeLinear", fix,
+            )  # fmt: skip
+
+
+def four_bits(g: Graph, *, reader: str) -> Iterator[Finding]:
+    """Find what reads constants of four bits."""
+    fix = compile_in_float(g)
+    for node in g.nodes:
+        if any(g.kind(name) in FOUR_BITS for name in node.input):
+            yield Finding.at(node, "four-bits", "error", f"{reader} cannot read 4-bit weights", fix)
 
 
 def slow_integers(g: Graph, *, reader: str) -> Iterator[Finding]:
@@ -47,8 +52,8 @@ def slow_integers(g: Graph, *, reader: str) -> Iterator[Finding]:
     for node in g.quantizers():
         yield Finding.at(
             node, "slow-integers", "note",
-            f"{reader} loads QuantizeLinear, and computes no faster for it",
-            f"nothing, or for a file of the same speed {compile_in_float(g)}",
+            f"{reader} loads QuantizeLinear and DequantizeLinear, and computes no faster for them",
+            f"nothing; or, for the accuracy of float at the same speed, {compile_in_float(g)}",
         )  # fmt: skip
 
 
@@ -65,34 +70,20 @@ def casts(g: Graph, *, reader: str) -> Iterator[Finding]:
             )
 
 
-def is_any(_: Graph, __: NodeProto) -> bool:
-    """Refuse every one."""
-    return True
-
-
-def is_activation(g: Graph, node: NodeProto) -> bool:
-    """Refuse those of activations; the weights' are computed when the file is converted."""
-    return node.input[0] not in g.constants
-
-
-def is_four_bits(g: Graph, node: NodeProto) -> bool:
-    """Refuse weights of four bits."""
-    return g.kind(node.input[0]) in FOUR_BITS
-
-
 READERS: dict[str, tuple[LintRule, ...]] = {
     "opencv": (
         partial(suppression, reader="OpenCV"),
-        partial(quantization, reader="OpenCV", is_refused=is_four_bits),
+        partial(four_bits, reader="OpenCV"),
         partial(slow_integers, reader="OpenCV"),
     ),
     "mnn": (
         partial(suppression, reader="MNN"),
-        partial(quantization, reader="MNN", is_refused=is_any),
+        partial(quantization, reader="MNN", weights=True),
+        partial(four_bits, reader="MNN"),
     ),
     "ncnn": (
         partial(suppression, reader="ncnn"),
-        partial(quantization, reader="ncnn", is_refused=is_activation),
+        partial(quantization, reader="ncnn", weights=False),
         partial(casts, reader="ncnn"),
     ),
 }

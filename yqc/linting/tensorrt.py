@@ -29,7 +29,8 @@ WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
 def symmetric(g: Graph) -> Iterator[Finding]:
     """Find zero points and element types that TensorRT does not take."""
-    fix = compile_for(g, "tensorrt", "quantize to int8 with zero point 0")
+    by_int8 = compile_by_int8(g, "quantize to int8 with zero point 0")
+    fix = compile_for(g, "tensorrt", by_int8)
     for node in g.nodes:
         if node.op_type not in {QUANTIZE, DEQUANTIZE}:
             continue

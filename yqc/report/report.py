@@ -76,7 +76,7 @@ class Report:
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         """Show the page: without the per-layer table and the files written."""
-        yield terminal.heading(self.input, self.pipeline)
+        yield terminal.heading(self.input, self.pipeline, self.target)
         yield ""
         if self.passes:
             yield terminal.ledger(self.passes)

@@ -38,8 +38,8 @@ from yqc.report.parts import (
 from yqc.report.rows import WrittenFile
 
 
-def heading(model: ModelInput, pipeline: PipelineText) -> RenderableType:
-    """Show what was compiled, and by which passes."""
+def heading(model: ModelInput, pipeline: PipelineText, target: str) -> RenderableType:
+    """Show what was compiled, by which passes, and for which runtime."""
     high, wide = model.imgsz
     classes = human.plural(model.nc, "class") if model.nc else ""
     about = ", ".join(filter(None, (model.family, model.task, classes, f"{high} x {wide}")))
@@ -50,6 +50,7 @@ def heading(model: ModelInput, pipeline: PipelineText) -> RenderableType:
     ]
     if pipeline.expanded != pipeline.text:
         rows.append(("runs as", steps(pipeline.expanded)))
+    rows.append(("target", target))
     return fields(rows)
 
 
