@@ -35,7 +35,7 @@ def test_files_for_a_target_fit_it(
     checkpoint: Path, data: Path, tmp_path: Path, target: str
 ) -> None:
     said, _ = compiled(checkpoint, data, tmp_path, "int8", target)
-    assert not [one for one in said if "[repeated-scale]" not in one]
+    assert said == []
 
 
 def test_a_rule_is_a_warning_of_one_line(checkpoint: Path, data: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_one_targets_file_is_another_runtimes_fault(
 def test_saturation_is_said_where_it_happens(
     monkeypatch: pytest.MonkeyPatch, machine: str, products: bool | None, said: list[str]
 ) -> None:
-    monkeypatch.setattr(runtime_rules.platform, "machine", lambda: machine)
+    monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(runtime_rules, "has_int8_products", lambda: products)
     net = Net()
     model = net.model(net.conv(net.qdq("x"), "c", most=127))

@@ -277,12 +277,12 @@ def test_paths_can_be_typed() -> None:
     want = "leave it in float: int8{skip=model.0.conv|model.1}; --target onnxruntime does that"
     assert [f.fix for f in few] == [want] * 2
     (int8,) = Pipeline.parse("int8{skip=model.0.conv|model.1}").steps
-    assert int8.skip == ("model.0.conv", "model.1")
+    assert vars(int8)["skip"] == ("model.0.conv", "model.1")
 
 
 def read(kind: str = "float") -> onnx.ModelProto:
     """A convolution, and what readers stumble over."""
-    net, about = Net(), {"pipeline": "prune,int8"}
+    net, about = Net(), dict[str, Any](pipeline="prune,int8")
     if kind == "activations":
         return net.model(net.conv(net.qdq("x"), "c"), **about)
     if kind == "weights":
