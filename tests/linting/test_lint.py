@@ -190,13 +190,15 @@ def test_openvino_computes_int8_around_concats_wrong(before: Any, behind: Any, w
     assert ("int8-concat", "k") not in rules(joined(before, behind, last="none"), "openvino")
 
 
-@pytest.mark.parametrize("kind", ["MaxPool", "Concat", "Sigmoid"])
-def test_openvino_wants_no_scale_repeated(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("MaxPool", {"kernel_shape": [1, 1]}), ("Concat", {"axis": 1}), ("Sigmoid", {})],
+)
+def test_openvino_wants_no_scale_repeated(kind: str, how: dict[str, Any]) -> None:
     for scale in (0.1, 0.2):
         net = Net()
-        shape = {"MaxPool": {"kernel_shape": [1, 1]}, "Concat": {"axis": 1}, "Sigmoid": {}}[kind]
         read = [net.qdq("x")] * (2 if kind == "Concat" else 1)
-        y = net.conv(net.qdq(net.op(kind, read, "y", **shape), scale), "c", shape=(8, 8, 1, 1))
+        y = net.conv(net.qdq(net.op(kind, read, "y", **how), scale), "c", shape=(8, 8, 1, 1))
         found = [f for f in lint(net.model(y), "openvino") if f.rule == "repeated-scale"]
         assert [f.node for f in found] == ["y_q"] * (kind != "Sigmoid" and scale == 0.1)
         assert all((f.severity, f.fix[-17:]) == ("warning", "--target openvino") for f in found)
@@ -241,7 +243,7 @@ def test_tensorrt_on_residuals_and_the_decode() -> None:
         assert found == [("decode", "c1_q"), *([("residual", "a")] if both else [])]
 
 
-RELAXED = {"target": "onnxruntime", "pipeline": "int8"}
+RELAXED: dict[str, Any] = {"target": "onnxruntime", "pipeline": "int8"}
 
 
 def test_what_made_the_file_is_not_advised() -> None:
