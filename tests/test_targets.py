@@ -1,9 +1,12 @@
 """Targets by name: aliases, and hints for devices that are none."""
 
+from pathlib import Path
+
 import pytest
 
 from yqc import Context, Given
 from yqc.errors import PipelineError
+from yqc.linting.readers import READERS
 from yqc.settings import choose
 from yqc.targets import TARGETS, find_target
 
@@ -34,3 +37,15 @@ def test_the_default_is_where_accuracy_is_measured() -> None:
     assert Context().rules is Given().rules is find_target("ort")
     assert choose(None, {}).target == "onnxruntime"
     assert choose(None, {"target": "generic"}).target == "portable"
+
+
+def test_the_page_on_devices_has_all_targets_readers_and_engines() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "devices.md").read_text(encoding="utf-8")
+    table, load, engines = page.split("\n## ")
+    for target in TARGETS.values():
+        assert f"| `{target.name}` |" in table
+        assert all(f"`{alias}`" in table for alias in target.aliases)
+        assert f"    {target.engine.replace('FILE', 'model-int8')}".rstrip() in engines
+    for reader in READERS:
+        assert reader in table
+        assert f"| {reader} |" in load.lower()
