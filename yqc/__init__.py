@@ -1,9 +1,13 @@
 """yqc: a compiler for YOLO detectors. Public names; each is imported when it is first asked for."""
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from yqc.version import __version__
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# onnxruntime reads it as it is imported, and writes an id of the device into the home otherwise.
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.compiler import Result, compile  # noqa: A004  # it is what yqc does

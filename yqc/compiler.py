@@ -96,7 +96,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     pipeline = Pipeline.of(passes or settings.passes, registry)
     settings = replace(settings, passes=str(pipeline))
     files = Outputs(Path(output) if output else default_output(model, pipeline))
-    check(settings, pipeline, files)
+    check(settings, pipeline, files, model)
 
     with torch_threads(settings.threads) as threads:
         settings = replace(settings, threads=threads)

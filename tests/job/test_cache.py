@@ -14,9 +14,9 @@ from tests.command import beside
 from yqc.errors import OutputError, PassError
 from yqc.graph.compare import fingerprint
 from yqc.job.cache import KEY, FolderCache
-from yqc.job.locks import NAME as LOCK
 from yqc.models.source import open_model
 from yqc.pipeline import resume
+from yqc.store.locks import NAME as LOCK
 from yqc.training import state as keeping
 
 TENSORS = {"a": torch.arange(6).view(2, 3), "b.c": torch.rand(4, generator=torch.Generator())}

@@ -10,8 +10,9 @@ import pytest
 
 from tests.command import beside
 from yqc.errors import OutputError
-from yqc.job import locks
 from yqc.job.outputs import Outputs
+from yqc.store import folders
+from yqc.store.folders import MARKER
 
 
 def write(stage: Outputs, mark: str) -> None:
@@ -119,7 +120,7 @@ def test_the_onnx_file_is_moved_last(
     replace, moved = Path.replace, list[str]()
 
     def watching(self: Path, target: Path) -> Path:
-        moved.append(target.name)
+        moved.extend([target.name] * (target.name != MARKER))
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", watching)
@@ -182,6 +183,42 @@ def test_a_folder_that_cannot_be_written(files: Outputs, monkeypatch: pytest.Mon
     )
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".report.json", ".recipe.toml", ".report.html"])
+def test_a_pipe_in_the_way(files: Outputs, suffix: str) -> None:
+    path = files.beside(suffix)
+    os.mkfifo(path)
+    assert refusal(files) == f"cannot write {path}: a pipe, socket or device is in the way"
+
+
+@pytest.mark.parametrize("length", [243, 251, 300, 5000])
+def test_a_name_that_is_too_long(tmp_path: Path, length: int) -> None:
+    """At 243 letters the ONNX file has a good name, and the report beside it has not."""
+    assert "File name too long" in refusal(Outputs(tmp_path / f"{length * 'x'}.onnx"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_with_a_zero_byte(tmp_path: Path) -> None:
+    assert "null" in refusal(Outputs(tmp_path / "a\0b.onnx"))
+
+
+@pytest.mark.parametrize("how", ["same", "hard link", "symbolic link"])
+@pytest.mark.parametrize("suffix", [".onnx", ".reproducer.yqc"])
+def test_a_file_that_is_read_is_not_written_over(
+    files: Outputs, tmp_path: Path, how: str, suffix: str
+) -> None:
+    path = source = files.beside(suffix)
+    if how != "same":
+        source = tmp_path / "model.pt"
+    source.write_text("a model")
+    if how == "hard link":
+        path.hardlink_to(source)
+    elif how == "symbolic link":
+        path.symlink_to(source)
+    with pytest.raises(OutputError, match="this compile reads it"):
+        files.check([source])
+    assert source.read_text() == "a model"
+
+
 def test_a_folder_that_vanished_since(files: Outputs) -> None:
     files.onnx.parent.rmdir()
     with pytest.raises(OutputError, match=r"cannot write into .*: No such file"), files.staged():
@@ -193,6 +230,7 @@ def test_what_a_killed_compile_has_left_is_removed(files: Outputs, tmp_path: Pat
     other = tmp_path / ".x2.partial-0a1b2c3d"
     for folder in (left, other):
         folder.mkdir()
+        folders.mark(folder)
         (folder / "x.onnx").write_text("half")
     with files.staged() as stage:
         write(stage, "new")
@@ -205,6 +243,8 @@ OTHER = """
 import sys
 from pathlib import Path
 from yqc.job.outputs import Outputs
+from yqc.store import folders
+from yqc.store.folders import MARKER
 with Outputs(Path("x.onnx")).staged() as stage:
     stage.onnx.write_text("theirs .onnx")
     print(stage.onnx.parent.name, flush=True)
@@ -228,37 +268,15 @@ def test_two_compiles_of_one_output_leave_each_other_alone(files: Outputs, tmp_p
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_folder_taken_away_before_it_was_held_is_made_again(
-    files: Outputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_of_the_users_stays_though_it_bears_such_a_name(
+    files: Outputs, tmp_path: Path
 ) -> None:
-    made, holding = list[Path](), locks.lock_folder
-
-    def late(folder: Path) -> object:
-        made.append(folder)
-        if len(made) == 1:
-            folder.rmdir()
-        return holding(folder)
-
-    monkeypatch.setattr("yqc.job.outputs.lock_folder", late)
+    mine = tmp_path / ".x.partial-0a1b2c3d"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years")
     with files.staged() as stage:
         write(stage, "new")
-    assert len(made) == 2
-    assert contents(tmp_path) == NEW
-
-
-def test_a_locked_folder_is_not_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    first, second = locks.lock_folder(folder), locks.lock_folder(folder)
-    assert first is second
-    assert first is not None
-    for _ in range(2):
-        locks.remove_unlocked(folder)
-        assert folder.is_dir()
-        first.release()
-    locks.remove_unlocked(folder)
-    assert not folder.exists()
-    locks.remove_unlocked(folder)
+    assert contents(mine) == {"thesis.txt": "years"}
 
 
 def test_a_page_and_a_float_graph_of_an_earlier_compile_go(files: Outputs, tmp_path: Path) -> None:
@@ -283,6 +301,8 @@ RACE = """
 import sys
 from pathlib import Path
 from yqc.job.outputs import Outputs
+from yqc.store import folders
+from yqc.store.folders import MARKER
 own, page = sys.argv[1], sys.argv[2] == "page"
 for _ in range(20):
     with Outputs(Path("x.onnx")).staged() as stage:

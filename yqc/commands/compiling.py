@@ -82,6 +82,10 @@ def compile_command(
         emit=emit,
         embed=_embedding(nms_options, nms=nms, uint8_input=uint8_input, fp16_io=fp16_io),
     )
+    from yqc.job.outputs import Outputs  # noqa: PLC0415
+
+    if output is not None:  # before torch is imported, and before files with passes are run
+        Outputs(output).check([model, *filter(None, (how.data, how.arch)), *(how.load or ())])
     registry = find_passes(how.load)
     after, before = (
         pass_names(registry, flag, text)

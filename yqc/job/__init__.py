@@ -6,7 +6,6 @@ In the order in which a compile uses them:
 - `inputs`: the model, the data, and the context that passes work in.
 - `judge`: images for calibration, and the agreement of a graph with the original.
 - `cache`: what an interrupted compile needs to go on.
-- `locks`: locks on the folders that a running compile works in.
 - `outputs`: a set of files that appears whole, or not at all.
 - `verification`: the file against its graph.
 - `measure`: accuracy and latency beside the float model's.

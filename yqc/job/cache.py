@@ -24,12 +24,12 @@ from torch import Tensor
 
 from yqc.data import Data
 from yqc.errors import OutputError
-from yqc.job.locks import NAME as LOCK
-from yqc.job.locks import lock_folder
 from yqc.job.outputs import move_flushed
 from yqc.models.source import Source
 from yqc.pipeline.base import Pass
 from yqc.settings import SETTINGS, Settings
+from yqc.store.locks import NAME as LOCK
+from yqc.store.locks import lock_folder
 from yqc.version import __version__
 
 KEY = "key.json"

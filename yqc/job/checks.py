@@ -1,8 +1,10 @@
 """What a compile refuses before any work: devices, data, outputs that do not fit its settings."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from yqc.emit.embedding import Embedding
 from yqc.errors import PipelineError
@@ -15,7 +17,9 @@ KINDS = ("onnx", "pt2")
 """Kinds of files that `--emit` can name."""
 
 
-def check(settings: Settings, pipeline: Pipeline, files: Outputs) -> None:
+def check(
+    settings: Settings, pipeline: Pipeline, files: Outputs, model: str | Path | nn.Module
+) -> None:
     """Refuse what can be refused before the model is read.
 
     Raises:
@@ -29,7 +33,9 @@ def check(settings: Settings, pipeline: Pipeline, files: Outputs) -> None:
     check_images(settings, passes)
     emitted_kinds(settings.emit)
     Embedding.parse(settings.embed or "")
-    files.check()
+    named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]
+    named += [] if isinstance(model, nn.Module) else [str(model)]
+    files.check(Path(name) for name in named if name)
 
 
 def check_device(device: str, passes: Sequence[Pass]) -> None:

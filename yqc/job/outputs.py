@@ -11,17 +11,21 @@ import glob
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock
+from filelock import FileLock
 
 from yqc.errors import OutputError
-from yqc.job.locks import NAME as LOCK
-from yqc.job.locks import lock_folder, remove_unlocked
+from yqc.store.folders import MARKER, make_temporary, remove_left
+from yqc.store.locks import NAME as LOCK
+
+OLDER = ".older"
+"""Ending of the copies of older files while new ones are moved in their place."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,34 @@ class Outputs:
         """Return the path with the stem of the ONNX file and another suffix."""
         return self.onnx.with_name(self.onnx.stem + suffix)
 
-    def check(self) -> None:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that a compile may write."""
+        return (
+            *(self.onnx, self.report, self.recipe, self.page),
+            *(self.exported, self.reproducer),
+        )
+
+    def check(self, reads: Iterable[Path] = ()) -> None:
         """Find out before any work whether the files can be written.
 
+        `reads` are the files that the compile reads; none of them may be written over.
+
         Raises:
-            OutputError: the folder does not exist or cannot be written, or a folder is in the way.
+            OutputError: the folder does not exist or cannot be written, the name is too long, or
+                a folder, a pipe, a device or a file that is read is in the way.
         """
-        folder = self.onnx.parent
         if self.onnx.suffix != ".onnx":
             raise OutputError(f"the output {self.onnx} must end in .onnx")
-        if not folder.is_dir():
+        sources = [path for path in reads if os.path.exists(path)]  # noqa: PTH110  # never fails
+        for path in self.files:
+            _refuse_in_the_way(path, sources)
+        folder = self.onnx.parent
+        if not os.path.isdir(folder):  # noqa: PTH112  # False for a name that no folder can have
             raise OutputError(
                 f"cannot write {self.onnx}: there is no folder {folder}; make it first"
             )
-        for path in (self.onnx, self.report, self.recipe):
-            if path.is_dir():
-                raise OutputError(f"cannot write {path}: a folder of that name is in the way")
+        longest = max((path.name for path in self.files), key=lambda name: len(os.fsencode(name)))
         try:
             with tempfile.TemporaryFile(dir=folder):
                 pass
@@ -87,6 +103,18 @@ class Outputs:
             raise OutputError(
                 f"cannot write into {folder}: {error.strerror}; choose another place with -o"
             ) from error
+        try:
+            with tempfile.TemporaryDirectory(prefix=self._prefix, dir=folder) as trial:
+                Path(trial, longest + OLDER).touch()
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.onnx}: {error.strerror}; choose another name with -o"
+            ) from error
+
+    @property
+    def _prefix(self) -> str:
+        """How the names of the folders begin that the files are written in."""
+        return f".{self.onnx.stem}.partial-"
 
     def _stale(self, written: set[str]) -> list[Path]:
         """List the files of an earlier compile that the new set does not replace.
@@ -110,17 +138,16 @@ class Outputs:
         Raises:
             OutputError: a file cannot be written or moved.
         """
-        prefix = f".{self.onnx.stem}.partial-"
-        for left in self.onnx.parent.glob(f"{glob.escape(prefix)}*"):
-            remove_unlocked(left)
+        for left in self.onnx.parent.glob(f"{glob.escape(self._prefix)}*"):
+            remove_left(left)
         try:
-            folder, lock = _place(prefix, self.onnx.parent)
+            folder, lock = make_temporary(self._prefix, self.onnx.parent)
         except OSError as error:
             raise OutputError(f"cannot write into {self.onnx.parent}: {error.strerror}") from error
         try:
             stage = Outputs(folder / self.onnx.name)
             yield stage
-            written = [path for path in folder.iterdir() if path.name != LOCK]
+            written = [path for path in folder.iterdir() if path.name not in {LOCK, MARKER}]
             with _one_at_a_time(self.onnx):
                 stale = self._stale({path.name for path in written})
                 _move(sorted(written, key=lambda path: path == stage.onnx), self.onnx.parent)
@@ -144,21 +171,9 @@ def _one_at_a_time(output: Path) -> Iterator[None]:
         yield
 
 
-def _place(prefix: str, parent: Path) -> tuple[Path, BaseFileLock]:
-    """Make a folder that no other process removes."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        try:
-            lock = lock_folder(folder)
-        except FileNotFoundError:  # another compile took it for one that was left
-            continue
-        if lock is not None:
-            return folder, lock
-
-
 def _move(files: Sequence[Path], place: Path) -> None:
     """Move files into a folder; if one cannot be moved, put back what the others replaced."""
-    older = [(place / f.name, f.with_name(f"{f.name}.older")) for f in files]
+    older = [(place / f.name, f.with_name(f.name + OLDER)) for f in files]
     for target, kept in older:
         if target.exists():
             shutil.copy2(target, kept)
@@ -172,6 +187,23 @@ def _move(files: Sequence[Path], place: Path) -> None:
             elif not file.exists():
                 target.unlink()
         raise
+
+
+def _refuse_in_the_way(path: Path, sources: Sequence[Path]) -> None:
+    """Raise an OutputError if a file cannot be written because of what bears its name."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise OutputError(f"cannot write {path}: {why}; choose another name with -o") from error
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"cannot write {path}: a folder of that name is in the way")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"cannot write {path}: a pipe, socket or device is in the way")
+    if any(os.path.samefile(path, source) for source in sources):  # noqa: PTH121  # text, too
+        raise OutputError(f"cannot write {path}: this compile reads it; choose another -o")
 
 
 def _start(path: Path) -> str:

@@ -1,0 +1,83 @@
+"""Folders that yqc may write into and remove: only those with its marker inside.
+
+The marker is a `CACHEDIR.TAG` (https://bford.info/cachedir/), which backup programs know, with a
+line that names yqc. A folder of the same name that somebody else made is never touched.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import BaseFileLock
+
+from yqc.store.locks import NAME as LOCK
+from yqc.store.locks import lock_folder
+
+MARKER = "CACHEDIR.TAG"
+SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
+"""First line of every such file, by its specification."""
+TEXT = f"{SIGNATURE}\n# This folder was made by yqc; what is in it may be removed at any time.\n"
+
+
+def is_marked(folder: Path) -> bool:
+    """Return whether a folder has yqc's marker."""
+    marker = folder / MARKER
+    try:
+        if not marker.is_file() or marker.is_symlink():
+            return False
+        with marker.open("rb") as file:
+            return file.read(len(TEXT) + 1) == TEXT.encode()
+    except OSError:
+        return False
+
+
+def mark(folder: Path) -> None:
+    """Put the marker into a folder, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{MARKER}.", delete=False) as file:
+        file.write(TEXT)
+    Path(file.name).replace(folder / MARKER)
+
+
+def make_temporary(prefix: str, parent: Path) -> tuple[Path, BaseFileLock]:
+    """Make a marked folder that no other process removes while this one runs.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            lock = lock_folder(folder)
+            mark(folder)
+        except FileNotFoundError:  # another process took it for one that was left, still empty
+            if not parent.is_dir():
+                raise
+            continue
+        if lock is not None:
+            return folder, lock
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what a killed process has left of `make_temporary`; nothing else, and never in use."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    try:
+        if not (is_marked(folder) or _holds_nothing(folder)):
+            return
+        lock = lock_folder(folder)
+    except OSError:  # it is gone
+        return
+    if lock is None:
+        return
+    if lock.lock_counter == 1:  # this process did not have it before
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Return whether a process was killed before it had marked a folder of its own."""
+    return all(path.name == LOCK or path.name.startswith(MARKER) for path in folder.iterdir())
