@@ -1,0 +1,112 @@
+"""Read ONNX files that may be malformed or malicious, in bounded memory and time.
+
+Nothing is read but regular files, and external weights only from regular files beside the model.
+"""
+
+import math
+import os
+import stat
+from pathlib import Path
+
+import onnx
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from yqc.errors import CheckpointError, first_line
+
+LARGEST = 2 << 30
+"""Bytes of a file at most; protobuf reads no more than that."""
+LARGEST_VALUE = 1 << 30
+"""Bytes of a tensor that a graph computes, at most. A YOLO model of 1280 x 1280 pixels computes
+105 MB at a time; half of it would refuse batches of 8 such images, double needs that much memory
+to refuse a malicious file."""
+
+
+def require_regular(path: Path) -> None:
+    """Raise a CheckpointError unless a path is a regular file; a pipe or a device is not opened."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"there is no file {path} ({why})") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise CheckpointError(f"{path} is {what}, not a file")
+
+
+def read_onnx(path: Path, *, weights: bool = True) -> onnx.ModelProto:
+    """Read an ONNX file; `weights`: with those that lie in files beside it.
+
+    Raises:
+        CheckpointError: it is no ONNX file, or damaged.
+    """
+    require_regular(path)
+    if path.stat().st_size > LARGEST:
+        raise CheckpointError(f"{path} is larger than an ONNX file can be; refused")
+    try:
+        model = onnx.load(path, load_external_data=False)
+        if not model.graph.output:
+            raise ValueError("there is no graph in it")
+        if weights:
+            _check_external(model, path.parent)
+            load_external_data_for_model(model, str(path.parent))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be read as an ONNX file: {error}") from error
+    except Exception as error:  # protobuf and numpy raise anything
+        reason = first_line(error)
+        raise CheckpointError(f"{path} cannot be read as an ONNX file: {reason}") from error
+    return model
+
+
+def check_onnx(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file that is to be run, and refuse one that a runtime cannot open.
+
+    Raises:
+        CheckpointError: it is malformed, or computes tensors larger than `LARGEST_VALUE`.
+    """
+    model = read_onnx(path)
+    try:
+        onnx.checker.check_model(model)
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:
+        reason = first_line(error)
+        raise CheckpointError(f"{path} is malformed, no runtime can open it: {reason}") from error
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        if (size := _bytes_of(value)) > LARGEST_VALUE:
+            raise CheckpointError(
+                f"{path} computes {value.name} of {size / 1e9:.3g} GB; yqc runs no file whose "
+                f"tensors take more than {LARGEST_VALUE / 1e9:.3g} GB"
+            )
+    return model
+
+
+def _bytes_of(value: onnx.ValueInfoProto) -> int:
+    """Return the bytes of a tensor, 0 where its shape or type is not known.
+
+    Raises:
+        CheckpointError: a side of it is negative.
+    """
+    kind = value.type.tensor_type
+    sides = [d.dim_value if d.HasField("dim_value") else 1 for d in kind.shape.dim]
+    if any(side < 0 for side in sides):
+        raise CheckpointError(f"{value.name} has a negative side: {sides}")
+    try:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
+    except (KeyError, ValueError, TypeError):
+        itemsize = 4
+    return math.prod(sides) * itemsize
+
+
+def _check_external(model: onnx.ModelProto, folder: Path) -> None:
+    """Raise a CheckpointError unless all external weights lie in regular files beside the model."""
+    root = os.path.realpath(folder)
+    for tensor in onnx.external_data_helper._get_all_tensors(model):  # noqa: SLF001  # no public one
+        if not uses_external_data(tensor):
+            continue
+        about = {entry.key: entry.value for entry in tensor.external_data}
+        place = os.path.realpath(folder / about.get("location", ""))
+        if os.path.commonpath((root, place)) != root:
+            raise CheckpointError(f"{tensor.name} is to be read from outside of {folder}; refused")
+        require_regular(Path(place))
+        offset, length = int(about.get("offset", 0)), int(about.get("length", 0))
+        if offset < 0 or length < 0 or offset + length > Path(place).stat().st_size:
+            raise CheckpointError(f"{tensor.name} lies beyond the end of {place}")
