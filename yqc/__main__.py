@@ -1,5 +1,15 @@
-"""`python -m yqc` is the command line."""
+"""`yqc`, and `python -m yqc`: the command line as a process."""
 
-from yqc.cli import run
+from yqc.commands.process import guard
 
-run()
+
+def run() -> None:
+    """Run the command line, from its first moments on with signals handled."""
+    guard()
+    from yqc.cli import run as run_command_line  # noqa: PLC0415
+
+    run_command_line()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,16 +1,16 @@
 """The command line. Results go to stdout, progress and diagnostics to stderr."""
 
-import contextlib
-import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, NoReturn
 
 import typer
 
 from yqc import __version__
 from yqc.commands import compiling, linting, looking, measuring
 from yqc.commands.common import echo
-from yqc.errors import YqcError
+from yqc.commands.process import INTERRUPTED, TERMINATED, guard, leave
+from yqc.errors import YqcError, first_line
 
 app = typer.Typer(
     name="yqc",
@@ -20,9 +20,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-INTERRUPTED = 130
 
 
 @app.callback()
@@ -55,22 +52,14 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def run() -> None:
-    """Run the command line as a process: `main`, and then leave at once.
-
-    Python would take a second or two to free piece by piece what the system frees anyway.
-    """
-    status = 0
+def run() -> NoReturn:
+    """Run the command line as a process."""
+    guard()
     try:
         main()
     except SystemExit as stop:
-        if isinstance(stop.code, str):
-            raise
-        status = stop.code or 0
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe, as `head` does
-            stream.flush()
-    os._exit(status)
+        leave(stop.code)
+    leave(0)
 
 
 def main() -> None:
@@ -79,12 +68,32 @@ def main() -> None:
     sys.argv[1:] = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         app(prog_name="yqc")
-    except YqcError as error:
+    except SystemExit as stop:
+        if stop.code in {INTERRUPTED, TERMINATED}:
+            kept = "; ".join(notes_of(stop)) or "nothing was written"
+            echo(f"yqc: interrupted; {kept}", err=True)
+        raise
+    except Exception as error:
         if debugging:
             raise
-        echo(f"yqc: {error}", err=True)
+        echo(f"yqc: {describe_error(error)}", err=True)
         sys.exit(1)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer turned the KeyboardInterrupt into it
-            typer.echo("yqc: interrupted; nothing was written", err=True)
-        raise
+
+
+def describe_error(error: Exception) -> str:
+    """Say in a line what failed; what no one foresaw is called a fault of yqc's."""
+    if isinstance(error, YqcError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({first_line(error)})"
+    if isinstance(error, OSError):
+        return f"{error}"
+    kind = type(error).__name__
+    return f"a fault of yqc's: {kind}: {first_line(error)}; --debug shows where, please report it"
+
+
+def notes_of(error: BaseException | None) -> Iterator[str]:
+    """Yield the notes of an error and of those that it came from."""
+    while error is not None:
+        yield from getattr(error, "__notes__", ())
+        error = error.__cause__ or error.__context__

@@ -128,12 +128,13 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
                 compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
             )
             stage.report.write_text(report.to_json(), encoding="utf-8")
-            stage.recipe.write_text(compiled.recipe, encoding="utf-8")
+            stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
             if exports:
                 save_exported(last_float.gm, stage.exported)
             if html:
                 shown = PageInputs(source, gm, example, measured.evidence)
-                stage.page.write_text(make_page(shown, report, compiled.recipe), encoding="utf-8")
+                page = make_page(shown, report, compiled.recipe)
+                stage.page.write_text(page, encoding="utf-8", errors="replace")
         cache.delete()
         return Result(report, gm, source.gm, ctx, files)
 

@@ -3,6 +3,7 @@
 Nothing is read but regular files, and external weights only from regular files beside the model.
 """
 
+import contextlib
 import math
 import os
 import stat
@@ -19,6 +20,13 @@ LARGEST_VALUE = 1 << 30
 """Bytes of a tensor that a graph computes, at most. A YOLO model of 1280 x 1280 pixels computes
 105 MB at a time; half of it would refuse batches of 8 such images, double needs that much memory
 to refuse a malicious file."""
+
+BITS = {
+    **dict.fromkeys((onnx.TensorProto.INT4, onnx.TensorProto.UINT4), 4),
+    **({onnx.TensorProto.FLOAT4E2M1: 4} if hasattr(onnx.TensorProto, "FLOAT4E2M1") else {}),
+    **{getattr(onnx.TensorProto, n): 2 for n in ("INT2", "UINT2") if hasattr(onnx.TensorProto, n)},
+}
+"""Bits of a value of the types that pack several into a byte."""
 
 
 def require_regular(path: Path) -> None:
@@ -39,18 +47,22 @@ def read_onnx(path: Path, *, weights: bool = True) -> onnx.ModelProto:
     Raises:
         CheckpointError: it is no ONNX file, or damaged.
     """
-    require_regular(path)
-    if path.stat().st_size > LARGEST:
-        raise CheckpointError(f"{path} is larger than an ONNX file can be; refused")
     try:
+        require_regular(path)
+        if path.stat().st_size > LARGEST:
+            raise ValueError("it is larger than one can be")
         model = onnx.load(path, load_external_data=False)
         if not model.graph.output:
             raise ValueError("there is no graph in it")
+        for node in model.graph.node:
+            words = (node.name, node.op_type, *node.input, *node.output)
+            if not all(isinstance(word, str) for word in words):  # protobuf gives bytes then
+                raise ValueError("a name in it is no UTF-8")
+        for tensor in model.graph.initializer:
+            _check_size(tensor)
         if weights:
             _check_external(model, path.parent)
             load_external_data_for_model(model, str(path.parent))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} cannot be read as an ONNX file: {error}") from error
     except Exception as error:  # protobuf and numpy raise anything
         reason = first_line(error)
         raise CheckpointError(f"{path} cannot be read as an ONNX file: {reason}") from error
@@ -58,18 +70,14 @@ def read_onnx(path: Path, *, weights: bool = True) -> onnx.ModelProto:
 
 
 def check_onnx(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file that is to be run, and refuse one that a runtime cannot open.
+    """Read an ONNX file that is to be run, and refuse it if that takes too much memory.
 
     Raises:
-        CheckpointError: it is malformed, or computes tensors larger than `LARGEST_VALUE`.
+        CheckpointError: it is no ONNX file, or computes tensors larger than `LARGEST_VALUE`.
     """
-    model = read_onnx(path)
-    try:
-        onnx.checker.check_model(model)
+    model = inferred = read_onnx(path)
+    with contextlib.suppress(Exception):  # a runtime says better what is wrong
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{path} is malformed, no runtime can open it: {reason}") from error
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         if (size := _bytes_of(value)) > LARGEST_VALUE:
             raise CheckpointError(
@@ -77,6 +85,37 @@ def check_onnx(path: Path) -> onnx.ModelProto:
                 f"tensors take more than {LARGEST_VALUE / 1e9:.3g} GB"
             )
     return model
+
+
+def is_sound(model: onnx.ModelProto) -> bool:
+    """Return whether the checker of ONNX finds nothing wrong."""
+    try:
+        onnx.checker.check_model(model)
+    except Exception:  # noqa: BLE001  # it raises anything
+        return False
+    return True
+
+
+def name_or_bytes(path: Path) -> str | bytes:
+    """Return what onnxruntime opens: it knows no names that are no UTF-8, but takes the content."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
+
+
+def require_opens(path: Path) -> None:
+    """Raise a CheckpointError unless onnxruntime can open a file; it is not optimised, nor run."""
+    import onnxruntime as ort  # noqa: PLC0415  # only here
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        ort.InferenceSession(name_or_bytes(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CheckpointError(f"onnxruntime cannot open {path}: {first_line(error)}") from error
 
 
 def _bytes_of(value: onnx.ValueInfoProto) -> int:
@@ -94,6 +133,26 @@ def _bytes_of(value: onnx.ValueInfoProto) -> int:
     except (KeyError, ValueError, TypeError):
         itemsize = 4
     return math.prod(sides) * itemsize
+
+
+def _check_size(tensor: onnx.TensorProto) -> None:
+    """Raise a CheckpointError unless a tensor holds as many bytes as its shape and type say."""
+    if uses_external_data(tensor):
+        return
+    if tensor.data_type not in onnx.TensorProto.DataType.values() or not tensor.data_type:
+        raise CheckpointError(f"{tensor.name} is of no known type ({tensor.data_type})")
+    if any(side < 0 for side in tensor.dims):
+        raise CheckpointError(f"{tensor.name} has a negative side: {list(tensor.dims)}")
+    count, text = math.prod(tensor.dims), tensor.data_type == onnx.TensorProto.STRING
+    if text or not tensor.HasField("raw_data"):
+        data = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
+        wrong = bool(count) != bool(len(data)) or count > 8 * len(data)
+    else:
+        bits = BITS.get(tensor.data_type, 0)
+        bits = bits or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        wrong = len(tensor.raw_data) != -(-count * bits // 8)
+    if wrong:
+        raise CheckpointError(f"{tensor.name} does not hold the {count} values that it claims")
 
 
 def _check_external(model: onnx.ModelProto, folder: Path) -> None:

@@ -22,6 +22,7 @@ load Python.
 
 import dataclasses
 import json
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,11 @@ SETTINGS = tuple(f.name for f in dataclasses.fields(Settings) if f.name != "writ
 """The keys of a recipe file."""
 
 
+LARGEST = 16 << 20
+"""Bytes of a recipe file. Plans of 4-bit weights take some 100 kB; half or double of the bound
+changes nothing but the memory that a file of another kind takes before it is refused."""
+DEEP = 100
+"""Dots in a key at most; the time that tomllib takes grows with their square."""
 ORIGINS = ("input", "dataset", "load")
 """The tables of a recipe file that say what it was written for."""
 
@@ -167,9 +173,11 @@ def read_recipe(path: Path) -> Settings:
         PipelineError: the file cannot be read, or holds a key or value that does not belong there.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        found = tomllib.loads(_read_short(path))
+    except (OSError, ValueError) as error:
         raise PipelineError(f"cannot read the recipe {path}: {error}") from error
+    except RecursionError as error:
+        raise PipelineError(f"cannot read the recipe {path}: it is nested too deeply") from error
     values: dict[str, Any] = {}
     for key, value in found.items():
         if key == "yqc" or (key in ORIGINS and isinstance(value, dict | list)):
@@ -178,6 +186,20 @@ def read_recipe(path: Path) -> Settings:
             raise PipelineError(f"{path}: a recipe has no key {key!r}{near(key, SETTINGS)}")
         values[key] = _checked(path, key, value)
     return Settings(**values, written_for=_provenance(found))
+
+
+def _read_short(path: Path) -> str:
+    """Return the text of a regular file of at most `LARGEST` bytes; else raise an OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no file")
+    if status.st_size > LARGEST:
+        raise OSError(f"it has more than {LARGEST >> 20} MiB")
+    text = path.read_text(encoding="utf-8")
+    keys = (line.partition("=")[0] for line in text.splitlines())
+    if any(key.count(".") > DEEP and not {*key} & {*"\"'"} for key in keys):
+        raise OSError("it is nested too deeply")
+    return text
 
 
 def _provenance(found: Mapping[str, Any]) -> Provenance:
@@ -199,7 +221,7 @@ def _hashed(table: object) -> HashedFile | None:
 
 def _checked(path: Path, key: str, value: object) -> object:
     if key == "seed":
-        good, what = type(value) is int, "a whole number"
+        good, what = type(value) is int and abs(value) < 1 << 63, "a whole number of 64 bits"
     elif key in {"calib_images", "opset", "threads"}:
         good, what = _is_count(value), "a whole number above 0"
     elif key in {"dynamic", "single_class", "strict"}:
@@ -226,4 +248,4 @@ def _target(path: Path, name: str) -> TargetName:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value < 1 << 63

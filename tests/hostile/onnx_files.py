@@ -83,9 +83,9 @@ def external(location: str, *, offset: int = 0, length: int = 432) -> onnx.Model
 
 
 def nested(depth: int) -> onnx.ModelProto:
-    inner = helper.make_graph(detector(), "g", [], [OUTPUT])
+    inner = least = helper.make_graph(detector(), "g", [], [OUTPUT])
     for _ in range(depth):
-        node = helper.make_node("If", ["yes"], ["output0"], then_branch=inner, else_branch=inner)
+        node = helper.make_node("If", ["yes"], ["output0"], then_branch=inner, else_branch=least)
         inner = helper.make_graph([node], "g", [], [OUTPUT])
     return model([*inner.node], initializers=[numpy_helper.from_array(np.asarray(True), "yes")])
 
@@ -114,6 +114,12 @@ def quantized(scale: onnx.TensorProto, zero: onnx.TensorProto) -> onnx.ModelProt
     return model(nodes, initializers=[scale, zero])
 
 
+def metadata_size() -> onnx.ModelProto:
+    made = model(inputs=[image("N", 3, "H", "W")])
+    helper.set_model_props(made, {"imgsz": "[1000000, 1000000]"})
+    return made
+
+
 MODELS: dict[str, Maker] = {
     "no-graph": onnx.ModelProto,
     "no-nodes": lambda: model([]),
@@ -130,9 +136,7 @@ MODELS: dict[str, Maker] = {
     "input-negative": lambda: model(inputs=[image(1, 3, -32, -32)]),
     "input-zero": lambda: model(inputs=[image(1, 3, 0, 0)]),
     "input-scalar": lambda: model(inputs=[helper.make_tensor_value_info("images", FLOAT, ())]),
-    "input-no-shape": lambda: model(
-        inputs=[helper.make_tensor_value_info("images", FLOAT, None)]
-    ),
+    "input-no-shape": lambda: model(inputs=[helper.make_tensor_value_info("images", FLOAT, None)]),
     "input-no-type": lambda: model(inputs=[onnx.ValueInfoProto(name="images")]),
     "input-string": lambda: model(
         inputs=[helper.make_tensor_value_info("images", TensorProto.STRING, (1, 3, 32, 32))]
@@ -166,12 +170,8 @@ MODELS: dict[str, Maker] = {
     "node-without-inputs": lambda: changed(lambda m: m.graph.node[0].ClearField("input")),
     "node-one-input": lambda: changed(lambda m: m.graph.node[0].input.pop()),
     "node-without-outputs": lambda: changed(lambda m: m.graph.node[0].ClearField("output")),
-    "node-input-absent": lambda: changed(
-        lambda m: m.graph.node[0].input.__setitem__(1, "nowhere")
-    ),
-    "constant-without-value": lambda: model(
-        [helper.make_node("Constant", [], ["c"]), *detector()]
-    ),
+    "node-input-absent": lambda: changed(lambda m: m.graph.node[0].input.__setitem__(1, "nowhere")),
+    "constant-without-value": lambda: model([helper.make_node("Constant", [], ["c"]), *detector()]),
     "constant-sparse": lambda: model(
         [helper.make_node("Constant", [], ["c"], value_floats=[1.0]), *detector()]
     ),
@@ -222,9 +222,7 @@ MODELS: dict[str, Maker] = {
     "external-no-location": lambda: changed(
         lambda m: setattr(m.graph.initializer[1], "data_location", TensorProto.EXTERNAL)
     ),
-    "conv-pads-huge": lambda: model(
-        conv(pads=[10**6] * 4), initializers=[weight()]
-    ),
+    "conv-pads-huge": lambda: model(conv(pads=[10**6] * 4), initializers=[weight()]),
     "conv-strides-0": lambda: model(conv(strides=[0, 0]), initializers=[weight()]),
     "conv-strides-negative": lambda: model(conv(strides=[-1, -1]), initializers=[weight()]),
     "conv-dilations-huge": lambda: model(conv(dilations=[2**62] * 2), initializers=[weight()]),
@@ -238,7 +236,7 @@ MODELS: dict[str, Maker] = {
     "makes-much-expand": lambda: model(huge("Expand"), initializers=[LARGE]),
     "makes-much-tile": lambda: model(huge("Tile"), initializers=[LARGE]),
     "if-nested-20": lambda: nested(20),
-    "if-nested-deep": lambda: nested(60),
+    "if-nested-deep": lambda: nested(22),
     "quantize-scale-0": lambda: quantized(
         numpy_helper.from_array(np.float32(0), "s"), numpy_helper.from_array(np.uint8(0), "z")
     ),
@@ -257,17 +255,11 @@ MODELS: dict[str, Maker] = {
             m, {"names": "{0: {1: 2}}", "imgsz": "[10**9, 1e99]", "stride": "-1", "task": "\x1b[2J"}
         )
     ),
-    "metadata-size-huge": lambda: metadata_size(),
+    "metadata-size-huge": metadata_size,
     "names-strange": lambda: changed(
         lambda m: setattr(m.graph.node[0], "name", "\x1b]0;x\x07\n" * 1000)
     ),
 }
-
-
-def metadata_size() -> onnx.ModelProto:
-    made = model(inputs=[image("N", 3, "H", "W")])
-    helper.set_model_props(made, {"imgsz": "[1000000, 1000000]"})
-    return made
 
 
 def whole() -> bytes:

@@ -1,5 +1,6 @@
 """The commands, one function each; none imports torch before it runs.
 
+`process`    signals and streams of the process
 `arguments`  options that several commands share
 `common`     find passes, print
 `compiling`  `yqc compile`

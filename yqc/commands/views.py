@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import onnx
-
 from yqc import report as rp
 from yqc.commands.common import echo, print_lines, print_tables
 from yqc.errors import PipelineError
@@ -11,6 +9,7 @@ from yqc.job.explain import explain
 from yqc.job.staged import look, staged
 from yqc.look import View, compare_views, pages, printers
 from yqc.look.summary import require_file, summarize
+from yqc.onnx_file import read_onnx
 from yqc.pipeline.registry import Registry
 from yqc.settings import Settings
 
@@ -23,7 +22,7 @@ def print_summary(model: Path, arch: Path | None, *, json: bool) -> None:
         echo(rp.to_json(found), nl=False) if json else print_tables(rp.inspect_table(found))
         return
     view = look(model)
-    about = {p.key: p.value for p in onnx.load(model, load_external_data=False).metadata_props}
+    about = {p.key: p.value for p in read_onnx(model, weights=False).metadata_props}
     if json:
         echo(rp.to_json({**printers.as_json(view), "metadata": about}), nl=False)
     else:

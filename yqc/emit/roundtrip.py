@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from yqc.graph.half import half_kernels
 from yqc.graph.values import list_tensors
+from yqc.onnx_file import name_or_bytes
 
 OutputArray: TypeAlias = NDArray[Any]
 Numbers: TypeAlias = NDArray[np.float64]
@@ -95,7 +96,7 @@ def open_session(
     options.graph_optimization_level = level
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    source = str(model) if isinstance(model, Path) else model.SerializeToString()
+    source = name_or_bytes(model) if isinstance(model, Path) else model.SerializeToString()
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 

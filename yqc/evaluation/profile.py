@@ -75,7 +75,9 @@ def _measured(
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                name_or_bytes(path), options, providers=["CPUExecutionProvider"]
+            )
             for _ in range(2 + runs):
                 session.run(None, {session.get_inputs()[0].name: images})
         except Exception as error:

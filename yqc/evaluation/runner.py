@@ -18,6 +18,7 @@ from yqc.errors import CheckpointError
 from yqc.evaluation.nms import Floats
 from yqc.graph.half import half_kernels
 from yqc.graph.memory import as_weights
+from yqc.onnx_file import name_or_bytes
 
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -27,6 +28,9 @@ _TYPES: dict[str, type[np.generic]] = {
 _NO_SPINNING_BETWEEN_RUNS = "session.force_spinning_stop", "1"
 """Threads of a session wait for work by spinning, also after a run, and take the processor from
 another session that is timed in turn with it: on two busy cores 71 ms a run, and 48 with this."""
+LARGEST = 1 << 25
+"""Pixels of an input at most, such as 8192 x 4096: 400 MB of float32. Half of it would refuse
+images of satellites, double needs a GB for a size that a malicious file claims."""
 DEFAULT_SIDE = 640
 """Input height and width in pixels where neither the caller nor the file says."""
 _IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, (1, 3), 3
@@ -142,10 +146,13 @@ def input_size(model: Runner, imgsz: tuple[int, int] | None) -> tuple[int, int]:
     """
     if not isinstance(model, FileModel):
         return imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+    height, width = imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+    if height * width > LARGEST:
+        raise CheckpointError(f"{model.path} is to run on images of {height}x{width}: too large.")
     if imgsz and model.imgsz and imgsz != model.imgsz:
         fixed, asked = ("x".join(map(str, size)) for size in (model.imgsz, imgsz))
         raise CheckpointError(f"{model.path} takes images of {fixed} only, not of {asked}.")
-    return imgsz or model.imgsz or model.recorded_imgsz or (DEFAULT_SIDE, DEFAULT_SIDE)
+    return height, width
 
 
 class OnnxModel(FileModel):
@@ -190,7 +197,9 @@ def _open(path: Path, threads: int | None, *, optimise: bool) -> ort.InferenceSe
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            name_or_bytes(path), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as e:
         raise CheckpointError(f"onnxruntime cannot open {path}: {reason(e)}.") from e
 
@@ -208,7 +217,10 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
 
 
 def _detections(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
-    output = session.get_outputs()[0]
+    outputs = session.get_outputs()
+    if not outputs:
+        raise CheckpointError(f"{path} is no decoded YOLO detector: it has no output.")
+    output = outputs[0]
     floats = {"tensor(float)", "tensor(float16)"}
     if output.type in floats and len(output.shape) in (0, _OUTPUT_RANK):
         return output

@@ -11,6 +11,7 @@ and arguments must be identifiers, since fx writes them into the Python code tha
 import json
 import keyword
 import math
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -78,10 +79,12 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes, how: int) -> None:
 
 def is_graph_file(path: Path) -> bool:
     """Check whether `path` is a file that `save_graph` wrote."""
-    try:
+    try:  # a pipe would be waited for, a device read without end
+        if not os.path.isfile(path):  # noqa: PTH113  # False for a name that no file can have
+            return False
         with zipfile.ZipFile(path) as file:
             return "graph.json" in file.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
@@ -92,6 +95,8 @@ def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Te
         CheckpointError: the file is damaged, or names something that is not in the tables.
     """
     try:
+        if not path.is_file():
+            raise CheckpointError(f"there is no file {path}")
         with zipfile.ZipFile(path) as file:
             if sum(i.file_size for i in file.infolist()) > LIMIT:
                 raise CheckpointError(f"{path} unpacks to more than {LIMIT >> 30} GiB; refused")
@@ -131,6 +136,8 @@ def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModu
         node.name = item["name"]
         env[item["name"]] = node
         node.meta.update(decode_meta(item["meta"], tensors))
+    if [node.op for node in graph.nodes].index("output") != len(graph.nodes) - 1:
+        raise CheckpointError("the graph does not end in its output")
     gm = fx.GraphModule(root, graph, str(document["name"]))
     state = {k: v for k, v in tensors.items() if not k.startswith(("more:", "meta:"))}
     gm.load_state_dict(state, strict=True, assign=True)

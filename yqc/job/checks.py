@@ -15,6 +15,8 @@ from yqc.settings import Settings
 
 KINDS = ("onnx", "pt2")
 """Kinds of files that `--emit` can name."""
+MOST_THREADS = 4096
+"""Threads at most: more than any machine has cores; libraries fail without a reason at more."""
 
 
 def check(
@@ -31,6 +33,8 @@ def check(
     passes = pipeline.expand(given=Given(settings.target, has_data=given, can_train=given))
     check_device(settings.device, passes)
     check_images(settings, passes)
+    if (settings.threads or 1) > MOST_THREADS:
+        raise PipelineError(f"--threads {settings.threads} is more than {MOST_THREADS}")
     emitted_kinds(settings.emit)
     Embedding.parse(settings.embed or "")
     named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]

@@ -18,6 +18,7 @@ from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
 from yqc.models.heads import HeadBranch
 from yqc.models.source import open_model
+from yqc.onnx_file import check_onnx
 from yqc.progress import Progress
 
 PICTURES = 16
@@ -61,6 +62,8 @@ def evaluate_file(
         elif head is not None or arch is not None:
             option = "--arch" if head is None else "--head"
             raise CheckpointError(f"{model} is an ONNX file, built already; leave {option} out")
+        if model.suffix == ".onnx":
+            check_onnx(path)
         runner = ev.OnnxModel(path, threads=threads)
         if model.suffix == ".onnx":
             found = fit_classes(found, runner.names, single_class=single_class)
@@ -100,6 +103,7 @@ def time_files(
     """
     for model in models:
         require_file(model)
+        check_onnx(model)
     if len(set(models)) < len(models):
         raise DataError("the same file is named twice; name each once")
     timing = ev.latency(

@@ -24,6 +24,8 @@ from yqc.errors import OutputError
 from yqc.store.folders import MARKER, make_temporary, remove_left
 from yqc.store.locks import NAME as LOCK
 
+STAGED = "x.onnx"
+"""Name of the ONNX file until it is moved; runtimes open no file whose name is no UTF-8."""
 OLDER = ".older"
 """Ending of the copies of older files while new ones are moved in their place."""
 
@@ -145,12 +147,13 @@ class Outputs:
         except OSError as error:
             raise OutputError(f"cannot write into {self.onnx.parent}: {error.strerror}") from error
         try:
-            stage = Outputs(folder / self.onnx.name)
+            stage = Outputs(folder / STAGED)
             yield stage
             written = [path for path in folder.iterdir() if path.name not in {LOCK, MARKER}]
             with _one_at_a_time(self.onnx):
-                stale = self._stale({path.name for path in written})
-                _move(sorted(written, key=lambda path: path == stage.onnx), self.onnx.parent)
+                moves = [(p, self.beside(p.name.removeprefix(stage.onnx.stem))) for p in written]
+                stale = self._stale({target.name for _, target in moves})
+                _move(sorted(moves, key=lambda move: move[0] == stage.onnx))
                 for path in stale:
                     path.unlink()
         except OSError as error:
@@ -166,22 +169,22 @@ class Outputs:
 def _one_at_a_time(output: Path) -> Iterator[None]:
     """Let one process of this machine move files to an output, so that sets are not mixed."""
     user = os.getuid() if hasattr(os, "getuid") else 0  # a container's user may have no name
-    name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()
+    name = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()
     with FileLock(Path(tempfile.gettempdir()) / f"yqc-{user}-{name[:32]}.lock"):
         yield
 
 
-def _move(files: Sequence[Path], place: Path) -> None:
-    """Move files into a folder; if one cannot be moved, put back what the others replaced."""
-    older = [(place / f.name, f.with_name(f.name + OLDER)) for f in files]
-    for target, kept in older:
+def _move(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Move files to their targets; if one cannot be moved, put back what the others replaced."""
+    older = [file.with_name(file.name + OLDER) for file, _ in moves]
+    for (_, target), kept in zip(moves, older, strict=True):
         if target.exists():
             shutil.copy2(target, kept)
     try:
-        for file in files:
-            move_flushed(file, place / file.name)
+        for file, target in moves:
+            move_flushed(file, target)
     except OSError:
-        for (target, kept), file in zip(older, files, strict=True):
+        for (file, target), kept in zip(moves, older, strict=True):
             if kept.exists():
                 kept.replace(target)
             elif not file.exists():

@@ -11,7 +11,7 @@ from yqc.errors import CheckpointError, PipelineError
 from yqc.graph.serial import is_graph_file, load_graph
 from yqc.job.inputs import find_data, make_context, open_source
 from yqc.look.fxview import of_graph
-from yqc.look.onnxview import of_model, read_onnx
+from yqc.look.onnxview import of_model, read_typed
 from yqc.look.summary import require_file
 from yqc.look.view import View
 from yqc.pipeline.base import Context
@@ -39,7 +39,10 @@ def look(path: Path, settings: Settings | None = None, *, emitted: bool = False)
             raise PipelineError(
                 f"{path} is an ONNX file, built already; leave --imgsz, --head and --arch out"
             )
-        return of_model(read_onnx(path), str(path))
+        try:
+            return of_model(read_typed(path), str(path))
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} is malformed: {error!r}") from error
     gm = load_graph(path)[0] if is_graph_file(path) else open_source(path, settings).gm
     if not emitted:
         return of_graph(gm, str(path))

@@ -10,6 +10,7 @@ from yqc.linting.finding import Finding
 from yqc.linting.graph import Graph
 from yqc.linting.readers import READERS
 from yqc.linting.shared import LintRule
+from yqc.onnx_file import check_onnx, is_sound, require_opens
 from yqc.targets import find_target
 
 RULES: dict[str, tuple[LintRule, ...]] = {
@@ -43,15 +44,17 @@ def lint(source: Path | onnx.ModelProto, target: str = "onnxruntime") -> list[Fi
 
     Raises:
         PipelineError: there is no such target or reader.
-        CheckpointError: the file cannot be read as ONNX.
+        CheckpointError: the file cannot be read as ONNX, or no runtime can open it.
     """
+    name = find_runtime(target)
     if isinstance(source, Path):
-        try:
-            source = onnx.load(source)
-        except Exception as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{source} cannot be read as an ONNX file: {first}") from error
-    graph = Graph(source)
-    place = {node.name: i for i, node in enumerate(graph.nodes)}
-    found = [finding for rule in RULES[find_runtime(target)] for finding in rule(graph)]
+        path, source = source, check_onnx(source)
+        if name in {"onnxruntime", "portable"} or not is_sound(source):
+            require_opens(path)
+    try:
+        graph = Graph(source)
+        place = {node.name: i for i, node in enumerate(graph.nodes)}
+        found = [finding for rule in RULES[name] for finding in rule(graph)]
+    except (LookupError, ValueError, TypeError) as error:
+        raise CheckpointError(f"the ONNX graph is malformed: {error!r}") from error
     return sorted(found, key=lambda f: (ORDER.index(f.severity), f.rule, place.get(f.node, 0)))

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from yqc.emit.tensors import tensor_bytes
 from yqc.errors import CheckpointError, first_line
 from yqc.look.view import HeldTensor, View, ViewNode, WeightArray
+from yqc.onnx_file import read_onnx
 
 SHORT: dict[int, str] = {
     TensorProto.FLOAT: "f32",
@@ -25,16 +26,14 @@ WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "QLinearCo
 PLACES = ("weight", "bias")
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
+def read_typed(path: Path) -> onnx.ModelProto:
     """Read an ONNX file and infer the types of its values.
 
     Raises:
         CheckpointError: it is none.
     """
+    model = read_onnx(path)
     try:
-        model = onnx.load(path)
-        if not model.graph.output:
-            raise ValueError("there is no graph in it")
         return onnx.shape_inference.infer_shapes(model)
     except Exception as error:
         raise CheckpointError(f"cannot read {path} as ONNX: {first_line(error)}") from error

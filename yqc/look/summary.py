@@ -1,5 +1,6 @@
 """Summaries of checkpoints and graph files, as `yqc inspect` prints them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -89,5 +90,5 @@ def _count_macs(loaded: LoadedModel) -> int:
 
 def require_file(path: Path) -> None:
     """Raise a CheckpointError if there is no such file."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  # False for a name that no file can have
         raise CheckpointError(f"there is no file {path}")

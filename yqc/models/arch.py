@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from yqc.errors import CheckpointError
+from yqc.errors import CheckpointError, first_line
 from yqc.models.arch_rows import LayerStack, Scaling, activation_of
 from yqc.models.blocks.base import Block
 from yqc.models.content import V7_ONLY, refuse_other_tasks, scaled_name
@@ -67,12 +67,14 @@ def read_architecture(path: Path) -> Architecture:
         letter = match[2]
         if not path.is_file():
             file = path.with_stem(f"{match[1]}{match[3] or ''}")
+    if file.exists() and not file.is_file():
+        raise CheckpointError(f"the model YAML {path} cannot be read: it is no file")
     try:
         spec = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"the model YAML {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} is no YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is no YAML: {first_line(error)}") from error
     return check_architecture(spec, letter, path.stem)
 
 

@@ -13,10 +13,14 @@ from yqc.errors import CheckpointError, TraceError
 from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts
 from yqc.graph.compare import check_finite, parameter_count
 from yqc.graph.serial import is_graph_file, load_graph
+from yqc.graph.values import TensorSpec
 from yqc.models.heads import HeadBranch
 from yqc.models.load import LoadedModel, load
 from yqc.models.pickles.read import file_stamp
 from yqc.models.trace import trace
+
+LARGEST = 1 << 25
+"""Pixels of an image at most, such as 8192 x 4096; a larger one takes gigabytes in every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,8 @@ def open_model(
 def check_size(size: tuple[int, int], strides: tuple[int, ...]) -> None:
     """Raise a TraceError that says which sizes are possible if `size` is not."""
     step = max(strides, default=1)
+    if size[0] * size[1] > LARGEST:
+        raise TraceError(f"image size {size[0]} x {size[1]} is too large; use a smaller one")
     for side in size:
         if side <= 0 or side % step:
             below, above = max(step, side // step * step), (side // step + 1) * step
@@ -144,10 +150,15 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             "checkpoint it came from"
         )
     match info.get("imgsz"):
-        case [int(high), int(wide)]:
+        case [int(high), int(wide)] if min(high, wide) > 0 and high * wide <= LARGEST:
             pass
         case other:
             raise CheckpointError(f"{path} records no image size, but {json.dumps(other)}")
+    images = next((node for node in gm.graph.nodes if node.op == "placeholder"), None)
+    spec = None if images is None else images.meta.get("yqc.value")
+    wanted = (int(info.get("channels", 3)), high, wide)
+    if not isinstance(spec, TensorSpec) or spec.shape[1:] != wanted:
+        raise CheckpointError(f"{path} does not take the images that it says: {wanted}")
     if imgsz not in (None, (high, wide)):
         raise TraceError(
             f"{path} is traced at {high} x {wide}, and that cannot be changed; leave --imgsz out"

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import zlib
 from dataclasses import dataclass, field
@@ -102,7 +103,9 @@ class Registry:
         Raises:
             PipelineError: the file cannot be run, or a name is taken.
         """
-        name = f"yqc_loaded_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+        if not os.path.isfile(path):  # noqa: PTH113  # False for a name that no file can have
+            raise PipelineError(f"cannot load {path}: it is not a Python file")
+        name = f"yqc_loaded_{path.stem}_{zlib.crc32(os.fsencode(path.resolve())):08x}"
         spec = importlib.util.spec_from_file_location(name, path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise PipelineError(f"cannot load {path}: it is not a Python file")
