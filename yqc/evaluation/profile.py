@@ -17,6 +17,7 @@ from yqc.evaluation.cost import NodeCost
 from yqc.evaluation.openvino import OpenVinoModel
 from yqc.evaluation.runner import FileModel, OnnxModel, input_size
 from yqc.evaluation.runtimes import Precision
+from yqc.onnx_file import name_or_bytes
 from yqc.targets import Runtime
 
 SUFFIX = "_kernel_time"
