@@ -100,7 +100,6 @@ def compile_command(
     progress = rp.make_progress(quiet=quiet)
     if no_eval:
         progress.note("--no-eval: neither accuracy nor latency will be measured")
-    printer = PrintGraph(after, before, echo)
     result = run(
         model,
         output=output,
@@ -113,7 +112,7 @@ def compile_command(
         sensitivity=sensitivity,
         html=not no_html,
         resume=resume,
-        watchers=[printer],
+        watchers=[PrintGraph(after, before, echo)],
         progress=progress,
     )
     if json:

@@ -22,8 +22,9 @@ Array = NDArray[np.float64]
 Pair = tuple[float, float]
 
 WARM_UP = 3
-"""Rounds that are not counted: the first ones allocate memory and fill caches. With one, the first
-counted round of yolov8n at 320 px is slower than the median now and then; six only take longer."""
+"""Rounds that are not counted: the first ones allocate memory and fill caches. Of yolov8n at 320 px
+the first takes 1.1 to 1.3 times the median's processor time under OpenVINO, the second up to 1.2;
+six only take longer."""
 FEWEST, MOST = 20, 100
 """Rounds at least and at most. With a spread of 3 % between rounds the interval of the ratio is 3 %
 wide after 20 rounds; half as many widen it by 1.4, twice as many narrow it as much."""

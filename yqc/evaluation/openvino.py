@@ -32,7 +32,7 @@ def installed() -> bool:
         return False
 
 
-def version() -> str:
+def installed_version() -> str:
     """Return the installed version; a YqcError without one."""
     return str(_openvino().__version__).partition("-")[0]
 

@@ -18,7 +18,7 @@ def runtime_version(runtime: Runtime) -> str:
     Raises:
         YqcError: the runtime is not installed.
     """
-    return onnxruntime.__version__ if runtime == "onnxruntime" else openvino.version()
+    return onnxruntime.__version__ if runtime == "onnxruntime" else openvino.installed_version()
 
 
 def open_file(

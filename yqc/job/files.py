@@ -137,7 +137,7 @@ def time_files(
     )
 
 
-def choose_pictures(data: Path | None, images: Path | None = None) -> list[Image]:
+def open_pictures(data: Path | None, images: Path | None = None) -> list[Image]:
     """Read the first images of the val split of `data`, or draw one of seeded noise without data.
 
     Raises:
