@@ -107,8 +107,8 @@ def make_report(
     source, gm, ctx, trip = compiled.source, compiled.gm, compiled.ctx, verified.trip
     data, origin, settings = compiled.data, compiled.origin, compiled.settings
     expanded = ",".join(str(step.action) for step in compiled.steps)
-    threads, target = settings.threads or count_cores(), find_target(settings.target)
-    rounded = rounds_activations(gm)
+    threads = settings.threads or count_cores()
+    exact = not rounds_activations(gm) and not holds_half(gm)
     return rp.Report(
         yqc=__version__,
         input=rp.ModelInput(
@@ -137,7 +137,7 @@ def make_report(
         verification=rp.Verification(
             optimized=rp.RoundTripError.of(**vars(trip.optimised)),
             unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
-            within_tolerance=None if rounded or holds_half(gm) else trip.within(),
+            within_tolerance=trip.within() if exact else None,
         ),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
@@ -147,11 +147,21 @@ def make_report(
             *ctx.warnings,
             *verified.warnings,
             *measured.warnings,
-            *check_rules(emitted, target.name),
-            *(doubt_speed(measured.latency, target, file.name) if rounded else ()),
+            *check_file(compiled, emitted, file.name, measured),
         ),
         environment=rp.Environment.here(
             threads=threads, torch_threads=torch.get_num_threads(), seed=settings.seed
         ),
         sensitivity=sensitivity_rows(source, ctx) if sensitivity else None,
     )
+
+
+def check_file(
+    compiled: Compiled, emitted: onnx.ModelProto, file: str, measured: Measured
+) -> tuple[str, ...]:
+    """Say what the target's runtime refuses or leaves slow in the emitted model, named `file`."""
+    target = find_target(compiled.settings.target)
+    found = check_rules(emitted, target.name)
+    if rounds_activations(compiled.gm):
+        found += doubt_speed(measured.latency, target, file)
+    return found
