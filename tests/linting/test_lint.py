@@ -144,6 +144,18 @@ def test_a_convolution_of_a_float_input_runs_in_float() -> None:
     assert rules(model, "tensorrt") == [("half-quantized", "c")]
 
 
+def test_what_is_handed_on_needs_no_pair_of_its_own() -> None:
+    for quantized in (True, False):
+        net = Net()
+        parts = [net.qdq(net.op("Relu", ["x"], "r0")), net.op("Relu", ["x"], "r1")]
+        parts[1] = net.qdq(parts[1]) if quantized else parts[1]
+        y = net.op(
+            "Concat", [net.op("MaxPool", parts[:1], "p", kernel_shape=[1, 1]), parts[1]], "k"
+        )
+        found = rules(net.model(net.conv(y, "c", shape=(8, 16, 1, 1))), "openvino")
+        assert found == [("conv-input-float", "c")] * (not quantized)
+
+
 def test_openvino_wants_pairs_of_one_scale() -> None:
     net = Net()
     net.tensors["other"] = np.float32(0.3)
@@ -161,12 +173,15 @@ def test_openvino_on_zero_points() -> None:
     assert rules(model, "openvino") == [("weight-zero-point", "c")]
 
 
-def joined(before: Any, behind: Any, *, last: str = "conv") -> onnx.ModelProto:
-    """A concat of two branches quantized to one type, whose result is pooled and quantized."""
+def joined(
+    before: Any, behind: Any, *, pooled: bool = False, last: str = "conv"
+) -> onnx.ModelProto:
+    """A concat of two branches quantized to one type, whose result is quantized, too."""
     net, zero = Net(), {np.int8: 0, np.uint8: 128}
-    parts = [net.op("Relu", ["x"], f"r{i}") for i in range(2)]
+    parts = [net.op(kind, ["x"], kind) for kind in ("Relu", "Neg")]
     parts = [net.qdq(one, 0.1, zero[before], before) if before else one for one in parts]
-    y = net.op("MaxPool", [net.op("Concat", parts, "k", axis=1)], "p", kernel_shape=[1, 1])
+    y = net.op("Concat", parts, "k", axis=1)
+    y = net.op("MaxPool", [y], "p", kernel_shape=[1, 1]) if pooled else y
     y = net.qdq(y, 0.1, zero[behind], behind) if behind else y
     if last == "conv":
         return net.model(net.conv(y, "c", shape=(8, 16, 1, 1)), target="tensorrt")
@@ -188,6 +203,8 @@ def test_openvino_computes_int8_around_concats_wrong(before: Any, behind: Any, w
     assert [(f.rule, f.node, f.op) for f in found] == [("int8-concat", "k", "Concat")] * wrong
     assert all(f.fix == "compile with --target openvino" for f in found)
     assert ("int8-concat", "k") not in rules(joined(before, behind, last="none"), "openvino")
+    again = ("int8-concat", "k") in rules(joined(before, behind, pooled=True), "openvino")
+    assert again == (wrong and behind is None)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,17 @@ class Graph:
         node = self.dequantizer(name)
         return node is not None and node.input[0] not in self.constants
 
+    def reads_integers(self, name: str) -> bool:
+        """Return whether a tensor is a dequantized activation, handed on by any PASSING nodes."""
+        todo = [name]
+        while todo:
+            node = self.maker.get(name := todo.pop())
+            if node is None or (node.op_type not in PASSING and not self.is_activation(name)):
+                return False
+            if node.op_type in PASSING:
+                todo += node.input if node.op_type == "Concat" else node.input[:1]
+        return True
+
     def is_quantized(self, name: str) -> bool:
         """Return whether everything that reads a tensor quantizes it first."""
         readers = self.readers.get(name, [])

@@ -42,7 +42,7 @@ def float_results(g: Graph) -> Iterator[Finding]:
     """Find convolutions of integers whose result is a float, so that they run in float."""
     for node, _ in g.quantized("Conv"):
         result = node.output[0]
-        if not g.is_activation(node.input[0]) or g.is_quantized(result):
+        if not g.reads_integers(node.input[0]) or g.is_quantized(result):
             continue
         after = ", ".join(sorted({r.op_type for r in g.readers.get(result, [])}))
         severity, fix = _advise(g, result, "quantize between it and its activation")
@@ -66,7 +66,7 @@ def float_neighbours(g: Graph) -> Iterator[Finding]:
             yield Finding.at(
                 node, "no-integer-kernel", "warning",
                 f"onnxruntime has no integer kernel for {node.op_type}: it runs in float",
-                "train with ReLU, LeakyReLU or SiLU if the time matters",
+                "compile with --passes relu,int8, or train with ReLU, LeakyReLU or SiLU",
             )  # fmt: skip
         elif node.op_type in INTEGER | dict.fromkeys(MOVERS):
             yield from _around(g, node, inputs)
@@ -169,7 +169,7 @@ def saturation(g: Graph) -> Iterator[Finding]:
 
 def integer_convolutions(g: Graph) -> Iterator[tuple[NodeProto, NodeProto]]:
     """Yield the convolutions of integers by integers, with what dequantizes their weights."""
-    return ((n, weight) for n, weight in g.quantized("Conv") if g.is_activation(n.input[0]))
+    return ((n, weight) for n, weight in g.quantized("Conv") if g.reads_integers(n.input[0]))
 
 
 SATURATION = (saturation,)

@@ -62,5 +62,5 @@ def float_input(
         severity = "warning"
         fix = compile_by_int8(g, "put QuantizeLinear and DequantizeLinear on its input, too")
     for node, _ in g.quantized(*kinds):
-        if not g.is_activation(node.input[0]):
+        if not g.reads_integers(node.input[0]):
             yield Finding.at(node, rule, severity, what, fix)

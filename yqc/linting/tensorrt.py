@@ -61,7 +61,7 @@ def symmetric(g: Graph) -> Iterator[Finding]:
 def float_weights(g: Graph) -> Iterator[Finding]:
     """Find convolutions of a quantized input whose weights are floats."""
     for node in g.nodes:
-        if node.op_type in WEIGHT_AXIS and g.is_activation(node.input[0]) and not g.weight(node):
+        if node.op_type in WEIGHT_AXIS and g.reads_integers(node.input[0]) and not g.weight(node):
             yield Finding.at(
                 node, "half-quantized", "warning",
                 "its weights are not quantized, so it runs in float",
