@@ -4,7 +4,9 @@
    each value weighted by relevance (`yqc.quant.value_relevance`).
 2. What a convolution in float adds to the time of the target's runtime is modelled
    (`yqc.quantizing.float_time`). A tensor is a candidate only if it removes at least `rate` of
-   damage for each percent of the time that its readers add.
+   damage, as a share of the squared scores of an image, for each percent of time that its readers
+   add. Where all damage together is more than these scores, as in a network of random weights, its
+   estimate by gradients ranks nothing, and nothing is done.
 3. Tensors that share a scale are left in float together. Of the candidates those are chosen whose
    damage is largest in total while at most `share` of all convolution inputs stay in float (a 0/1
    knapsack).
@@ -18,6 +20,7 @@ Mixed precision by second-order sensitivity is that of HAWQ-V3 (Yao et al., ICML
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -25,8 +28,11 @@ from torch import fx, nn
 
 from yqc import Context, Pass, call, calls, is_function
 from yqc.graph import bypass, drop_unread
-from yqc.quant import Observer
+from yqc.quant import Observer, weight_outputs
 from yqc.quantizing import FloatTime, is_packed
+
+IMAGES = 4
+"""Calibration images whose scores are summed; only the order of the sum matters."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,8 @@ class Relax(Pass):
 
     share: float = 0.1
     """At most this share of convolutions read float."""
-    rate: float = 0.06
-    """Damage an image that each percent of added time must remove: some 1 % of mAP."""
+    rate: float = 0.006
+    """Share of the squared scores that each percent of added time must save: some 1 % of mAP."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -52,14 +58,22 @@ class Relax(Pass):
         readers = find_readers(gm)
         damage = {o.module.group: float(o.module.damage) for o in calls(gm, Observer)}
         time = FloatTime(gm, ctx.rules)
-        room = int(self.share * sum(map(len, readers.values())))
+        total, room = sum(damage.values()), int(self.share * sum(map(len, readers.values())))
+        if not total or not room:
+            return
+        scores = squared_scores(gm, ctx)
+        if total > scores and self.rate:
+            ctx.says(
+                "rounding does more damage than a linear estimate can rank; none stays in float"
+            )
+            return
+        least = 100 * self.rate * scores
         worth = {
             group: damage[group]
             for group, convs in readers.items()
-            if damage[group] > 0 and damage[group] >= self.rate * 100 * time.added(convs)
+            if damage[group] > 0 and damage[group] >= least * time.added(convs)
         }
         chosen = most_damage(worth, {g: len(convs) for g, convs in readers.items()}, room)
-        total = sum(damage.values())
         for each in calls(gm, Observer):
             if (group := each.module.group) in chosen:
                 added = time.added(readers[group])
@@ -71,6 +85,20 @@ class Relax(Pass):
                     bypass(gm, node)
         drop_unread(gm)
         gm.recompile()
+
+
+def squared_scores(gm: fx.GraphModule, ctx: Context) -> float:
+    """Return the sum of an image's squared scores, the mean of a few images; at least 1.
+
+    Of a graph that is no detector's, all outputs count, each in units of its deviation.
+    """
+    sums = []
+    for image in islice(ctx.calibration() if ctx.calibration else (), IMAGES):
+        with torch.no_grad():
+            outputs = weight_outputs(gm(image), ctx.layout)
+        counted = outputs[:1] if ctx.layout else outputs  # scores come before boxes
+        sums.append(sum(float((o * weight).square().sum()) for o, weight in counted))
+    return max(1.0, sum(sums) / max(1, len(sums)))
 
 
 def find_readers(gm: fx.GraphModule) -> dict[str, list[fx.Node]]:

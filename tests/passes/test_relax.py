@@ -14,7 +14,7 @@ from yqc.errors import PipelineError
 from yqc.quant import Observer
 from yqc.quantizing import FloatTime
 from yqc.targets import find_target
-from yqc_passes.relax import find_readers, most_damage
+from yqc_passes.relax import Relax, find_readers, most_damage, squared_scores
 
 OBSERVED = "fold-bn,observe,calibrate{ranges=minmax}"
 
@@ -89,11 +89,24 @@ def test_a_tensor_stays_in_float_only_where_that_is_worth_its_time() -> None:
     gm = traced(OBSERVED, calibrated())
     readers, time = find_readers(gm), FloatTime(gm, find_target("portable"))
     damage = {c.module.group: float(c.module.damage) for c in calls(gm, Observer)}
-    worth = {g: damage[g] / (100 * time.added(convs)) for g, convs in readers.items()}
+    scores = squared_scores(gm, calibrated())
+    worth = {g: damage[g] / scores / (100 * time.added(convs)) for g, convs in readers.items()}
     most = max(worth.values())
     assert read_float(relaxed(1, rate=most * 1.01)) == set()
     (best,) = (g for g in worth if worth[g] == most)
     assert read_float(relaxed(1, rate=most * 0.99)) == {n.name for n in readers[best]}
+
+
+def test_damage_beyond_what_gradients_can_estimate_ranks_nothing() -> None:
+    gm, ctx = traced(OBSERVED, calibrated()), calibrated()
+    for each in calls(gm, Observer):
+        each.module.damage.fill_(1e9)
+    before = len(calls(gm, Observer))
+    Relax(share=1).run(gm, ctx)
+    assert len(calls(gm, Observer)) == before
+    assert ctx.records.says == [
+        "rounding does more damage than a linear estimate can rank; none stays in float"
+    ]
 
 
 def test_the_default_rate_leaves_none_in_float_where_little_is_lost() -> None:

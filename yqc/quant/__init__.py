@@ -30,6 +30,7 @@ from yqc.quant.qparams import (
     quantize_weight,
 )
 from yqc.quant.ranges import RANGE_METHODS, RangeMethod, choose_range, rounding_error
+from yqc.quant.relevance import weight_outputs
 from yqc.quant.value_relevance import ValueRelevance
 from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
 
@@ -58,4 +59,5 @@ __all__ = [
     "quantize_linear",
     "quantize_weight",
     "rounding_error",
+    "weight_outputs",
 ]
