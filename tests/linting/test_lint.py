@@ -249,6 +249,24 @@ def test_tensorrt_refuses_zero_points_types_and_axes() -> None:
     assert rules(model, "tensorrt") == []
 
 
+@pytest.mark.parametrize(
+    ("about", "fix"),
+    [
+        ({}, "compile with --target tensorrt"),
+        ({"target": "openvino", "pipeline": "int8"}, "compile with --target tensorrt"),
+        ({"target": "tensorrt", "pipeline": "int8"}, "quantize to int8 with zero point 0"),
+        (
+            {"target": "tensorrt", "pipeline": "int4"},
+            "compile with --passes int8 --target tensorrt",
+        ),
+    ],
+)
+def test_tensorrt_wants_what_can_be_typed(about: dict[str, Any], fix: str) -> None:
+    net = Net()
+    found = lint(net.model(net.conv(net.qdq("x"), "c"), **about), "tensorrt")
+    assert {f.fix for f in found if f.severity == "error"} == {fix}
+
+
 def test_tensorrt_on_residuals_and_the_decode() -> None:
     for both in (True, False):
         net, int8 = Net(), dict[str, Any](zero=0, dtype=np.int8)

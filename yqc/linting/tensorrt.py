@@ -12,7 +12,7 @@ from functools import partial
 from onnx import TensorProto
 
 from yqc.linting import shared
-from yqc.linting.advice import compile_by_int8, compile_for
+from yqc.linting.advice import compile_by_int8, compile_for, steps_of
 from yqc.linting.finding import Finding
 from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph, has_zero_points, zero_type
 
@@ -29,8 +29,10 @@ WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
 def symmetric(g: Graph) -> Iterator[Finding]:
     """Find zero points and element types that TensorRT does not take."""
-    by_int8 = compile_by_int8(g, "quantize to int8 with zero point 0")
-    fix = compile_for(g, "tensorrt", by_int8)
+    fix = compile_for(g, "tensorrt", "quantize to int8 with zero point 0")
+    made_by = {item.name for item in steps_of(g)}
+    if made_by and not made_by & {"int8", "quantize"}:  # weights of four bits, for any target
+        fix = "compile with --passes int8 --target tensorrt"
     for node in g.nodes:
         if node.op_type not in {QUANTIZE, DEQUANTIZE}:
             continue
