@@ -132,6 +132,7 @@ FULL = {
         "torch_threads": "int",
         "seed": "int",
     },
+    "swaps": [],
     "sensitivity": "NoneType",
 }
 

@@ -7,8 +7,9 @@ import torch
 from torch import fx, nn
 
 from yqc.graph import TensorSpec, call, is_function, role
+from yqc.graph.metadata import Swapped
 from yqc.quant import QuantizedLayer
-from yqc.report import Layer
+from yqc.report import Layer, Swap
 
 Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 KINDS: tuple[type[Weighted], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -47,6 +48,12 @@ def _activation_bits(node: fx.Node) -> int:
     """Count the bits of a value that a layer computes."""
     value = node.meta.get("yqc.value")
     return 8 * value.dtype.itemsize if isinstance(value, TensorSpec) else 32
+
+
+def list_swaps(gm: fx.GraphModule) -> tuple[Swap, ...]:
+    """List the activations that were put in the place of others, in graph order."""
+    found = ((node, Swapped.on(node)) for node in gm.graph.nodes)
+    return tuple(Swap(node=node.name, **vars(mark)) for node, mark in found if mark is not None)
 
 
 def rounds_activations(gm: fx.GraphModule) -> bool:

@@ -15,7 +15,7 @@ from yqc.errors import PassError
 from yqc.evaluation import count_cores
 from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
-from yqc.job.layers import list_layers, rounds_activations
+from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.runtime_rules import check_rules
 from yqc.job.sensitivity import sensitivity_rows
@@ -141,6 +141,7 @@ def make_report(
         ),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
+        swaps=list_swaps(gm),
         warnings=(
             *settings.written_for.changes(origin),
             *source.warnings,

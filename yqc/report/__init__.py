@@ -37,6 +37,7 @@ from yqc.report.parts import (
     Size,
     SizeParts,
     Skip,
+    Swap,
     Verification,
 )
 from yqc.report.progress import make_progress
@@ -87,6 +88,7 @@ __all__ = [
     "Size",
     "SizeParts",
     "Skip",
+    "Swap",
     "Verification",
     "WrittenFile",
     "bench_table",

@@ -300,6 +300,27 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Swap:
+    """How one activation was swapped for another one: g(a x + b) + m in each channel."""
+
+    node: str
+    layer: str
+    """Path of the layer before it, which computes a x + b."""
+    was: str
+    now: str
+    error: float | None
+    """Mean squared error of the fit, over the variance of what the old activation computes."""
+    damage: float | None
+    """Mean square change of the detections if it alone is swapped."""
+    refitted: bool
+    """Whether the weights of the layer were refitted, too."""
+    a: tuple[float | None, float | None, float | None]
+    """Smallest, mean and largest of all channels; so are b and m."""
+    b: tuple[float | None, float | None, float | None]
+    m: tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sensitivity:
     """Sensitivity of one layer: the effect of quantizing it alone to eight bits."""
 

@@ -20,6 +20,7 @@ from yqc.report.parts import (
     PipelineText,
     Sensitivity,
     Size,
+    Swap,
     Verification,
 )
 
@@ -50,6 +51,8 @@ class Report:
     layers: tuple[Layer, ...]
     warnings: tuple[str, ...]
     environment: Environment
+    swaps: tuple[Swap, ...] = ()
+    """Activations that were put in the place of others, in graph order."""
     sensitivity: tuple[Sensitivity, ...] | None = None
     """Layers by sensitivity, the most sensitive first; None where it was not measured."""
 
@@ -89,6 +92,9 @@ class Report:
         yield terminal.accuracy_table(self.accuracy)
         yield ""
         yield terminal.checks(self.verification, self.latency)
+        if self.swaps:
+            yield ""
+            yield terminal.swaps_table(self.swaps)
         if self.sensitivity:
             yield ""
             yield terminal.sensitivity_table(self.sensitivity)

@@ -31,6 +31,7 @@ from yqc.report.parts import (
     Scores,
     Sensitivity,
     Size,
+    Swap,
     Verification,
     difference,
     ratio,
@@ -210,6 +211,22 @@ def sensitivity_table(rows: Sequence[Sensitivity], most: int = 10) -> Renderable
     table = columns("costs most alone", "dB", "agreement", words=1, label=LABEL, figure=FIGURE)
     for one in rows[:most]:
         table.add_row(say(one.name), human.decibels(one.sqnr_db), human.fraction(one.agreement))
+    if len(rows) > most:
+        table.add_row(say(f"and {len(rows) - most} more", QUIET))
+    return Trimmed(table)
+
+
+def swaps_table(rows: Sequence[Swap], most: int = 5) -> RenderableType:
+    """Show the swapped activations that do most damage: its share, and the means of their fits."""
+    names = ("costs most swapped", "damage", "error", "a", "b", "m")
+    table = columns(*names, words=1, label=LABEL, figure=FIGURE)
+    total = sum(one.damage or 0.0 for one in rows) or 1.0
+    for one in sorted(rows, key=lambda one: -(one.damage or 0.0))[:most]:
+        table.add_row(
+            say(f"{one.layer}  {one.was} -> {one.now}"),
+            *(f"{share or 0.0:.1%}" for share in ((one.damage or 0.0) / total, one.error)),
+            *(f"{values[1] or 0.0:.2f}" for values in (one.a, one.b, one.m)),
+        )
     if len(rows) > most:
         table.add_row(say(f"and {len(rows) - most} more", QUIET))
     return Trimmed(table)

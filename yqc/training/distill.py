@@ -16,7 +16,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,10 @@ from yqc.errors import PassError
 from yqc.graph.values import TensorSpec
 from yqc.pipeline.base import Context
 from yqc.progress import Progress
-from yqc.training.heads import Tap, feature_taps, head_taps
+from yqc.training.heads import Tap, feature_taps, head_taps, hint_taps
 from yqc.training.images import TrainingImages
-from yqc.training.plan import WARMUP, Plan, TrainingOutcome
+from yqc.training.plan import SWAPPED, WARMUP, Plan, TrainingOutcome
+from yqc.training.rate_check import RateCheck
 from yqc.training.session import Session
 from yqc.training.state import Checkpoints
 from yqc.training.student import Student
@@ -45,6 +46,9 @@ decides on few objects whether a training is undone; double takes twice as long.
 TRIAL_IMAGES = 8
 """Plain images on which trial steps are compared. Not measured: half of them gives a noisier rate;
 double takes twice as long."""
+HELD_OUT = 4
+"""Judging images are held out of a checked training that has so many times as many, or more. With
+half as many a third of few images would be held out; with twice as many small sets have none."""
 NOTES = 20
 """A training reports its loss about this often."""
 
@@ -82,9 +86,12 @@ def distill(
     workers = 1 if ctx.device == "cpu" else min(16, os.cpu_count() or 1)
     channels, *size = _input_shape(gm)
     imgsz = plan.imgsz or (size[0], size[1])
-    data = TrainingImages(tuple(images), imgsz, plan.seed, channels, workers=workers)
+    plan, hints = _plan_swapped(plan, gm, original)
+    learned, held = _hold_out(images, plan)
+    data = TrainingImages(learned, imgsz, plan.seed, channels, workers=workers)
+    judges = replace(data, paths=held)
     same = set() if plan.bn_l1 else find_untouched(gm, original)
-    taps = _taps(gm, original, plan)
+    taps = _taps(gm, original, plan, hints)
     if all(tap.name in same for tap in taps):
         same = set()  # nothing was changed: all of it is trained
     taps = [tap for tap in taps if tap.kind != "feature" or tap.name not in same]
@@ -93,7 +100,8 @@ def distill(
     student = Student(gm, taps, ctx.device, begin)
     try:
         teacher = Teacher.of(original, taps, begin, ctx.device)
-        run = _Run(Session(student, teacher, taps, plan), data, checkpoints, progress, label)
+        session = Session(student, teacher, taps, plan)
+        run = _Run(session, data, judges, checkpoints, progress, label)
         outcome = run.run()
     finally:
         student.close()
@@ -109,6 +117,8 @@ class _Run:
 
     session: Session
     data: TrainingImages
+    judges: TrainingImages
+    """Those that the losses before and after are computed on."""
     checkpoints: Checkpoints
     progress: Progress
     label: str
@@ -120,13 +130,14 @@ class _Run:
         """Train, choose the state to end with, and return the outcome."""
         session, plan, student = self.session, self.session.plan, self.session.student
         start = {k: v.clone() for k, v in student.state.items()}
-        plain = self.data.plain(min(JUDGING_IMAGES, len(self.data.paths)))
+        plain = self.judges.plain(min(JUDGING_IMAGES, len(self.judges.paths)))
         before = self._first_loss(plain)
         session.adapt(before, plain[:TRIAL_IMAGES])
         if (about := self.checkpoints.restore(session)) is not None:
             self.earlier = float(about["spent"])
             self.progress.note(f"{self.label}: going on after step {session.step}")
-        planned, problem = self._train(before)
+        check = RateCheck(plain, start, before) if plan.checked else None
+        planned, problem = self._train(before, check)
         student.load_state(session.average if not problem else self.checkpoints.best or start)
         after = session.evaluate_loss(plain)
         if not after <= before and not plan.bn_l1:
@@ -165,7 +176,7 @@ class _Run:
                 "leave imgsz out to train at the size it was traced for"
             ) from error
 
-    def _train(self, before: float) -> tuple[int, str]:
+    def _train(self, before: float, check: RateCheck | None) -> tuple[int, str]:
         """Take the steps; return the number that was planned, and what ended them early."""
         session, plan, images = self.session, self.session.plan, len(self.data.paths)
         planned = self.checkpoints.planned or plan.count_steps(images)
@@ -184,6 +195,8 @@ class _Run:
                         return planned, self._describe_failure()
                     losses.append(loss)
                     advance(1)
+                    if check is not None and (said := check.check(session, planned)):
+                        self.progress.note(f"{self.label}: {said}")
                     if session.step % epoch:
                         continue
                     mean = sum(losses) / len(losses)
@@ -237,7 +250,32 @@ def _input_shape(gm: fx.GraphModule) -> tuple[int, int, int]:
     )
 
 
-def _taps(gm: fx.GraphModule, original: fx.GraphModule, plan: Plan) -> list[Tap]:
+def _plan_swapped(
+    plan: Plan, gm: fx.GraphModule, original: fx.GraphModule
+) -> tuple[Plan, list[Tap]]:
+    """Return the plan for a graph, and the features that stand for others where it was swapped."""
+    hints = hint_taps(gm, original)
+    if not hints:
+        return plan, []
+    rate = SWAPPED if plan.lr is None and plan.optimizer == "adamw" else plan.lr
+    frozen = True if plan.freeze_bn is None else plan.freeze_bn
+    return replace(plan, lr=rate, freeze_bn=frozen, checked=plan.lr is None), hints
+
+
+def _hold_out(images: Sequence[Path], plan: Plan) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Split images into those to train on and those to judge on: the same, unless it is checked."""
+    images = tuple(images)
+    if not plan.checked or len(images) < HELD_OUT * JUDGING_IMAGES:
+        return images, images
+    order = np.random.default_rng((plan.seed, 4)).permutation(len(images)).tolist()
+    held = set(order[:JUDGING_IMAGES])
+    chosen = tuple(image for i, image in enumerate(images) if i in held)
+    return tuple(image for i, image in enumerate(images) if i not in held), chosen
+
+
+def _taps(
+    gm: fx.GraphModule, original: fx.GraphModule, plan: Plan, hints: Sequence[Tap]
+) -> list[Tap]:
     """List the tensors to compare; the heads must be of one form."""
     taps = head_taps(original)
     shapes = [
@@ -249,4 +287,5 @@ def _taps(gm: fx.GraphModule, original: fx.GraphModule, plan: Plan) -> list[Tap]
                 f"node {tap.name} of the original computes {shapes[1][tap.name]}, and the graph "
                 f"{shapes[0].get(tap.name, 'has no such node')}: there is nothing to learn from"
             )
-    return taps + (feature_taps(gm, original) if plan.features else [])
+    features = [*hints] or feature_taps(gm, original)
+    return taps + (features if plan.features else [])

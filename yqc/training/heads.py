@@ -7,8 +7,8 @@ the decoded output has; any other output is compared number by number (`plain`).
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor, fx
@@ -16,7 +16,11 @@ from torch import Tensor, fx
 from yqc.errors import TraceError
 from yqc.graph import TensorSpec, has_effect, role
 from yqc.graph.compare import head_nodes
-from yqc.graph.metadata import Kept
+from yqc.graph.metadata import Kept, Swapped
+
+HINTS = 3.0
+"""Weight of all features of a graph with swapped activations together: that of three maps before a
+head. Not varied: half of it follows the detections more, double the blocks' outputs."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Tap:
     """For an anchor head: numbers per anchor."""
     kept: Tensor | None = field(default=None, compare=False)
     """For a feature: the channels of the teacher's that it has, int64; all by default."""
+    weight: float = 1.0
+    """For a feature: its weight among the features."""
+    centered: bool = False
+    """For a feature: whether it may be off by a constant in each channel."""
 
 
 def head_taps(gm: fx.GraphModule) -> list[Tap]:
@@ -82,21 +90,45 @@ def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
     Of a pruned map, the channels that are left are compared with the same ones of the original.
     """
     theirs = {n.name: _shape(n) for n in original.graph.nodes}
-    found: dict[str, Tap] = {}
-    for node in gm.graph.nodes:
-        if not role(node).startswith("head."):
-            continue
-        for source in node.all_input_nodes:
-            mine = _shape(source) or ()
-            if role(source).startswith("head.") or len(mine) != 4:  # noqa: PLR2004
-                continue
-            kept = Kept.on(source)
-            stay = None if kept is None else kept.channels
-            shape = theirs.get(source.name) or ()
-            wide = mine if stay is None else (mine[0], *shape[1:2], *mine[2:])
-            if shape == wide:
-                found[source.name] = Tap(source.name, "feature", kept=stay)
-    return list(found.values())
+    maps = {
+        source.name: source
+        for node in gm.graph.nodes
+        if role(node).startswith("head.")
+        for source in node.all_input_nodes
+        if not role(source).startswith("head.")
+    }
+    return [tap for source in maps.values() if (tap := _feature_tap(source, theirs)) is not None]
+
+
+def _feature_tap(node: fx.Node, theirs: Mapping[str, tuple[int, ...] | None]) -> Tap | None:
+    """Return the tap of a map that both graphs have, given the original's shapes, or None."""
+    mine = _shape(node) or ()
+    if len(mine) != 4:  # noqa: PLR2004
+        return None
+    kept = Kept.on(node)
+    stay = None if kept is None else kept.channels
+    shape = theirs.get(node.name) or ()
+    wide = mine if stay is None else (mine[0], *shape[1:2], *mine[2:])
+    return Tap(node.name, "feature", kept=stay) if shape == wide else None
+
+
+def hint_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
+    """List the features to compare where activations were swapped, or nothing where none was.
+
+    These are the maps that the head's branches read, and the last swapped activation of each block:
+    modules whose paths begin with the same two names. They may be off by a constant per channel,
+    which the layers behind take up. Together they weigh `HINTS`.
+    """
+    swapped = [(node, mark) for node in gm.graph.nodes if (mark := Swapped.on(node)) is not None]
+    if not swapped:
+        return []
+    theirs = {n.name: _shape(n) for n in original.graph.nodes}
+    ends = {".".join(mark.layer.split(".")[:2]): node for node, mark in swapped}
+    found = {tap.name: tap for tap in feature_taps(gm, original)}
+    for node in ends.values():
+        if (tap := _feature_tap(node, theirs)) is not None:
+            found.setdefault(node.name, tap)
+    return [replace(tap, weight=HINTS / len(found), centered=True) for tap in found.values()]
 
 
 def tap_graph(

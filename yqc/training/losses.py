@@ -8,7 +8,8 @@ there, and the sum over all positions is divided by the sum of confidences: the 
               distance's absolute error, weighted by confidence
     anchors   KL of Bernoulli distributions for objectness; where an object can be, also for
               classes, weighted by objectness, and the absolute error of the sigmoids of a box
-    features  squared error over the teacher's variance, channel by channel
+    features  squared error over the teacher's variance, channel by channel; where activations
+              were swapped, less its mean
 """
 
 from collections.abc import Sequence
@@ -53,8 +54,9 @@ def distance(
             objects, mass = objects + loss, mass + count
         else:
             left = t if tap.kept is None else t.index_select(1, tap.kept.to(t.device))
-            weight = features if tap.kind == "feature" else 1.0
-            plain = plain + weight * feature_loss(s.float(), left.float())
+            weight = features * tap.weight if tap.kind == "feature" else 1.0
+            loss = feature_loss(s.float(), left.float(), centered=tap.centered)
+            plain = plain + weight * loss
     return objects / mass.clamp(min=1.0) + plain
 
 
@@ -100,12 +102,16 @@ def anchor_loss(student: Tensor, teacher: Tensor, numbers: int) -> tuple[Tensor,
     return objects + (object_ * classes + BOX * sure * box).sum(), sure.sum()
 
 
-def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def feature_loss(student: Tensor, teacher: Tensor, *, centered: bool = False) -> Tensor:
     """Return the squared error over the teacher's variance, averaged over channels.
 
-    A tenth of the mean variance is added to each channel's, for those that hardly vary.
+    A tenth of the mean variance is added to each channel's, for those that hardly vary. If
+    `centered`, the mean error of each channel counts nothing.
     """
     others = [d for d in range(teacher.ndim) if d != 1]
-    error = (student - teacher).square().mean(others)
+    off = student - teacher
+    if centered:
+        off = off - off.mean(others, keepdim=True)
+    error = off.square().mean(others)
     spread = (teacher - teacher.mean(others, keepdim=True)).square().mean(others)
     return (error / (spread + 0.1 * spread.mean() + EPS)).mean()

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from yqc.graph.compare import fingerprint
 from yqc.pipeline.base import Cache
-from yqc.training.plan import Plan
+from yqc.training.plan import RATE, Plan
 from yqc.training.session import Session
 
 PAUSE = 5.0
@@ -63,6 +63,7 @@ class Checkpoints:
                 f"optimizer.{number}.{k}": v for k, v in values.items() if isinstance(v, Tensor)
             }
         about = {"step": session.step, "planned": planned, "loss": self.best_loss, "spent": spent}
+        about |= {"lr": session.plan.lr or RATE}
         self.cache.save(self.name, tensors, about)
         self._written = time.monotonic()
 
@@ -84,6 +85,7 @@ class Checkpoints:
         groups = session.optimizer.state_dict()["param_groups"]
         session.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         session.step, self.planned = int(about["step"]), int(about["planned"])
+        session.plan = replace(session.plan, lr=about["lr"])
         self.best_loss = float(about["loss"])
         self.best = below_prefix(tensors, "best.") or None
         return about
