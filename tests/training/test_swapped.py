@@ -100,7 +100,7 @@ def test_a_rate_that_takes_it_off_course_is_lowered(
 
     monkeypatch.setattr(Session, "train_step", watched)
     monkeypatch.setattr(sys.modules["yqc.training.distill"], "SWAPPED", rate)
-    gm, original = swapped(graph(0.1)), graph(0.0)
+    gm, original = swapped(graph(0.02)), graph(0.0)
     before = fingerprint(gm)
     done = distill(gm, original, pictures, Plan(steps=160, batch=2))
     assert rates[0] == rate
