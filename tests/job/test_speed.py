@@ -1,8 +1,6 @@
-"""The latency of a compile: in the target's runtime or not at all; what is said of slow int8."""
+"""The latency of a compile: in the target's runtime or not at all."""
 
 import sys
-from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +9,9 @@ import pytest
 import yqc
 from tests.command import Run
 from yqc.evaluation import Timing, openvino
-from yqc.job.speed import as_latency, doubt_speed
-from yqc.report import Latency, Report
-from yqc.targets import TargetName, find_target
+from yqc.job.speed import as_latency
+from yqc.report import Report
+from yqc.targets import TargetName
 
 TIMING = Timing(
     paths=(Path("a.onnx"), Path("b.onnx")),
@@ -72,28 +70,3 @@ def test_latency_is_left_out_on_demand(checkpoint: Path, data: Path, run: Run) -
     left = run(*asked, "--no-eval")
     assert "--no-eval: neither accuracy nor latency will be measured\n" in left.err
     assert "latency               not measured" in left.out
-
-
-@pytest.mark.parametrize(
-    ("target", "products", "advice"),
-    [
-        ("portable", True, "--target onnxruntime or --target openvino"),
-        ("portable", False, "--target onnxruntime or --target openvino"),
-        ("onnxruntime", False, "no int8 dot products (VNNI)"),
-        ("onnxruntime", True, "`yqc lint x.onnx --target onnxruntime`"),
-        ("openvino", None, "`yqc lint x.onnx --target openvino`"),
-    ],
-)
-def test_slow_int8_meets_advice(
-    target: str, products: bool | None, advice: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speed = import_module("yqc.job.speed")
-    monkeypatch.setattr(speed, "has_int8_products", lambda: products)
-    latency = as_latency(TIMING)
-    slow = replace(latency, ratio=0.98, interval=(0.95, 1.01))
-    (said,) = doubt_speed(slow, find_target(target), "x.onnx")
-    assert "no faster than float in onnxruntime here (0.98x, 95 % interval 0.95x to 1.01x)" in said
-    assert advice in said
-    fast: Latency | None
-    for fast in (latency, replace(slow, ratio=1.05, interval=(1.01, 1.1)), None):
-        assert doubt_speed(fast, find_target(target), "x.onnx") == ()

@@ -19,14 +19,12 @@ from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.runtime_rules import check_rules
 from yqc.job.sensitivity import sensitivity_rows
-from yqc.job.speed import doubt_speed
 from yqc.job.verification import Verified
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
 from yqc.pipeline.step import Step
 from yqc.settings import HashedFile, Provenance, Settings, write_recipe
-from yqc.targets import find_target
 from yqc.version import __version__
 
 
@@ -148,21 +146,10 @@ def make_report(
             *ctx.warnings,
             *verified.warnings,
             *measured.warnings,
-            *check_file(compiled, emitted, file.name, measured),
+            *check_rules(emitted, settings.target),
         ),
         environment=rp.Environment.here(
             threads=threads, torch_threads=torch.get_num_threads(), seed=settings.seed
         ),
         sensitivity=sensitivity_rows(source, ctx) if sensitivity else None,
     )
-
-
-def check_file(
-    compiled: Compiled, emitted: onnx.ModelProto, file: str, measured: Measured
-) -> tuple[str, ...]:
-    """Say what the target's runtime refuses or leaves slow in the emitted model, named `file`."""
-    target = find_target(compiled.settings.target)
-    found = check_rules(emitted, target.name)
-    if rounds_activations(compiled.gm):
-        found += doubt_speed(measured.latency, target, file)
-    return found

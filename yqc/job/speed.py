@@ -7,7 +7,6 @@ from yqc.errors import YqcError
 from yqc.evaluation import openvino
 from yqc.progress import Progress
 from yqc.report import Latency
-from yqc.report.environment import has_int8_products
 from yqc.targets import Target
 
 Timed = tuple[Latency | None, tuple[str, ...]]
@@ -75,27 +74,3 @@ def as_latency(timing: ev.Timing) -> Latency:
         threads=timing.threads or ev.count_cores(),
         load_ms=both(timing.load_ms),
     )
-
-
-def doubt_speed(latency: Latency | None, target: Target, file: str) -> tuple[str, ...]:
-    """Say in a sentence that the int8 file `file` is no faster than float, and what helps.
-
-    It counts as faster if the whole interval of the ratio is above 1.
-    """
-    if latency is None or latency.interval[0] > 1:
-        return ()
-    low, high = latency.interval
-    said = (
-        f"int8 is no faster than float in {latency.runtime} here "
-        f"({latency.ratio:.2f}x, 95 % interval {low:.2f}x to {high:.2f}x): "
-    )
-    if target.name == "portable":
-        said += "compile with --target onnxruntime or --target openvino, whichever will run it"
-    elif has_int8_products() is False:
-        said += (
-            "this CPU has no int8 dot products (VNNI); time the file where it will run, with "
-            f"`yqc bench FLOAT.onnx {file} --runtime {latency.runtime}`"
-        )
-    else:
-        said += f"`yqc lint {file} --target {target.name}` finds what does not run in int8"
-    return (said,)

@@ -4,6 +4,7 @@
 `environment`  versions and machine
 `report`       the report
 `contract`     dataclasses to JSON and strictly back
+`advice`       what helps where int8 is no faster than float
 `human`        numbers and names as people read them
 `layout`       tables for the terminal
 `terminal`     the parts of a report as tables

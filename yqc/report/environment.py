@@ -38,7 +38,7 @@ class Environment:
             python=platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
             platform=platform.platform(),
-            cpu=_cpu(),
+            cpu=cpu_name(),
             threads=threads,
             torch_threads=torch_threads,
             seed=seed,
@@ -62,7 +62,7 @@ def has_int8_products() -> bool | None:
     return bool(words & INT8_PRODUCTS) if words else None
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """Return the name of the processor that the system gives."""
     names = _cpu_values("model name")
     return names[0] if names else platform.processor() or platform.machine()

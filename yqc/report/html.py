@@ -125,7 +125,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
     """The sections that there is something to show for."""
     report = page.report
     empty = {
-        "warnings": not report.warnings,
+        "warnings": not report.notices,
         "images": not page.pictures,
         "ranges": not page.spreads,
         "graph": not page.drawing.edges,

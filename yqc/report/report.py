@@ -7,6 +7,7 @@ from typing import Literal, Self
 from rich.console import Console, ConsoleOptions, RenderableType
 
 from yqc.report import contract, terminal
+from yqc.report.advice import advise_on_speed
 from yqc.report.environment import Environment
 from yqc.report.parts import (
     Accuracy,
@@ -56,6 +57,12 @@ class Report:
     sensitivity: tuple[Sensitivity, ...] | None = None
     """Layers by sensitivity, the most sensitive first; None where it was not measured."""
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The warnings, and what follows from the latency, which differs from run to run."""
+        measured = self.latency, self.layers, self.target, self.environment
+        return (*self.warnings, *advise_on_speed(*measured))
+
     def to_json(self) -> str:
         """Print the contract: stable order of keys, finite numbers or null, a newline at the end.
 
@@ -98,6 +105,6 @@ class Report:
         if self.sensitivity:
             yield ""
             yield terminal.sensitivity_table(self.sensitivity)
-        if self.warnings:
+        if self.notices:
             yield ""
-            yield terminal.warnings(self.warnings)
+            yield terminal.warnings(self.notices)
