@@ -4,6 +4,7 @@
 2. A tensor is marked if a convolution reads it, or an addition, concat, pooling, upsampling or
    split whose result is marked. Nothing marks the outputs of the head's last convolutions, the
    decoding, and the products and softmaxes of attention: they stay in float.
+   Where the target multiplies matrices of attention on integers, both factors are marked, too.
 3. The tensors of a concat, a pooling, an upsampling or a split share one scale.
 4. Where the target runs a convolution on integers only if its own result is quantized, the tensors
    between a convolution and its activation are marked too, unless the activation is fused; SiLU
@@ -31,8 +32,10 @@ from yqc.quantizing import (
     ObserverPlacement,
     find_float_reason,
     find_only_activation,
+    find_products,
     is_addition,
     is_packed,
+    is_reshaped,
     passes_values_through,
     place_observers,
 )
@@ -59,7 +62,8 @@ class Observe(Pass):
         skip = self.paths(gm, ctx)
         convolutions = self.convolutions(gm, ctx, skip)
         wide = self.leave_narrow(convolutions, ctx)
-        placement = place_observers(gm, wide)
+        products = find_products(gm) if ctx.rules.integer_products else []
+        placement = place_observers(gm, wide, products)
         if ctx.rules.fused_addition:
             placement.points = [n for n in placement.points if not is_fused_summand(gm, n)]
         if ctx.rules.integer_results:
@@ -151,7 +155,8 @@ def insert_observer(
         dtype=ctx.rules.activations,
         symmetric=ctx.rules.symmetric,
         group=placement.find(point).name,
-        records=not passes_values_through(gm, point),
+        records=not passes_values_through(gm, point)
+        and not (ctx.rules.integer_products and is_reshaped(point)),
         channels=shape(point)[1],
     )
     gm.add_submodule(name, observer)

@@ -90,3 +90,31 @@ def test_a_weight_of_few_bits_stays_packed(tmp_path: Path) -> None:
     computed, _ = optimised(model, tmp_path / "x.onnx")
     reference, _ = optimised(emitted("flat", "portable", "int4,int8"), tmp_path / "y.onnx")
     np.testing.assert_allclose(computed, reference, atol=2e-6)
+
+
+class Attention(nn.Module):
+    """A convolution to queries, keys and values, their products, and a convolution behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Conv2d(3, 24, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).chunk(3, 1)
+        weights = (q.transpose(1, 2) @ k).softmax(-1)
+        y: Tensor = self.out((v @ weights.transpose(1, 2)).unflatten(2, x.shape[-2:]))
+        return y
+
+
+@pytest.mark.parametrize(("target", "integers"), [("onnxruntime", 2), ("portable", 0)])
+def test_products_of_attention_run_on_integers(target: str, integers: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    gm = yqc.trace(Attention().eval(), X)
+    with torch.no_grad():
+        exact = gm(X)
+    ctx = Context(example=X, calibration=lambda: [X] * 4, target=target)
+    yqc.Pipeline.parse("int8").run(gm, ctx)
+    found, kernels = optimised(emit(gm, target=target), tmp_path / "x.onnx")
+    assert kernels["QLinearMatMul"] + kernels["MatMulIntegerToFloat"] >= integers
+    assert (kernels["MatMul"] + kernels["FusedMatMul"] == 0) == (integers > 0)
+    assert float((found - exact).square().mean() / exact.square().mean()) < 1e-3

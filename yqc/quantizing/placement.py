@@ -27,6 +27,9 @@ PASSING_FUNCTIONS = (
 )
 PASSING_METHODS = {"chunk", "split", "contiguous"}
 """Operations whose results hold values of their inputs only."""
+RESHAPING = {"flatten", "unflatten", "reshape", "view", "permute", "transpose"}
+"""Methods that hand on all values in another shape, as around the products of attention."""
+PRODUCTS = (torch.matmul, torch.bmm, operator.matmul)
 ADDITIONS = (operator.add, torch.add)
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Sigmoid, nn.Mish, nn.GELU)
 FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
@@ -58,6 +61,23 @@ def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
         or is_function(node, *PASSING_FUNCTIONS)
         or (node.op == "call_method" and node.target in PASSING_METHODS)
     )
+
+
+def is_reshaped(node: fx.Node) -> bool:
+    """Return whether a node hands on all values of its input in another shape."""
+    return node.op == "call_method" and node.target in RESHAPING
+
+
+def find_products(gm: fx.GraphModule) -> list[fx.Node]:
+    """List the products of two computed matrices, those of attention; the decoding has its own."""
+    return [
+        node
+        for node in gm.graph.nodes
+        if (is_function(node, *PRODUCTS) or node.target in {"matmul", "bmm"})
+        and role(node) != "head.decode"
+        and len(node.all_input_nodes) == 2  # noqa: PLR2004
+        and all(is_tensor(n) and n.op != "get_attr" for n in node.all_input_nodes)
+    ]
 
 
 def keeps_values(gm: fx.GraphModule, node: fx.Node) -> bool:
@@ -98,23 +118,27 @@ class ObserverPlacement:
         self.leader[second] = first
 
 
-def place_observers(gm: fx.GraphModule, convolutions: list[fx.Node]) -> ObserverPlacement:
-    """Choose the tensors to quantize for the given convolutions.
+def place_observers(
+    gm: fx.GraphModule, convolutions: list[fx.Node], products: list[fx.Node] | None = None
+) -> ObserverPlacement:
+    """Choose the tensors to quantize for the given convolutions, and products of matrices if any.
 
     Every tensor that a convolution reads is quantized; so are, backwards, the inputs of additions
     and of operations that pass values through. The inputs and results of a concat, a pooling, an
-    upsampling or a split share one scale.
+    upsampling or a split share one scale. With products, tensors of another shape do so, too.
     """
     placement, wanted = ObserverPlacement(), set[fx.Node]()
     todo = [node.all_input_nodes[0] for node in convolutions]
+    todo += [source for node in products or () for source in node.all_input_nodes]
     while todo:
         node = todo.pop()
         if node in wanted or node.op == "get_attr" or role(node) == "head.decode":
             continue
         wanted.add(node)
-        if passes_values_through(gm, node) or is_addition(node):
+        passes = passes_values_through(gm, node) or (bool(products) and is_reshaped(node))
+        if passes or is_addition(node):
             todo += node.all_input_nodes
-        if passes_values_through(gm, node):
+        if passes:
             for source in node.all_input_nodes:
                 placement.unite(source, node)
     placement.points = [n for n in gm.graph.nodes if n in wanted and is_tensor(n)]

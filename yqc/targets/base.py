@@ -37,6 +37,8 @@ class Target:
     """Whether activations are symmetric: 0 is stored as the middle of the type."""
     activations: Literal["uint8", "int8"] = "uint8"
     """Element type of quantized activations."""
+    integer_products: bool = False
+    """Whether products of two computed matrices, those of attention, run faster on integers."""
     products: bool = False
     """Whether 1x1 convolutions of integers with float results are written as MatMul.
 
