@@ -12,6 +12,9 @@
 3. The decoding stays in float32: boxes are hundreds of pixels, and half has eleven bits.
 4. Weights are half in the file and read as they are, with no Cast before them: a simplifier would
    fold that back to float32.
+5. After `int8`, `int4` or `codebook` the arithmetic stays as it is; biases, scales and weights that
+   are float32 are stored in half. Integer kernels want their scales in float32, half beside them
+   gains nothing on CPUs, and TensorRT chooses half by itself (`--fp16`).
 """
 
 from dataclasses import dataclass
@@ -22,10 +25,12 @@ from torch import fx
 from yqc import Context, Pass
 from yqc.quantizing import (
     compute_in_half,
+    computes_from_integers,
     half_candidates,
     measure_half_errors,
     skip_reason,
     spread_obstacles,
+    store_in_half,
 )
 
 
@@ -47,6 +52,10 @@ class Half(Pass):
             raise ValueError(f"images must be 1 or above, not {self.images}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        if computes_from_integers(gm):
+            count = store_in_half(gm, ctx, self.skip)
+            ctx.says(f"{count} tensors are stored in half; the arithmetic stays as it is")
+            return
         nodes = half_candidates(gm)
         if not nodes:
             return

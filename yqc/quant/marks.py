@@ -38,7 +38,7 @@ class QuantizedLayer(Mark, topic="layer"):
     weight_bits: int
     activation_bits: int
     scheme: str
-    granularity: str
+    granularity: str | None
     rounding: str
     weight_bytes: int
     """Of integers, scales and bias."""

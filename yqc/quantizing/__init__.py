@@ -11,6 +11,7 @@ In reading order:
     distribution   mean, deviation and extremes of tensors from batch norms, without data
     half_error     what half precision does to each node of a graph
     half           a part of a graph in half precision
+    half_storage   what quantization left in float32, stored in half
     weights        few-bit weights of graphs: which layers, against which inputs
 """
 
@@ -32,6 +33,7 @@ from yqc.quantizing.half import (
     spread_obstacles,
 )
 from yqc.quantizing.half_error import HalfError, measure_half_errors
+from yqc.quantizing.half_storage import computes_from_integers, store_in_half
 from yqc.quantizing.placement import (
     FUSED_ACTIVATIONS,
     WEIGHTED,
@@ -74,6 +76,7 @@ __all__ = [
     "WeightBudget",
     "call_conv2d",
     "compute_in_half",
+    "computes_from_integers",
     "correctable_convolutions",
     "find_float_reason",
     "find_only_activation",
@@ -99,6 +102,7 @@ __all__ = [
     "read_plan_line",
     "skip_reason",
     "spread_obstacles",
+    "store_in_half",
     "stored_bias",
     "take_outputs",
 ]

@@ -102,13 +102,16 @@ def compute_in_half(gm: fx.GraphModule, nodes: Collection[fx.Node]) -> list[fx.N
         within = node in inside
         readers = {user for user in node.users if (user in inside) is not within}
         if readers and node.op == "get_attr" and readers == set(node.users):
-            _halve_attribute(gm, str(node.target))
+            halve_attribute(gm, str(node.target))
         elif readers:
-            made.append(_convert(gm, node, readers, torch.float32 if within else torch.float16))
+            made.append(
+                insert_conversion(gm, node, readers, torch.float32 if within else torch.float16)
+            )
     return made
 
 
-def _halve_attribute(gm: fx.GraphModule, path: str) -> None:
+def halve_attribute(gm: fx.GraphModule, path: str) -> None:
+    """Round a tensor that the graph holds to half."""
     owner, _, name = path.rpartition(".")
     module, value = gm.get_submodule(owner), get_attribute(gm, path)
     if isinstance(value, nn.Parameter):
@@ -117,7 +120,7 @@ def _halve_attribute(gm: fx.GraphModule, path: str) -> None:
         module.register_buffer(name, value.half())
 
 
-def _convert(
+def insert_conversion(
     gm: fx.GraphModule, node: fx.Node, readers: Collection[fx.Node], dtype: torch.dtype
 ) -> fx.Node:
     """Insert a conversion of what a node computes, for some of its readers."""
