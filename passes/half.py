@@ -53,8 +53,7 @@ class Half(Pass):
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         if computes_from_integers(gm):
-            count = store_in_half(gm, ctx, self.skip)
-            ctx.says(f"{count} tensors are stored in half; the arithmetic stays as it is")
+            self.store(gm, ctx)
             return
         nodes = half_candidates(gm)
         if not nodes:
@@ -71,6 +70,14 @@ class Half(Pass):
         if ctx.calibration is None:
             ctx.says("no data: values were measured on noise, and bounded by the batch norms")
         ctx.says(f"{len(chosen)} of {len(nodes)} operations before the decoding are in half{kept}")
+
+    def store(self, gm: fx.GraphModule, ctx: Context) -> None:
+        """Store in half what integers left in float32, if the target can read that."""
+        if ctx.rules.stored_halves:
+            count = store_in_half(gm, ctx, self.skip)
+            ctx.says(f"{count} tensors are stored in half; the arithmetic stays as it is")
+        else:
+            ctx.says(f"{ctx.target} reads scales and biases in float32: they stay as they are")
 
     def obstacles(
         self, gm: fx.GraphModule, ctx: Context, nodes: list[fx.Node]

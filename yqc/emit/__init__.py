@@ -9,6 +9,7 @@
 `geometry`     sizes of windows and paddings
 `simplify`     onnxsim, and checks of its result
 `foldable`     int8 weights of float convolutions in a form that is folded at load
+`halves`       biases, scales and weights beside integers, stored in half
 `products`     1x1 convolutions with float results as products of integer matrices
 `wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
 `metadata`     what YOLO runtimes read
@@ -40,6 +41,7 @@ from yqc.emit.breakdown import layer_bytes, size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.foldable import write_foldable
+from yqc.emit.halves import write_halves
 from yqc.emit.metadata import yolo_metadata
 from yqc.emit.products import write_products
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
@@ -47,6 +49,7 @@ from yqc.emit.save import save, write_file
 from yqc.emit.simplify import check_model, simplify
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
+from yqc.graph.half import stores_half
 from yqc.targets import find_target
 
 __all__ = [
@@ -107,6 +110,8 @@ def emit(
         write_products(model)
     if rules.foldable_weights:
         write_foldable(model, integer_results=rules.integer_results)
+    if stores_half(gm):
+        write_halves(model)
     check_model(model)
     onnx.helper.set_model_props(model, dict(metadata or {}))
     return model

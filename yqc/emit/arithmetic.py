@@ -212,8 +212,10 @@ def clamp_max(e: Emitter, node: fx.Node, x: fx.Node, max: Number) -> str:
 @lowering("to", "type", "type_as", "float", "double", "half", "int", "long", "bool")
 def convert(e: Emitter, node: fx.Node, x: fx.Node, *_: object, **__: object) -> fx.Node | str:
     """Lower every conversion by the dtype that came out of it; devices mean nothing in ONNX."""
-    want = e.spec(node).dtype
-    return x if e.spec(x).dtype == want else e.number(x, want)
+    have, want = e.spec(x).dtype, e.spec(node).dtype
+    if (constant := e.constant(x)) and (have, want) == (torch.float16, torch.float32):
+        return e.tensor(constant.value.float(), constant.name)  # see `yqc.emit.halves`
+    return x if have == want else e.number(x, want)
 
 
 @lowering("contiguous", "detach", torch.detach, "cpu", "cuda")

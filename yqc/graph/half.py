@@ -70,6 +70,20 @@ def holds_half(gm: object) -> bool:
     return any(spec.dtype == torch.float16 for spec in specs)
 
 
+def stores_half(gm: fx.GraphModule) -> bool:
+    """Return whether a graph holds tensors in half that it computes with in float32."""
+    read = (node.all_input_nodes[0] for node in gm.graph.nodes if is_widening(node))
+    return any(node.op == "get_attr" for node in read)
+
+
+def is_widening(node: fx.Node) -> bool:
+    """Return whether a node converts half to float32."""
+    if node.op != "call_method" or node.target != "to" or not node.all_input_nodes:
+        return False
+    kinds = [list_specs(n.meta.get(KEY)) for n in (node.all_input_nodes[0], node)]
+    return [spec.dtype for specs in kinds for spec in specs] == [torch.float16, torch.float32]
+
+
 def half_kernels(gm: object) -> AbstractContextManager[object]:
     """Return a context in which a graph that computes in half runs as fast as in float."""
     return HalfByFloat() if holds_half(gm) else nullcontext()

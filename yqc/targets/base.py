@@ -44,6 +44,11 @@ class Target:
 
     A MatMul has an integer kernel with a float result; a convolution has none.
     """
+    stored_halves: bool = False
+    """Whether biases and scales beside integers may be stored in half.
+
+    Nodes make float32 of them, which the runtime must fold when it loads the file.
+    """
     foldable_weights: bool = False
     """Whether int8 weights of float convolutions are written so that they are floats once loaded.
 

@@ -25,5 +25,6 @@ ONNXRUNTIME = Target(
     fused_addition=False,
     integer_products=True,
     products=True,
+    stored_halves=True,
     foldable_weights=True,
 )

@@ -17,5 +17,6 @@ OPENVINO = Target(
     runtime="openvino",
     engine="ovc FILE.onnx",
     repeated_scales=False,
+    stored_halves=True,
     foldable_weights=True,
 )
