@@ -110,6 +110,7 @@ def test_every_section_is_there(page: Page) -> None:
     for anchor, title in SECTIONS:
         assert f'<section id="{anchor}"><h2>{title}</h2>' in text
         assert f'<a href="#{anchor}">{title}</a>' in text
+    assert " px, for onnxruntime</p>" in text
     for shown in ("fold-bn", "changed by fold-bn", "codebooks", "a.jpg", "0.3377"):
         assert shown in text
 
