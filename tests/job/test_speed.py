@@ -41,7 +41,7 @@ def test_what_cannot_run_here_is_not_timed(checkpoint: Path, tmp_path: Path) -> 
     assert report.latency is None
     (said,) = report.warnings
     assert said.startswith("latency is not measured: tensorrt does not run here; there, trtexec ")
-    assert "--onnx=cells.onnx" in said
+    assert "--onnx=FILE.onnx" in said
 
 
 @pytest.mark.skipif(not openvino.installed(), reason="needs OpenVINO: pip install yqc[clients]")

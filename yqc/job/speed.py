@@ -36,8 +36,8 @@ def time_compiled(
         The latency, or None where the runtime cannot run here or refuses a file; and warnings.
     """
     if target.runtime is None:
-        engine = target.engine.replace("FILE", compiled.stem)
-        return None, (f"latency is not measured: {target.name} does not run here; there, {engine}",)
+        why = f"latency is not measured: {target.name} does not run here; there, {target.engine}"
+        return None, (why,)
     if target.runtime == "openvino" and not openvino.installed():
         return None, (
             "latency is not measured: OpenVINO is not installed; pip install yqc[clients]",
