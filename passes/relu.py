@@ -36,7 +36,7 @@ class Relu(SwapOptions, Recipe):
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(SwapOptions)}
         swap = format_item("swap-activation", SwapOptions(**options))
-        if not (self.recover or self.recover_steps):
+        if not given.can_train or not (self.recover or self.recover_steps):
             return swap
         length = f"steps={self.recover_steps}" if self.recover_steps else f"time={self.recover}"
         return f"{swap},recover{{{length} batch=4 agreement=1}}"

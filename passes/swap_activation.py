@@ -106,6 +106,24 @@ class SwapActivation(SwapOptions, Pass):
                 f"{trial.agreement:.3f}: use relu, which trains, or max_drop"
             )
 
+    def explain(self, gm: fx.GraphModule, ctx: Context) -> list[str]:
+        """List the activations to swap, with data by the damage of each swap alone."""
+        task = SwapTask(gm, ctx, self)
+        for node, why in task.refused:
+            ctx.skipped(node, why)
+        paths = {str(unit.activation): unit.path for unit in task.units}
+        if not paths:
+            return ["there is no activation to swap"]
+        if ctx.calibration is None:
+            said = f"{len(paths)} activations can become {self.to}; --data shows what each costs"
+            return [said, *paths.values()]
+        damage, total = task.damage, sum(task.damage.values()) or 1.0
+        order = sorted(paths, key=lambda name: -damage[name])
+        said = f"{len(paths)} activations can become {self.to}; share of the damage of each alone"
+        if self.max_drop is not None:
+            said += f"; the first stay until the agreement falls by {self.max_drop} at most"
+        return [said, *(f"{damage[name] / total:6.1%}  {paths[name]}" for name in order)]
+
 
 def require_float(gm: fx.GraphModule) -> None:
     """Raise a PassError if a graph is quantized or about to be."""

@@ -26,7 +26,7 @@ class SwapOptions:
     """What the agreement with the float model (AP50) may lose, such as 1%; the costliest stay."""
     refit: Literal["auto", "always", "never"] = "auto"
     """Refit weights, too: auto does where it lowers a layer's error on pictures held out of it."""
-    images: int = 48
+    images: int = 64
     """Calibration images to fit on; fewer where a graph needs much memory."""
 
     def __post_init__(self) -> None:
