@@ -40,13 +40,14 @@ from yqc.emit import (
 from yqc.emit.breakdown import layer_bytes, size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
 from yqc.emit.emitter import Constant, Emitter
-from yqc.emit.foldable import write_foldable
+from yqc.emit.foldable import halve_scales, write_foldable
 from yqc.emit.halves import write_halves
 from yqc.emit.metadata import yolo_metadata
 from yqc.emit.products import write_products
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
 from yqc.emit.simplify import check_model, simplify
+from yqc.emit.stored import StoredValues
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
 from yqc.graph.half import stores_half
@@ -104,12 +105,16 @@ def emit(
         LoweringError: a node has no ONNX form; the message shows how to add one.
         EmitError: the opset is unknown or too low, or the model does not pass a check.
     """
-    model = simplify(build_model(gm, opset=opset, dynamic=dynamic))
     rules = find_target(target)
+    opsets = {"seed": 18, "cast": 21}
+    stored = StoredValues(opset=opsets[rules.weights]) if rules.weights in opsets else None
+    model = simplify(build_model(gm, opset=opset, dynamic=dynamic, stored=stored))
+    if stored is None:
+        halve_scales(model)
+    else:
+        write_foldable(model, stored, rules)
     if rules.products:
-        write_products(model)
-    if rules.foldable_weights:
-        write_foldable(model, integer_results=rules.integer_results)
+        write_products(model, stored.shapes() if stored else {})
     if stores_half(gm):
         write_halves(model)
     check_model(model)

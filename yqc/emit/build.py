@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
+from yqc.emit.stored import StoredValues
 from yqc.emit.table import find
 from yqc.emit.tensors import DTYPES
 from yqc.errors import EmitError, LoweringError
@@ -19,8 +20,13 @@ BATCH = "batch"
 """Name of the symbolic dimension of a model emitted for a dynamic batch."""
 
 
-def build_model(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx.ModelProto:
-    """Lower a graph one to one: no simplification, no checks; arguments and errors as of `emit`."""
+def build_model(
+    gm: fx.GraphModule, *, opset: int | None, dynamic: bool, stored: StoredValues | None = None
+) -> onnx.ModelProto:
+    """Lower a graph one to one: no simplification, no checks; arguments and errors as of `emit`.
+
+    Packed weights and biases are put into `stored`, if it is given, and become inputs of the graph.
+    """
     if opset is not None and not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
         raise EmitError(
             f"opset {opset} is not supported; choose one from {LOWEST_OPSET} to {HIGHEST_OPSET}"
@@ -28,7 +34,7 @@ def build_model(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx
     target = LOWEST_OPSET if opset is None else opset
     while True:
         try:
-            return _build(gm, opset=target, dynamic=dynamic)
+            return _build(gm, opset=target, dynamic=dynamic, stored=stored)
         except OpsetNeededError as need:
             if opset is not None:
                 raise EmitError(
@@ -37,10 +43,12 @@ def build_model(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> onnx
             target = need.opset
 
 
-def _build(gm: fx.GraphModule, *, opset: int, dynamic: bool) -> onnx.ModelProto:
+def _build(
+    gm: fx.GraphModule, *, opset: int, dynamic: bool, stored: StoredValues | None
+) -> onnx.ModelProto:
     results = list(_results(gm.graph.output_node().args[0]))
     names = [f"output{i}" for i in range(len(results))]
-    e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names)
+    e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names, stored=stored)
     for node in gm.graph.nodes:
         e.begin(node)
         lower(e, node)
@@ -51,7 +59,7 @@ def _build(gm: fx.GraphModule, *, opset: int, dynamic: bool) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes=e.nodes,
         name="yqc",
-        inputs=[_info(e, n.name, e.spec(n)) for n in e.inputs],
+        inputs=[*(_info(e, n.name, e.spec(n)) for n in e.inputs), *_inputs_of(stored)],
         outputs=outputs,
         initializer=list(e.tensors.values()),
     )
@@ -149,6 +157,12 @@ def _info(e: Emitter, name: str, spec: TensorSpec) -> onnx.ValueInfoProto:
         # An output may have the batch merged with something else into its first dimension.
         shape[0] = BATCH if spec.shape[:1] == e.shape(e.inputs[0])[:1] else None
     return helper.make_tensor_value_info(name, DTYPES[spec.dtype], shape)
+
+
+def _inputs_of(stored: StoredValues | None) -> Iterator[onnx.ValueInfoProto]:
+    if stored is not None:
+        for name, shape in stored.shapes().items():
+            yield helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
 
 def _rename(e: Emitter) -> None:

@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
+from yqc.emit.stored import StoredValues
 from yqc.emit.table import call_text, module_text
 from yqc.emit.tensors import DTYPES, FOUR_BIT, to_onnx
 from yqc.errors import LoweringError
@@ -51,9 +52,16 @@ class Emitter:
     """
 
     def __init__(
-        self, gm: fx.GraphModule, *, opset: int, dynamic: bool, taken: Sequence[str] = ()
+        self,
+        gm: fx.GraphModule,
+        *,
+        opset: int,
+        dynamic: bool,
+        taken: Sequence[str] = (),
+        stored: StoredValues | None = None,
     ) -> None:
         self.gm = gm
+        self.stored = stored
         self.opset = opset
         self.dynamic = dynamic
         self.nodes: list[onnx.NodeProto] = []

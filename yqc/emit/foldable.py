@@ -1,17 +1,27 @@
-"""Rewrite int8 weights of float convolutions to a form that runtimes fold to floats at load.
+"""Write weights in a form that runtimes fold to constants when they load the file.
 
 onnxruntime's kernels for blocked tensors (NCHWc), two to three times as fast as the others, need a
 weight that is a constant. It folds constants when it loads a file, but not DequantizeLinear, which
-it keeps for its integer kernels; OpenVINO then dequantizes at every inference, too. So where no
-such kernel can be, because a convolution reads or makes floats, the same integers stand behind Cast
-and Mul instead: the file is as small as before.
+it keeps for its integer kernels; OpenVINO then dequantizes int8 at every inference, too. So packed
+weights, their biases, and int8 weights of convolutions that read or make floats, stand behind one
+decoder of other operators. A convolution on integers gets its packed weight rounded to int8.
 """
 
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import onnx
+import torch
 from onnx import NodeProto, TensorProto, helper
 
+from yqc.emit.decoder import Decoder
+from yqc.emit.stored import StoredValues, StoredWeight
+from yqc.emit.streams import decode_biases, decode_weights
 from yqc.emit.wiring import Wiring
+from yqc.targets import Target
 
+DEQUANTIZE = "DequantizeLinear"
 ACROSS = frozenset({"Relu", "Clip"})
 """What onnxruntime takes into an integer convolution on the way to QuantizeLinear."""
 
@@ -19,28 +29,34 @@ PASSING = frozenset({"Concat", "Split", "MaxPool", "Resize"})
 """What may stand between DequantizeLinear and an integer convolution: it hands on values."""
 
 
-def write_foldable(model: onnx.ModelProto, *, integer_results: bool) -> None:
-    """Write the int8 weights of float convolutions as Cast and Mul, in place.
+def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) -> None:
+    """Write the decoder of stored weights in front of a graph whose inputs they are, in place.
 
-    If `integer_results`, a convolution whose own result is not quantized is a float one, too.
+    Int8 weights of float convolutions join them. Where `rules.integer_results`, a convolution whose
+    own result is not quantized is a float one, too, unless it becomes a product of matrices.
     """
     w = Wiring(model.graph)
-    floats = [
-        n
-        for n in model.graph.node
-        if n.op_type == "Conv"
-        and not (reads_integers(n, w) and (not integer_results or makes_integers(n, w)))
-    ]
-    outputs = {name for conv in floats for name in conv.output}
-    written: dict[str, list[NodeProto]] = {}
-    for conv in floats:
-        source = w.made.get(conv.input[1])
-        if source is None or not is_plain_int8(source, w):
-            continue
-        weight = source.output[0]
-        if all(reader.output[0] in outputs for reader in w.readers[weight]):
-            written[weight] = _unfolded(source, w)
-    w.replace(written)
+    convs = [node for node in model.graph.node if node.op_type == "Conv"]
+    integer = {conv.output[0] for conv in convs if computes_integers(conv, w, rules)}
+    weights: dict[str, StoredWeight] = {}
+    for name in dict.fromkeys(conv.input[1] for conv in convs):
+        of_integers = [reader.output[0] in integer for reader in w.readers[name]]
+        if name in stored.weights and all(of_integers):
+            weights[name] = replace(stored.weights[name], integers=True)
+        elif not any(of_integers) and (source := w.made.get(name)) is not None:
+            if is_plain_int8(source, w):
+                weights[name] = _stored_int8(source, w)
+    values = StoredValues(weights=stored.weights | weights, biases=stored.biases)
+    _put_in_front(model, values, seeded=rules.weights == "seed")
+
+
+def computes_integers(conv: NodeProto, w: Wiring, rules: Target) -> bool:
+    """Return whether a runtime has an integer kernel for a convolution of an integer weight."""
+    if not reads_integers(conv, w):
+        return False
+    if not rules.integer_results or makes_integers(conv, w):
+        return True
+    return rules.products and is_pointwise(conv) and w.made[conv.input[0]].op_type == DEQUANTIZE
 
 
 def reads_integers(conv: NodeProto, w: Wiring) -> bool:
@@ -48,7 +64,7 @@ def reads_integers(conv: NodeProto, w: Wiring) -> bool:
     todo = [conv.input[0]]
     while todo:
         node = w.made.get(todo.pop())
-        if node is None or node.op_type not in {"DequantizeLinear", *PASSING}:
+        if node is None or node.op_type not in {DEQUANTIZE, *PASSING}:
             return False
         if node.op_type == "Concat":
             todo += node.input
@@ -65,9 +81,15 @@ def makes_integers(conv: NodeProto, w: Wiring) -> bool:
     return bool(behind) and all(node.op_type == "QuantizeLinear" for node in behind)
 
 
+def is_pointwise(conv: NodeProto) -> bool:
+    """Return whether a convolution multiplies each pixel by one matrix."""
+    of = {a.name: list(a.ints) or [a.i] for a in conv.attribute}
+    return {*of["kernel_shape"], *of["strides"], *of["group"]} == {1} and not any(of["pads"])
+
+
 def is_plain_int8(node: NodeProto, w: Wiring) -> bool:
     """Return whether a node scales stored int8 by float32: one scale a row, or one for all."""
-    if node.op_type != "DequantizeLinear" or any(name not in w.held for name in node.input):
+    if node.op_type != DEQUANTIZE or any(name not in w.held for name in node.input):
         return False
     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
     blocked = any(a.name == "block_size" and a.i for a in node.attribute)
@@ -77,15 +99,61 @@ def is_plain_int8(node: NodeProto, w: Wiring) -> bool:
     return types and zeros and not blocked and (not len(scale.dims) or axis == 0)
 
 
-def _unfolded(node: NodeProto, w: Wiring) -> list[NodeProto]:
-    """Return what stands for a node of DequantizeLinear; its scale gets the weight's rank."""
-    (values, name), result = node.input[:2], node.output[0]
-    scale = w.array(name)
-    if scale.ndim:
-        shared = len(w.readers[name]) > 1
-        wide = scale.reshape([-1] + [1] * (len(w.held[values].dims) - 1))
-        name = w.hold(f"{result}_own_scale" if shared else name, wide)
-    cast = helper.make_node(
-        "Cast", [values], [f"{result}_float"], name=f"{result}_float", to=TensorProto.FLOAT
-    )
-    return [cast, helper.make_node("Mul", [cast.output[0], name], [result], name=result)]
+def _stored_int8(node: NodeProto, w: Wiring) -> StoredWeight:
+    """Return the weight that a node of DequantizeLinear makes."""
+    values, scale = (torch.tensor(w.array(name)) for name in node.input[:2])
+    codes = (values.to(torch.int16) + 128).to(torch.uint8).reshape(-1)
+    return StoredWeight(node.output[0], tuple(values.shape), 8, codes, scale)
+
+
+def _put_in_front(model: onnx.ModelProto, values: StoredValues, *, seeded: bool) -> None:
+    """Put the decoder of values in front of a graph, in place of what made or declared them."""
+    graph = model.graph
+    before = _read(graph)
+    made = {name for name in values.shapes() if name in before}
+    nodes = [node for node in graph.node if node.output[0] not in made]
+    inputs = [value for value in graph.input if value.name not in values.shapes()]
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    d = Decoder(taken | {t.name for t in graph.initializer}, _opset(model), seeded=seeded)
+    decode_weights(d, [w for name, w in values.weights.items() if name in made])
+    decode_biases(d, [b for name, b in values.biases.items() if name in made])
+    _replace(graph.node, [*d.nodes, *nodes])
+    _replace(graph.input, inputs)
+    gone = before - _read(graph)
+    kept = [tensor for tensor in graph.initializer if tensor.name not in gone]
+    _replace(graph.initializer, [*d.tensors.values(), *kept])
+
+
+def halve_scales(model: onnx.ModelProto) -> None:
+    """Store the float32 scales of packed weights in half where that is exact, behind a Cast.
+
+    Simplifiers fold the Cast, so this comes after them.
+    """
+    w = Wiring(model.graph)
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        scale = w.held.get(node.input[1]) if node.op_type == DEQUANTIZE else None
+        if scale is not None and node.input[0] in w.held and len(scale.dims):
+            values = w.array(node.input[1])
+            half = values.astype(np.float16)
+            if scale.data_type == TensorProto.FLOAT and (half == values).all():
+                wide = node.input[1]
+                scale.CopyFrom(onnx.numpy_helper.from_array(half, f"{wide}_half"))
+                kind = TensorProto.FLOAT
+                nodes.append(helper.make_node("Cast", [scale.name], [wide], name=wide, to=kind))
+        nodes.append(node)
+    _replace(model.graph.node, nodes)
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    return {name for node in graph.node for name in node.input}
+
+
+def _replace(items: Any, kept: list[Any]) -> None:  # noqa: ANN401  # repeated fields of protobuf
+    copies = [type(item).FromString(item.SerializeToString()) for item in kept]
+    del items[:]
+    items.extend(copies)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})

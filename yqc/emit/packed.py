@@ -1,6 +1,6 @@
 """Lowerings of packed weights: codes of few bits stay codes in the file, in forms nothing folds.
 
-    4 and 8 bits, uniform    INT4, UINT4, INT8 or UINT8 -> DequantizeLinear (float16) -> Cast
+    4 and 8 bits, uniform    INT4, UINT4, INT8 or UINT8 -> DequantizeLinear
     2, 3, 5, 6 bits          planes of UINT4 -> DequantizeLinear (scale 1) -> Floor, Sub, Concat
                              -> sum of planes -> minus zero, times scale -> Cast
     tables                   codes as above -> Cast to int32 -> Gather -> times scale -> Cast
@@ -21,6 +21,7 @@ from onnx import TensorProto
 from torch import Tensor, fx
 
 from yqc.emit.emitter import Constant, Emitter
+from yqc.emit.stored import StoredWeight
 from yqc.emit.table import lowering
 from yqc.quant.weights.ops import unpack_table, unpack_uniform
 from yqc.quant.weights.packing import PLANES, pack, plane_nibbles, planes, signed, unpack
@@ -48,6 +49,11 @@ class Packed:
         return math.prod(self.shape)
 
     @property
+    def unpacked(self) -> Tensor:
+        """The codes, one a byte."""
+        return unpack(self.codes, self.count, self.bits)
+
+    @property
     def spread(self) -> list[int]:
         """The shape in which the weights of a block lie behind each other."""
         return [self.shape[0], -1, self.block] if self.block else list(self.shape)
@@ -62,7 +68,7 @@ class Packed:
 @lowering(unpack_uniform)
 def uniform(
     e: Emitter,
-    _: fx.Node,
+    node: fx.Node,
     packed: fx.Node | Constant,
     scale: fx.Node | Constant,
     zero: fx.Node | Constant | None,
@@ -75,13 +81,21 @@ def uniform(
     offsets = (
         None if zero is None else unpack(_held(e, zero)[0], scales.numel(), bits).view(scales.shape)
     )
+    if e.stored is not None:
+        codes = (_turned(w) if offsets is None else w).unpacked
+        zeros = None if offsets is None else offsets.reshape(-1)
+        stored = StoredWeight(node.name, w.shape, bits, codes, scales, zeros)
+        return e.stored.add(stored)
     if bits in {NIBBLE, BYTE}:
-        return e.op("Cast", _dequantize(e, w, scale, offsets), to=TensorProto.FLOAT)
+        return _dequantize(e, w, scale, offsets)
     return _by_planes(e, w, scale, offsets)
 
 
 def _dequantize(e: Emitter, w: Packed, scale: fx.Node | Constant, offsets: Tensor | None) -> str:
-    """Store codes as integers of their own type and dequantize them in one node."""
+    """Store codes as integers of their own type and dequantize them in one node.
+
+    The scales are float32 here; once the model is simplified, `halve_scales` stores them in half.
+    """
     plain = offsets is None
     codes = unpack(w.codes, w.count, w.bits)
     values = signed(codes, w.bits) if plain else codes
@@ -91,9 +105,10 @@ def _dequantize(e: Emitter, w: Packed, scale: fx.Node | Constant, offsets: Tenso
     zero = None
     if offsets is not None:
         zero = e.tensor(offsets, f"{w.name}_zero", dtype)
-    rank = len(e.shape(scale))
-    axis = None if rank == 0 else int(bool(w.block))
-    made = e.op("DequantizeLinear", weight, scale, zero, axis=axis, block_size=w.block or None)
+    held, name = _held(e, scale)
+    wide = e.tensor(held.float(), name)
+    axis = None if held.ndim == 0 else int(bool(w.block))
+    made = e.op("DequantizeLinear", weight, wide, zero, axis=axis, block_size=w.block or None)
     return e.op("Reshape", made, list(w.shape)) if w.block else made
 
 
@@ -120,7 +135,7 @@ def _turned(w: Packed) -> Packed:
 @lowering(unpack_table)
 def table(
     e: Emitter,
-    _: fx.Node,
+    node: fx.Node,
     packed: fx.Node | Constant,
     table: fx.Node | Constant,
     scale: fx.Node | Constant,
@@ -131,6 +146,11 @@ def table(
     w = _packed(e, packed, shape, bits, block)
     entries, table_name = _held(e, table)
     tables, levels = entries.shape
+    if e.stored is not None:
+        scales, _scale_name = _held(e, scale)
+        each = scales if scales.numel() >= tables else scales.reshape(1).expand(tables)
+        stored = StoredWeight(node.name, w.shape, bits, w.unpacked, each, table=entries)
+        return e.stored.add(stored)
     index = e.op("Cast", _codes(e, w), to=TensorProto.INT32)
     if tables > 1:
         first = torch.arange(tables, dtype=torch.int32).view(-1, 1) * levels
@@ -196,7 +216,10 @@ def _packed(
     e: Emitter, operand: fx.Node | Constant, shape: Sequence[int], bits: int, block: int
 ) -> Packed:
     """Return a packed weight that the graph holds."""
-    e.require(OPSET, "packed weights")
+    if e.stored is None:
+        e.require(OPSET, "packed weights")
+    elif bits < BYTE:
+        e.require(e.stored.opset, "packed weights")
     return Packed(*_held(e, operand), tuple(shape), bits, block)
 
 

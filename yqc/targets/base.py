@@ -5,6 +5,13 @@ from typing import Literal
 
 TargetName = Literal["onnxruntime", "openvino", "tensorrt", "portable"]
 """The targets, as commands, recipes and reports write them."""
+WeightForm = Literal["dequantize", "seed", "cast"]
+"""How stored weights are decoded.
+
+`dequantize`: INT4, UINT4 or INT8 behind DequantizeLinear, which any runtime reads; few fold it.
+`seed`: bytes behind a QuantizeLinear of 0, which simplifiers leave packed and onnxruntime folds.
+`cast`: UINT4 or UINT8 behind Cast, which runtimes and some simplifiers fold.
+"""
 Runtime = Literal["onnxruntime", "openvino"]
 """A runtime that can be timed here."""
 
@@ -49,8 +56,5 @@ class Target:
 
     Nodes make float32 of them, which the runtime must fold when it loads the file.
     """
-    foldable_weights: bool = False
-    """Whether int8 weights of float convolutions are written so that they are floats once loaded.
-
-    That is behind Cast and Mul, which are folded, and not behind DequantizeLinear, which is kept.
-    """
+    weights: WeightForm = "dequantize"
+    """How weights of few bits are decoded in the file, and int8 weights of float convolutions."""

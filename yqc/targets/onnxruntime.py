@@ -26,5 +26,5 @@ ONNXRUNTIME = Target(
     integer_products=True,
     products=True,
     stored_halves=True,
-    foldable_weights=True,
+    weights="seed",
 )

@@ -18,5 +18,5 @@ OPENVINO = Target(
     engine="ovc FILE.onnx",
     repeated_scales=False,
     stored_halves=True,
-    foldable_weights=True,
+    weights="cast",
 )

@@ -1,6 +1,6 @@
 """Train packed weights: float weights that are rounded when they are used, then packed again.
 
-    uniform    w -> s * clamp(round(w / s), low - z, high - z), of 4 and 8 bits rounded to float16
+    uniform    w -> s * clamp(round(w / s), low - z, high - z)
     table      w -> s * t[nearest(w / s)]
 
 Gradients pass straight through the rounding to the weight, where it does not saturate. Scales and
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.graph.calls import get_attribute
-from yqc.quant.weights.grid import ONE_NODE
 from yqc.quant.weights.ops import expand_scales
 from yqc.quant.weights.packing import pack, unpack, unsigned
 from yqc.training.fake_quantize import Latent, Scale, latent, round_to_steps, write_tensor
@@ -66,8 +65,7 @@ class UniformWeight(Latent):
         rows, scale, offset = self._rows()
         share = 1 / math.sqrt(max(1, rows.numel() // scale.numel()) * self.high)
         rounded = round_to_steps(rows, scale, self.low - offset, self.high - offset, share)
-        value = round_straight_through(rounded) if 1 << self.bits in ONE_NODE else rounded
-        return value.view(self.shape)
+        return rounded.view(self.shape)
 
     def _rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weight as rows, and scale and offset of each of its values."""

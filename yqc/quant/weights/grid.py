@@ -7,8 +7,7 @@ order of the flattened tensor. `block` consecutive weights of a row share a scal
     table      value = scale * table[level]          tables sorted, one for R / T rows each
 
 Scales and tables are float32 tensors of values that float16 represents, since they are stored in
-float16. Where an ONNX file dequantizes in one node (uniform, 4 and 8 bits), the product is
-rounded to float16 as well; elsewhere it is computed in float32.
+float16. Products are computed in float32.
 """
 
 from dataclasses import dataclass, replace
@@ -19,8 +18,6 @@ from torch import Tensor
 SMALLEST = 2.0**-14
 """The smallest normal float16: no scale is smaller."""
 LARGEST = 65504.0
-ONE_NODE = (16, 256)
-"""Numbers of levels that have an ONNX type of their own, INT4 and INT8."""
 
 
 def round_to_float16(x: Tensor) -> Tensor:
@@ -60,7 +57,7 @@ class Grid:
         """Return the values of one column of levels [R]."""
         at = column // self.block
         if self.table is None:
-            return self._stored((level - self.zeros[:, at]) * self.scale[:, at])
+            return (level - self.zeros[:, at]) * self.scale[:, at]
         return self._look_up(level.unsqueeze(1)).squeeze(1) * self.scale[:, at]
 
     def nearest(self, w: Tensor) -> Tensor:
@@ -74,7 +71,7 @@ class Grid:
     def values(self, level: Tensor) -> Tensor:
         """Return the values of levels [R, C]: float32 [R, C]."""
         columns = level.shape[1]
-        return self._stored(self.units(level) * self.per_column(self.scale, columns))
+        return self.units(level) * self.per_column(self.scale, columns)
 
     def units(self, level: Tensor) -> Tensor:
         """Return the values before scaling: level - zero, or the table's entries; [R, C]."""
@@ -91,9 +88,6 @@ class Grid:
     def with_scale(self, scale: Tensor) -> "Grid":
         """Return this grid with other scales, rounded to legal ones."""
         return replace(self, scale=legal_scale(scale))
-
-    def _stored(self, value: Tensor) -> Tensor:
-        return round_to_float16(value) if self.table is None and self.levels in ONE_NODE else value
 
     @property
     def zeros(self) -> Tensor:

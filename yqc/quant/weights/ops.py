@@ -3,8 +3,7 @@
     unpack_uniform    w = scale * (code - zero)
     unpack_table      w = scale * table[code]
 
-Uniform weights of 4 and 8 bits are rounded to float16, as ONNX's DequantizeLinear with float16
-scales does. Weights are laid out as rows (`yqc.quant.weights.grid`).
+Products are computed in float32. Weights are laid out as rows (`yqc.quant.weights.grid`).
 """
 
 import math
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from yqc.graph.operators import operator
 from yqc.graph.optable import allow_function
-from yqc.quant.weights.grid import ONE_NODE, scales_per_row
+from yqc.quant.weights.grid import scales_per_row
 from yqc.quant.weights.packing import signed, unpack
 
 
@@ -49,8 +48,6 @@ def unpack_uniform(
         offset = unpack(zero, scale.numel(), bits).view(scale.shape).float()
         level = codes.float() - expand_scales(offset, codes.shape[1], block)
     value = level * expand_scales(scale.float(), codes.shape[1], block)
-    if 1 << bits in ONE_NODE:
-        value = value.half().float()
     return value.view(list(shape))
 
 

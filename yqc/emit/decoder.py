@@ -1,0 +1,154 @@
+"""Collect the nodes and tensors that decode stored weights, and store codes of few bits."""
+
+from collections.abc import Sequence
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from yqc.emit.tensors import to_onnx
+from yqc.quant.weights.packing import PLANES
+
+BYTE, NIBBLE = 8, 4
+REDUCING = 18
+"""The first opset in which ReduceMax takes its axes as an input."""
+
+
+class Decoder:
+    """Nodes and tensors that are put in front of a graph; values are numbered.
+
+    If `seeded`, simplifiers fold nothing of it: what is stored is read by a Gather whose index
+    comes out of QuantizeLinear, which onnxsim 0.8.1 and onnxslim 0.1.98 leave alone and with it all
+    that depends on it, and which onnxruntime 1.32 folds when it loads the file. Otherwise codes of
+    4 bits are stored as UINT4, which onnxsim cannot read, and behind which OpenVINO folds.
+    """
+
+    def __init__(self, taken: set[str], opset: int, *, seeded: bool) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
+        self.opset = opset
+        self._taken, self._seeded = taken, seeded
+        self._index = ""
+        self._made = 0
+
+    # Nodes.
+
+    def op(self, kind: str, *inputs: str, out: str = "", **attributes: int | str) -> str:
+        """Add a node with one output and return its name, which is `out` or a number."""
+        return self.ops(kind, [out or self._number()], *inputs, **attributes)[0]
+
+    def ops(
+        self, kind: str, outputs: Sequence[str], *inputs: str, **attributes: int | str
+    ) -> list[str]:
+        """Add a node with the given outputs and return them."""
+        self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), **attributes))
+        return list(outputs)
+
+    def split(self, value: str, sizes: Sequence[int]) -> list[str]:
+        """Split a value along its first dimension, if into more than one."""
+        if len(sizes) == 1:
+            return [value]
+        outputs = [self._number() for _ in sizes]
+        return self.ops("Split", outputs, value, self.integers(*sizes), axis=0)
+
+    def reshape(self, value: str, *shape: int, out: str = "") -> str:
+        """Reshape a value; one dimension may be -1."""
+        return self.op("Reshape", value, self.integers(*shape), out=out)
+
+    def cast(self, value: str, dtype: int) -> str:
+        """Convert a value to an ONNX element type."""
+        return self.op("Cast", value, to=dtype)
+
+    def largest_of_rows(self, value: str) -> str:
+        """Return the largest value of each row of a matrix: [R, C] to [R, 1]."""
+        if self.opset < REDUCING:
+            made = helper.make_node("ReduceMax", [value], [self._number()], axes=[1], keepdims=1)
+            self.nodes.append(made)
+            return str(made.output[0])
+        return self.op("ReduceMax", value, self.integers(1), keepdims=1)
+
+    # Tensors.
+
+    def tensor(self, value: Tensor, name: str = "", dtype: int | None = None) -> str:
+        """Store a tensor once, by content, and return its name."""
+        made = to_onnx(value, "", dtype)
+        key = (made.data_type, tuple(made.dims), made.raw_data)
+        if key not in self.tensors:
+            made.name = self._unique(name) if name else self._number()
+            self.tensors[key] = made
+        return self.tensors[key].name
+
+    def integers(self, *values: int) -> str:
+        """Store a vector of int64."""
+        return self.tensor(torch.tensor(values, dtype=torch.int64))
+
+    def number(self, value: float, dtype: torch.dtype = torch.float32) -> str:
+        """Store one number."""
+        return self.tensor(torch.tensor(value, dtype=dtype))
+
+    def stored(self, value: Tensor, name: str) -> str:
+        """Store a tensor behind the seed, if there is one."""
+        if not self._seeded:
+            return self.tensor(value, name)
+        if not self._index:
+            seed = self.op("QuantizeLinear", self.number(0.0), self.number(1.0))
+            self._index = self.cast(seed, TensorProto.INT64)
+        return self.op("Gather", self.tensor(value.unsqueeze(0), name), self._index, axis=0)
+
+    # Codes.
+
+    def codes(self, values: Tensor, bits: int, name: str) -> str:
+        """Store codes of `bits` bits, uint8 [n], in planes; return a value uint8 [n].
+
+        The planes are those of `PLANES`. A plane of width w is stored in cells of 8 bits (UINT4: of
+        4 bits), each of which holds 8 / w codes that lie n * w / 8 codes apart. n must be a
+        multiple of 8.
+        """
+        left, total = bits, ""
+        for width in PLANES[bits]:
+            left -= width
+            part = (values >> left) & ((1 << width) - 1)
+            plane = self._plane(part, width, f"{name}.{width}" if width < bits else name)
+            if left:
+                plane = self.op("BitShift", plane, self._byte(left), direction="LEFT")
+            total = self.op("BitwiseOr", total, plane) if total else plane
+        return total
+
+    def _plane(self, values: Tensor, width: int, name: str) -> str:
+        if width == BYTE:
+            return self.stored(values, name)
+        cell = BYTE if self._seeded else NIBBLE
+        shifts = range(0, cell, width)
+        parts = values.view(len(shifts), -1)
+        cells = sum(part << shift for part, shift in zip(parts, shifts, strict=True))
+        assert isinstance(cells, Tensor)
+        if self._seeded:
+            held = self.stored(cells, name)
+        else:
+            held = self.cast(self.tensor(cells, name, TensorProto.UINT4), TensorProto.UINT8)
+        if width == cell:
+            return held
+        return self.op("Concat", *(self._cut(held, at, width, cell) for at in shifts), axis=0)
+
+    def _cut(self, cells: str, at: int, width: int, cell: int) -> str:
+        """Return the bits from `at` on of each cell."""
+        moved = self.op("BitShift", cells, self._byte(at), direction="RIGHT") if at else cells
+        if at + width == cell:
+            return moved
+        return self.op("BitwiseAnd", moved, self._byte((1 << width) - 1))
+
+    def _byte(self, value: int) -> str:
+        return self.number(value, torch.uint8)
+
+    def _number(self) -> str:
+        self._made += 1
+        return self._unique(f"w.{self._made}")
+
+    def _unique(self, name: str) -> str:
+        unique, count = name, 1
+        while unique in self._taken:
+            count += 1
+            unique = f"{name}_{count}"
+        self._taken.add(unique)
+        return unique
