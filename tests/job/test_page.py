@@ -56,7 +56,9 @@ def test_bytes_by_layer_are_those_of_the_file(compiled: tuple[Result, Page]) -> 
     assert list(zip(drawn["name"], drawn["bytes"], strict=True)) == reported
     held = {one.name: tensor_bytes(one) for one in model.graph.initializer}
     tensors = layer_tensors(model)
-    assert sum(one.weight_bytes or 0 for one in layers) == sum(held[one.name] for one in tensors)
+    for name in {one.name for one in tensors}:
+        assert sum(one.bytes for one in tensors if one.name == name) == held[name]
+    assert sum(one.weight_bytes or 0 for one in layers) == sum(one.bytes for one in tensors)
     for one in layers:
         own = [name for name in held if name.startswith(f"{one.name}.")]
         assert sum(held[name] for name in own) <= (one.weight_bytes or 0)

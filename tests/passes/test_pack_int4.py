@@ -1,5 +1,6 @@
 """pack-int4 and cluster: what the graph becomes, what the file holds, what is refused and why."""
 
+import math
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import fx, nn
 
 from tests.passes.nets import X, calibrated, images, quality, traced
 from yqc import Context, Pipeline, text, trace
-from yqc.emit import emit, roundtrip
+from yqc.emit import emit, roundtrip, size_parts
 from yqc.errors import PipelineError
 from yqc.graph.compare import parameter_count
 from yqc.graph.serial import load_graph, save_graph
@@ -22,6 +23,10 @@ FOUR = {TensorProto.INT4, TensorProto.UINT4}
 
 def four_bit(model: onnx.ModelProto) -> set[str]:
     return {t.name for t in model.graph.initializer if t.data_type in FOUR and len(t.dims) > 1}
+
+
+def packed_bytes(gm: fx.GraphModule) -> list[torch.Tensor]:
+    return [t for name, t in gm.state_dict().items() if name.endswith("weight_packed")]
 
 
 def packed_nodes(gm: fx.GraphModule) -> list[fx.Node]:
@@ -75,11 +80,12 @@ def test_the_graph_holds_packed_bytes() -> None:
 )
 def test_the_file_computes_what_the_graph_computes(step: str) -> None:
     gm = traced(f"fold-bn,{step}", calibrated())
-    model = emit(gm)
-    trip = roundtrip(gm, model, X)
-    assert max(trip.plain.values, trip.optimised.values) < 1e-5
-    floats = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
-    assert all(len(t.dims) == 0 for t in floats), "only scales of biases and numbers"
+    for target in ("onnxruntime", "openvino", "tensorrt", "portable"):
+        model = emit(gm, target=target)
+        trip = roundtrip(gm, model, X)
+        assert max(trip.plain.values, trip.optimised.values) < 1e-5
+        floats = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
+        assert sum(math.prod(t.dims) for t in floats) <= 4 + 8, "scales of biases and numbers"
 
 
 @pytest.mark.parametrize("steps", ["int4", "codebook", "int8", "int4,int8"])
@@ -90,8 +96,10 @@ def test_packed_values_still_count_as_parameters(steps: str) -> None:
 
 def test_four_bit_weights_stay_four_bit() -> None:
     names = {f"{layer}.weight" for layer in ("stem.conv", "a.conv", "b.conv", "out")}
-    assert four_bit(emit(traced("fold-bn,pack-int4", calibrated()))) == names
-    assert four_bit(emit(traced("fold-bn,cluster", calibrated()))) == names
+    for step in ("pack-int4", "cluster"):
+        gm = traced(f"fold-bn,{step}", calibrated())
+        assert four_bit(emit(gm, target="portable")) == names
+        assert size_parts(emit(gm))["weights"] == sum(n.numel() for n in packed_bytes(gm))
 
 
 def test_error_feedback_and_learned_rounding_beat_the_nearest() -> None:
@@ -191,11 +199,12 @@ def test_activations_of_packed_layers_become_int8() -> None:
     gm = traced("int4,int8", calibrated())
     packed = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
     assert [(p.weight_bits, p.activation_bits) for p in packed] == [(4, 8)] * 4
-    model = emit(gm)
-    made = {output: node.op_type for node in model.graph.node for output in node.output}
-    convs = [node for node in model.graph.node if node.op_type == "Conv"]
-    assert [made.get(conv.input[0]) for conv in convs[1:]] == ["DequantizeLinear"] * 3
-    assert len(four_bit(model)) == 4
+    for target, stored in (("portable", 4), ("onnxruntime", 0)):
+        model = emit(gm, target=target)
+        made = {output: node.op_type for node in model.graph.node for output in node.output}
+        convs = [node for node in model.graph.node if node.op_type == "Conv"]
+        assert [made.get(conv.input[0]) for conv in convs[1:]] == ["DequantizeLinear"] * 3
+        assert len(four_bit(model)) == stored
 
 
 def test_a_kill_loses_no_layer(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_codes_that_do_not_fit_are_refused() -> None:
 
 def reference(codes: Any, dtype: int, scale: Any, zero: Any, **attributes: Any) -> Any:
     names = ["x", "scale"] if zero is None else ["x", "scale", "zero"]
-    tensors = [to_onnx(codes, "x", dtype), to_onnx(scale, "scale")]
+    tensors = [to_onnx(codes, "x", dtype), to_onnx(scale.float(), "scale")]
     tensors += [] if zero is None else [to_onnx(zero, "zero", dtype)]
     node = helper.make_node("DequantizeLinear", names, ["y"], **attributes)
     y = helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)

@@ -8,8 +8,11 @@
 `quantization`, `packed`  the lowerings
 `geometry`     sizes of windows and paddings
 `simplify`     onnxsim, and checks of its result
-`foldable`     int8 weights of float convolutions in a form that is folded at load
-`halves`       biases, scales and weights beside integers, stored in half
+`halves`       weights, biases and scales in half
+`kernels`      which convolutions run on integers
+`foldable`     packed weights, and int8 ones of float convolutions, in a form that is folded at load
+`stored`, `decoder`, `streams`  what is decoded, its nodes and tensors, the decoding of all layers
+`loaded`       weights that a file holds unpacked, or that a runtime still decodes
 `products`     1x1 convolutions with float results as products of integer matrices
 `wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
 `metadata`     what YOLO runtimes read

@@ -1,6 +1,7 @@
 """Collect the nodes and tensors that decode stored weights, and store codes of few bits."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import onnx
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from yqc.emit.tensors import to_onnx
 from yqc.quant.weights.packing import PLANES
 
+Attribute: TypeAlias = int | str | Sequence[int]
 BYTE, NIBBLE = 8, 4
 REDUCING = 18
 """The first opset in which ReduceMax takes its axes as an input."""
@@ -34,15 +36,17 @@ class Decoder:
 
     # Nodes.
 
-    def op(self, kind: str, *inputs: str, out: str = "", **attributes: int | str) -> str:
+    def op(self, kind: str, *inputs: str, out: str = "", **attributes: Attribute) -> str:
         """Add a node with one output and return its name, which is `out` or a number."""
         return self.ops(kind, [out or self._number()], *inputs, **attributes)[0]
 
     def ops(
-        self, kind: str, outputs: Sequence[str], *inputs: str, **attributes: int | str
+        self, kind: str, outputs: Sequence[str], *inputs: str, **attributes: Attribute
     ) -> list[str]:
         """Add a node with the given outputs and return them."""
-        self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), **attributes))
+        name = outputs[0]
+        made = helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes)
+        self.nodes.append(made)
         return list(outputs)
 
     def split(self, value: str, sizes: Sequence[int]) -> list[str]:
@@ -63,9 +67,7 @@ class Decoder:
     def largest_of_rows(self, value: str) -> str:
         """Return the largest value of each row of a matrix: [R, C] to [R, 1]."""
         if self.opset < REDUCING:
-            made = helper.make_node("ReduceMax", [value], [self._number()], axes=[1], keepdims=1)
-            self.nodes.append(made)
-            return str(made.output[0])
+            return self.op("ReduceMax", value, axes=[1], keepdims=1)
         return self.op("ReduceMax", value, self.integers(1), keepdims=1)
 
     # Tensors.

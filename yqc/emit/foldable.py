@@ -16,18 +16,12 @@ import torch
 from onnx import NodeProto, TensorProto, helper
 
 from yqc.emit.decoder import Decoder
+from yqc.emit.kernels import DEQUANTIZE, makes_integers, reads_integers
+from yqc.emit.products import is_product
 from yqc.emit.stored import StoredValues, StoredWeight
 from yqc.emit.streams import decode_biases, decode_weights
 from yqc.emit.wiring import Wiring
 from yqc.targets import Target
-
-DEQUANTIZE = "DequantizeLinear"
-ACROSS = frozenset({"Relu", "Clip"})
-"""What onnxruntime takes into an integer convolution on the way to QuantizeLinear."""
-
-PASSING = frozenset({"Concat", "Split", "MaxPool", "Resize"})
-"""What may stand between DequantizeLinear and an integer convolution: it hands on values."""
-
 
 def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) -> None:
     """Write the decoder of stored weights in front of a graph whose inputs they are, in place.
@@ -37,7 +31,12 @@ def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) 
     """
     w = Wiring(model.graph)
     convs = [node for node in model.graph.node if node.op_type == "Conv"]
-    integer = {conv.output[0] for conv in convs if computes_integers(conv, w, rules)}
+    integer = {
+        conv.output[0]
+        for conv in convs
+        if (reads_integers(conv, w) and (not rules.integer_results or makes_integers(conv, w)))
+        or (rules.products and is_product(conv, w, stored.weights))
+    }
     weights: dict[str, StoredWeight] = {}
     for name in dict.fromkeys(conv.input[1] for conv in convs):
         of_integers = [reader.output[0] in integer for reader in w.readers[name]]
@@ -48,43 +47,6 @@ def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) 
                 weights[name] = _stored_int8(source, w)
     values = StoredValues(weights=stored.weights | weights, biases=stored.biases)
     _put_in_front(model, values, seeded=rules.weights == "seed")
-
-
-def computes_integers(conv: NodeProto, w: Wiring, rules: Target) -> bool:
-    """Return whether a runtime has an integer kernel for a convolution of an integer weight."""
-    if not reads_integers(conv, w):
-        return False
-    if not rules.integer_results or makes_integers(conv, w):
-        return True
-    return rules.products and is_pointwise(conv) and w.made[conv.input[0]].op_type == DEQUANTIZE
-
-
-def reads_integers(conv: NodeProto, w: Wiring) -> bool:
-    """Return whether a convolution reads dequantized values, directly or passed through."""
-    todo = [conv.input[0]]
-    while todo:
-        node = w.made.get(todo.pop())
-        if node is None or node.op_type not in {DEQUANTIZE, *PASSING}:
-            return False
-        if node.op_type == "Concat":
-            todo += node.input
-        elif node.op_type in PASSING:
-            todo.append(node.input[0])
-    return True
-
-
-def makes_integers(conv: NodeProto, w: Wiring) -> bool:
-    """Return whether the result of a convolution is quantized by all that read it."""
-    behind = w.readers[conv.output[0]]
-    while len(behind) == 1 and behind[0].op_type in ACROSS:
-        behind = w.readers[behind[0].output[0]]
-    return bool(behind) and all(node.op_type == "QuantizeLinear" for node in behind)
-
-
-def is_pointwise(conv: NodeProto) -> bool:
-    """Return whether a convolution multiplies each pixel by one matrix."""
-    of = {a.name: list(a.ints) or [a.i] for a in conv.attribute}
-    return {*of["kernel_shape"], *of["strides"], *of["group"]} == {1} and not any(of["pads"])
 
 
 def is_plain_int8(node: NodeProto, w: Wiring) -> bool:

@@ -10,13 +10,13 @@ has the channels last, as its convolutions of integers have them, so that transp
 The bias has four dimensions: with one, onnxruntime would fuse Add and MatMul to a Gemm in float.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from yqc.emit.foldable import makes_integers
+from yqc.emit.kernels import makes_integers
 from yqc.emit.wiring import Wiring
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -25,13 +25,17 @@ WITHOUT_ZERO = 2
 """Inputs of a DequantizeLinear without a zero point."""
 
 
-def write_products(model: onnx.ModelProto) -> None:
-    """Write the 1x1 convolutions of integers with float results as MatMul, in place."""
+def write_products(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write the 1x1 convolutions of integers with float results as MatMul, in place.
+
+    `shapes` are those of weights that a decoder in the file makes, by their names.
+    """
     w = Wiring(model.graph)
     written: dict[str, list[NodeProto]] = {}
     for conv in model.graph.node:
-        if conv.op_type == "Conv" and is_product(conv, w):
-            written |= _product(conv, w)
+        if conv.op_type == "Conv" and is_product(conv, w, shapes):
+            channels = shapes.get(conv.input[1], (0,))[0]
+            written |= _product(conv, w, channels or w.held[w.made[conv.input[1]].input[1]].dims[0])
     w.replace(written)
     values = {name for node in model.graph.node for name in node.output}
     shapes = [v for v in model.graph.value_info if v.name in values]
@@ -39,36 +43,46 @@ def write_products(model: onnx.ModelProto) -> None:
     model.graph.value_info.extend(shapes)
 
 
-def is_product(conv: NodeProto, w: Wiring) -> bool:
-    """Return whether a convolution is a product of integer matrices whose result stays in float."""
+def is_product(conv: NodeProto, w: Wiring, decoded: Container[str]) -> bool:
+    """Return whether a convolution is a product of integer matrices whose result stays in float.
+
+    `decoded` are the weights that a decoder makes, dequantized with a scale for each row.
+    """
     of = {a.name: list(a.ints) or [a.i] for a in conv.attribute}
     ones = {*of["kernel_shape"], *of["strides"], *of["group"]}
     x, weight = w.made.get(conv.input[0]), w.made.get(conv.input[1])
-    if ones != {1} or any(of["pads"]) or not _dequantizes(x) or weight is None:
+    if ones != {1} or any(of["pads"]) or not _dequantizes(x) or makes_integers(conv, w):
         return False
-    if not _dequantizes(weight) or len(weight.input) != WITHOUT_ZERO:
+    if conv.input[1] in decoded:
+        return all(len(w.readers[name]) == 1 for name in conv.input[1:])
+    if weight is None or not _dequantizes(weight) or len(weight.input) != WITHOUT_ZERO:
         return False
     integers, scale = weight.input
     rows = scale in w.held and len(w.held[scale].dims) == 1
     private = (weight.output[0], integers, *conv.input[2:])
     alone = all(len(w.readers[name]) == 1 for name in private)
-    return rows and alone and not makes_integers(conv, w)
+    return rows and alone
 
 
-def _product(conv: NodeProto, w: Wiring) -> dict[str, list[NodeProto]]:
+def _product(conv: NodeProto, w: Wiring, channels: int) -> dict[str, list[NodeProto]]:
     """Return what stands for a convolution, its weight and what follows, by first outputs."""
     name = conv.name
     x, weight = w.made[conv.input[0]], w.made[conv.input[1]]
-    product, scales = f"{name}.product", list(weight.input[1:])
+    product = f"{name}.product"
     nodes = [
         _node("Transpose", [x.input[0]], f"{name}.last", perm=LAST),
         _node("DequantizeLinear", [f"{name}.last", *x.input[1:]], f"{name}.last_dq"),
-        *_columns(weight, w),
+        *_columns(weight, w, channels),
         helper.make_node("MatMul", [f"{name}.last_dq", weight.output[0]], [product], name=name),
     ]
-    channels = w.held[scales[0]].dims[0]
     if len(conv.input) > 2:  # noqa: PLR2004
-        bias = w.hold(conv.input[2], w.array(conv.input[2]).reshape(1, 1, 1, channels))
+        bias = conv.input[2]
+        if bias in w.held:
+            w.hold(bias, w.array(bias).reshape(1, 1, 1, channels))
+        else:
+            wide = w.hold("int64s.1_1_1_-1", np.array([1, 1, 1, -1], dtype=np.int64))
+            nodes.append(_node("Reshape", [bias, wide], f"{name}.bias"))
+            bias = f"{name}.bias"
         nodes.append(_node("Add", [product, bias], f"{name}.sum"))
         product = f"{name}.sum"
     found: dict[str, list[NodeProto]] = {weight.output[0]: []}
@@ -89,14 +103,13 @@ def _product(conv: NodeProto, w: Wiring) -> dict[str, list[NodeProto]]:
     return found | {conv.output[0]: [*nodes, *shaped]}
 
 
-def _columns(weight: NodeProto, w: Wiring) -> Iterator[NodeProto]:
+def _columns(weight: NodeProto, w: Wiring, rows: int) -> Iterator[NodeProto]:
     """Yield what dequantizes a weight [O,I,1,1] as a matrix [I,O]."""
     integers, scale = weight.input
     if integers in w.held:
         values = w.array(integers)
         w.hold(integers, values.reshape(values.shape[:2]).T)
     else:  # decoded from few bits
-        rows = w.held[scale].dims[0]
         shape = w.hold(f"int64s.{rows}_-1", np.array([rows, -1], dtype=np.int64))
         yield _node("Reshape", [integers, shape], f"{weight.name}.rows")
         yield _node("Transpose", [f"{weight.name}.rows"], f"{weight.name}.columns", perm=(1, 0))

@@ -96,7 +96,7 @@ class _Stream:
     def _of_each(self, entries: str, scales: str, counts: Sequence[int]) -> str:
         """Repeat each table as often as it has scales: [T, 2^bits] to [S, 2^bits]."""
         d = self.d
-        if len(counts) == sum(counts):
+        if len(counts) in {1, sum(counts)}:  # one is broadcast
             return entries
         ones = d.cast(d.op("Equal", scales, scales), TensorProto.INT32)
         place = d.op("CumSum", ones, d.number(0, torch.int32))
