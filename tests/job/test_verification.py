@@ -15,14 +15,17 @@ from torch import Tensor, fx, nn
 import yqc
 from tests.command import Run
 from tests.conftest import SMALL
+from tests.passes import nets as passes_nets
 from yqc.data import scenes
 from yqc.emit import emit, save
+from yqc.emit.tensors import to_onnx
 from yqc.errors import CheckpointError, EmitError, PassError
 from yqc.graph.compare import first_not_finite, perturbed, rounding_noise
 from yqc.job import verification
 from yqc.job.files import evaluate_file
-from yqc.job.verification import verify_file
+from yqc.job.verification import check_weights, verify_file
 from yqc.progress import Silent
+from yqc.targets import find_target
 from yqc.testing import traced
 
 
@@ -211,3 +214,38 @@ def test_a_pass_that_makes_weights_infinite_is_named(checkpoint: Path, tmp_path:
     with pytest.raises(PassError, match=r"not finite"):
         yqc.compile(checkpoint, [Break()], output=tmp_path / "x.onnx", verify=False)
     assert list(tmp_path.glob("x.onnx")) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("onnxruntime", []),
+        (
+            "portable",
+            ["onnxruntime decodes weights at every inference, not when it loads the file"],
+        ),
+    ],
+)
+def test_weights_that_are_decoded_at_every_inference_are_named(
+    target: str, said: list[str], tmp_path: Path
+) -> None:
+    gm = passes_nets.traced("fold-bn,pack-int4", passes_nets.calibrated())
+    save(emit(gm, target=target), tmp_path / "x.onnx")
+    names = [f"{name}_weight" for name in ("stem_conv", "a_conv", "b_conv", "out")]
+    want = [f"{sentence}: {', '.join(names)}" for sentence in said]
+    assert list(check_weights(gm, tmp_path / "x.onnx", find_target("onnxruntime"))) == want
+    assert check_weights(gm, tmp_path / "x.onnx", find_target("portable")) == ()
+
+
+def test_weights_that_were_unpacked_are_named(tmp_path: Path) -> None:
+    gm = passes_nets.traced("fold-bn,pack-int4", passes_nets.calibrated())
+    model = emit(gm)
+    at, made = next(
+        (i, n) for i, n in enumerate(model.graph.node) if n.output[0] == "a_conv_weight"
+    )
+    weight = torch.zeros(4, 4, 1, 1)
+    model.graph.initializer.append(to_onnx(weight, made.output[0]))
+    del model.graph.node[at]
+    save(model, tmp_path / "x.onnx")
+    (warning,) = check_weights(gm, tmp_path / "x.onnx", find_target("onnxruntime"))
+    assert warning == "the file stores packed weights as floats: a_conv_weight"

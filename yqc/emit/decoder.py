@@ -45,7 +45,7 @@ class Decoder:
     ) -> list[str]:
         """Add a node with the given outputs and return them."""
         name = outputs[0]
-        made = helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes)
+        made = helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes)  # type: ignore[arg-type]
         self.nodes.append(made)
         return list(outputs)
 
@@ -123,8 +123,9 @@ class Decoder:
         cell = BYTE if self._seeded else NIBBLE
         shifts = range(0, cell, width)
         parts = values.view(len(shifts), -1)
-        cells = sum(part << shift for part, shift in zip(parts, shifts, strict=True))
-        assert isinstance(cells, Tensor)
+        cells = torch.zeros_like(parts[0])
+        for part, shift in zip(parts, shifts, strict=True):
+            cells = cells | (part << shift)
         if self._seeded:
             held = self.stored(cells, name)
         else:

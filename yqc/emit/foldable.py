@@ -23,6 +23,7 @@ from yqc.emit.streams import decode_biases, decode_weights
 from yqc.emit.wiring import Wiring
 from yqc.targets import Target
 
+
 def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) -> None:
     """Write the decoder of stored weights in front of a graph whose inputs they are, in place.
 
@@ -42,9 +43,8 @@ def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) 
         of_integers = [reader.output[0] in integer for reader in w.readers[name]]
         if name in stored.weights and all(of_integers):
             weights[name] = replace(stored.weights[name], integers=True)
-        elif not any(of_integers) and (source := w.made.get(name)) is not None:
-            if is_plain_int8(source, w):
-                weights[name] = _stored_int8(source, w)
+        elif name in w.made and is_plain_int8(w.made[name], w) and not any(of_integers):
+            weights[name] = _stored_int8(w.made[name], w)
     values = StoredValues(weights=stored.weights | weights, biases=stored.biases)
     _put_in_front(model, values, seeded=rules.weights == "seed")
 
@@ -118,4 +118,4 @@ def _replace(items: Any, kept: list[Any]) -> None:  # noqa: ANN401  # repeated f
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
+    return max(int(o.version) for o in model.opset_import if o.domain in {"", "ai.onnx"})

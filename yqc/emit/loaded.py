@@ -1,4 +1,4 @@
-"""Find weights that a file does not store packed, or that onnxruntime decodes at every inference."""
+"""Find weights that a file stores unpacked, or that onnxruntime decodes at every inference."""
 
 import tempfile
 from pathlib import Path

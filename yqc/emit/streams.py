@@ -79,7 +79,7 @@ class _Stream:
         return found[: len(self.groups)], of_groups
 
     def _scales(self) -> str:
-        """Return the scales of all layers, float32 [S, 1]; of tables: scaled entries [S, 2^bits]."""
+        """Return all scales, float32 [S, 1]; of tables: their scaled entries [S, 2^bits]."""
         d = self.d
         scales = torch.cat([w.scale.reshape(-1, 1) for w in self.layers])
         value = d.stored(scales, f"{self.name}.scale")
@@ -89,8 +89,12 @@ class _Stream:
         if not tables:
             return value
         entries = d.cast(d.stored(torch.cat(tables), f"{self.name}.table"), TensorProto.FLOAT)
-        each = [w.scale.numel() // len(w.table) for w in self.layers if w.table is not None
-                for _ in w.table]
+        each = [
+            w.scale.numel() // len(w.table)
+            for w in self.layers
+            if w.table is not None
+            for _ in w.table
+        ]
         return d.op("Mul", self._of_each(entries, value, each), value)
 
     def _of_each(self, entries: str, scales: str, counts: Sequence[int]) -> str:
@@ -148,5 +152,10 @@ def decode_biases(d: Decoder, biases: Sequence[StoredBias]) -> None:
         if len(group) == 1:
             d.reshape(values, -1, out=group[0].name)
         else:
-            d.ops("Split", [b.name for b in group], d.reshape(values, -1),
-                  d.integers(*[channels] * len(group)), axis=0)
+            d.ops(
+                "Split",
+                [b.name for b in group],
+                d.reshape(values, -1),
+                d.integers(*[channels] * len(group)),
+                axis=0,
+            )

@@ -19,7 +19,7 @@ from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.runtime_rules import check_rules
 from yqc.job.sensitivity import sensitivity_rows
-from yqc.job.verification import Verified
+from yqc.job.verification import Verified, check_weights
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
@@ -145,6 +145,7 @@ def make_report(
             *source.warnings,
             *ctx.warnings,
             *verified.warnings,
+            *check_weights(gm, file, ctx.rules),
             *measured.warnings,
             *check_rules(emitted, settings.target),
         ),

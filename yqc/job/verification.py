@@ -4,15 +4,18 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, fx
 
 from yqc.emit import Deviation, RoundTrip, compare_runs, roundtrip
+from yqc.emit.loaded import list_decoded, list_unpacked
 from yqc.errors import EmitError
 from yqc.graph.compare import first_not_finite, perturbed
 from yqc.graph.half import half_kernels, holds_half, widened
 from yqc.job.layers import rounds_activations
 from yqc.pipeline.watchers import NOISE
+from yqc.targets import Target
 
 FLOOR = 1e-3
 """Differences of boxes (as a share of the largest coordinate) and scores that always pass.
@@ -46,6 +49,20 @@ class Verified:
 
     trip: RoundTrip
     warnings: tuple[str, ...] = ()
+
+
+def check_weights(gm: fx.GraphModule, file: Path, rules: Target) -> tuple[str, ...]:
+    """Say which packed weights a file stores as floats, or onnxruntime decodes at every inference.
+
+    The second is checked for files whose decoder onnxruntime folds.
+    """
+    warnings = []
+    if found := list_unpacked(gm, onnx.load(file)):
+        warnings.append(f"the file stores packed weights as floats: {', '.join(found)}")
+    if rules.weights == "seed" and (found := list_decoded(file)):
+        said = "onnxruntime decodes weights at every inference, not when it loads the file"
+        warnings.append(f"{said}: {', '.join(found)}")
+    return tuple(warnings)
 
 
 def verify_file(
