@@ -132,14 +132,15 @@ class Decoder:
             held = self.cast(self.tensor(cells, name, TensorProto.UINT4), TensorProto.UINT8)
         if width == cell:
             return held
-        return self.op("Concat", *(self._cut(held, at, width, cell) for at in shifts), axis=0)
+        return self.op("Concat", *(self._cut(held, at, width) for at in shifts), axis=0)
 
-    def _cut(self, cells: str, at: int, width: int, cell: int) -> str:
-        """Return the bits from `at` on of each cell."""
-        moved = self.op("BitShift", cells, self._byte(at), direction="RIGHT") if at else cells
-        if at + width == cell:
-            return moved
-        return self.op("BitwiseAnd", moved, self._byte((1 << width) - 1))
+    def _cut(self, cells: str, at: int, width: int) -> str:
+        """Return the bits from `at` on of each cell.
+
+        The others are masked out before the shift: OpenVINO 2026.4 divides and may round up.
+        """
+        kept = self.op("BitwiseAnd", cells, self._byte(((1 << width) - 1) << at))
+        return self.op("BitShift", kept, self._byte(at), direction="RIGHT") if at else kept
 
     def _byte(self, value: int) -> str:
         return self.number(value, torch.uint8)
