@@ -142,7 +142,8 @@ def test_weights_of_integer_convolutions_are_rounded_to_int8_by_channel(opset: i
     codes = torch.tensor([[0, 255, 3], [128, 128, 128]], dtype=torch.uint8)
     scale = torch.tensor([[0.5], [2.0]]).half()
     d = Decoder(set(), opset, seeded=True)
-    weight = StoredWeight("w", (2, 3), 8, codes.view(-1), scale, integers=True)
+    zero = torch.full((2,), 128, dtype=torch.uint8)
+    weight = StoredWeight("w", (2, 3), 8, codes.view(-1), scale, zero, integers=True)
     decode_weights(d, [weight])
     model = model_of(d, {"w": (2, 3)})
     (last,) = [node for node in model.graph.node if node.output[0] == "w"]
@@ -152,6 +153,15 @@ def test_weights_of_integer_convolutions_are_rounded_to_int8_by_channel(opset: i
     got = run_onnxruntime(model)["w"]
     np.testing.assert_allclose(got[0], (want[0] / step).round() * step, rtol=1e-5)
     np.testing.assert_array_equal(got[1], 0)
+
+
+def test_integers_of_one_scale_a_channel_are_kept() -> None:
+    codes = torch.tensor([0, 15, 3, 7, 8, 9], dtype=torch.uint8)
+    scale, zero = torch.tensor([0.5, 2.0]).half(), torch.tensor([15, 0], dtype=torch.uint8)
+    d = Decoder(set(), 18, seeded=True)
+    decode_weights(d, [StoredWeight("w", (2, 3), 4, codes, scale, zero, integers=True)])
+    got = run_onnxruntime(model_of(d, {"w": (2, 3)}))["w"]
+    assert got.tolist() == [[-7.5, 0, -6], [14, 16, 18]]
 
 
 def test_a_wide_code_costs_no_more_than_its_bits() -> None:

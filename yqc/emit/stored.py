@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+BYTE = 8
+
 
 @dataclass(frozen=True, eq=False)
 class StoredWeight:
@@ -34,6 +36,12 @@ class StoredWeight:
     def channel(self) -> int:
         """How many weights an output channel has."""
         return self.codes.numel() // self.shape[0]
+
+    @property
+    def fits_int8(self) -> bool:
+        """Whether its levels are integers of int8 with one scale for each output channel."""
+        uniform = self.table is None and self.row == self.channel
+        return uniform and (self.bits < BYTE or self.zero is None)
 
     @property
     def stream(self) -> tuple[int, bool, bool]:

@@ -8,8 +8,9 @@ their scales in another. Within it, layers whose scales are for equally many wei
     biases     int16 -> Reshape [-1, channels] -> Mul scale -> Reshape [-1]   -> Split
 
 So the nodes grow with the number of groups, and by one Reshape a layer. The weight of a convolution
-on integers is rounded behind that to int8, with 127 for the largest value of a channel, and
-dequantized, so that the runtime finds an integer weight with one scale a channel.
+on integers stays an integer, level minus zero, if it has one scale a channel and fits into int8.
+Else it is rounded behind the product, with 127 for the largest value of a channel. Either way it is
+dequantized last, so that the runtime finds an integer weight with one scale a channel.
 """
 
 from collections.abc import Sequence
@@ -54,8 +55,16 @@ class _Stream:
             if group[0].table is not None:
                 values = self.d.op("GatherElements", row, levels, axis=1)
             else:
-                values = self._uniform(levels, zero, row)
-            (_write_integers if group[0].integers else _write_floats)(self.d, group, values)
+                middle = zero or self.d.number(float(1 << (self.one.bits - 1)))
+                levels = self.d.op("Sub", levels, middle)
+                if group[0].integers and group[0].fits_int8:
+                    _write_integers(self.d, group, levels, row)
+                    continue
+                values = self.d.op("Mul", levels, row)
+            if group[0].integers:
+                _write_integers(self.d, group, *_round_to_int8(self.d, values, group[0].channel))
+            else:
+                _write_floats(self.d, group, values)
 
     def _codes(self) -> tuple[list[str], list[str]]:
         """Return the codes of each group, and those of its zeros: floats, or indices of tables."""
@@ -111,11 +120,6 @@ class _Stream:
         index = d.op("ReduceSum", whole, axes, keepdims=0)
         return d.op("Gather", entries, index, axis=0)
 
-    def _uniform(self, levels: str, zero: str, scale: str) -> str:
-        d = self.d
-        middle = zero or d.number(float(1 << (self.one.bits - 1)))
-        return d.op("Mul", d.op("Sub", levels, middle), scale)
-
 
 def _write_floats(d: Decoder, group: Sequence[StoredWeight], values: str) -> None:
     """Cut the rows of a group, [S, row], into layers."""
@@ -123,13 +127,17 @@ def _write_floats(d: Decoder, group: Sequence[StoredWeight], values: str) -> Non
         d.reshape(part, -1, *w.shape[1:], out=w.name)
 
 
-def _write_integers(d: Decoder, group: Sequence[StoredWeight], values: str) -> None:
-    """Round the rows of a group to int8 by channel, and cut them into dequantized layers."""
-    if group[0].row != group[0].channel:
-        values = d.reshape(values, -1, group[0].channel)
+def _round_to_int8(d: Decoder, values: str, channel: int) -> tuple[str, str]:
+    """Return whole numbers in -127 .. 127, [R, channel], and a scale for each row, [R, 1]."""
+    values = d.reshape(values, -1, channel)
     largest = d.largest_of_rows(d.op("Abs", values))
     scale = d.op("Add", d.op("Mul", largest, d.number(1 / 127)), d.number(TINY))
-    steps = d.cast(d.op("Round", d.op("Div", values, scale)), TensorProto.INT8)
+    return d.op("Round", d.op("Div", values, scale)), scale
+
+
+def _write_integers(d: Decoder, group: Sequence[StoredWeight], steps: str, scale: str) -> None:
+    """Cut whole numbers, [R, channel], into layers of int8, dequantized with scales [R, 1]."""
+    steps = d.cast(steps, TensorProto.INT8)
     channels = [w.shape[0] for w in group]
     scales = d.split(d.reshape(scale, -1), channels)
     for w, part, own in zip(group, d.split(steps, channels), scales, strict=True):
