@@ -33,6 +33,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
+from yqc.store import Store
+
 NAME = "x"
 TIMES = ("seconds", "latency", "environment")
 """Keys of a report that differ between equal runs."""
@@ -74,12 +76,17 @@ class Kill:
 class Server:
     """Forks compiles from a process that has imported everything."""
 
-    def __init__(self, hash_seed: int) -> None:
+    def __init__(self, hash_seed: int, cache: Path) -> None:
         self.process = subprocess.Popen(  # noqa: S603  # this Python, this file
             [sys.executable, "-W", "ignore", __file__, "--server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONHASHSEED": str(hash_seed), "OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {
+                "XDG_CACHE_HOME": str(cache),
+                "PYTHONHASHSEED": str(hash_seed),
+                "OMP_NUM_THREADS": "1",
+            },
         )
 
     def __enter__(self) -> Self:
@@ -188,7 +195,7 @@ class Trial:
             if status != -signal.SIGKILL:
                 break
             by = "file operation" if "operation" in chosen else "time"
-            kept = kept_in(place / f"{NAME}.cache")
+            kept = kept_in(self.folder)
             between = 0 < len(self.look(place)) < len(self.want)
             kills.append(Kill(resumed, by, kept, between))
         if status:
@@ -243,12 +250,12 @@ def timeless(value: Any) -> Any:  # noqa: ANN401  # any JSON
     return [timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
-def kept_in(cache: Path) -> str:
-    """Say what kinds of things a cache holds."""
-    if not (cache / "key.json").is_file():
-        return "nothing"
-    names = {p.name.partition("-")[0].partition(".")[0] for p in cache.iterdir()}
-    return ", ".join(sorted(names - {"key"})) or "a key"
+def kept_in(folder: Path) -> str:
+    """Say what kinds of work stores in a folder hold."""
+    stores = [Store(path.parent) for path in folder.rglob("CACHEDIR.TAG")]
+    found = [entry for store in stores for entry in store.entries() if entry.kind == "work"]
+    names = {str(entry.key["name"]).partition("-")[0].partition(".")[0] for entry in found}
+    return ", ".join(sorted(names)) or "nothing"
 
 
 def said(place: Path) -> str:
@@ -262,10 +269,10 @@ def serve() -> None:
     import torch  # noqa: F401, PLC0415  # the server's only, and once
 
     import yqc.compiler  # noqa: PLC0415
-    import yqc.training.state  # noqa: PLC0415
+    import yqc.pipeline.base  # noqa: PLC0415
     from yqc.cli import main as command_line  # noqa: PLC0415
 
-    yqc.pipeline.resume.LONG = yqc.training.state.PAUSE = 0.0
+    yqc.pipeline.resume.LONG = yqc.pipeline.base.PAUSE = yqc.pipeline.base.LONGEST = 0.0
     for line in sys.stdin:
         order = json.loads(line)
         reading, writing = os.pipe()
@@ -294,6 +301,7 @@ def serve() -> None:
 def _become(order: dict[str, Any], writing: int) -> None:
     """Make this process the one of a compile, which counts its operations on files."""
     folder, last = order["folder"], order["operation"]
+    cache = os.environ["XDG_CACHE_HOME"]
     os.chdir(folder)
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -306,7 +314,7 @@ def _become(order: dict[str, Any], writing: int) -> None:
         nonlocal done
         if event not in {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}:
             return
-        if not str(args[0]).startswith((folder, NAME + ".", "." + NAME)):
+        if not str(args[0]).startswith((folder, cache, NAME + ".", "." + NAME)):
             return
         done += 1
         os.write(writing, b".")
@@ -325,7 +333,7 @@ def run(job: Job, kills: int, *, seed: int, most: int = 3, talk: bool = False) -
     found: list[Kill] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        servers = [stack.enter_context(Server(number)) for number in (1, 2)]
+        servers = [stack.enter_context(Server(number, folder / "cache")) for number in (1, 2)]
         trial = Trial(job, folder, servers, random.Random(seed))  # noqa: S311  # no secret
         trial.prepare()
         if talk:

@@ -80,3 +80,11 @@ def checkpoint(checkpoints: ModuleType, tmp_path_factory: pytest.TempPathFactory
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data YAML of eight drawn pictures to calibrate on, and three to evaluate on."""
     return shapes.write_shapes(tmp_path_factory.mktemp("data") / "shapes", train=8, val=3)
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the user's for every test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "yqc"

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from yqc import __version__
-from yqc.commands import compiling, linting, looking, measuring
+from yqc.commands import caching, compiling, linting, looking, measuring
 from yqc.commands.common import echo
 from yqc.commands.process import INTERRUPTED, TERMINATED, guard, leave
 from yqc.errors import YqcError, first_line
@@ -42,6 +42,7 @@ for _name, _command in (
     ("lint", linting.lint_command),
     ("bench", measuring.bench_command),
     ("replay", measuring.replay_command),
+    ("cache", caching.cache_command),
 ):
     app.command(_name)(_command)
 

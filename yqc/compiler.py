@@ -11,7 +11,6 @@ from torch import fx, nn
 from yqc import report as rp
 from yqc.emit import save
 from yqc.emit.embedding import embed
-from yqc.job.cache import open_cache
 from yqc.job.checks import check, emitted_kinds
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import find_data, make_context, open_source, torch_threads
@@ -20,6 +19,7 @@ from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
 from yqc.job.reporting import Compiled, make_report
 from yqc.job.verification import verify_file
+from yqc.job.work import open_work
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
@@ -104,11 +104,12 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         data = find_data(settings, source)
         ctx = make_context(settings, source, data, progress)
         expanded = pipeline.expand(given=given_by(ctx))
-        ctx.cache = cache = open_cache(files.cache, settings, expanded, source, data, resume=resume)
-
+        ctx.cache = work = open_work(
+            files, source, data, settings, pipeline, expanded, ctx, resume=resume
+        )
         gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
         exports = "pt2" in emitted_kinds(settings.emit)
-        stages = Stages(cache, lambda: not exports or last_float.is_now)
+        stages = Stages(work, lambda: not exports or last_float.is_now)
         own = _watchers(files, verify=verify, save_temps=save_temps)
         observers = [*own, *([last_float] if exports else []), *watchers, stages]
         steps = pipeline.run(gm, ctx, observers, done=stages.restore(gm, ctx, expanded))
@@ -119,8 +120,10 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             save(emitted, stage.onnx)
             example, layout = ctx.example_for(gm), source.layout
             verified = verify_file(gm, source.gm, stage.onnx, example, layout, strict=verify)
-            measuring = source, stage.onnx, data, settings, progress
-            measured = measure_against(*measuring, latency=latency) if evaluate else Measured()
+            measured = Measured()
+            if evaluate:
+                measuring = source, stage.onnx, data, settings, progress
+                measured = measure_against(*measuring, store=work.user, latency=latency)
             if str(compiled.embedding):  # what was measured is what stands within it
                 emitted = embed(emitted, compiled.embedding, layout)
                 save(emitted, stage.onnx)
@@ -135,7 +138,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
                 shown = PageInputs(source, gm, example, measured.evidence)
                 page = make_page(shown, report, compiled.recipe)
                 stage.page.write_text(page, encoding="utf-8", errors="replace")
-        cache.delete()
+        work.delete()
         return Result(report, gm, source.gm, ctx, files)
 
 

@@ -1,6 +1,6 @@
 """What is checked before any work starts, and what tells one compile's cache from another's."""
 
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,10 @@ from torch import nn
 import yqc
 from yqc.data import Split
 from yqc.errors import PipelineError
-from yqc.job.cache import KEY, open_cache
 from yqc.job.checks import check_device, check_images, emitted_kinds
 from yqc.job.inputs import find_data
 from yqc.job.judge import FEWEST, judges
+from yqc.job.keys import compile_key
 from yqc.models.source import open_model
 from yqc.pipeline.base import JUDGES
 from yqc.settings import Settings
@@ -56,27 +56,24 @@ def test_kinds_of_files_are_read() -> None:
     assert emitted_kinds("onnx, pt2") == ("onnx", "pt2")
 
 
-def test_the_key_of_a_cache_knows_images_that_were_changed(
-    checkpoint: Path, data: Path, tmp_path: Path
-) -> None:
+def test_the_key_of_a_compile_knows_images_that_were_changed(checkpoint: Path, data: Path) -> None:
     settings = Settings(data=str(data))
-    source = open_model(checkpoint)
-    found = find_data(settings, source)
-    assert found is not None
-    folder = tmp_path / "x.cache"
+    source, pipeline = open_model(checkpoint), yqc.Pipeline(TRAINS)
 
-    def key() -> str:
-        cache = open_cache(folder, settings, TRAINS, source, found, resume=False)
-        cache.save("a", {}, {})
-        return (folder / KEY).read_text()
+    def key() -> dict[str, object]:
+        return compile_key(source, find_data(settings, source), settings, pipeline, TRAINS)
 
     first = key()
     assert key() == first
+    found = find_data(settings, source)
+    assert found is not None
     image = found.train.images[0]
-    status = image.stat()
-    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    content = image.read_bytes()
+    image.write_bytes(content + b"\0")
     assert key() != first
-    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    image.write_bytes(content)
+    assert key() == first
+    assert compile_key(source, found, replace(settings, emit="onnx,pt2"), pipeline, TRAINS) != first
 
 
 def test_large_graphs_are_judged_on_fewer_images_and_none_on_more_than_asked(

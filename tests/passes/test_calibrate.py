@@ -1,11 +1,19 @@
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.passes.nets import Residual, X, calibrated, images, traced
 from yqc import Context, Pipeline, calls, trace
 from yqc.errors import PassError, PipelineError
+from yqc.graph.compare import fingerprint
+from yqc.job.work import Work
+from yqc.pipeline import base
 from yqc.quant import Int8, Observer
 from yqc.quant.ranges import RANGE_METHODS
+from yqc.store import Store
 
 
 def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None:
@@ -90,3 +98,39 @@ def test_needs_an_image_to_tell_what_matters() -> None:
             "fold-bn,observe,calibrate{images=0}",
             calibrated(),
         )
+
+
+@pytest.mark.parametrize("after", [1, 5, 8, 9, 20])
+def test_a_killed_calibration_goes_on_and_ends_in_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """It is killed in or behind the images that run with gradients."""
+    monkeypatch.setattr(base, "PAUSE", 0.0)
+    monkeypatch.setattr(base, "LONGEST", 0.0)
+    passes = "fold-bn,observe,calibrate{images=4},bias-correct,quantize"
+    pictures = [
+        torch.rand(1, *X.shape[1:], generator=torch.Generator().manual_seed(i)) for i in range(24)
+    ]
+
+    def context(read: list[int], stop: int = 1000, *, resume: bool = True) -> Context:
+        def stream() -> Iterator[Tensor]:
+            for number, picture in enumerate(pictures):
+                if number == stop:
+                    raise KeyboardInterrupt
+                read.append(number)
+                yield picture
+
+        ctx = calibrated()
+        ctx.calibration = stream
+        ctx.cache = Work([Store(tmp_path / "store")], {}, resume=resume)
+        return ctx
+
+    want = traced(passes, context([], resume=False))
+    for entry in Store(tmp_path / "store").entries():
+        entry.path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        traced(passes, context([], after))
+    notes = [entry.key["name"] for entry in Store(tmp_path / "store").entries()]
+    assert [name.partition("-")[0] for name in notes] == ["calibration"]
+    again = traced(passes, context([]))
+    assert fingerprint(again) == fingerprint(want)

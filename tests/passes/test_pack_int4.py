@@ -16,7 +16,8 @@ from yqc.emit import emit, roundtrip, size_parts
 from yqc.errors import PipelineError
 from yqc.graph.compare import parameter_count
 from yqc.graph.serial import load_graph, save_graph
-from yqc.job.cache import FolderCache
+from yqc.job.work import Work
+from yqc.store import Store
 
 FOUR = {TensorProto.INT4, TensorProto.UINT4}
 
@@ -208,17 +209,23 @@ def test_activations_of_packed_layers_become_int8() -> None:
 
 
 def test_a_kill_loses_no_layer(tmp_path: Path) -> None:
-    def run(*, resume: bool) -> tuple[fx.GraphModule, int]:
-        ctx = calibrated()
-        ctx.cache = FolderCache(tmp_path / "cache", {"job": 1}, resume=resume)
-        gm = traced("fold-bn,pack-int4", ctx)
-        return gm, len(list((tmp_path / "cache").glob("rounded-*")))
+    """Samples, sensitivities and rounded layers are kept one by one."""
+    store = Store(tmp_path / "store")
 
-    first, files = run(resume=False)
-    for kept in sorted((tmp_path / "cache").glob("rounded-*"))[:2]:
-        kept.unlink()
+    def run(*, resume: bool) -> tuple[fx.GraphModule, list[str]]:
+        ctx = calibrated()
+        ctx.cache = Work([store], {"job": 1}, resume=resume)
+        gm = traced("fold-bn,pack-int4", ctx)
+        return gm, sorted(entry.key["name"] for entry in store.entries())
+
+    first, names = run(resume=False)
+    kinds = [name.partition("-")[0] for name in names]
+    assert [kinds.count(kind) for kind in ("rounded", "damage", "samples")] == [4, 4, 1]
+    for number, entry in enumerate(store.entries()):
+        if number % 3:
+            entry.path.unlink()
     second, again = run(resume=True)
-    assert files == again == 4
+    assert names == again
     assert torch.equal(first(X), second(X))
 
 

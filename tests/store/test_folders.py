@@ -13,7 +13,7 @@ from yqc.store.locks import lock_folder
 def test_a_folder_taken_away_before_it_was_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, locking = list[Path](), folders.lock_folder
+    made, locking = list[Path](), lock_folder
 
     def late(folder: Path) -> object:
         made.append(folder)

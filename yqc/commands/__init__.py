@@ -9,4 +9,5 @@
 `views`      the work of `inspect`, `diff` and `explain`; imports torch
 `measuring`  `yqc eval`, `bench`, `replay`
 `linting`    `yqc lint`
+`caching`    `yqc cache`
 """

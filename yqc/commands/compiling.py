@@ -1,5 +1,7 @@
 """`yqc compile`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +14,7 @@ from yqc.targets import find_target
 
 if TYPE_CHECKING:
     from yqc.compiler import Result
+    from yqc.pipeline.registry import Registry
     from yqc.settings import Settings
 
 
@@ -100,26 +103,46 @@ def compile_command(
     progress = rp.make_progress(quiet=quiet)
     if no_eval:
         progress.note("--no-eval: neither accuracy nor latency will be measured")
-    result = run(
-        model,
-        output=output,
-        settings=settings,
-        registry=registry,
-        evaluate=not no_eval,
-        latency=not no_latency,
-        verify=not no_verify,
-        save_temps=save_temps,
-        sensitivity=sensitivity,
-        html=not no_html,
-        resume=resume,
-        watchers=[PrintGraph(after, before, echo)],
-        progress=progress,
-    )
+    with resumable(model, output, settings, registry):
+        result = run(
+            model,
+            output=output,
+            settings=settings,
+            registry=registry,
+            evaluate=not no_eval,
+            latency=not no_latency,
+            verify=not no_verify,
+            save_temps=save_temps,
+            sensitivity=sensitivity,
+            html=not no_html,
+            resume=resume,
+            watchers=[PrintGraph(after, before, echo)],
+            progress=progress,
+        )
     if json:
         echo(result.report.to_json(), nl=False)
     elif not quiet:
         exported = "pt2" in (settings.emit or "")
         _print_result(result, layers=layers, page=not no_html, exported=exported)
+
+
+@contextmanager
+def resumable(
+    model: Path, output: Path | None, settings: "Settings", registry: "Registry"
+) -> Iterator[None]:
+    """Note on an interruption that --resume goes on, where something was kept."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        from yqc.compiler import default_output  # noqa: PLC0415
+        from yqc.job.outputs import Outputs  # noqa: PLC0415
+        from yqc.job.work import has_work  # noqa: PLC0415
+        from yqc.pipeline.pipeline import Pipeline  # noqa: PLC0415
+
+        name = output or default_output(model, Pipeline.of(settings.passes, registry))
+        if has_work(Outputs(name)):
+            stop.add_note("the same command with --resume goes on from what was kept")
+        raise
 
 
 def _print_result(result: "Result", *, layers: bool, page: bool, exported: bool) -> None:

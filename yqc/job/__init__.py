@@ -5,9 +5,11 @@ In the order in which a compile uses them:
 - `checks`: what is refused before any work.
 - `inputs`: the model, the data, and the context that passes work in.
 - `judge`: images for calibration, and the agreement of a graph with the original.
-- `cache`: what an interrupted compile needs to go on.
+- `keys`: the hashes of all that decides a result.
+- `work`: what an interrupted compile goes on with.
 - `outputs`: a set of files that appears whole, or not at all.
 - `verification`: the file against its graph.
+- `baseline`: the float model to compare with, kept between compiles.
 - `measure`: accuracy and latency beside the float model's.
 - `speed`: the latency, in the target's runtime.
 - `runtime_rules`: the file against what its runtime wants.

@@ -9,10 +9,9 @@ from torch import Tensor, fx
 
 from yqc import evaluation as ev
 from yqc.data import CalibrationImages, Split
-from yqc.graph.compare import macs
+from yqc.graph.compare import fingerprint, macs
 from yqc.models.source import Source
 from yqc.pipeline.base import JUDGES, Context
-from yqc.progress import Progress
 from yqc.settings import Settings
 from yqc.training.teacher import fold_batch_norms
 
@@ -67,15 +66,25 @@ def judges(split: Split, settings: Settings, gm: fx.GraphModule) -> Split:
 class Agreeing:
     """Judges a graph by the detections of the float one (`source`) on the images of a split."""
 
-    def __init__(self, source: Source, split: Split, progress: Progress) -> None:
-        self._source, self._split, self._progress = source, split, progress
+    def __init__(self, source: Source, split: Split, ctx: Context) -> None:
+        self._source, self._split, self._ctx = source, split, ctx
         self._reference: ev.Detections | None = None
 
     def __call__(self, gm: fx.GraphModule) -> float | None:
         """Return the AP at IoU 0.5 of a graph, the float graph's detections taken as the truth.
 
-        None where the float graph finds nothing.
+        None where the float graph finds nothing. What is judged is kept for a resumed compile.
         """
+        name = f"agreement-{fingerprint(gm)}" if self._ctx.cache else ""
+        if self._ctx.cache and (kept := self._ctx.cache.load(name)) is not None:
+            known: float | None = kept[1]["agreement"]
+            return known
+        found = self._judge(gm)
+        if self._ctx.cache:
+            self._ctx.cache.save(name, {}, {"agreement": found})
+        return found
+
+    def _judge(self, gm: fx.GraphModule) -> float | None:
         if self._reference is None:
             self._reference = self._detect(self._source.gm)
         return ev.agreement50(self._reference, self._detect(gm))
@@ -89,5 +98,5 @@ class Agreeing:
             layout=self._source.layout,
             batch=TOGETHER,
             channels=self._source.facts.channels,
-            progress=self._progress,
+            progress=self._ctx.progress,
         )

@@ -6,13 +6,14 @@ from typing import Any
 
 from yqc import evaluation as ev
 from yqc.data import Data, Split, list_unreadable
-from yqc.emit import emit, save
 from yqc.errors import DataError
+from yqc.job.baseline import detect_with_float, write_float_file
 from yqc.job.speed import time_compiled
 from yqc.models.source import Source
 from yqc.progress import Progress
 from yqc.report import Accuracy, Latency
 from yqc.settings import Settings
+from yqc.store import Store
 from yqc.targets import find_target
 
 ZERO = 0.001
@@ -51,11 +52,13 @@ def measure_against(
     settings: Settings,
     progress: Progress,
     *,
+    store: Store,
     latency: bool = True,
 ) -> Measured:
-    """Emit the float model beside the compiled file, measure both, and remove it again.
+    """Put the float model's file beside the compiled one, measure both, and remove it again.
 
-    Without `latency` nothing is timed.
+    What the store keeps of the float model is not computed again. Without `latency` nothing is
+    timed.
 
     Raises:
         DataError: there is no image to evaluate on.
@@ -63,14 +66,17 @@ def measure_against(
     if source.layout is None:
         return Measured()
     plain = compiled.with_name("float.onnx")
-    save(emit(source.gm, opset=settings.opset), plain)
+    write_float_file(source, settings, store, plain)
     threads = settings.threads or ev.count_cores()
-    how: dict[str, Any] = {"imgsz": source.imgsz, "threads": threads, "progress": progress}
+    how: dict[str, Any] = {"threads": threads, "progress": progress}
     try:
-        measured = measure_accuracy(plain, compiled, data, layout=source.layout, **how)
+        measured = Measured()
+        if data is not None:
+            measured = measure_accuracy(plain, compiled, data, source, settings, store, **how)
         if not latency:
             return measured
-        timed, why = time_compiled(plain, compiled, find_target(settings.target), **how)
+        target = find_target(settings.target)
+        timed, why = time_compiled(plain, compiled, target, imgsz=source.imgsz, **how)
         return replace(measured, latency=timed, warnings=(*measured.warnings, *why))
     finally:
         plain.unlink()
@@ -79,45 +85,38 @@ def measure_against(
 def measure_accuracy(
     original: Path,
     compiled: Path,
-    data: Data | None,
+    data: Data,
+    source: Source,
+    settings: Settings,
+    store: Store,
     *,
-    imgsz: tuple[int, int],
-    layout: ev.Layout,
     threads: int,
     progress: Progress,
 ) -> Measured:
     """Evaluate the float file and the compiled one on the same images.
 
-    Args:
-        original: the float model's file.
-        compiled: the compiled model's file.
-        data: labelled images give mAP, a folder gives the agreement of the two, None nothing.
-        imgsz: height and width in pixels.
-        layout: how the outputs of both are laid out.
-        threads: of onnxruntime.
-        progress: shown an image at a time.
+    Labelled images give mAP, a folder gives the agreement of the two.
 
     Raises:
         DataError: there is no image to evaluate on.
     """
-    if data is None:
-        return Measured()
     split = data.val
     if not split.images:
         raise DataError(f"{data.source} has no images to evaluate on; use --no-eval to skip that")
-    found = [
-        ev.detect(path, split, imgsz=imgsz, layout=layout, threads=threads, progress=progress)
-        for path in (original, compiled)
-    ]
-    warnings = list_unreadable("evaluation", found[1].skipped)
-    truth, evidence = split.annotations, Evidence(split, (found[0], found[1]))
+    how: dict[str, Any] = {"threads": threads, "progress": progress}
+    first, origin = detect_with_float(original, data, source, settings, store, **how)
+    second = ev.detect(compiled, split, imgsz=source.imgsz, layout=source.layout, **how)
+    warnings = list_unreadable("evaluation", second.skipped)
+    truth, evidence = split.annotations, Evidence(split, (first, second))
     if truth is None:
-        agreed = ev.agreement(*found)
-        accuracy = Accuracy.of_agreement(images=agreed.images, agreement=agreed)
+        agreed = ev.agreement(first, second)
+        accuracy = Accuracy.of_agreement(images=agreed.images, agreement=agreed, baseline=origin)
     else:
-        before, after = (ev.accuracy(one, truth) for one in found)
+        before, after = (ev.accuracy(one, truth) for one in (first, second))
         warnings += doubt_zero("float model", before.map)
-        accuracy = Accuracy.of_map(images=after.images, float_=before, compiled=after)
+        accuracy = Accuracy.of_map(
+            images=after.images, float_=before, compiled=after, baseline=origin
+        )
         evidence = replace(evidence, judged=(before, after))
     return Measured(accuracy, warnings=warnings, evidence=evidence)
 

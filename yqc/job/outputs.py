@@ -63,7 +63,7 @@ class Outputs:
 
     @property
     def cache(self) -> Path:
-        """The folder of what an interrupted compile needs to go on."""
+        """The store of what an interrupted compile goes on with, where `--resume` asks for it."""
         return self.beside(".cache")
 
     def beside(self, suffix: str) -> Path:

@@ -1,8 +1,10 @@
 """What a pass is, what a recipe is, and the context that both work in."""
 
 import sys
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -24,7 +26,7 @@ Half of them judge in half the time, by half as many detections; double was not 
 
 
 class Cache(Protocol):
-    """Keeps what an interrupted compile needs to go on; see `yqc.job.cache`."""
+    """Keeps what an interrupted compile needs to go on; see `yqc.job.work`."""
 
     def load(self, name: str) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
         """Return the tensors and plain values kept under a name, or None."""
@@ -33,6 +35,36 @@ class Cache(Protocol):
     def save(self, name: str, tensors: "dict[str, Tensor]", about: "dict[str, Any]") -> None:
         """Keep tensors and plain values under a name, whole or not at all."""
         ...
+
+
+PAUSE = 15.0
+"""Shortest time between two savings of unfinished work, in seconds. Half of it loses less work when
+a process is killed; double writes half as much to the disk."""
+LONGEST = 45.0
+"""Longest time: with what a saving itself takes, a kill loses less than a minute."""
+
+
+@dataclass
+class Pause:
+    """The time between two savings of unfinished work: ten times what a saving takes.
+
+    It is between `PAUSE` and `LONGEST` seconds.
+    """
+
+    _last: float = field(default_factory=time.monotonic)
+    _took: float = 0.0
+
+    def is_over(self) -> bool:
+        """Return whether it is time to save again."""
+        return time.monotonic() - self._last >= max(PAUSE, min(LONGEST, 10 * self._took))
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Take the time of a saving."""
+        began = time.monotonic()
+        yield
+        self._last = time.monotonic()
+        self._took = self._last - began
 
 
 @dataclass

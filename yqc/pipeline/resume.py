@@ -1,11 +1,11 @@
 """Resuming an interrupted pipeline after the last pass that took long.
 
-The graph behind such a pass is kept in a folder together with what was recorded until then, in one
-file, so that both always fit each other. A later run starts from it and repeats what follows.
+The graph behind such a pass is kept together with what was recorded until then, in one entry, so
+that both always fit each other. A later run starts from it and repeats what follows.
 """
 
+import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,14 +34,14 @@ STAGE = "stage.yqc"
 
 
 class Files(Protocol):
-    """A folder of files that are whole or not there; see `yqc.job.cache`."""
+    """Keeps bytes by name, whole or not at all; see `yqc.job.work`."""
 
-    def file(self, name: str) -> AbstractContextManager[Path]:
-        """Give a path to write a file to."""
+    def load_bytes(self, name: str) -> bytes | None:
+        """Return what is kept under a name, or None."""
         ...
 
-    def found(self, name: str) -> Path | None:
-        """Return the path of a file that is there, or None."""
+    def save_bytes(self, name: str, content: bytes) -> None:
+        """Keep bytes under a name, in place of what was kept before."""
         ...
 
 
@@ -74,21 +74,27 @@ class Stages(Watcher):
             "warnings": ctx.warnings,
             "fingerprint": fingerprint(step.gm),
         }
-        try:
-            with self.files.file(STAGE) as path:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, STAGE)
+            try:
                 save_graph(step.gm, path, info)
-        except OutputError as error:  # such as a module of a pass's own, which no table knows
-            ctx.progress.note(f"--resume cannot start after {step.name}: {error}")
+            except OutputError as error:  # such as a module of a pass's own, which no table knows
+                ctx.progress.note(f"--resume cannot start after {step.name}: {error}")
+                return
+            self.files.save_bytes(STAGE, path.read_bytes())
 
     def restore(self, gm: fx.GraphModule, ctx: Context, passes: Sequence[Pass]) -> list[Step]:
         """Put `gm` and the records into the state of the last stage; return its steps."""
-        path = self.files.found(STAGE)
-        if path is None:
+        content = self.files.load_bytes(STAGE)
+        if content is None:
             return []
-        try:
-            kept, info, _ = load_graph(path)
-        except CheckpointError:
-            return []
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, STAGE)
+            path.write_bytes(content)
+            try:
+                kept, info, _ = load_graph(path)
+            except CheckpointError:
+                return []
         if fingerprint(kept) != info["fingerprint"]:
             return []
         replace_graph(gm, kept)

@@ -1,8 +1,10 @@
 """One pruning under way: a graph, its channels, saliency, and pruned copies to compare."""
 
 import copy
+import hashlib
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -10,11 +12,12 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.graph.channels.groups import dependencies, find_channels
 from yqc.graph.channels.sets import ChannelBlock, Channels
+from yqc.graph.compare import fingerprint
 from yqc.graph.memory import as_weights, batched, channels_last
 from yqc.graph.noise import image_shape, make_noise
 from yqc.graph.values import list_specs
@@ -106,9 +109,27 @@ class PruningTask:
     def score(self, criterion: str) -> Saliency:
         """Score all sets; the lower, the sooner a set is removed. Scores are computed once."""
         if criterion not in self._saliency:
-            with channels_last(self.gm):
-                self._saliency[criterion] = self._compute_saliency(criterion)
+            self._saliency[criterion] = self._find_saliency(criterion)
         return self._saliency[criterion]
+
+    def _find_saliency(self, criterion: str) -> Saliency:
+        """Return a saliency that was kept before an interruption, or compute and keep it."""
+        cache, name = self.ctx.cache, f"saliency-{criterion}-{self.hash}"
+        if cache and (kept := cache.load(name)) is not None:
+            return kept[0]["saliency"].numpy()
+        with channels_last(self.gm):
+            found = self._compute_saliency(criterion)
+        if cache:
+            cache.save(name, {"saliency": torch.from_numpy(found)}, {})
+        return found
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash the graph and the options, for names in the cache."""
+        if self.ctx.cache is None:
+            return ""
+        about = f"{fingerprint(self.gm)} {self.options}"
+        return hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
 
     def _compute_saliency(self, criterion: str) -> Saliency:
         gm, channels, seed = self.gm, self.channels, self.ctx.seed
@@ -197,6 +218,12 @@ class PruningTask:
         """Prune a copy of the graph and correct it on at most `images` images."""
         pruned = copy.deepcopy(self.gm)
         remove_channels(pruned, self.channels, keep, shapes=False)
+        cache = self.ctx.cache
+        digest = hashlib.blake2b(keep.tobytes(), digest_size=8).hexdigest() if cache else ""
+        name = f"trial-{self.hash}-{digest}-{images}"
+        if cache and (kept := cache.load(name)) is not None:
+            load_tensors(pruned, kept[0])
+            return Trial(pruned, keep, self.sizes.share_removed(keep), kept[1]["error"])
         error = None
         if self.images and not keep.all():
             correction = Correction(self.gm, pruned, self.channels, keep, self.ctx.seed)
@@ -204,6 +231,8 @@ class PruningTask:
                 error = correction.run(as_weights(torch.cat(self.images[:images]), self.gm))
         elif not keep.all():
             absorb_means(self.gm, pruned, self.channels, keep)
+        if cache:
+            cache.save(name, pruned.state_dict(), {"error": error})
         return Trial(pruned, keep, self.sizes.share_removed(keep), error)
 
     def best_criterion(self, ratio: float) -> Criterion:
@@ -247,6 +276,20 @@ class PruningTask:
         nodes = self.gm.graph.nodes
         found = (n for n in nodes if n.op == "call_module" and str(n.target) in targets)
         return next(found, self.gm.graph.output_node())
+
+
+def load_tensors(gm: fx.GraphModule, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors into a graph by name, also those that it had none for, such as new biases."""
+    for name, tensor in tensors.items():
+        path, _, attribute = name.rpartition(".")
+        module = gm.get_submodule(path)
+        if attribute in dict(module.named_buffers(recurse=False)):
+            module.register_buffer(attribute, tensor)
+            continue
+        old = dict(module.named_parameters(recurse=False))
+        trained = next(iter(old.values())).requires_grad if old else True
+        trained = old[attribute].requires_grad if attribute in old else trained
+        module.register_parameter(attribute, nn.Parameter(tensor, requires_grad=trained))
 
 
 def pin_excluded(channels: Channels, keep: tuple[str, ...], only: tuple[str, ...]) -> Channels:

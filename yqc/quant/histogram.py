@@ -68,6 +68,16 @@ class Histogram:
         for one in weights:
             self._table[1].add_(torch.bincount(place, one.double(), BINS), alpha=self._times)
 
+    def state(self) -> tuple[Tensor, list[float]]:
+        """Return the table, float64 [1 or 2, BINS], and plain numbers, for `restore`."""
+        self._count_kept()
+        return self._table, [self.bound, self.smallest, self.largest, self._times]
+
+    def restore(self, table: Tensor, numbers: list[float]) -> None:
+        """Undo `state`."""
+        self._table = table
+        self.bound, self.smallest, self.largest, self._times = numbers
+
     @property
     def counts(self) -> Tensor:
         """How many values are in each bin, float64 [BINS]."""

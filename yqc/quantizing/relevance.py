@@ -17,17 +17,18 @@ def measure_node_relevance(
     images: Iterable[Tensor],
     layout: Layout | None,
     seed: int = 0,
+    generator: torch.Generator | None = None,
 ) -> Iterator[dict[fx.Node, tuple[Tensor, Tensor]]]:
     """Measure what nodes compute on each batch of images, [N, 3, H, W], and its relevance.
 
     Each node computes one float tensor. The layout is that of the graph's output, None if it is no
-    detector's; the seed that of the random projections.
+    detector's; the seed that of the random projections, unless their generator is given.
 
     Yields:
         For each node its values, float32 [N, C, ...], and their relevance in the same shape, not
         negative; 1 where the outputs do not depend on the node.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator or torch.Generator().manual_seed(seed)
     order = [node for node in gm.graph.nodes if node in nodes]
     overwritten: set[fx.Node] = set()
     for image in images:

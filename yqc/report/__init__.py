@@ -46,6 +46,8 @@ from yqc.report.report import Report
 from yqc.report.rows import (
     Bench,
     BenchRow,
+    CacheListing,
+    CacheRow,
     EvalResult,
     ModelSummary,
     OptionHelp,
@@ -55,6 +57,7 @@ from yqc.report.rows import (
 )
 from yqc.report.tables import (
     bench_table,
+    cache_table,
     eval_table,
     inspect_table,
     pass_help,
@@ -68,6 +71,8 @@ __all__ = [
     "Agreement",
     "Bench",
     "BenchRow",
+    "CacheListing",
+    "CacheRow",
     "Compute",
     "DataInput",
     "Environment",
@@ -93,6 +98,7 @@ __all__ = [
     "Verification",
     "WrittenFile",
     "bench_table",
+    "cache_table",
     "eval_table",
     "inspect_table",
     "layers_table",

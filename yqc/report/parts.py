@@ -196,29 +196,47 @@ class Agreement:
     """AP averaged over IoU 0.50 to 0.95."""
 
 
+Baseline = Literal["measured", "kept"]
+"""Where the figures of the float model come from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """Accuracy of the emitted file beside the float graph's, on the same images."""
 
     kind: Literal["map", "agreement", "none"]
     images: int
+    baseline: Baseline | None = None
+    """Whether the float model was evaluated by this compile, or by an earlier one of the same model
+    and data; None where nothing was evaluated."""
     float_: Scores | None = None
     compiled: Scores | None = None
     drop: float | None = None
     agreement: Agreement | None = None
 
     @classmethod
-    def of_map(cls, *, images: int, float_: Scores, compiled: Scores) -> Self:
+    def of_map(
+        cls, *, images: int, float_: Scores, compiled: Scores, baseline: Baseline = "measured"
+    ) -> Self:
         """Compare two models on labelled images."""
         before, after = Scores.of(float_), Scores.of(compiled)
         drop = difference(before.map, after.map)
-        return cls(kind="map", images=images, float_=before, compiled=after, drop=drop)
+        return cls(
+            kind="map",
+            images=images,
+            baseline=baseline,
+            float_=before,
+            compiled=after,
+            drop=drop,
+        )
 
     @classmethod
-    def of_agreement(cls, *, images: int, agreement: Agreement) -> Self:
+    def of_agreement(
+        cls, *, images: int, agreement: Agreement, baseline: Baseline = "measured"
+    ) -> Self:
         """Compare two models on images without labels."""
         agreed = Agreement(ap50=agreement.ap50, map=agreement.map)
-        return cls(kind="agreement", images=images, agreement=agreed)
+        return cls(kind="agreement", images=images, baseline=baseline, agreement=agreed)
 
     @classmethod
     def unmeasured(cls) -> Self:

@@ -17,6 +17,29 @@ class WrittenFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheRow:
+    """One kind of what is kept between runs."""
+
+    kind: str
+    what: str
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheListing:
+    """What is kept between runs, as `yqc cache` shows it."""
+
+    path: str
+    bound: int
+    """Bytes that it may take."""
+    bytes: int
+    kinds: tuple[CacheRow, ...]
+    damaged: tuple[str, ...] = ()
+    """Files that are no entries any more, where that was checked."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PassListing:
     """One pass as `yqc passes` lists it: where it comes from, and what it does in a line."""
 

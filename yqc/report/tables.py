@@ -10,7 +10,9 @@ from rich.table import Table
 from yqc.report import human
 from yqc.report.layout import (
     ALERT,
+    FIGURE,
     HEAD,
+    LABEL,
     NAME,
     QUIET,
     Trimmed,
@@ -21,12 +23,28 @@ from yqc.report.layout import (
     steps,
 )
 from yqc.report.parts import Skip
-from yqc.report.rows import Bench, EvalResult, ModelSummary, PassHelp, PassListing
+from yqc.report.rows import (
+    Bench,
+    CacheListing,
+    EvalResult,
+    ModelSummary,
+    PassHelp,
+    PassListing,
+)
 from yqc.report.terminal import score_rows, warnings
 
 _NAMES_SHOWN = 12
 _INDENT = re.compile(r"\s+|\s*([-*]|\d+[.)]) +")
 _ITEM = re.compile(r"\s*(\d+\.|[-*])\s+")
+
+
+def cache_table(found: CacheListing) -> RenderableType:
+    """Show what is kept between runs: kinds, entries, bytes; where, and how much it may be."""
+    table = columns("kept", "entries", "bytes", label=LABEL, figure=FIGURE)
+    for one in found.kinds:
+        table.add_row(say(one.what), str(one.entries), human.byte_count(one.bytes))
+    sizes = f"{human.byte_count(found.bytes)} of {human.byte_count(found.bound)}"
+    return Trimmed(Group(table, say(f"{sizes} in {found.path}", QUIET)))
 
 
 def passes_table(listings: Sequence[PassListing]) -> RenderableType:

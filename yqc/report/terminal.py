@@ -119,13 +119,20 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
             "with the float model", human.fraction(agreed.ap50), human.fraction(agreed.map)
         )
         note = f"on {images} without labels: how alike the two detect, not how well"
-        return Trimmed(Group(table, say(note, QUIET)))
+        return Trimmed(Group(table, say(note, QUIET), *_kept(accuracy)))
     table = columns(f"mAP, {images}", "float", "compiled", "drop", label=LABEL, figure=FIGURE)
     pairs = zip(score_rows(accuracy.float_), score_rows(accuracy.compiled), strict=True)
     for (name, before), (_, after) in pairs:
         lost = difference(before, after)
         table.add_row(name, human.fraction(before), human.fraction(after), human.fraction(lost))
-    return Trimmed(table)
+    return Trimmed(Group(table, *_kept(accuracy)))
+
+
+def _kept(accuracy: Accuracy) -> list[RenderableType]:
+    """Say that the float model was not evaluated anew, where that is so."""
+    if accuracy.baseline != "kept":
+        return []
+    return [say("the float model was evaluated by an earlier compile; `yqc cache`", QUIET)]
 
 
 def score_rows(scores: Scores | None) -> list[tuple[str, float | None]]:

@@ -131,11 +131,12 @@ class _Run:
         session, plan, student = self.session, self.session.plan, self.session.student
         start = {k: v.clone() for k, v in student.state.items()}
         plain = self.judges.plain(min(JUDGING_IMAGES, len(self.judges.paths)))
-        before = self._first_loss(plain)
-        session.adapt(before, plain[:TRIAL_IMAGES])
         if (about := self.checkpoints.restore(session)) is not None:
-            self.earlier = float(about["spent"])
+            self.earlier, before = float(about["spent"]), self.checkpoints.before
             self.progress.note(f"{self.label}: going on after step {session.step}")
+        else:
+            before = self.checkpoints.before = self._first_loss(plain)
+            session.adapt(before, plain[:TRIAL_IMAGES])
         check = RateCheck(plain, start, before) if plan.checked else None
         planned, problem = self._train(before, check)
         student.load_state(session.average if not problem else self.checkpoints.best or start)
@@ -185,7 +186,7 @@ class _Run:
                 planned, problem = self._train_timed(batches)
                 if problem:
                     return planned, problem
-            epoch, losses = plan.steps_per_epoch(images), list[float]()
+            epoch, losses = plan.steps_per_epoch(images), self.checkpoints.losses
             often = max(1, math.ceil(planned / epoch / NOTES)) * epoch
             left = max(0, planned - session.step)
             with self.progress.task(self.label, left) as advance:
@@ -197,33 +198,34 @@ class _Run:
                     advance(1)
                     if check is not None and (said := check.check(session, planned)):
                         self.progress.note(f"{self.label}: {said}")
-                    if session.step % epoch:
-                        continue
-                    mean = sum(losses) / len(losses)
-                    self.checkpoints.remember_best(session, mean)
+                    if session.step % epoch == 0:
+                        mean = sum(losses) / len(losses)
+                        self.checkpoints.remember_best(session, mean)
+                        losses.clear()
+                        if session.step % often == 0:
+                            self.progress.note(
+                                f"{self.label}: epoch {session.step // epoch} of "
+                                f"{planned / epoch:.3g}, loss {mean:.4g} (first {before:.4g})"
+                            )
                     self.checkpoints.save(session, planned, spent=self._seconds())
-                    if session.step % often == 0:
-                        self.progress.note(
-                            f"{self.label}: epoch {session.step // epoch} of "
-                            f"{planned / epoch:.3g}, loss {mean:.4g} (first {before:.4g})"
-                        )
-                    losses.clear()
         return planned, ""
 
     def _train_timed(self, batches: Iterator[NDArray[np.uint8]]) -> tuple[int, str]:
         """Take the first steps, or those of a minute; return how many fit into the time."""
         session, seconds = self.session, self.session.plan.seconds or 0.0
         began = first = time.monotonic()
+        earlier = session.step  # not 0 if it was interrupted while it was timed
         with self.progress.task(f"{self.label}: timing", WARMUP) as advance:
-            while session.step < WARMUP:
+            while session.step < WARMUP or session.step < earlier + 2:
                 if not math.isfinite(session.train_step(next(batches), None)):
                     return session.step, self._describe_failure()
                 advance(1)
                 now = time.monotonic()
-                first = now if session.step == 1 else first
-                if session.step > 1 and now - began > min(TIMED, 0.5 * seconds):
+                first = now if session.step == earlier + 1 else first
+                self.checkpoints.save(session, None, spent=self._seconds())
+                if session.step > earlier + 1 and now - began > min(TIMED, 0.5 * seconds):
                     break
-        each = (time.monotonic() - first) / max(1, session.step - 1)
+        each = (time.monotonic() - first) / max(1, session.step - earlier - 1)
         left = seconds - self._seconds() - 2 * (began - self.began)
         planned = session.step + max(0, int(left / each))
         self.progress.note(f"{self.label}: {planned} steps of {each:.2g} s fit into the time")

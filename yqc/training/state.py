@@ -3,22 +3,17 @@
 import hashlib
 import json
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, fx
 
 from yqc.graph.compare import fingerprint
-from yqc.pipeline.base import Cache
-from yqc.training.plan import RATE, Plan
+from yqc.pipeline.base import Cache, Pause
+from yqc.training.plan import Plan
 from yqc.training.session import Session
-
-PAUSE = 5.0
-"""Shortest time between two checkpoints, in seconds. Half of it loses less work when a process is
-killed; double writes half as much to the disk: some MB for a small detector."""
 
 
 @dataclass
@@ -33,7 +28,11 @@ class Checkpoints:
     best: dict[str, Tensor] | None = None
     best_loss: float = math.inf
     planned: int | None = None
-    _written: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    """Of the steps of this epoch."""
+    before: float = math.nan
+    """The loss before the first step."""
+    pause: Pause = field(default_factory=Pause)
 
     @classmethod
     def of(
@@ -51,9 +50,9 @@ class Checkpoints:
             self.best_loss = loss
             self.best = {k: v.clone() for k, v in session.average.items()}
 
-    def save(self, session: Session, planned: int, *, spent: float) -> None:
+    def save(self, session: Session, planned: int | None, *, spent: float) -> None:
         """Write a checkpoint, unless one was written just now."""
-        if self.cache is None or time.monotonic() - self._written < PAUSE:
+        if self.cache is None or not self.pause.is_over():
             return
         tensors = {f"student.{k}": v for k, v in session.student.state.items()}
         tensors |= {f"average.{k}": v for k, v in session.average.items()}
@@ -62,10 +61,16 @@ class Checkpoints:
             tensors |= {
                 f"optimizer.{number}.{k}": v for k, v in values.items() if isinstance(v, Tensor)
             }
-        about = {"step": session.step, "planned": planned, "loss": self.best_loss, "spent": spent}
-        about |= {"lr": session.plan.lr or RATE}
-        self.cache.save(self.name, tensors, about)
-        self._written = time.monotonic()
+        about: dict[str, Any] = {
+            "step": session.step,
+            "planned": planned,
+            "loss": self.best_loss,
+            "spent": spent,
+        }
+        about |= {"losses": self.losses, "before": self.before, "lr": session.plan.lr}
+        about |= {"freeze_bn": session.plan.freeze_bn, "bfloat16": session.arithmetic.bfloat16}
+        with self.pause.measured():
+            self.cache.save(self.name, tensors, about)
 
     def restore(self, session: Session) -> dict[str, Any] | None:
         """Restore the last checkpoint; return the numbers in it, or None if there is none."""
@@ -84,9 +89,12 @@ class Checkpoints:
             session.average[name].copy_(value)
         groups = session.optimizer.state_dict()["param_groups"]
         session.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        session.step, self.planned = int(about["step"]), int(about["planned"])
-        session.plan = replace(session.plan, lr=about["lr"])
-        self.best_loss = float(about["loss"])
+        session.step, planned = int(about["step"]), about["planned"]
+        self.planned = None if planned is None else int(planned)
+        self.best_loss, self.before = float(about["loss"]), float(about["before"])
+        self.losses = [float(loss) for loss in about["losses"]]
+        session.plan = replace(session.plan, lr=about["lr"], freeze_bn=about["freeze_bn"])
+        session.arithmetic = replace(session.arithmetic, bfloat16=bool(about["bfloat16"]))
         self.best = below_prefix(tensors, "best.") or None
         return about
 

@@ -20,7 +20,9 @@ from yqc.quantizing.weights.allocate import (
     allocate_bytes,
     finer_schemes,
     measure_schemes,
+    read_plan_line,
     total_bytes,
+    write_plan_line,
 )
 from yqc.quantizing.weights.inputs import LayerInputs, NewWeight
 from yqc.quantizing.weights.rounder import Rounder
@@ -86,11 +88,26 @@ def measure_sensitivities(
             schemes = tuple(
                 s for s in finer_schemes(base) if s == base or storage_bytes(s, shape) > least
             )
-        found.append(measure_schemes(node, conv, seen.covariance, moments, relevance, schemes))
+        layer = measure_schemes(node, conv, seen.covariance, moments, relevance, schemes)
+        found.append(layer)
+        if rounder.cache:
+            rows = [(write_plan_line("", c.scheme), c.size, c.damage) for c in layer.choices]
+            rounder.cache.save(f"{prefix}-{node.name}", {}, {"choices": rows})
         return None
 
+    def is_known(node: fx.Node) -> bool:
+        """Take over a layer that was measured before an interruption."""
+        kept = rounder.cache.load(f"{prefix}-{node.name}") if rounder.cache else None
+        if kept is None:
+            return False
+        rows = kept[1]["choices"]
+        choices = tuple(SchemeChoice(read_plan_line(line)[1], *rest) for line, *rest in rows)
+        found.append(LayerOptions(node, choices))
+        return True
+
+    prefix = f"damage-{budget.spare}-{rounder.cache_prefix()}" if rounder.cache else ""
     batches = max(1, SENSITIVITY_IMAGES // len(inputs.batches[0]))
-    inputs.walk(measure, "measuring sensitivities", batches=batches)
+    inputs.walk(measure, "measuring sensitivities", batches=batches, skip=is_known)
     return found
 
 

@@ -4,8 +4,9 @@ Inputs are sampled at output positions by their relevance (`yqc.quant.weights.sa
 measured once, however often the graph is walked.
 """
 
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, fx, nn
 from yqc.errors import PassError
 from yqc.facts import Layout
 from yqc.graph import Call, last_uses
+from yqc.graph.compare import fingerprint
 from yqc.graph.memory import batched
 from yqc.graph.values import TensorSpec
+from yqc.pipeline.base import Cache, Pause
 from yqc.progress import Progress
 from yqc.quant.weights.sampling import OutputSamples
 from yqc.quant.weights.statistics import InputStatistics, StatisticsCollector
@@ -58,7 +61,9 @@ class LayerInputs:
         layout: Layout | None,
         progress: Progress,
         seed: int = 0,
+        cache: Cache | None = None,
     ) -> None:
+        self.cache = cache
         self.gm, self.chosen = gm, {conv.node: conv for conv in convs}
         self.batches, self.count = batched(gm, images), len(images)
         self.layout, self.progress, self.seed = layout, progress, seed
@@ -71,17 +76,33 @@ class LayerInputs:
     @cached_property
     def samples(self) -> dict[fx.Node, OutputSamples]:
         """Sampled positions of each convolution's outputs, with their relevance."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generators = [torch.Generator().manual_seed(self.seed) for _ in range(2)]
         found = {node: OutputSamples() for node in self.chosen}
-        images = (batch.float() for batch in self.batches)
-        measured = measure_node_relevance(self.gm, found, images, self.layout, self.seed)
+        name = "" if self.cache is None else self._name_samples()
+        done = 0 if self.cache is None else restore_samples(self.cache, name, found, generators)
+        images = (batch.float() for batch in self.batches[done:])
+        measured = measure_node_relevance(
+            self.gm, found, images, self.layout, self.seed, generators[0]
+        )
+        pause = Pause()
         with self.progress.task("measuring relevance", len(self.batches)) as advance:
-            for batch in measured:
+            advance(done)
+            for number, batch in enumerate(measured, start=done + 1):
                 for node, (_, relevance) in batch.items():
-                    found[node].add(relevance.flatten(2), self.samples_of(node), generator)
+                    found[node].add(relevance.flatten(2), self.samples_of(node), generators[1])
                 batch.clear()  # free it before the next one is computed
+                last = number == len(self.batches)
+                if self.cache is not None and (pause.is_over() or last):
+                    with pause.measured():
+                        save_samples(self.cache, name, found, generators, number)
                 advance(1)
         return found
+
+    def _name_samples(self) -> str:
+        """Name the entry of the samples in the cache."""
+        nodes = " ".join(node.name for node in self.chosen)
+        about = f"{fingerprint(self.gm)} {nodes} {self.count} {self.layout} {self.seed}"
+        return f"samples-{hashlib.blake2b(about.encode(), digest_size=8).hexdigest()}"
 
     def walk(
         self,
@@ -89,6 +110,7 @@ class LayerInputs:
         label: str,
         known: KnownWeight | None = None,
         batches: int | None = None,
+        skip: Callable[[fx.Node], bool] = lambda _: False,
     ) -> None:
         """Send images through the graph and do some work at every chosen convolution.
 
@@ -98,6 +120,7 @@ class LayerInputs:
             label: of the progress bar.
             known: called first; where it returns a weight, no statistics are gathered.
             batches: number of batches to send; all of them if None.
+            skip: returns whether nothing is to be done at a convolution.
 
         Raises:
             PassError: an input of a convolution is not finite.
@@ -109,6 +132,9 @@ class LayerInputs:
                 node: fx.Node, conv: nn.Conv2d, plain: list[Tensor], rounded: list[Tensor]
             ) -> NewWeight | None:
                 if node not in self.chosen:
+                    return None
+                if skip(node):
+                    advance(1)
                     return None
                 new = known(node, conv) if known else None
                 if new is None:
@@ -127,6 +153,42 @@ class LayerInputs:
                 return new
 
             TwinWalk(self.gm, some, torch.float16).run(list(self.chosen)[-1], visit)
+
+
+def save_samples(
+    cache: Cache,
+    name: str,
+    found: Mapping[fx.Node, OutputSamples],
+    generators: Sequence[torch.Generator],
+    done: int,
+) -> None:
+    """Keep the samples of the first `done` batches, and the states of the generators."""
+    tensors = {f"generator.{i}": g.get_state() for i, g in enumerate(generators)}
+    for node, one in found.items():
+        tensors[f"{node.name}.relevance"] = one.relevance
+        for number, (at, weight) in enumerate(zip(one.positions, one.weights, strict=True)):
+            tensors |= {f"{node.name}.at.{number}": at, f"{node.name}.weight.{number}": weight}
+    cache.save(name, tensors, {"done": done})
+
+
+def restore_samples(
+    cache: Cache,
+    name: str,
+    found: Mapping[fx.Node, OutputSamples],
+    generators: Sequence[torch.Generator],
+) -> int:
+    """Undo `save_samples`; return the number of batches, 0 if nothing is kept."""
+    if (kept := cache.load(name)) is None:
+        return 0
+    tensors, about = kept
+    done = int(about["done"])
+    for number, generator in enumerate(generators):
+        generator.set_state(tensors[f"generator.{number}"])
+    for node, one in found.items():
+        one.relevance, one.seen = tensors[f"{node.name}.relevance"], done
+        one.positions[:] = [tensors[f"{node.name}.at.{i}"] for i in range(done)]
+        one.weights[:] = [tensors[f"{node.name}.weight.{i}"] for i in range(done)]
+    return done
 
 
 def statistics_from_batch_norms(

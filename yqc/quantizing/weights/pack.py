@@ -91,7 +91,8 @@ def _with_data(
     """Choose the plan if there is a budget, and round by it."""
     gm, convs = rounder.gm, rounder.convs
     some = [image.half() for image in islice(images(), min(job.images, affordable_images(gm)))]
-    inputs = LayerInputs(gm, convs, some, ctx.layout, ctx.progress, ctx.seed)
+    inputs = LayerInputs(gm, convs, some, ctx.layout, ctx.progress, ctx.seed, ctx.cache)
+    rounder.cache = ctx.cache
     if job.budget and not job.plan:
         options = measure_sensitivities(rounder, inputs, job.budget)
         chosen = choose_schemes(rounder, options, job.budget, ctx.original, ctx.agreement, inputs)
@@ -99,7 +100,6 @@ def _with_data(
         if not job.budget.spare:
             for line in format_plan(options, chosen):
                 ctx.progress.note(line)
-    rounder.cache = ctx.cache
     return rounder.with_data(inputs)
 
 

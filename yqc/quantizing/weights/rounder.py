@@ -69,11 +69,11 @@ class Rounder:
             layer = self.layers[node] = RoundedLayer.from_parts(*kept, self.plan[node], shape)
             return layer.rounded.weight, layer.bias
 
-        prefix = self._cache_prefix() if self.cache else ""
+        prefix = self.cache_prefix() if self.cache else ""
         inputs.walk(work, "rounding weights", stored)
         return self.layers
 
-    def _cache_prefix(self) -> str:
+    def cache_prefix(self) -> str:
         """Begin the names of the cache's entries by a hash of graph, plan and settings."""
         plan = sorted((node.name, str(scheme)) for node, scheme in self.plan.items())
         about = f"{fingerprint(self.gm)} {plan} {self.settings}"

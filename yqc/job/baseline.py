@@ -1,0 +1,111 @@
+"""The float model that a compiled file is compared with, kept between compiles.
+
+Its ONNX file and what it finds in images depend on model, data, settings and versions only, not on
+the passes. Latency is never kept: it is taken anew, in turn with the compiled file.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yqc import evaluation as ev
+from yqc.data import Data, Split, Unreadable
+from yqc.emit import emit, save
+from yqc.job.keys import model_key
+from yqc.models.source import Source
+from yqc.progress import Progress
+from yqc.report.parts import Baseline
+from yqc.settings import Settings
+from yqc.store import Store
+
+
+def write_float_file(source: Source, settings: Settings, store: Store, path: Path) -> None:
+    """Write the float model as an ONNX file: the one that is kept, or a new one to keep."""
+    key = model_key(source, settings)
+    content = store.get("float", key)
+    if content is not None:
+        path.write_bytes(content)
+        return
+    save(emit(source.gm, opset=settings.opset), path)
+    store.put("float", key, path.read_bytes())
+
+
+def detect_with_float(
+    file: Path,
+    data: Data,
+    source: Source,
+    settings: Settings,
+    store: Store,
+    *,
+    threads: int,
+    progress: Progress,
+) -> tuple[ev.Detections, Baseline]:
+    """Return what the float model's file finds in the evaluation images, and whether it was kept.
+
+    Raises:
+        CheckpointError, DataError: see `detect`.
+    """
+    split = data.val
+    names = "\n".join(path.name for path in split.images)
+    key = {
+        **model_key(source, settings),
+        "file": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "data": data.sha256,
+        "images": hashlib.sha256(names.encode(errors="replace")).hexdigest(),
+        "threads": threads,
+    }
+    content = store.get("boxes", key)
+    if content is not None and (found := unpack_boxes(content, split)) is not None:
+        return found, "kept"
+    found = ev.detect(
+        file,
+        split,
+        imgsz=source.imgsz,
+        layout=source.layout,
+        threads=threads,
+        progress=progress,
+    )
+    store.put("boxes", key, pack_boxes(found))
+    return found, "measured"
+
+
+def pack_boxes(found: ev.Detections) -> bytes:
+    """Turn detections into bytes: plain arrays in a zip."""
+    boxes = found.boxes
+    about = {
+        "layout": found.head.layout,
+        "nc": found.head.nc,
+        "skipped": [[each.index, each.why] for each in found.skipped],
+        "seconds": [found.seconds_total, found.seconds_session],
+    }
+    arrays: dict[str, Any] = {
+        "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+        "index": np.asarray(list(boxes), np.int64),
+        "count": np.asarray([len(each) for each in boxes.values()], np.int64),
+    }
+    for name in ("xyxy", "scores", "classes"):
+        parts = [getattr(each, name) for each in boxes.values()]
+        arrays[name] = np.concatenate(parts) if parts else np.zeros(0)
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=False, **arrays)
+    return out.getvalue()
+
+
+def unpack_boxes(content: bytes, split: Split) -> ev.Detections | None:
+    """Undo `pack_boxes`; None for bytes that do not fit the images."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays["about"].tobytes())
+        ends = np.cumsum(arrays["count"])[:-1]
+        parts = [np.split(arrays[name], ends) for name in ("xyxy", "scores", "classes")]
+        boxes = {int(i): ev.Boxes(*one) for i, *one in zip(arrays["index"], *parts, strict=True)}
+        skipped = tuple(Unreadable(i, split.images[i], why) for i, why in about["skipped"])
+        head = ev.OutputForm(about["layout"], about["nc"])
+        return ev.Detections(boxes, head, skipped, *about["seconds"])
+    except (ValueError, KeyError, TypeError, LookupError, OSError):
+        return None

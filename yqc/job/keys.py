@@ -1,0 +1,87 @@
+"""Keys of what is kept between runs: the hashes of all that decides a result."""
+
+import functools
+import hashlib
+import inspect
+import os
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import yqc
+from yqc.data import Data
+from yqc.graph.compare import fingerprint
+from yqc.models.source import Source, file_sha256
+from yqc.pipeline.base import Pass
+from yqc.pipeline.pipeline import Pipeline
+from yqc.report import Environment
+from yqc.settings import SETTINGS, Settings
+from yqc.version import __version__
+
+PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy", "pillow")
+
+
+def model_key(source: Source, settings: Settings) -> dict[str, Any]:
+    """Return what decides the float graph, and how it computes here."""
+    arch = settings.arch and file_sha256(Path(settings.arch))
+    return {
+        "input": source.sha256 or fingerprint(source.gm),
+        "arch": arch,
+        "imgsz": list(source.imgsz),
+        "head": settings.head,
+        "opset": settings.opset,
+        "versions": versions(),
+    }
+
+
+def compile_key(
+    source: Source, data: Data | None, settings: Settings, pipeline: Pipeline, passes: list[Pass]
+) -> dict[str, Any]:
+    """Return what decides the result of a compile, but for the output's name."""
+    chosen = {name: getattr(settings, name) for name in SETTINGS if name != "passes"}
+    return {
+        **model_key(source, settings),
+        "passes": ",".join(map(str, passes)),
+        "code": sorted(_code_hashes(passes)),
+        "loaded": [sha256 for _, sha256 in pipeline.registry.files],
+        "settings": chosen,
+        "data": None if data is None else data.sha256,
+        "threads": torch.get_num_threads(),
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return what computes: packages, the code of yqc itself, the processor."""
+    found = {"yqc": f"{__version__} {_own_stamp()}"}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ""
+    return {**found, "cpu": Environment.here(threads=1, seed=0).cpu}
+
+
+def _own_stamp() -> str:
+    """Hash names, sizes and times of yqc's own files: they change while yqc is worked on."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(yqc.__file__).parent.rglob("*.py")):
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _code_hashes(passes: Iterable[Pass]) -> set[str]:
+    """Hash the files in which passes are defined; those of `--load` and of plugins change."""
+    found = set()
+    for kind in {type(each) for each in passes}:
+        try:
+            path = inspect.getsourcefile(kind)
+        except TypeError:
+            continue
+        if path and os.path.isfile(path):  # noqa: PTH113  # names such as <stdin>
+            found.add(f"{kind.__name__} {file_sha256(Path(path))}")
+    return found
