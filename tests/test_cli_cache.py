@@ -24,7 +24,7 @@ def test_it_shows_what_is_kept(run: Run, store: Store) -> None:
     done = run("cache")
     assert done.code == 0
     rows = [line.split() for line in done.out.splitlines()]
-    assert ["interrupted", "compiles", "2", "5.2", "kB"] in rows
+    assert ["interrupted", "compiles", "2", "5.3", "kB"] in rows
     assert f"of 5.0 GB in {store.folder}" in done.out.replace("\n", "")
     found = json.loads(run("cache", "--json").out)
     assert [row["entries"] for row in found["kinds"]] == [1, 0, 2]

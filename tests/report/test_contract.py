@@ -79,6 +79,7 @@ FULL = {
     "accuracy": {
         "kind": "str",
         "images": "int",
+        "baseline": "str",
         "float": SCORES,
         "compiled": SCORES,
         "drop": "float",
@@ -217,6 +218,7 @@ def test_is_null_where_nothing_was_measured(sample: Report) -> None:
     assert found["accuracy"] == {
         "kind": "none",
         "images": 0,
+        "baseline": None,
         "float": None,
         "compiled": None,
         "drop": None,
