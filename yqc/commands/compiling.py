@@ -85,10 +85,7 @@ def compile_command(
         emit=emit,
         embed=_embedding(nms_options, nms=nms, uint8_input=uint8_input, fp16_io=fp16_io),
     )
-    from yqc.job.outputs import Outputs  # noqa: PLC0415
-
-    if output is not None:  # before torch is imported, and before files with passes are run
-        Outputs(output).check([model, *filter(None, (how.data, how.arch)), *(how.load or ())])
+    _check_output(output, model, how)
     registry = find_passes(how.load)
     after, before = (
         pass_names(registry, flag, text)
@@ -124,6 +121,14 @@ def compile_command(
     elif not quiet:
         exported = "pt2" in (settings.emit or "")
         _print_result(result, layers=layers, page=not no_html, exported=exported)
+
+
+def _check_output(output: Path | None, model: Path, how: PassOptions) -> None:
+    """Refuse an output that cannot be, before torch is imported and files with passes are run."""
+    from yqc.job.outputs import Outputs  # noqa: PLC0415
+
+    if output is not None:
+        Outputs(output).check([model, *filter(None, (how.data, how.arch)), *(how.load or ())])
 
 
 @contextmanager

@@ -201,10 +201,10 @@ class Store:
                 self.folder.rmdir()
 
     def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        return self.folder / name_of(kind, key)
+        return self.folder / entry_name(kind, key)
 
 
-def name_of(kind: str, key: Mapping[str, Any]) -> str:
+def entry_name(kind: str, key: Mapping[str, Any]) -> str:
     """Return the name of an entry's file."""
     text = json.dumps([kind, dict(key)], sort_keys=True)
     return f"{hashlib.sha256(text.encode()).hexdigest()}{SUFFIX}"
@@ -228,7 +228,7 @@ def read_entry(path: Path) -> tuple[dict[str, Any], bytes]:
     with path.open("rb") as file:
         file.seek(about["begin"])
         content = file.read()
-    if name_of(about["kind"], about["key"]) != path.name:
+    if entry_name(about["kind"], about["key"]) != path.name:
         raise ValueError("it is of another key")
     if hashlib.sha256(content).hexdigest() != about.get("sha256"):
         raise ValueError("its content is not what was written")
