@@ -73,11 +73,12 @@ class Half(Pass):
 
     def store(self, gm: fx.GraphModule, ctx: Context) -> None:
         """Store in half what integers left in float32, if the target can read that."""
-        if ctx.rules.stored_halves:
-            count = store_in_half(gm, ctx, self.skip)
+        if not ctx.rules.stored_halves:
+            ctx.says(f"{ctx.target} reads scales and biases in float32: they stay as they are")
+        elif count := store_in_half(gm, ctx, self.skip):
             ctx.says(f"{count} tensors are stored in half; the arithmetic stays as it is")
         else:
-            ctx.says(f"{ctx.target} reads scales and biases in float32: they stay as they are")
+            ctx.says("nothing is left in float32 that could be stored in half")
 
     def obstacles(
         self, gm: fx.GraphModule, ctx: Context, nodes: list[fx.Node]
