@@ -96,6 +96,8 @@ def find_unit(gm: fx.GraphModule, activation: fx.Node) -> Unit | str:
 
 def affine_layers(gm: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, ...] | str:
     """List the layers whose sum a node is, or return why their outputs cannot be scaled."""
+    if call(gm, node, nn.Identity) is not None and len(node.all_input_nodes[0].users) == 1:
+        return affine_layers(gm, node.all_input_nodes[0])
     if not is_addition(node):
         return find_obstacle(gm, node) or (node,)
     found: list[fx.Node] = []
