@@ -123,7 +123,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
             measured = Measured()
             if evaluate:
                 measuring = source, stage.onnx, data, settings, progress
-                measured = measure_against(*measuring, store=work.user, latency=latency)
+                measured = measure_against(*measuring, work=work, latency=latency)
             if str(compiled.embedding):  # what was measured is what stands within it
                 emitted = embed(emitted, compiled.embedding, layout)
                 save(emitted, stage.onnx)

@@ -10,6 +10,7 @@ import yqc
 from yqc import evaluation as ev
 from yqc.data import Split, Unreadable
 from yqc.job.baseline import pack_boxes, unpack_boxes
+from yqc.pipeline import base
 from yqc.store import Store
 
 
@@ -83,3 +84,33 @@ def test_boxes_are_packed_and_unpacked() -> None:
         np.testing.assert_array_equal(again.boxes[i].classes, one.classes)
     assert (again.head, again.skipped) == (found.head, skipped)
     assert unpack_boxes(b"nonsense", split) is None
+
+
+def test_a_killed_evaluation_goes_on_behind_its_last_image(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "PAUSE", 0.0)
+    monkeypatch.setattr(base, "LONGEST", 0.0)
+    want = compiled(checkpoint, "dce", tmp_path / "x.onnx", data=data).report
+    runs, run = list[Path](), ev.OnnxModel.run
+
+    def dying(self: ev.OnnxModel, images: Any) -> Any:
+        if runs.count(self.path) == 2:
+            raise KeyboardInterrupt
+        runs.append(self.path)
+        return run(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ev.OnnxModel, "run", dying)
+        with pytest.raises(KeyboardInterrupt):
+            compiled(checkpoint, "dce", tmp_path / "x.onnx", data=data)
+
+    def counting(self: ev.OnnxModel, images: Any) -> Any:
+        runs.append(self.path)
+        return run(self, images)
+
+    runs.clear()
+    monkeypatch.setattr(ev.OnnxModel, "run", counting)
+    found = compiled(checkpoint, "dce", tmp_path / "x.onnx", data=data, resume=True).report
+    assert found.accuracy.compiled == want.accuracy.compiled
+    assert len(runs) == 2  # of three images; one was still on its way as the run was killed

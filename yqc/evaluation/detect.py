@@ -1,7 +1,8 @@
 """Run a detector over a split; reading, running and suppression go on at the same time."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +32,10 @@ class Detections:
     """Wall time within the model's runs, added up."""
 
 
+KeepDetections = Callable[[Callable[[], Detections]], None]
+"""Takes a function that returns what was found so far, and may keep it."""
+
+
 def detect(
     model: Path | Runner,
     split: Split,
@@ -42,6 +47,8 @@ def detect(
     batch: int = 1,
     channels: int = 3,
     progress: Progress | None = None,
+    known: Detections | None = None,
+    keep: KeepDetections | None = None,
 ) -> Detections:
     """Find objects in the images of a split: score > 0.001, NMS at IoU 0.65, at most 300 an image.
 
@@ -55,6 +62,8 @@ def detect(
         batch: images to run at a time; above 1 for a `Runner` that takes several.
         channels: channels of a `Runner`'s input, 3 (RGB) or 1 (grey); an ONNX file states its own.
         progress: shown an image at a time.
+        known: what an interrupted run has found in the first images; it goes on behind them.
+        keep: called behind every image, with a function that returns what was found until then.
 
     Raises:
         CheckpointError: the model cannot be run on such images, or is no decoded YOLO detector.
@@ -63,9 +72,15 @@ def detect(
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
     channels = runner.channels if isinstance(runner, FileModel) else channels
     job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch, channels)
+    boxes = dict[int, Boxes]() if known is None else job.go_on(known)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
-        boxes = dict(prefetch(job.finish, job.outputs(advance), ahead=batch))
+        if job.first:
+            advance(job.first)
+        for index, found in prefetch(job.finish, job.outputs(advance), ahead=batch):
+            boxes[index] = found
+            if keep is not None:
+                keep(partial(job.found, boxes, index + 1))
         total = perf_counter() - begin
     if job.head is None:
         bad = f"; the first: {job.skipped[0]}" if job.skipped else ""
@@ -87,6 +102,22 @@ class _Job:
     head: OutputForm | None = None
     skipped: list[Unreadable] = field(default_factory=list)
     seconds: float = 0.0
+    first: int = 0
+    """Position of the first image to read."""
+
+    def go_on(self, known: Detections) -> dict[int, Boxes]:
+        """Begin behind the images in which something is known; return what is."""
+        self.head, self.skipped = known.head, [*known.skipped]
+        self.seconds = known.seconds_session
+        self.first = 1 + max((*known.boxes, *(one.index for one in known.skipped)), default=-1)
+        return dict(known.boxes)
+
+    def found(self, boxes: dict[int, Boxes], end: int) -> Detections:
+        """Return what was found in the images before the position `end`."""
+        skipped = tuple(one for one in self.skipped if one.index < end)
+        if self.head is None:
+            raise DataError("nothing was found yet")
+        return Detections(boxes, self.head, skipped, 0.0, self.seconds)
 
     def outputs(self, advance: Advance) -> Iterator[tuple[Placed, OutputForm, Floats]]:
         """Yield each readable image with the model's output for it, without its batch dimension."""
@@ -104,7 +135,9 @@ class _Job:
 
     def readable(self, advance: Advance) -> Iterator[Placed]:
         """Read the images, and note those that cannot be read."""
-        for image in read_images(self.split.images, self.imgsz, channels=self.channels):
+        paths = self.split.images[self.first :]
+        for image in read_images(paths, self.imgsz, channels=self.channels):
+            image = replace(image, index=image.index + self.first)  # noqa: PLW2901  # in the split
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 advance(1)

@@ -7,6 +7,7 @@ the passes. Latency is never kept: it is taken anew, in turn with the compiled f
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from yqc import evaluation as ev
 from yqc.data import Data, Split, Unreadable
 from yqc.emit import emit, save
 from yqc.job.keys import model_key
+from yqc.job.work import Work
 from yqc.models.source import Source
+from yqc.pipeline.base import Pause
 from yqc.progress import Progress
 from yqc.report.parts import Baseline
 from yqc.settings import Settings
@@ -39,7 +42,7 @@ def detect_with_float(
     data: Data,
     source: Source,
     settings: Settings,
-    store: Store,
+    work: Work,
     *,
     threads: int,
     progress: Progress,
@@ -49,7 +52,7 @@ def detect_with_float(
     Raises:
         CheckpointError, DataError: see `detect`.
     """
-    split = data.val
+    split, store = data.val, work.user
     names = "\n".join(path.name for path in split.images)
     key = {
         **model_key(source, settings),
@@ -61,16 +64,37 @@ def detect_with_float(
     content = store.get("boxes", key)
     if content is not None and (found := unpack_boxes(content, split)) is not None:
         return found, "kept"
-    found = ev.detect(
+    found = detect_resumably(file, split, source, work, threads=threads, progress=progress)
+    store.put("boxes", key, pack_boxes(found))
+    return found, "measured"
+
+
+def detect_resumably(
+    file: Path, split: Split, source: Source, work: Work, *, threads: int, progress: Progress
+) -> ev.Detections:
+    """Return what a file finds in images; what is found on the way is kept for a resumed compile.
+
+    Raises:
+        CheckpointError, DataError: see `detect`.
+    """
+    name = f"boxes-{hashlib.sha256(file.read_bytes()).hexdigest()[:32]}"
+    content, pause = work.load_bytes(name), Pause()
+
+    def keep(found: Callable[[], ev.Detections]) -> None:
+        if pause.is_over():
+            with pause.measured():
+                work.save_bytes(name, pack_boxes(found()))
+
+    return ev.detect(
         file,
         split,
         imgsz=source.imgsz,
         layout=source.layout,
         threads=threads,
         progress=progress,
+        known=None if content is None else unpack_boxes(content, split),
+        keep=keep,
     )
-    store.put("boxes", key, pack_boxes(found))
-    return found, "measured"
 
 
 def pack_boxes(found: ev.Detections) -> bytes:

@@ -7,13 +7,13 @@ from typing import Any
 from yqc import evaluation as ev
 from yqc.data import Data, Split, list_unreadable
 from yqc.errors import DataError
-from yqc.job.baseline import detect_with_float, write_float_file
+from yqc.job.baseline import detect_resumably, detect_with_float, write_float_file
 from yqc.job.speed import time_compiled
+from yqc.job.work import Work
 from yqc.models.source import Source
 from yqc.progress import Progress
 from yqc.report import Accuracy, Latency
 from yqc.settings import Settings
-from yqc.store import Store
 from yqc.targets import find_target
 
 ZERO = 0.001
@@ -52,12 +52,12 @@ def measure_against(
     settings: Settings,
     progress: Progress,
     *,
-    store: Store,
+    work: Work,
     latency: bool = True,
 ) -> Measured:
     """Put the float model's file beside the compiled one, measure both, and remove it again.
 
-    What the store keeps of the float model is not computed again. Without `latency` nothing is
+    What a store keeps of the float model is not computed again. Without `latency` nothing is
     timed.
 
     Raises:
@@ -66,13 +66,13 @@ def measure_against(
     if source.layout is None:
         return Measured()
     plain = compiled.with_name("float.onnx")
-    write_float_file(source, settings, store, plain)
+    write_float_file(source, settings, work.user, plain)
     threads = settings.threads or ev.count_cores()
     how: dict[str, Any] = {"threads": threads, "progress": progress}
     try:
         measured = Measured()
         if data is not None:
-            measured = measure_accuracy(plain, compiled, data, source, settings, store, **how)
+            measured = measure_accuracy(plain, compiled, data, source, settings, work, **how)
         if not latency:
             return measured
         target = find_target(settings.target)
@@ -88,7 +88,7 @@ def measure_accuracy(
     data: Data,
     source: Source,
     settings: Settings,
-    store: Store,
+    work: Work,
     *,
     threads: int,
     progress: Progress,
@@ -104,8 +104,8 @@ def measure_accuracy(
     if not split.images:
         raise DataError(f"{data.source} has no images to evaluate on; use --no-eval to skip that")
     how: dict[str, Any] = {"threads": threads, "progress": progress}
-    first, origin = detect_with_float(original, data, source, settings, store, **how)
-    second = ev.detect(compiled, split, imgsz=source.imgsz, layout=source.layout, **how)
+    first, origin = detect_with_float(original, data, source, settings, work, **how)
+    second = detect_resumably(compiled, split, source, work, **how)
     warnings = list_unreadable("evaluation", second.skipped)
     truth, evidence = split.annotations, Evidence(split, (first, second))
     if truth is None:
