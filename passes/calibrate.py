@@ -98,7 +98,8 @@ class Calibrate(Pass):
         images: Iterable[Tensor],
     ) -> None:
         """Choose ranges from images; keep the convolutions' outputs if `bias-correct` follows."""
-        relevance = {o.node: (ValueRelevance(), o.node) for o in observers if o.module.records}
+        seen = [o for o in observers if o.module.records and not is_bounded(source_of(o))]
+        relevance = {o.node: (ValueRelevance(), o.node) for o in seen}
         for members in group_observers(observers):
             made = only_activation(gm, members)
             if made is not None and members[0].node in relevance:
@@ -107,7 +108,7 @@ class Calibrate(Pass):
         kept = {node: ReferenceOutputs() for node in wanted}
         gather_statistics(
             gm,
-            observers,
+            seen,
             images,
             ctx,
             with_gradients=self.images,
@@ -127,11 +128,10 @@ class Calibrate(Pass):
     ) -> None:
         """Choose one range a group from its observers' histograms."""
         for members in group_observers(observers):
-            found = {
-                m.node: m.module.histogram
-                for m in members
-                if m.module.records and m.module.histogram is not None
-            }
+            if any(is_bounded(source_of(m)) for m in members):
+                set_range(members, 0.0, 1.0, ctx)
+                continue
+            found = {m.node: h for m in members if (h := m.module.histogram) is not None}
             plain = Histogram.merged(list(found.values()))
             weighed = Histogram.merged([relevance[node].weigh(h) for node, h in found.items()])
             symmetric = members[0].module.symmetric
@@ -195,7 +195,7 @@ def set_range(
     members: list[Call[Observer]], low: float, high: float, ctx: Context
 ) -> tuple[float, float]:
     """Set scale and zero point of a group's observers from a range; return the range used."""
-    if any(is_bounded(m.node.all_input_nodes[0]) for m in members):
+    if any(is_bounded(source_of(m)) for m in members):
         low, high = 0.0, 1.0
     module = members[0].module
     chosen = qparams_from_range(
@@ -205,6 +205,11 @@ def set_range(
         member.module.scale, member.module.zero_point = chosen.scale, chosen.zero_point
         ctx.rewrote(member.node, f"range {low:.4g} to {high:.4g}")
     return low, high
+
+
+def source_of(observer: Call[Observer]) -> fx.Node:
+    """Return the node whose result is observed."""
+    return observer.node.all_input_nodes[0]
 
 
 def is_bounded(node: fx.Node) -> bool:

@@ -49,7 +49,7 @@ from yqc.emit.metadata import yolo_metadata
 from yqc.emit.products import write_products
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
-from yqc.emit.simplify import check_model, simplify
+from yqc.emit.simplify import check_model, drop_unused, simplify
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
@@ -118,6 +118,7 @@ def emit(
         write_foldable(model, stored, rules)
     if rules.products:
         write_products(model, stored.shapes() if stored else {})
+        drop_unused(model)
     if stores_half(gm):
         write_halves(model)
     check_model(model)

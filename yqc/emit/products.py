@@ -37,10 +37,6 @@ def write_products(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
             channels = shapes.get(conv.input[1], (0,))[0]
             written |= _product(conv, w, channels or w.held[w.made[conv.input[1]].input[1]].dims[0])
     w.replace(written)
-    values = {name for node in model.graph.node for name in node.output}
-    kept = [v for v in model.graph.value_info if v.name in values]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
 
 
 def is_product(conv: NodeProto, w: Wiring, decoded: Container[str]) -> bool:
