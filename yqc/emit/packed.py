@@ -1,4 +1,7 @@
-"""Lowerings of packed weights: codes of few bits stay codes in the file, in forms nothing folds.
+"""Lowerings of packed weights: codes of few bits stay codes in the file.
+
+Where the target folds decoders, weights are handed to the decoder of all layers (`foldable`).
+Elsewhere each has nodes of its own:
 
     4 and 8 bits, uniform    INT4, UINT4, INT8 or UINT8 -> DequantizeLinear
     2, 3, 5, 6 bits          planes of UINT4 -> DequantizeLinear (scale 1) -> Floor, Sub, Concat

@@ -57,4 +57,7 @@ class Target:
     Nodes make float32 of them, which the runtime must fold when it loads the file.
     """
     weights: WeightForm = "dequantize"
-    """How weights of few bits are decoded in the file, and int8 weights of float convolutions."""
+    """How weights of few bits are decoded in the file, and int8 weights of float convolutions.
+
+    What the runtime folds when it loads the file costs nothing at inference; see the targets.
+    """

@@ -11,6 +11,9 @@ ms; SiLU in one piece 31 ms, as quantized sigmoid and product 10.0 ms. Products 
 attention are fused to QLinearMatMul, or with a float result to MatMulIntegerToFloat: yolo12n at 320
 px takes 0.79 of the time that it takes with them in float. A first layer that reads the
 3 channels of an image is slower on integers than in float; 16 channels are not.
+DequantizeLinear of constants is not folded at load, QuantizeLinear and what depends on it is: so
+weights of few bits stand behind that seed. With INT4 behind DequantizeLinear yolov8n (320 px) ran
+at 0.57 of the float file's speed and tables at 0.39; behind the seed both run at 1.00.
 """
 
 from yqc.targets.base import Target

@@ -2,7 +2,8 @@
 
 Activations are int8 with zero point 0, one scale a tensor; weights int8, one scale an output
 channel (documentation "Working with Quantized Types"). A residual is added inside the convolution
-if only the other summand is quantized ("Q/DQ Layer-Placement Recommendations").
+if only the other summand is quantized ("Q/DQ Layer-Placement Recommendations"). Four bits are INT4
+behind DequantizeLinear, the one form with four bits in that documentation.
 """
 
 from yqc.targets.base import Target
