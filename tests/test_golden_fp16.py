@@ -141,3 +141,15 @@ def test_any_batch_halves_at_both_ends_and_suppression(
         alone = session.run(None, {"images": images[i : i + 1]})[0]
         np.testing.assert_allclose(np.sort(got[i, :, 4]), np.sort(alone[0, :, 4]), atol=5e-3)
     assert set(result.files.onnx.parent.iterdir()) >= {result.files.onnx, result.files.report}
+
+
+def test_a_compile_has_nothing_to_warn_of(shared: Path, tmp_path: Path) -> None:
+    result = yqc.compile(
+        shared / "golden" / "yolov8n.pt",
+        "fp16",
+        output=tmp_path / "m.onnx",
+        imgsz=(96, 128),
+        evaluate=False,
+        html=False,
+    )
+    assert result.report.warnings == ()
