@@ -54,8 +54,8 @@ class Verified:
 def check_weights(gm: fx.GraphModule, file: Path, rules: Target) -> tuple[str, ...]:
     """Say which packed weights a file stores as floats, or onnxruntime decodes at every inference.
 
-    The second is checked for files whose decoder onnxruntime folds. It widens halves only as it lays
-    out tensors for its kernels, so files that compute in half are left out.
+    The second is checked for files whose decoder onnxruntime folds. Files that compute in half are
+    left out: it widens their weights only as it lays out tensors for its kernels.
     """
     warnings = []
     if found := list_unpacked(gm, onnx.load(file)):
