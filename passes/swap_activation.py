@@ -46,7 +46,7 @@ class SwapActivation(SwapOptions, Pass):
     needs_images: ClassVar[bool] = True
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        require_float(gm)
+        refuse_quantized(gm)
         task = SwapTask(gm, ctx, self)
         for node, why in task.refused:
             ctx.skipped(node, why)
@@ -125,7 +125,7 @@ class SwapActivation(SwapOptions, Pass):
         return [said, *(f"{damage[name] / total:6.1%}  {paths[name]}" for name in order)]
 
 
-def require_float(gm: fx.GraphModule) -> None:
+def refuse_quantized(gm: fx.GraphModule) -> None:
     """Raise a PassError if a graph is quantized or about to be."""
     for node in gm.graph.nodes:
         kind = type(gm.get_submodule(str(node.target))).__name__ if node.op == "call_module" else ""

@@ -84,6 +84,15 @@ class Compiled:
         )
 
     @property
+    def data_input(self) -> rp.DataInput | None:
+        """The data that was read, as the report names it."""
+        data, file = self.data, self.origin.data
+        if data is None or file is None:
+            return None
+        count = len({*data.train.images, *data.val.images})
+        return rp.DataInput(path=file.path, sha256=file.sha256, images=count)
+
+    @property
     def recipe(self) -> str:
         """The TOML text that repeats this compile."""
         return write_recipe(replace(self.settings, passes=self.passes), self.origin)
@@ -103,7 +112,7 @@ def make_report(
     If `sensitivity`, the layers are ranked by it.
     """
     source, gm, ctx, trip = compiled.source, compiled.gm, compiled.ctx, verified.trip
-    data, origin, settings = compiled.data, compiled.origin, compiled.settings
+    origin, settings = compiled.origin, compiled.settings
     expanded = ",".join(str(step.action) for step in compiled.steps)
     threads = settings.threads or count_cores()
     exact = not rounds_activations(gm) and not holds_half(gm)
@@ -112,13 +121,7 @@ def make_report(
         input=rp.ModelInput(
             path=source.path, sha256=source.sha256, params=source.params, facts=source.facts
         ),
-        data=None
-        if data is None or origin.data is None
-        else rp.DataInput(
-            path=origin.data.path,
-            sha256=origin.data.sha256,
-            images=len({*data.train.images, *data.val.images}),
-        ),
+        data=compiled.data_input,
         target=settings.target,
         loaded=tuple(rp.LoadedFile(path=f.path, sha256=f.sha256) for f in origin.loaded),
         pipeline=rp.PipelineText(text=str(compiled.pipeline), expanded=expanded),

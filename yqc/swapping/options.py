@@ -5,7 +5,7 @@ from typing import Literal
 
 from yqc.pipeline import Share
 
-Target = Literal["relu", "relu6", "leaky-relu", "hardswish", "hard-sigmoid"]
+FormName = Literal["relu", "relu6", "leaky-relu", "hardswish", "hard-sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class SwapOptions:
         ValueError: a number is out of its range.
     """
 
-    to: Target = "relu"
+    to: FormName = "relu"
     """The activation to put in; hard-sigmoid writes x * hardsigmoid(x), as two operations."""
     only: tuple[str, ...] = ()
     """Activations to swap: paths of their modules or convolutions, * as a wildcard; default all."""

@@ -14,7 +14,7 @@ from yqc.facts import Layout
 from yqc.quantizing import measure_node_relevance
 from yqc.swapping.fit import fit_channels
 from yqc.swapping.forms import Form
-from yqc.swapping.units import Unit
+from yqc.swapping.units import SwapUnit
 
 SAMPLES = 16384
 """Positions of a tensor that are drawn, over all images. On yolov5n of 640 px, without
@@ -48,7 +48,7 @@ class UnitRelevance:
         self.inputs.append(x[at])
         self.weights.append(relevance[at] / (few * chance[at]).unsqueeze(1))
 
-    def damage(self, form: Form, function: Callable[[Tensor], Tensor], unit: Unit) -> float:
+    def damage(self, form: Form, function: Callable[[Tensor], Tensor], unit: SwapUnit) -> float:
         """Estimate the mean square change of the detections if this activation alone is swapped."""
         x, weight = torch.cat(self.inputs), torch.cat(self.weights)
         t = function(x)
@@ -66,7 +66,7 @@ def mix_with_even(relevance: Tensor) -> Tensor:
 
 def measure_units(
     gm: fx.GraphModule,
-    units: Iterable[Unit],
+    units: Iterable[SwapUnit],
     images: list[Tensor],
     layout: Layout | None,
     seed: int,
@@ -95,7 +95,7 @@ def measure_units(
     return found
 
 
-def flatten_positions(x: Tensor, unit: Unit) -> Tensor:
+def flatten_positions(x: Tensor, unit: SwapUnit) -> Tensor:
     """Return values [N, C, ...], or [N, ..., C], as rows [positions, C]."""
     return (x if unit.last else x.movedim(1, -1)).flatten(0, -2)
 

@@ -68,7 +68,7 @@ def refit_weights(form: Form, a: Tensor, u: Tensor, t: Tensor, judged: slice) ->
     known = a[:, learned]
     factor = cholesky_with_ridge(known.mT @ known, RIDGE)
     z, weight, bias = u, torch.zeros(groups, columns, u.shape[1] // groups), torch.zeros_like(u[0])
-    lowest, best, vain = mean_error(form, z[judged], t[judged]), None, 0
+    lowest, best, vain = mean_square_error(form, z[judged], t[judged]), None, 0
     for pull in PULLS:
         way = move_closer(form, z[learned], t[learned], pull) - z[learned]
         shift = way.mean(0)
@@ -76,7 +76,7 @@ def refit_weights(form: Form, a: Tensor, u: Tensor, t: Tensor, judged: slice) ->
         step = torch.cholesky_solve(known.mT @ way, factor)
         weight, bias = weight + step, bias + shift
         z = z + (a @ step).movedim(0, 1).reshape(count, -1) + shift
-        error = mean_error(form, z[judged], t[judged])
+        error = mean_square_error(form, z[judged], t[judged])
         vain = 0 if error < lowest else vain + 1
         if not vain:
             lowest, best = error, (weight, bias, z)
@@ -89,6 +89,6 @@ def refit_weights(form: Form, a: Tensor, u: Tensor, t: Tensor, judged: slice) ->
     return Refit(weight.mT.reshape(-1, columns), bias, z)
 
 
-def mean_error(form: Form, z: Tensor, t: Tensor) -> float:
+def mean_square_error(form: Form, z: Tensor, t: Tensor) -> float:
     """Return the mean squared error of the activation of z."""
     return float((form.function(z) - t).square_().mean())

@@ -24,7 +24,7 @@ from yqc.pipeline.base import JUDGES, Context
 from yqc.swapping.forms import FORMS
 from yqc.swapping.options import SwapOptions
 from yqc.swapping.positions import UnitRelevance, draw_positions, measure_units
-from yqc.swapping.units import Unit, find_shifted, find_unit, is_activation
+from yqc.swapping.units import SwapUnit, find_shifted, find_unit, is_activation
 from yqc.swapping.walk import SwapWalk, count_live_bytes, find_function
 from yqc.swapping.write_back import put_activation, write_layer
 from yqc.training.teacher import fold_batch_norms
@@ -58,7 +58,7 @@ class SwapTask:
     options: SwapOptions
     refused: list[tuple[fx.Node, str]] = field(default_factory=list)
     """Nodes of activations that stay, and why."""
-    units: list[Unit] = field(default_factory=list)
+    units: list[SwapUnit] = field(default_factory=list)
     """Activations to swap, with the layers before them."""
 
     def __post_init__(self) -> None:
@@ -72,10 +72,10 @@ class SwapTask:
             unit = find_unit(self.teacher, node)
             path = str(node.target)
             paths = (path,) if isinstance(unit, str) else (path, unit.path)
-            if self.options.only and not matches(paths, self.options.only):
+            if self.options.only and not matches_path(paths, self.options.only):
                 continue
             asked = True
-            if matches(paths, self.options.keep):
+            if matches_path(paths, self.options.keep):
                 unit = "asked to keep it"
             if isinstance(unit, str):
                 self.refused.append((names[node.name], unit))
@@ -187,12 +187,12 @@ class SwapTask:
                 error=found.error,
                 damage=self.damage[node.name],
                 refitted=found.refitted,
-                **{k: summarize(getattr(found.fit, k)) for k in "abm"},
+                **{k: find_spread(getattr(found.fit, k)) for k in "abm"},
             ).put(node)
         self.gm.recompile()
 
 
-def matches(paths: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+def matches_path(paths: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
     """Return whether one of some paths matches one of some patterns."""
     return any(fnmatch(path, pattern) for path in paths for pattern in patterns)
 
@@ -204,6 +204,6 @@ def name_activation(gm: fx.GraphModule, node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
-def summarize(values: Tensor) -> tuple[float, float, float]:
+def find_spread(values: Tensor) -> tuple[float, float, float]:
     """Return the smallest, the mean and the largest of some values."""
     return float(values.min()), float(values.mean()), float(values.max())

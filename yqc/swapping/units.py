@@ -44,7 +44,7 @@ PASSING_METHODS = {
 
 
 @dataclass(frozen=True)
-class Unit:
+class SwapUnit:
     """An activation with the layers before it, or a layer alone; nodes stand by their names."""
 
     node: str
@@ -78,7 +78,7 @@ def vars_of(module: nn.Module) -> dict[str, object]:
     return {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "inplace"}
 
 
-def find_unit(gm: fx.GraphModule, activation: fx.Node) -> Unit | str:
+def find_unit(gm: fx.GraphModule, activation: fx.Node) -> SwapUnit | str:
     """Find the layers before an activation, or return why it must stay."""
     if role(activation) == "head.decode":
         return "the decoding stays as it is"
@@ -91,7 +91,7 @@ def find_unit(gm: fx.GraphModule, activation: fx.Node) -> Unit | str:
     if isinstance(layers, str):
         return layers
     names, path = tuple(n.name for n in layers), str(layers[0].target)
-    return Unit(node.name, names, path, activation.name, takes_up_constants(gm, activation))
+    return SwapUnit(node.name, names, path, activation.name, takes_up_constants(gm, activation))
 
 
 def affine_layers(gm: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, ...] | str:
@@ -164,11 +164,11 @@ def passes_constants(gm: fx.GraphModule, node: fx.Node) -> bool:
     return call(gm, node, (*SPATIAL, nn.Identity, nn.Dropout, nn.Flatten)) is not None
 
 
-def find_shifted(gm: fx.GraphModule, units: Iterable[Unit]) -> list[Unit]:
+def find_shifted(gm: fx.GraphModule, units: Iterable[SwapUnit]) -> list[SwapUnit]:
     """List the other layers whose bias can be shifted, each as a unit without activation."""
     taken = {name for unit in units for name in unit.layers}
     return [
-        Unit(
+        SwapUnit(
             node.name,
             (node.name,),
             str(node.target),

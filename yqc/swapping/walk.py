@@ -19,10 +19,10 @@ from yqc.quant.weights.statistics import gather_patches
 from yqc.swapping.fit import ChannelFit, fit_channels
 from yqc.swapping.forms import Form
 from yqc.swapping.positions import flatten_positions
-from yqc.swapping.refit import mean_error, refit_weights
-from yqc.swapping.units import Unit
+from yqc.swapping.refit import mean_square_error, refit_weights
+from yqc.swapping.units import SwapUnit
 
-BatchValues: TypeAlias = list[Any]
+NodeBatches: TypeAlias = list[Any]
 """What a node computes, one value a batch of images."""
 HELD_OUT = 5
 """One of so many pictures, the last ones, is kept out of the refit of weights, to judge it. With
@@ -33,7 +33,7 @@ half as many layers hardly get any, with twice as many fewer pictures are learne
 class UnitFit:
     """How one activation was fitted."""
 
-    unit: Unit
+    unit: SwapUnit
     fit: ChannelFit
     error: float
     """Mean squared error over the variance of what the activation computes."""
@@ -49,7 +49,7 @@ class SwapWalk:
     student: fx.GraphModule
     """The copy; its weights and biases are changed. It has the same nodes by name, and more."""
     form: Form
-    units: Mapping[str, Unit]
+    units: Mapping[str, SwapUnit]
     """By the names of their nodes."""
     positions: Mapping[str, list[Tensor]]
     """For each unit, the drawn positions of each image."""
@@ -58,8 +58,8 @@ class SwapWalk:
     """By the names of the units' nodes."""
     moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Mean and variance of what the student's units compute, float32 [C], by the same names."""
-    _old: dict[str, BatchValues] = field(default_factory=dict, repr=False)
-    _new: dict[str, BatchValues] = field(default_factory=dict, repr=False)
+    _old: dict[str, NodeBatches] = field(default_factory=dict, repr=False)
+    _new: dict[str, NodeBatches] = field(default_factory=dict, repr=False)
 
     def run(self, images: Sequence[Tensor], advance: Callable[[int], None]) -> None:
         """Fit on batches of images, float32 [N, C, H, W] each.
@@ -93,14 +93,14 @@ class SwapWalk:
                 self._old.pop(source.name, None)
 
     def _compute(
-        self, gm: fx.GraphModule, node: fx.Node, values: Mapping[str, BatchValues], count: int
-    ) -> BatchValues:
+        self, gm: fx.GraphModule, node: fx.Node, values: Mapping[str, NodeBatches], count: int
+    ) -> NodeBatches:
         sources = node.all_input_nodes
         return [
             compute_node(gm, node, {s: values[s.name][i] for s in sources}) for i in range(count)
         ]
 
-    def _fit(self, unit: Unit) -> bool:
+    def _fit(self, unit: SwapUnit) -> bool:
         """Fit one unit; return whether the student's layers were changed."""
         at = self.positions[unit.node]
         x, u = (gather_rows(v[unit.node], at, unit) for v in (self._old, self._new))
@@ -128,7 +128,7 @@ class SwapWalk:
         self.moments[unit.node] = find_moments(self._new[unit.node], unit)
         return True
 
-    def _refit(self, unit: Unit, u: Tensor, t: Tensor, fit: ChannelFit) -> float | None:
+    def _refit(self, unit: SwapUnit, u: Tensor, t: Tensor, fit: ChannelFit) -> float | None:
         """Refit a convolution's weights; return the mean squared error, or None if it stays."""
         node = next(n for n in self.student.graph.nodes if n.name == unit.layers[0])
         conv = call(self.student, node, nn.Conv2d)
@@ -152,9 +152,9 @@ class SwapWalk:
         self._new[unit.node] = self._compute(
             self.student, node, self._new, len(self._new[source.name])
         )
-        return mean_error(self.form, found.outputs, t)
+        return mean_square_error(self.form, found.outputs, t)
 
-    def _rescale(self, unit: Unit, a: Tensor, b: Tensor) -> None:
+    def _rescale(self, unit: SwapUnit, a: Tensor, b: Tensor) -> None:
         """Scale and shift what layers compute together: in their weights and in the values."""
         for i, name in enumerate(unit.layers):
             node = next(n for n in self.student.graph.nodes if n.name == name)
@@ -190,19 +190,19 @@ def find_function(gm: fx.GraphModule, name: str) -> Callable[[Tensor], Tensor]:
     return function
 
 
-def pair_images(batches: BatchValues, at: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def pair_images(batches: NodeBatches, at: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield each image of batches, [1, ...], with its positions; those without any are left out."""
     images = (batch[i : i + 1] for batch in batches for i in range(len(batch)))
     return (pair for pair in zip(images, at, strict=True) if len(pair[1]))
 
 
-def gather_rows(batches: BatchValues, at: Sequence[Tensor], unit: Unit) -> Tensor:
+def gather_rows(batches: NodeBatches, at: Sequence[Tensor], unit: SwapUnit) -> Tensor:
     """Return the values of all channels at the positions of each image: [N, C]."""
     pairs = pair_images(batches, at)
     return torch.cat([flatten_positions(image, unit)[places] for image, places in pairs])
 
 
-def find_moments(batches: BatchValues, unit: Unit) -> tuple[Tensor, Tensor]:
+def find_moments(batches: NodeBatches, unit: SwapUnit) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel over all images and positions, [C] each."""
     rows = [flatten_positions(batch, unit) for batch in batches]
     count = sum(len(r) for r in rows)
