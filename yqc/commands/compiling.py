@@ -87,10 +87,8 @@ def compile_command(
     )
     _check_output(output, model, how)
     registry = find_passes(how.load)
-    after, before = (
-        pass_names(registry, flag, text)
-        for flag, text in (("--print-after", print_after), ("--print-before", print_before))
-    )
+    lists = {"--print-after": print_after, "--print-before": print_before}
+    after, before = (pass_names(registry, *item) for item in lists.items())
 
     with importing():
         from yqc import report as rp  # noqa: PLC0415  # what follows imports torch
