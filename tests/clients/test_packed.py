@@ -9,11 +9,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
+from torch import nn
 
+import yqc
 from tests.clients.conftest import Compiled
 from tests.clients.test_onnxruntime import Level, outputs
 from tests.clients.test_simplifiers import by_onnxsim, by_onnxslim
-from yqc.emit import weight_bytes
+from yqc.emit import emit, save, weight_bytes
 
 FEW_BITS = ["int4", "codebook", "pack-int4{bits=3}", "int4,int8"]
 LEVELS = [Level.ORT_ENABLE_BASIC, Level.ORT_ENABLE_EXTENDED, Level.ORT_ENABLE_ALL]
@@ -104,3 +107,18 @@ def test_openvino_runs_packed_weights_on_integers(compiled: Compiled) -> None:
         ]
         counts.append(sum(kind in {"u8", "i8"} for kind in kinds))
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("passes", ["fold-bn,pack-int4", "fold-bn,cluster"])
+def test_openvino_takes_weights_of_depthwise_convolutions(passes: str, tmp_path: Path) -> None:
+    ov = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.SiLU(), nn.Conv2d(8, 8, 1), nn.SiLU()]
+    again = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    x = torch.rand(1, 8, 6, 6)
+    gm = yqc.trace(nn.Sequential(*layers, again).eval(), x)
+    yqc.Pipeline.parse(passes).run(gm, yqc.Context(example=x))
+    save(emit(gm), tmp_path / "x.onnx")
+    run = ov.Core().compile_model(tmp_path / "x.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    with torch.no_grad():
+        np.testing.assert_allclose(run(x.numpy())[run.output(0)], gm(x), atol=1e-5)

@@ -20,7 +20,7 @@ INT8 = "fold-bn,dce,observe,calibrate,quantize"
 
 def under(passes: str, net: nn.Module | None = None) -> fx.GraphModule:
     gm = traced(net or nets.residual(), (1, 3, 8, 8))
-    Pipeline.parse(passes).run(gm, Context())
+    Pipeline.parse(passes).run(gm, Context(target="portable"))
     return gm
 
 

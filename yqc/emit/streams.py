@@ -13,7 +13,8 @@ Else it is rounded behind the product, with 127 for the largest value of a chann
 dequantized last, so that the runtime finds an integer weight with one scale a channel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -53,18 +54,20 @@ class _Stream:
         for group, code, zero, row in zip(self.groups, codes, zeros, rows, strict=True):
             levels = self.d.reshape(code, -1, group[0].row)
             if group[0].table is not None:
-                values = self.d.op("GatherElements", row, levels, axis=1)
+                decode, read = partial(self.d.op, "GatherElements", axis=1), (row, levels)
             else:
                 middle = zero or self.d.number(float(1 << (self.one.bits - 1)))
                 levels = self.d.op("Sub", levels, middle)
-                if group[0].integers and group[0].fits_int8:
-                    _write_integers(self.d, group, levels, row)
-                    continue
-                values = self.d.op("Mul", levels, row)
-            if group[0].integers:
-                _write_integers(self.d, group, *_round_to_int8(self.d, values, group[0].channel))
+                decode, read = partial(self.d.op, "Mul"), (levels, row)
+            if group[0].integers and group[0].table is None and group[0].fits_int8:
+                _write_integers(self.d, group, levels, row)
+            elif group[0].integers:
+                whole = _round_to_int8(self.d, decode(*read), group[0].channel)
+                _write_integers(self.d, group, *whole)
+            elif group[0].shape[1] == 1:
+                _write_depthwise(self.d, group, decode, *read)
             else:
-                _write_floats(self.d, group, values)
+                _write_floats(self.d, group, decode(*read))
 
     def _codes(self) -> tuple[list[str], list[str]]:
         """Return the codes of each group, and those of its zeros: floats, or indices of tables."""
@@ -125,6 +128,18 @@ def _write_floats(d: Decoder, group: Sequence[StoredWeight], values: str) -> Non
     """Cut the rows of a group, [S, row], into layers."""
     for w, part in zip(group, d.split(values, [w.scale.numel() for w in group]), strict=True):
         d.reshape(part, -1, *w.shape[1:], out=w.name)
+
+
+def _write_depthwise(
+    d: Decoder, group: Sequence[StoredWeight], decode: Callable[..., str], *rows: str
+) -> None:
+    """Cut the rows that a decoding node reads into layers, and decode each by one.
+
+    OpenVINO 2026.4 refuses weights of depthwise convolutions that are cut out of one result.
+    """
+    sizes = [w.scale.numel() for w in group]
+    for w, *parts in zip(group, *(d.split(value, sizes) for value in rows), strict=True):
+        d.reshape(decode(*parts), -1, *w.shape[1:], out=w.name)
 
 
 def _round_to_int8(d: Decoder, values: str, channel: int) -> tuple[str, str]:
