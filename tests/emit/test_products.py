@@ -30,7 +30,8 @@ class Head(nn.Module):
         if self.tail == "flat":  # as DFL heads
             return y.flatten(2).softmax(1)
         if self.tail == "split":  # as anchor heads
-            return y.sigmoid().unflatten(1, (3, 2)).permute(0, 1, 3, 4, 2).flatten(1, 3)
+            y = torch.unflatten(y.sigmoid(), 1, (3, 2))
+            return y.permute(0, 1, 3, 4, 2).flatten(1, 3)
         return y.tanh()
 
 
@@ -106,7 +107,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).flatten(2).chunk(3, 1)
         weights = (q.transpose(1, 2) @ k).softmax(-1)
-        y: Tensor = self.out((v @ weights.transpose(1, 2)).unflatten(2, x.shape[-2:]))
+        y: Tensor = self.out(torch.unflatten(v @ weights.transpose(1, 2), 2, x.shape[-2:]))
         return y
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,13 +50,17 @@ def shape_of(*dims: int, name: str = "shape") -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray(dims, np.int64), name)
 
 
+def number(kind: type[np.generic], value: int, name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(value, kind), name)
+
+
 def tensor(name: str, kind: int, dims: tuple[int, ...], data: bytes = b"") -> onnx.TensorProto:
     made = onnx.TensorProto(name=name, data_type=kind, dims=dims)
     made.raw_data = data
     return made
 
 
-def conv(weight: str = "w", **more: object) -> list[onnx.NodeProto]:
+def conv(weight: str = "w", **more: Any) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Conv", ["images", weight], ["y"], name="conv", **more),
         helper.make_node("ReduceMean", ["y"], ["mean"], name="mean", keepdims=1),
@@ -238,14 +243,16 @@ MODELS: dict[str, Maker] = {
     "if-nested-20": lambda: nested(20),
     "if-nested-deep": lambda: nested(22),
     "quantize-scale-0": lambda: quantized(
-        numpy_helper.from_array(np.float32(0), "s"), numpy_helper.from_array(np.uint8(0), "z")
+        number(np.float32, 0, "s"),
+        number(np.uint8, 0, "z"),
     ),
     "quantize-scale-empty": lambda: quantized(
         numpy_helper.from_array(np.ones(0, np.float32), "s"),
         numpy_helper.from_array(np.ones(0, np.uint8), "z"),
     ),
     "quantize-zero-type": lambda: quantized(
-        numpy_helper.from_array(np.float32(1), "s"), numpy_helper.from_array(np.float32(0), "z")
+        number(np.float32, 1, "s"),
+        number(np.float32, 0, "z"),
     ),
     "metadata-nested": lambda: changed(
         lambda m: helper.set_model_props(m, {"names": "[" * 100_000, "imgsz": "[" * 5000})
@@ -263,7 +270,7 @@ MODELS: dict[str, Maker] = {
 
 
 def whole() -> bytes:
-    return model(conv(), initializers=[weight()]).SerializeToString()
+    return bytes(model(conv(), initializers=[weight()]).SerializeToString())
 
 
 BYTES: dict[str, Callable[[], bytes]] = {
@@ -286,6 +293,6 @@ def write_all(folder: Path) -> Iterator[tuple[str, Path]]:
         place = folder / name
         place.mkdir()
         path = place / "hostile.onnx"
-        made = make()
+        made: Any = make()
         path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
         yield name, path
