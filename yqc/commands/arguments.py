@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yqc.errors import PipelineError
+from yqc.targets import find_target
+
 if TYPE_CHECKING:
     from yqc.settings import Settings
 
@@ -37,10 +40,21 @@ HeadOption = Annotated[HeadChoice | None, typer.Option(help="For models with two
 ArchOption = Annotated[Path | None, typer.Option(help="Model YAML, for a file of bare weights.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+
+
+def parse_target(text: str | None) -> str | None:
+    """Read the name of a target, or its alias, as the name."""
+    try:
+        return None if text is None else find_target(text).name
+    except PipelineError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 TargetOption = Annotated[
     str | None,
     typer.Option(
-        help="Runtime: onnxruntime (the default), openvino, tensorrt, or portable for any."
+        callback=parse_target,
+        help="Runtime: onnxruntime (the default), openvino, tensorrt, or portable for any.",
     ),
 ]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of the runtime.")]

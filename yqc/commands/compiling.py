@@ -10,7 +10,6 @@ import typer
 
 from yqc.commands.arguments import JsonOption, PassOptions, QuietOption, TargetOption, with_options
 from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
-from yqc.targets import find_target
 
 if TYPE_CHECKING:
     from yqc.compiler import Result
@@ -76,7 +75,7 @@ def compile_command(
         how,
         passes=passes,
         calib_images=calib_images,
-        target=None if target is None else find_target(target).name,
+        target=target,
         device=device,
         seed=seed,
         threads=threads,
