@@ -147,7 +147,7 @@ def packed() -> Iterator[fx.GraphModule]:
 
 
 def test_four_bit_weights_stay_and_raise_the_opset(packed: fx.GraphModule) -> None:
-    model = emit(packed)
+    model = emit(packed, target="portable")
     assert model.opset_import[0].version == 21
     assert model.ir_version == 10
     stored = {t.name: t for t in model.graph.initializer}
@@ -159,7 +159,7 @@ def test_four_bit_weights_stay_and_raise_the_opset(packed: fx.GraphModule) -> No
 
 def test_a_fixed_opset_below_what_four_bits_need_is_an_error(packed: fx.GraphModule) -> None:
     with pytest.raises(EmitError, match=r"opset 17 is too low \(node _0: four-bit.*21 or above"):
-        emit(packed, opset=17)
+        emit(packed, opset=17, target="portable")
 
 
 class Swish(nn.Module):
