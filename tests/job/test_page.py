@@ -57,7 +57,8 @@ def test_bytes_by_layer_are_those_of_the_file(compiled: tuple[Result, Page]) -> 
     held = {one.name: tensor_bytes(one) for one in model.graph.initializer}
     tensors = layer_tensors(model)
     for name in {one.name for one in tensors}:
-        assert sum(one.bytes for one in tensors if one.name == name) == held[name]
+        used = sum(one.bytes for one in tensors if one.name == name)
+        assert held[name] - 8 < used <= held[name]  # codes are padded to a multiple of 8
     assert sum(one.weight_bytes or 0 for one in layers) == sum(one.bytes for one in tensors)
     for one in layers:
         own = [name for name in held if name.startswith(f"{one.name}.")]
