@@ -60,7 +60,7 @@ def test_a_graph_that_stays_has_no_history() -> None:
 
 def test_a_file_keeps_the_history(tmp_path: Path) -> None:
     gm = traced(nets.residual(), (1, 3, 8, 8))
-    Pipeline.parse("fold-bn,dce,observe,calibrate,quantize").run(gm, Context())
+    Pipeline.parse("fold-bn,dce,observe,calibrate,quantize").run(gm, Context(target="portable"))
     save_graph(gm, tmp_path / "g.yqc")
     again, _, _ = load_graph(tmp_path / "g.yqc")
     assert told(again) == told(gm)

@@ -134,3 +134,10 @@ def test_a_killed_calibration_goes_on_and_ends_in_the_same_numbers(
     assert [name.partition("-")[0] for name in notes] == ["calibration"]
     again = traced(passes, context([]))
     assert fingerprint(again) == fingerprint(want)
+
+
+def test_tensors_of_known_range_need_no_statistics() -> None:
+    gm = traced("fold-bn,observe{skip=a.*|b.*|out},calibrate", calibrated())
+    (observer,) = calls(gm, Observer)  # of the image
+    assert float(observer.module.scale) == pytest.approx(1 / 255)
+    assert observer.module.calibrated

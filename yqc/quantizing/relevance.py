@@ -44,6 +44,8 @@ def _measure_batch(
     overwritten: set[fx.Node],
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """Measure one batch; a function of its own, so that its activations are freed on return."""
+    if not nodes:
+        return {}
     with torch.inference_mode(mode=False), torch.enable_grad():
         output, values = _run_with_gradients(gm, nodes, image, overwritten)
         slopes = torch.autograd.grad(
