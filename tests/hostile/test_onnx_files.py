@@ -14,6 +14,7 @@ SOUND = {
     "output-string", "constant-sparse", "initializer-nan", "no-inputs", "value-unknown",
     "metadata-nested", "metadata-nonsense", "metadata-size-huge", "names-strange", "if-nested-20",
     "quantize-scale-0", "quantize-scale-empty", "conv-group-0", "if-nested-deep",
+    "initializer-twice", "makes-much-expand", "makes-much-tile",
 }  # fmt: skip
 """Files that a runtime opens; most are no detectors."""
 
