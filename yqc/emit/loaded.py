@@ -10,6 +10,7 @@ from torch import fx
 
 from yqc.emit.tensors import initializers
 from yqc.graph import is_function
+from yqc.onnx_file import name_or_bytes
 from yqc.quant.weights.ops import UNPACK
 
 WEIGHTS = {"Conv": 1, "FusedConv": 1, "ConvTranspose": 1, "QLinearConv": 3}
@@ -37,7 +38,8 @@ def list_decoded(file: Path) -> tuple[str, ...]:
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "loaded.onnx")
-        ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        source = name_or_bytes(file)
+        ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         graph = onnx.load(options.optimized_model_filepath).graph
     varies = {value.name for value in graph.input}
     made: set[str] = set()
