@@ -85,7 +85,7 @@ def test_diff_of_snapshots_and_of_a_file(run: Run, compiled: Path) -> None:
     assert "BatchNormalization" in done.out
     assert "model_0_conv.weight" in done.out
     assert "@@" not in done.out
-    same = run("diff", temps / "08-quantize.yqc", compiled / "x.onnx", "--params")
+    same = run("diff", temps / "09-quantize.yqc", compiled / "x.onnx", "--params")
     assert "every node does the same" in same.out
     assert "every weight and bias is the same" in same.out
 
