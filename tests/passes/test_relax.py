@@ -33,7 +33,7 @@ def read_float(passes: str, ctx: Context | None = None) -> set[str]:
 def test_at_most_a_share_of_the_inputs_stays_in_float() -> None:
     assert read_float(relaxed(0.2)) == set()  # of four, less than one
     assert len(read_float(relaxed(0.25))) == 1
-    assert len(read_float(relaxed(1))) == 4
+    assert len(read_float(relaxed(1))) == 3  # rounding the image loses nothing
 
 
 def test_what_is_chosen_helps_more_than_the_others() -> None:

@@ -25,10 +25,9 @@ PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy", "pillow")
 
 def model_key(source: Source, settings: Settings) -> dict[str, Any]:
     """Return what decides the float graph, and how it computes here."""
-    arch = settings.arch and file_sha256(Path(settings.arch))
     return {
         "input": source.sha256 or fingerprint(source.gm),
-        "arch": arch,
+        "arch": settings.arch and fingerprint(source.gm),
         "imgsz": list(source.imgsz),
         "head": settings.head,
         "opset": settings.opset,
