@@ -17,7 +17,8 @@ torch.set_num_threads(1)
 checkpoint, data, passes, output = sys.argv[1:]
 yqc.compile(checkpoint, passes, data=data, calib_images=4, output=output, html=False)
 """
-TIMES = {"seconds", "latency"}
+TIMES = {"seconds", "latency", "baseline"}
+"""Times, and whether the float model was measured or its accuracy kept."""
 
 
 def without_times(value: Any) -> Any:

@@ -56,7 +56,7 @@ def test_the_numbers_stay_near_and_the_ratio_is_recorded() -> None:
 def test_onnxruntime_computes_the_same(target: str) -> None:
     ctx = Context(example=X, calibration=images, target=target)
     gm = traced("int8", ctx)
-    model = emit(gm)
+    model = emit(gm, target=target)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options)
