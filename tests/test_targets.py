@@ -41,7 +41,7 @@ def test_the_default_is_where_accuracy_is_measured() -> None:
 
 def test_the_page_on_devices_has_all_targets_readers_and_engines() -> None:
     page = (Path(__file__).parents[1] / "docs" / "devices.md").read_text(encoding="utf-8")
-    table, load, engines = page.split("\n## ")
+    table, load, _, engines = page.split("\n## ")
     for target in TARGETS.values():
         assert f"| `{target.name}` |" in table
         assert all(f"`{alias}`" in table for alias in target.aliases)
