@@ -10,33 +10,22 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import Duration, format_item, format_value
+from yqc.pipeline import format_item
 from yqc.pruning import PruningOptions
-
-RECOVERY = Duration(300)
-"""Half of it recovers less; double takes longer, and `recover` is there for that."""
+from yqc.training import RecoveryOptions
 
 
 @dataclass(frozen=True)
-class Prune(PruningOptions, Recipe):
+class Prune(RecoveryOptions, PruningOptions, Recipe):
     """Remove the channels that matter least and train what is left."""
 
     name: ClassVar[str] = "prune"
 
-    recover: Duration = RECOVERY
-    """How long to train afterwards, where data is given and no recover follows; 0: no training."""
-    recover_steps: int | None = None
-    """Batches of 4 of that training instead of a time; the same on every machine."""
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.recover_steps is not None and self.recover_steps < 1:
-            raise ValueError(f"recover_steps must be 1 or above, not {self.recover_steps}")
+        PruningOptions.__post_init__(self)
+        RecoveryOptions.__post_init__(self)
 
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(PruningOptions)}
         removal = format_item("channel-prune", PruningOptions(**options))
-        if not given.can_train or not (self.recover or self.recover_steps):
-            return removal
-        length = f"steps={self.recover_steps}" if self.recover_steps else f"time={self.recover}"
-        return f"{removal},recover{{{length} batch=4 agreement={format_value(self.agreement)}}}"
+        return self.then_recover(removal, given, self.agreement)

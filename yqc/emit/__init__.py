@@ -100,7 +100,7 @@ def emit(
     Args:
         gm: every node has `meta["yqc.value"]`, as `trace` leaves it.
         metadata: becomes `metadata_props`; see `yolo_metadata`.
-        opset: 17 to 23; by default 17, or 21 where weights of four bits need it.
+        opset: 17 to 23; by default 17, 18 where the file decodes weights, 21 for four-bit types.
         dynamic: let the first dimension of inputs and outputs vary, under the name `batch`.
         target: whose forms of weights are written.
 

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from yqc.emit.tensors import to_onnx
+from yqc.emit.wiring import take_name
 from yqc.quant.weights.packing import PLANES
 
 Attribute: TypeAlias = int | str | Sequence[int]
@@ -77,7 +78,7 @@ class Decoder:
         made = to_onnx(value, "", dtype)
         key = (made.data_type, tuple(made.dims), made.raw_data)
         if key not in self.tensors:
-            made.name = self._unique(name) if name else self._number()
+            made.name = take_name(self._taken, name) if name else self._number()
             self.tensors[key] = made
         return self.tensors[key].name
 
@@ -147,12 +148,4 @@ class Decoder:
 
     def _number(self) -> str:
         self._made += 1
-        return self._unique(f"w.{self._made}")
-
-    def _unique(self, name: str) -> str:
-        unique, count = name, 1
-        while unique in self._taken:
-            count += 1
-            unique = f"{name}_{count}"
-        self._taken.add(unique)
-        return unique
+        return take_name(self._taken, f"w.{self._made}")

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import call_text, module_text
 from yqc.emit.tensors import DTYPES, FOUR_BIT, to_onnx
+from yqc.emit.wiring import take_name
 from yqc.errors import LoweringError
 from yqc.graph import TensorSpec
 
@@ -167,8 +168,8 @@ class Emitter:
         self, op_type: str, outputs: int, *inputs: Operand, **attributes: Attribute
     ) -> tuple[str, ...]:
         """Add an ONNX node with several outputs and return the names of their values."""
-        base = self._unique(f"{self._node.name}.{op_type.lower()}")
-        many = (self._unique(f"{base}.{i}") for i in range(outputs))
+        base = take_name(self._taken, f"{self._node.name}.{op_type.lower()}")
+        many = (take_name(self._taken, f"{base}.{i}") for i in range(outputs))
         names = (base,) if outputs == 1 else tuple(many)
         given = [self.value(operand) for operand in inputs]
         while given and not given[-1]:
@@ -189,7 +190,7 @@ class Emitter:
         tensor = to_onnx(value, "", dtype)
         key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
         if key not in self.tensors:
-            tensor.name = self._unique(name or self._constant_name(value))
+            tensor.name = take_name(self._taken, name or self._constant_name(value))
             self.tensors[key] = tensor
         return self.tensors[key].name
 
@@ -252,11 +253,3 @@ class Emitter:
         for alias, value in self.values.items():
             if value == old:
                 self.values[alias] = self.values[node]
-
-    def _unique(self, name: str) -> str:
-        unique, count = name, 1
-        while unique in self._taken:
-            count += 1
-            unique = f"{name}_{count}"
-        self._taken.add(unique)
-        return unique

@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 
 
 class Wiring:
@@ -48,6 +48,11 @@ class Wiring:
         self.graph.node.extend(nodes)
 
 
-def attributes(node: NodeProto) -> dict[str, object]:
-    """Return a node's attributes by name."""
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+def take_name(taken: set[str], name: str) -> str:
+    """Add a name to those taken, with a number if it is one of them; return it."""
+    unique, count = name, 1
+    while unique in taken:
+        count += 1
+        unique = f"{name}_{count}"
+    taken.add(unique)
+    return unique

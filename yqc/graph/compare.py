@@ -208,6 +208,11 @@ def macs(gm: fx.GraphModule) -> int:
     return sum(node_macs(gm, node) for node in gm.graph.nodes)
 
 
+def is_matmul(node: fx.Node) -> bool:
+    """Return whether a node multiplies two matrices."""
+    return node.target in MATMULS or node.target in {"matmul", "bmm"}
+
+
 def node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
     """Count multiply-accumulates of one node, batch 1; 0 for what multiplies no matrices."""
     value = node.meta.get("yqc.value")
@@ -225,7 +230,7 @@ def node_macs(gm: fx.GraphModule, node: fx.Node) -> int:
     elif node.target is torch.nn.functional.conv2d:
         weight = node.all_input_nodes[1].meta.get("yqc.value")
         return outputs * math.prod(weight.shape[1:]) if isinstance(weight, TensorSpec) else 0
-    elif node.target in MATMULS or node.target in {"matmul", "bmm"}:
+    elif is_matmul(node):
         left = node.all_input_nodes[0].meta.get("yqc.value")
         return outputs * left.shape[-1] if isinstance(left, TensorSpec) else 0
     return 0

@@ -58,7 +58,7 @@ def function_name(function: object) -> str | None:
     return next((n for n, f in FUNCTIONS.items() if f is function or f == function), None)
 
 
-def find_target(op: str, name: str) -> Any:  # noqa: ANN401  # what fx takes
+def find_callable(op: str, name: str) -> Any:  # noqa: ANN401  # what fx takes
     """Return the fx target that a saved node names.
 
     Raises:

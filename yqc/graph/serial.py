@@ -121,7 +121,7 @@ def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModu
         _place(root, _path(path), optable.make_module(description))
     graph, env = fx.Graph(), dict[str, fx.Node]()
     for item in document["nodes"]:
-        target = optable.find_target(item["op"], item["target"])
+        target = optable.find_callable(item["op"], item["target"])
         _word(item["name"])
         if item["op"] == "placeholder":
             _word(target)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from yqc.graph import Call, TensorSpec, call, is_function, role
+from yqc.graph.compare import is_matmul
 from yqc.graph.values import KEY
 
 WEIGHTED: tuple[type[Any], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -29,7 +30,6 @@ PASSING_METHODS = {"chunk", "split", "contiguous"}
 """Operations whose results hold values of their inputs only."""
 RESHAPING = {"flatten", "unflatten", "reshape", "view", "permute", "transpose"}
 """Methods that hand on all values in another shape, as around the products of attention."""
-PRODUCTS = (torch.matmul, torch.bmm, operator.matmul)
 ADDITIONS = (operator.add, torch.add)
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Sigmoid, nn.Mish, nn.GELU)
 FUSED_ACTIVATIONS = (nn.ReLU, nn.ReLU6)
@@ -73,7 +73,7 @@ def find_products(gm: fx.GraphModule) -> list[fx.Node]:
     return [
         node
         for node in gm.graph.nodes
-        if (is_function(node, *PRODUCTS) or node.target in {"matmul", "bmm"})
+        if is_matmul(node)
         and role(node) != "head.decode"
         and len(node.all_input_nodes) == 2  # noqa: PLR2004
         and all(is_tensor(n) and n.op != "get_attr" for n in node.all_input_nodes)

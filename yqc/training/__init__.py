@@ -9,6 +9,7 @@ In reading order:
 - `heads`: the outputs and features of two graphs that are compared.
 - `losses`: distances between the outputs of two graphs.
 - `untouched`: the nodes of a rewritten graph that still compute what the original does.
+- `options`: the options of recipes that train at their end.
 - `teacher`: the original, cut behind these nodes.
 - `student`: the graph in training.
 - `session`: steps of the optimizer and the running average of the weights.
@@ -21,7 +22,16 @@ In reading order:
 from yqc.training import packed_weights  # noqa: F401  # registers how packed weights are trained
 from yqc.training.distill import distill
 from yqc.training.fake_quantize import Latent, latent
+from yqc.training.options import RecoveryOptions
 from yqc.training.plan import Plan, TrainingOutcome
 from yqc.training.untouched import find_untouched
 
-__all__ = ["Latent", "Plan", "TrainingOutcome", "distill", "find_untouched", "latent"]
+__all__ = [
+    "Latent",
+    "Plan",
+    "RecoveryOptions",
+    "TrainingOutcome",
+    "distill",
+    "find_untouched",
+    "latent",
+]
