@@ -124,6 +124,6 @@ def test_an_onnx_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         summarize(path)
     assert str(caught.value) == (
-        f"{path} is an ONNX file; give the checkpoint (.pt) that it was made from: only "
+        f"{path} is an ONNX file; give the checkpoint it was made from (.pt): only "
         "`yqc eval` and `yqc bench` take ONNX files"
     )

@@ -6,6 +6,9 @@ Files in reading order:
     load           from a checkpoint file to a detector ready to trace
     pickles/       the safe reader of checkpoint files
     content        the model in what a file holds, and the settings beside it
+    weights        weights without an architecture: where they stand, how they are named
+    reparametrized weights that torch.nn.utils stores in parts
+    file_kinds     what a file that is no checkpoint is
     rebuild        modules from the pickled tree
     register       the twin of each pickled class, the user's own included
     torch_modules  modules of torch.nn from pickled attributes

@@ -9,21 +9,31 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError, first_line
 from yqc.models.arch_rows import LayerStack, Scaling, activation_of
 from yqc.models.blocks.base import Block
+from yqc.models.blocks.conv import Conv
 from yqc.models.content import V7_ONLY, refuse_other_tasks, scaled_name
 from yqc.models.detector import Detector
 from yqc.models.heads import AnchorHead
 from yqc.models.rebuild import widen
 from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
+from yqc.models.reparametrized import join_parts
+
+ANCHOR_DIMS = 3
+"""Of stored anchors: [levels, anchors, 2]."""
+OWN_CONSTANTS = (".num_batches_tracked", ".dfl.conv.weight", ".anchors")
+"""Ends of the names of tensors that a fresh model holds already with their values."""
+NEVER_LOADED = (".anchor_grid", ".num_batches_tracked", "total_ops", "total_params")
+"""Ends of the names of stored tensors that no model needs: derived ones, and counters."""
 
 SCALED_STEM = re.compile(r"(yolov?\d+)([a-z])(-.*)?")
 
@@ -35,6 +45,11 @@ class Architecture:
     spec: Mapping[str, Any]
     name: str
     scale: str
+
+    @property
+    def last(self) -> int:
+        """Index of the last layer, the head."""
+        return len(self.spec["backbone"]) + len(self.spec["head"]) - 1
 
     @property
     def family(self) -> str:
@@ -114,7 +129,10 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
     spec = arch.spec
     anchors = spec.get("anchors", [])
     if isinstance(anchors, int):
-        raise CheckpointError("the model YAML gives a number of anchors, not their sizes")
+        raise CheckpointError(
+            "the model YAML gives a number of anchors, not their sizes: these must stand in it, or"
+            " in the weights (anchors of the last layer)"
+        )
     multiples = (spec.get("depth_multiple", 1.0), spec.get("width_multiple", 1.0))
     depth, width, *limit = spec.get("scales", {}).get(arch.scale) or multiples
     stack = LayerStack(
@@ -148,7 +166,7 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:
     Raises:
         CheckpointError: the YAML cannot be used, or the weights are not those of its model.
     """
-    arch = read_architecture(path)
+    arch = with_stored_anchors(read_architecture(path), state)
     detector = build_detector(arch, count_classes(state, arch))
     load_weights(detector, state, path)
     tables = ULTRALYTICS if arch.family == "ultralytics" else YOLOV5 | YOLOV7
@@ -161,33 +179,65 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:
     return BuiltDetector(detector, arch.family, arch.name, arch.spec.get("names"), dict(blocks))
 
 
+def with_stored_anchors(arch: Architecture, state: Mapping[str, Tensor]) -> Architecture:
+    """Stand in for the sizes of anchors where a YAML gives only their number and weights hold them.
+
+    The sizes are placeholders: those of the weights, in cells of each level, are loaded later.
+    """
+    stored = state.get(f"model.{arch.last}.anchors")
+    if (
+        not isinstance(arch.spec.get("anchors"), int)
+        or stored is None
+        or stored.ndim != ANCHOR_DIMS
+    ):
+        return arch
+    levels, count, _ = stored.shape
+    return replace(arch, spec={**arch.spec, "anchors": [[1.0, 1.0] * count] * levels})
+
+
 def count_classes(state: Mapping[str, Tensor], arch: Architecture) -> int | None:
-    """Return the number of classes by the last convolutions' biases, or None without them."""
-    last = len(arch.spec["backbone"]) + len(arch.spec["head"]) - 1
-    scores = rf"model\.{last}\.cv3\.0\.\d+\.bias"
+    """Return the number of classes by the last convolutions' outputs, or None without them."""
+    anchors = arch.spec.get("anchors")
     for key, tensor in state.items():
-        if re.fullmatch(scores, key):
+        if re.fullmatch(rf"model\.{arch.last}\.cv[357]\.0\.\d+\.bias", key):
             return len(tensor)
-        if key == f"model.{last}.m.0.bias":
-            return len(tensor) // (len(arch.spec["anchors"][0]) // 2) - 5
+        if key == f"model.{arch.last}.m.0.bias" and isinstance(anchors, list):
+            return len(tensor) // (len(anchors[0]) // 2) - 5
     return None
 
 
 def load_weights(detector: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict strictly, floats as float32.
+    """Load a state dict strictly, floats as float32; weights stored in parts are joined.
+
+    What every model computes for itself may be missing: counters of batch norms, the numbers of
+    the distance expectation, anchors whose sizes the YAML gives. Batch norms may be missing, too,
+    where the convolutions have biases instead, as after the projects' own fusing.
 
     Raises:
         CheckpointError: names or shapes differ from the model's.
     """
+    drop_fused_norms(detector, state)
     ours = detector.state_dict()
-    given = {k: widen(v) for k, v in state.items() if not k.endswith(".anchor_grid")}
+    whole = join_parts({k: widen(v) for k, v in state.items()}, ours.__contains__)
+    given = {k: v for k, v in whole.items() if k in ours or not k.endswith(NEVER_LOADED)}
     wrong = sorted(k for k in ours.keys() & given.keys() if ours[k].shape != given[k].shape)
     parts = [
-        *(f"{k} is missing" for k in ours if k not in given),
+        *(f"{k} is missing" for k in ours if k not in given and not k.endswith(OWN_CONSTANTS)),
         *(f"{k} is not part of the model" for k in given if k not in ours),
         *(f"{k} has shape {list(given[k].shape)}, not {list(ours[k].shape)}" for k in wrong),
     ]
     if parts:
         more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""  # noqa: PLR2004
         raise CheckpointError(f"the weights are not those of {path}: {'; '.join(parts[:3])}{more}")
-    detector.load_state_dict(given)
+    detector.load_state_dict(given, strict=False)
+
+
+def drop_fused_norms(detector: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Leave out batch norms whose numbers stored weights hold in the convolutions' biases."""
+    for name, module in detector.named_modules():
+        if not isinstance(module, Conv) or f"{name}.bn.weight" in state:
+            continue
+        bias = state.get(f"{name}.conv.bias")
+        if bias is not None and isinstance(module.conv, nn.Conv2d):
+            del module.bn
+            module.conv.bias = nn.Parameter(torch.zeros(module.conv.out_channels))

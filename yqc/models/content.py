@@ -10,6 +10,7 @@ from torch import Tensor
 
 from yqc.errors import CheckpointError, UnsupportedTaskError
 from yqc.models.pickles.read import Inert
+from yqc.models.weights import find_weights
 
 TASKS = {
     "Seg": "segmentation",
@@ -77,9 +78,16 @@ def find_content(top: object) -> Content:
     for value in (ckpt.get("ema"), ckpt.get("model")):
         if (model := _unwrap(value)) is not None:
             return replace(_of_model(model, ckpt), ignored=_ignored(ckpt))
-    for value in (ckpt.get("ema"), ckpt.get("model"), ckpt.get("state_dict"), ckpt):
-        if tensors := _state_dict(value):
-            return Content("", "", tensors=tensors, ignored=_ignored(ckpt))
+    if tensors := find_weights(ckpt):
+        settings = (ckpt.get("train_args"), ckpt.get("opt"), ckpt)
+        return Content(
+            family="",
+            name="",
+            tensors=tensors,
+            names=ckpt.get("names"),
+            settings=tuple(filter(None, map(_settings, settings))),
+            ignored=_ignored(ckpt),
+        )
     raise CheckpointError(NOT_A_MODEL)
 
 
@@ -220,12 +228,3 @@ def class_names(stored: object, nc: int) -> tuple[tuple[str, ...], list[str]]:
     if set(found) == set(range(nc)):
         return names, []
     return names, [f"the file names {len(found)} classes, but its head has {nc}"]
-
-
-def _state_dict(value: object) -> dict[str, Tensor]:
-    """Return a mapping's tensors if it is a state dict; a parallel wrapper's prefix is cut off."""
-    if not isinstance(value, Mapping) or not value:
-        return {}
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items()):
-        return {}
-    return {key.removeprefix("module."): tensor for key, tensor in value.items()}

@@ -1,6 +1,6 @@
 """Load a `.pt` file of YOLOv5, YOLOv7 or Ultralytics as a runnable detector."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from yqc.facts import HasFacts, ModelFacts
 from yqc.models import arch as architectures
 from yqc.models.content import class_names, find_content, training_size
 from yqc.models.detector import Detector, read_route
+from yqc.models.file_kinds import describe_other_format
 from yqc.models.heads import AuxiliaryHead, HeadBranch
 from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
 from yqc.models.unused import Origin, refuse_edited, refuse_unused
+from yqc.models.weights import is_safetensors, read_safetensors
 from yqc.report.human import clean
 
 
@@ -38,9 +40,10 @@ def load(
     """Load a detector from a checkpoint; nothing that the file holds is imported or run.
 
     Args:
-        path: a `.pt` file as a YOLOv5, YOLOv7 or Ultralytics training writes it.
+        path: a `.pt` file as a YOLOv5, YOLOv7 or Ultralytics training writes it, or a file of
+            weights alone (`.pt`, `.safetensors`).
         head: which branches of an end-to-end model to use; by default the one-to-one ones.
-        arch: a model YAML, for a file that holds nothing but a state dict.
+        arch: a model YAML, for a file that holds weights and no architecture.
 
     Raises:
         CheckpointError: the file is no such checkpoint, or is damaged.
@@ -49,11 +52,6 @@ def load(
         UnsupportedTaskError: it is not a detector.
     """
     path = Path(path)
-    if path.suffix == ".onnx":
-        raise CheckpointError(
-            f"{path} is an ONNX file; give the checkpoint (.pt) that it was made from: only"
-            " `yqc eval` and `yqc bench` take ONNX files"
-        )
     try:
         return _load(path, head, arch)
     except CheckpointError as error:
@@ -72,8 +70,22 @@ def named_error(path: Path, error: CheckpointError) -> CheckpointError:
     return type(error)("\n".join(map(clean, said.split("\n"))))
 
 
+def read_any(path: Path, known: Callable[[str], bool]) -> tuple[object, str]:
+    """Read a checkpoint, or a file of weights alone, as data; return it and its SHA-256.
+
+    `known` is that of `read_with_sha256`.
+
+    Raises:
+        CheckpointError: it is of another format, which the error names, or damaged.
+        ForbiddenGlobalError: it names something that is not allowed in a checkpoint.
+    """
+    if (other := describe_other_format(path)) is not None:
+        raise CheckpointError(other)
+    return read_safetensors(path) if is_safetensors(path) else read_with_sha256(path, known)
+
+
 def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel:
-    top, sha256 = read_with_sha256(path, known)
+    top, sha256 = read_any(path, known)
     content = find_content(top)
     warnings = [*content.ignored]
     origins: Mapping[nn.Module, Origin] = {}
@@ -93,11 +105,11 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
     else:
         if arch is None:
             raise CheckpointError(
-                "the file holds a state dict without an architecture; name its model YAML with"
-                " --arch"
+                "the file holds weights without an architecture; name its model YAML with --arch"
             )
         built = architectures.load_architecture(arch, content.tensors)
-        content = replace(content, family=built.family, name=built.name, names=built.names)
+        names = built.names or content.names
+        content = replace(content, family=built.family, name=built.name, names=names)
         detector, blocks = built.detector, built.blocks
     if isinstance(detector.head, AuxiliaryHead):
         warnings.append("the auxiliary heads serve training only and were left out")

@@ -10,9 +10,9 @@ from torch import Tensor
 from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
 from yqc.models.content import children, class_names, find_content, training_size
-from yqc.models.load import named_error
+from yqc.models.load import named_error, read_any
 from yqc.models.pickles.globals import foreign
-from yqc.models.pickles.read import Inert, read_with_sha256
+from yqc.models.pickles.read import Inert
 from yqc.models.register import find_twin, how_to_register, known
 from yqc.models.torch_modules import FORMS, TORCH, plain_form
 
@@ -61,8 +61,8 @@ def survey(path: Path) -> Survey:
             outsiders[class_path] = None
         return outside
 
-    top, sha256 = read_with_sha256(path, readable)
     try:
+        top, sha256 = read_any(path, readable)
         content = find_content(top)
     except CheckpointError as error:
         raise named_error(path, error) from error

@@ -153,7 +153,9 @@ def _directory(file: BufferedReader) -> list[StoredRecord]:
         ) from error
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     if any(info.filename.endswith("/constants.pkl") for info in infos):
-        raise MalformedError("it is a TorchScript export; give the checkpoint it was made from")
+        raise MalformedError(
+            "it is a TorchScript export; give the checkpoint it was made from (.pt)"
+        )
     counts = Counter(info.filename for info in infos)
     starts = [*(info.header_offset for info in infos), archive.start_dir]
     records = []
