@@ -15,6 +15,7 @@ In the order in which a compile uses them:
 - `runtime_rules`: the file against what its runtime wants.
 - `layers`: the layers of the graph, as the report lists them.
 - `sensitivity`: the effect on the detections of quantizing one layer alone.
+- `layer_runs`: the runs of the graph that it is measured by.
 - `reporting`: the report and the recipe file.
 - `page`: what the HTML page shows.
 - `float_export`: the rewritten float graph as a `torch.export` file.
