@@ -10,11 +10,14 @@ import yqc
 from yqc import evaluation as ev
 from yqc.data import Split, Unreadable
 from yqc.job.baseline import pack_boxes, unpack_boxes
+from yqc.job.inputs import find_data, make_context, open_source
 from yqc.pipeline import base
+from yqc.progress import Silent
+from yqc.settings import Settings
 from yqc.store import Store
 
 
-def compiled(checkpoint: Path, passes: str, out: Path, **more: Any) -> yqc.Result:
+def compiled(checkpoint: Path, passes: Any, out: Path, **more: Any) -> yqc.Result:
     return yqc.compile(checkpoint, passes, output=out, latency=False, html=False, **more)
 
 
@@ -36,6 +39,33 @@ def test_a_second_compile_does_not_evaluate_the_float_model(
     assert second.report.accuracy.float_ == first.report.accuracy.float_
     third = compiled(checkpoint, "dce", tmp_path / "c.onnx", data=data, imgsz=96)
     assert third.report.accuracy.baseline == "measured"
+
+
+def test_what_agreement_is_judged_against_is_computed_once_for_these_images(
+    checkpoint: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, detect = list[int](), ev.detect
+
+    def counting(model: Any, split: Split, **how: Any) -> ev.Detections:
+        runs.append(len(split.images))
+        return detect(model, split, **how)
+
+    monkeypatch.setattr(ev, "detect", counting)
+
+    source = open_source(checkpoint, Settings(imgsz=(64, 64)))
+
+    def judged(seed: int = 0) -> int:
+        """Count the runs that one judgement takes."""
+        settings = Settings(data=str(data), seed=seed)
+        ctx = make_context(settings, source, find_data(settings, source), Silent())
+        assert ctx.agreement is not None
+        runs.clear()
+        assert ctx.agreement(source.gm) == 1
+        return len(runs)
+
+    both = 2
+    assert [judged(), judged()] == [both, 1]
+    assert judged(seed=1) == both  # on other images
 
 
 def test_other_labels_count_with_what_is_kept(checkpoint: Path, data: Path, tmp_path: Path) -> None:

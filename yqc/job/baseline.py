@@ -7,7 +7,7 @@ the passes. Latency is never kept: it is taken anew, in turn with the compiled f
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,25 @@ def detect_with_float(
         "images": hashlib.sha256(names.encode(errors="replace")).hexdigest(),
         "threads": threads,
     }
+    return load_or_detect(
+        store,
+        key,
+        split,
+        lambda: detect_resumably(file, split, source, work, threads=threads, progress=progress),
+    )
+
+
+def load_or_detect(
+    store: Store, key: Mapping[str, Any], split: Split, detect: Callable[[], ev.Detections]
+) -> tuple[ev.Detections, Baseline]:
+    """Return what is kept of the detections in images, or detect and keep them; and which it was.
+
+    The key must hold all that decides them.
+    """
     content = store.get("boxes", key)
     if content is not None and (found := unpack_boxes(content, split)) is not None:
         return found, "kept"
-    found = detect_resumably(file, split, source, work, threads=threads, progress=progress)
+    found = detect()
     store.put("boxes", key, pack_boxes(found))
     return found, "measured"
 

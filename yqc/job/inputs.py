@@ -85,7 +85,7 @@ def make_context(
     stream = partial(CalibrationStream, data.train, source, settings, ctx)
     ctx.calibration, ctx.train = stream, data.train.images
     if source.layout is not None:
-        ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), ctx)
+        ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), settings, ctx)
     try:
         ctx.example = next(iter(stream())).contiguous()
     except DataError as error:  # an error only if a pass really calibrates

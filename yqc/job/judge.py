@@ -3,16 +3,21 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, fx
 
 from yqc import evaluation as ev
 from yqc.data import CalibrationImages, Split
+from yqc.data.files import content_hash
 from yqc.graph.compare import fingerprint, macs
+from yqc.job.baseline import load_or_detect
+from yqc.job.keys import model_key
 from yqc.models.source import Source
 from yqc.pipeline.base import JUDGES, Context
 from yqc.settings import Settings
+from yqc.store import user_store
 from yqc.training.teacher import fold_batch_norms
 
 JUDGED = 2e11
@@ -64,11 +69,13 @@ def judges(split: Split, settings: Settings, gm: fx.GraphModule) -> Split:
 
 
 class Agreeing:
-    """Judges a graph by the detections of the float one (`source`) on the images of a split."""
+    """Judges a graph by the detections of the float one (`source`) on the images of a split.
 
-    def __init__(self, source: Source, split: Split, ctx: Context) -> None:
-        self._source, self._split, self._ctx = source, split, ctx
-        self._reference: ev.Detections | None = None
+    The float one's are kept between compiles.
+    """
+
+    def __init__(self, source: Source, split: Split, settings: Settings, ctx: Context) -> None:
+        self._source, self._split, self._settings, self._ctx = source, split, settings, ctx
 
     def __call__(self, gm: fx.GraphModule) -> float | None:
         """Return the AP at IoU 0.5 of a graph, the float graph's detections taken as the truth.
@@ -85,9 +92,19 @@ class Agreeing:
         return found
 
     def _judge(self, gm: fx.GraphModule) -> float | None:
-        if self._reference is None:
-            self._reference = self._detect(self._source.gm)
         return ev.agreement50(self._reference, self._detect(gm))
+
+    @cached_property
+    def _reference(self) -> ev.Detections:
+        """What the float graph finds."""
+        images = [[path.name, content_hash(path)] for path in self._split.images]
+        key = {
+            **model_key(self._source, self._settings),
+            "judged": images,
+            "threads": torch.get_num_threads(),
+        }
+        find = partial(self._detect, self._source.gm)
+        return load_or_detect(user_store(), key, self._split, find)[0]
 
     def _detect(self, gm: fx.GraphModule) -> ev.Detections:
         device = next((p.device for p in gm.parameters()), torch.device("cpu"))

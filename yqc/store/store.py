@@ -54,7 +54,8 @@ class Store:
 
     Used by:
         `float`  the float model as an ONNX file (`yqc.job.baseline`)
-        `boxes`  what the float model finds in images (`yqc.job.baseline`)
+        `boxes`  what the float model finds in images: those of the evaluation
+                 (`yqc.job.baseline`), those that agreement is judged on (`yqc.job.judge`)
         `work`   what an interrupted compile goes on with (`yqc.job.work`), by the graph behind a
                  long pass (`yqc.pipeline.resume`) and by what passes keep (`Context.cache`)
 
