@@ -7,7 +7,8 @@ One compile is left alone; its ONNX file is what all others must end in. Every o
 beside the files of an older output, is killed, goes on with --resume, may be killed again, and so
 on until it ends. Half of the kills come at a random time, half just before a random operation on
 a file in the output's folder, since those moments are short. After every kill all files must be
-either the older ones or whole new ones.
+either the older ones or whole new ones. With --spoil, after a third of the kills an entry of a
+store is damaged, or becomes one of an older form or of another key.
 
 Everything is kept for --resume as soon as it is there, not only what took long. Compiles are forked
 from two servers that have imported torch, so that the kills meet work; the servers differ in their
@@ -71,6 +72,8 @@ class Kill:
     """What there was to go on with."""
     between: bool
     """Whether some finished files had been moved in place, and others not."""
+    spoilt: str = ""
+    """How an entry of a store was damaged then."""
 
 
 class Server:
@@ -149,12 +152,14 @@ class Trial:
         folder: an empty folder to work in.
         servers: two of them.
         dice: chooses the moments.
+        spoil: the share of kills after which an entry of a store is damaged.
     """
 
     job: Job
     folder: Path
     servers: Sequence[Server]
     dice: random.Random
+    spoil: float = 0.0
     seconds: float = 0.0
     """What the compile takes when it is left alone."""
     operations: int = 0
@@ -197,7 +202,8 @@ class Trial:
             by = "file operation" if "operation" in chosen else "time"
             kept = kept_in(self.folder)
             between = 0 < len(self.look(place)) < len(self.want)
-            kills.append(Kill(resumed, by, kept, between))
+            spoilt = spoil_entry(self.folder, self.dice) if self.dice.random() < self.spoil else ""
+            kills.append(Kill(resumed, by, kept, between, spoilt))
         if status:
             raise DamageError(f"after {len(kills)} kills the rerun failed: {said(place)}")
         (place / "log").unlink()
@@ -256,6 +262,26 @@ def kept_in(folder: Path) -> str:
     found = [entry for store in stores for entry in store.entries() if entry.kind == "work"]
     names = {str(entry.key["name"]).partition("-")[0].partition(".")[0] for entry in found}
     return ", ".join(sorted(names)) or "nothing"
+
+
+def spoil_entry(folder: Path, dice: random.Random) -> str:
+    """Damage an entry of the stores in a folder; return how, "" if there is none."""
+    paths = sorted(path for path in folder.rglob("*.entry") if path.stat().st_size)
+    if not paths:
+        return ""
+    path, how = dice.choice(paths), dice.choice(("a bit", "cut", "older form", "another key"))
+    content = bytearray(path.read_bytes())
+    match how:
+        case "a bit":
+            content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+        case "cut":
+            del content[dice.randrange(len(content)) :]
+        case "older form":
+            content = content.replace(b"yqc-store 1", b"yqc-store 0", 1)
+        case "another key":
+            content = bytearray(dice.choice(paths).read_bytes())
+    path.write_bytes(content)
+    return how
 
 
 def said(place: Path) -> str:
@@ -324,7 +350,9 @@ def _become(order: dict[str, Any], writing: int) -> None:
     sys.addaudithook(hook)
 
 
-def run(job: Job, kills: int, *, seed: int, most: int = 3, talk: bool = False) -> list[Kill]:
+def run(
+    job: Job, kills: int, *, seed: int, most: int = 3, spoil: float = 0.0, talk: bool = False
+) -> list[Kill]:
     """Kill so many times; returns every kill.
 
     Raises:
@@ -334,7 +362,7 @@ def run(job: Job, kills: int, *, seed: int, most: int = 3, talk: bool = False) -
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = [stack.enter_context(Server(number, folder / "cache")) for number in (1, 2)]
-        trial = Trial(job, folder, servers, random.Random(seed))  # noqa: S311  # no secret
+        trial = Trial(job, folder, servers, random.Random(seed), spoil)  # noqa: S311  # no secret
         trial.prepare()
         if talk:
             print(f"alone: {trial.seconds:.1f} s, {trial.operations} operations on files")
@@ -353,12 +381,13 @@ def main() -> int:
     parser.add_argument("--passes", required=True, help="what to compile with")
     parser.add_argument("--kills", type=int, default=50, help="how often (50)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--spoil", action="store_true", help="damage entries of stores, too")
     parser.add_argument("--more", default="", help="further options of yqc compile, as one text")
     options = parser.parse_args()
     paths = options.model.resolve(), options.data.resolve()
     job = Job(*paths, options.passes, options.more.split())
     try:
-        kills = run(job, options.kills, seed=options.seed, talk=True)
+        kills = run(job, options.kills, seed=options.seed, spoil=options.spoil / 3, talk=True)
     except DamageError as error:
         print(f"kill: {error}", file=sys.stderr)
         return 1
@@ -366,6 +395,8 @@ def main() -> int:
     print(f"{'kills':>5}  {'at a random':15} {'of a':10} cache held")
     for (by, resumed, kept), count in sorted(rows.items()):
         print(f"{count:5}  {by:15} {'rerun' if resumed else 'first run':10} {kept}")
+    for how, count in sorted(Counter(kill.spoilt for kill in kills if kill.spoilt).items()):
+        print(f"{count:5}  then an entry was spoilt: {how}")
     between = sum(kill.between for kill in kills)
     print(
         f"{len(kills)} kills; {between} between the moves of finished files; no damage, same bytes"

@@ -1,22 +1,21 @@
 """Sensitivity: one layer at a time, one calibration for all, and what the worst ones are for."""
 
 import contextlib
-import json
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
 from torch import fx, nn
 
+from tests.caches import ShortMemory, keep_everything
 from tests.modules import conv
 from yqc import Context, Pipeline, calls, text
 from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import head_outputs, sqnr_db
 from yqc.job.layer_runs import LayerRuns
 from yqc.job.sensitivity import measure_sensitivity, most_sensitive
-from yqc.pipeline import base
 from yqc.testing import nets, traced
 
 
@@ -101,30 +100,13 @@ def test_a_wrong_count_is_refused_before_any_work() -> None:
         Pipeline.parse("int8{skip=worst:few}").expand()
 
 
-class Memory:
-    """A cache that is full after a number of savings, as if the process were killed then."""
-
-    def __init__(self, most: float) -> None:
-        self.most, self.kept = most, dict[str, tuple[dict[str, Any], dict[str, Any]]]()
-
-    def load(self, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        return self.kept.get(name)
-
-    def save(self, name: str, tensors: dict[str, Any], about: dict[str, Any]) -> None:
-        self.most -= 1
-        if self.most < 0:
-            raise KeyboardInterrupt
-        self.kept[name] = {k: v.clone() for k, v in tensors.items()}, json.loads(json.dumps(about))
-
-
 @pytest.mark.parametrize("layout", [None, "yolov8"])
 def test_an_interrupted_measurement_goes_on_between_two_layers(
     gm: fx.GraphModule, layout: Literal["yolov8"] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure_sensitivity(gm, context(), layout=layout)
-    monkeypatch.setattr(base, "PAUSE", 0.0)
-    monkeypatch.setattr(base, "LONGEST", 0.0)
-    runs, memory = len(whole) * len(images()), Memory(math.inf)
+    keep_everything(monkeypatch)
+    runs, memory = len(whole) * len(images()), ShortMemory(math.inf)
     alone, done = LayerRuns._quantized, list[None]()  # once a run
     monkeypatch.setattr(LayerRuns, "_quantized", lambda *args: done.append(None) or alone(*args))
     for more in (len(whole) + 2, 1, math.inf):

@@ -1,5 +1,7 @@
 """swap-activation: what is fitted, what stays, what it refuses, and what the emitted file holds."""
 
+import contextlib
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.caches import ShortMemory, keep_everything
 from yqc import BatchNorm, Context, text
 from yqc.emit import emit
 from yqc.errors import PassError, PipelineError
@@ -15,6 +18,7 @@ from yqc.graph.compare import fingerprint
 from yqc.graph.metadata import Swapped
 from yqc.pipeline import Share
 from yqc.pipeline.pipeline import Pipeline
+from yqc.swapping.walk import SwapWalk
 from yqc.testing import nets, traced
 from yqc_passes.fold_bn import FoldBatchNorm
 from yqc_passes.swap_activation import SwapActivation
@@ -305,3 +309,33 @@ def test_the_result_is_determined() -> None:
     for gm in graphs:
         Pipeline.parse("swap-activation").run(gm, context())
     assert fingerprint(graphs[0]) == fingerprint(graphs[1])
+
+
+@pytest.mark.parametrize("options", [{"refit": "always"}, {"max_drop": Share(0.02)}])
+def test_an_interrupted_swap_goes_on_and_ends_in_the_same(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is computed twice but the one step that was interrupted."""
+    keep_everything(monkeypatch)
+    original = traced(nets.seeded(Units()), SHAPE)
+    find, steps = SwapWalk._find_step, list[str]()  # once a step
+    monkeypatch.setattr(
+        SwapWalk, "_find_step", lambda walk, unit: steps.append(unit.node) or find(walk, unit)
+    )
+
+    def swapped(memory: ShortMemory | None = None) -> str:
+        gm, ctx = copy.deepcopy(original), context(4)
+        ctx.agreement, ctx.cache = (lambda graph: 1 - error(graph, original)), memory
+        SwapActivation(**options).run(gm, ctx)
+        return fingerprint(gm)
+
+    whole = swapped()
+    wanted, attempts, memory, done = len(steps), 0, ShortMemory(0), ""
+    steps.clear()
+    while not done:
+        attempts, memory.most = attempts + 1, 2
+        with contextlib.suppress(KeyboardInterrupt):
+            done = swapped(memory)
+    assert done == whole
+    assert attempts > wanted // 2
+    assert len(steps) <= wanted + attempts

@@ -7,7 +7,9 @@ In reading order:
 - `units`: activations with the layers before them whose scale and bias can be changed.
 - `fit`: scale, bias and constant of each channel that fit the new activation to the old one.
 - `refit`: change of a convolution's weights that lowers the error left.
+- `kept`: records of finished steps, for a resumed compile.
 - `positions`: positions drawn by relevance, and the damage of each swap alone.
+- `step`: what is changed at one activation.
 - `walk`: the swap node by node, the graph beside its original.
 - `write_back`: what was fitted, into convolutions and batch norms.
 - `task`: one swap under way: trials, and the choice of what stays.

@@ -4,7 +4,7 @@ Half of the positions are drawn evenly, the others by the square root of their r
 fit is about objects as much as about background.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ from yqc.facts import Layout
 from yqc.quantizing import measure_node_relevance
 from yqc.swapping.fit import fit_channels
 from yqc.swapping.forms import Form
+from yqc.swapping.kept import KeptRecords
 from yqc.swapping.units import SwapUnit
 
 SAMPLES = 16384
@@ -25,6 +26,9 @@ little as they are rare."""
 TRIED = 2048
 """Positions on which a swap alone is fitted and its damage estimated. Half of them estimates it in
 half the time with more noise; the layers' order hardly depends on it."""
+
+FIELDS = ("positions", "inputs", "weights")
+"""Of `UnitRelevance`: a tensor an image each."""
 
 
 @dataclass
@@ -48,6 +52,15 @@ class UnitRelevance:
         self.inputs.append(x[at])
         self.weights.append(relevance[at] / (few * chance[at]).unsqueeze(1))
 
+    def last(self) -> dict[str, Tensor]:
+        """Return what the last image has added, by `FIELDS`."""
+        return {name: getattr(self, name)[-1] for name in FIELDS if getattr(self, name)}
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        """Add an image again by what `last` returned."""
+        for name, tensor in tensors.items():
+            getattr(self, name).append(tensor)
+
     def damage(self, form: Form, function: Callable[[Tensor], Tensor], unit: SwapUnit) -> float:
         """Estimate the mean square change of the detections if this activation alone is swapped."""
         x, weight = torch.cat(self.inputs), torch.cat(self.weights)
@@ -70,28 +83,41 @@ def measure_units(
     images: list[Tensor],
     layout: Layout | None,
     seed: int,
+    kept: KeptRecords,
     advance: Callable[[int], None],
 ) -> dict[str, UnitRelevance]:
     """Measure the relevance of positions of units, on images, float32 [1, C, H, W] each.
 
     Relevance is that of what the activation computes, or the layer where there is none. The layout
-    is that of the graph's output; the seed that of projections and positions. Returns the relevance
-    by the name of the unit's node.
+    is that of the graph's output; the seed that of projections and positions. `kept` has a record
+    for each image. Returns the relevance by the name of the unit's node.
     """
     nodes = {node.name: node for node in gm.graph.nodes}
     units = list(units)
     read = {nodes[name] for u in units for name in (u.node, u.activation) if name is not None}
     found = {unit.node: UnitRelevance() for unit in units}
-    rng = torch.Generator().manual_seed(seed)
-    few = max(1, TRIED // len(images))
-    for measured in measure_node_relevance(gm, read, images, layout, seed):
+    rng, projections = (torch.Generator().manual_seed(seed) for _ in range(2))
+    few, done = max(1, TRIED // len(images)), kept.restore()
+    for tensors, _ in done:
+        rng.set_state(tensors["rng"])
+        projections.set_state(tensors["projections"])
+        for node, one in found.items():
+            names = {f"{name}.{node}": name for name in FIELDS}
+            one.append({name: tensors[k] for k, name in names.items() if k in tensors})
+    advance(len(done))
+    left = images[len(done) :]
+    for measured in measure_node_relevance(gm, read, left, layout, generator=projections):
         for unit in units:
             relevance = measured[nodes[unit.activation or unit.node]][1]
             inputs = None
             if unit.activation is not None:
                 inputs = flatten_positions(measured[nodes[unit.node]][0], unit)
             found[unit.node].add(inputs, flatten_positions(relevance, unit), few, rng)
+        last = {f"{k}.{n}": v for n, one in found.items() for k, v in one.last().items()}
+        states = {"rng": rng.get_state(), "projections": projections.get_state()}
+        kept.add({**last, **states}, {})
         advance(1)
+    kept.save()
     return found
 
 

@@ -5,6 +5,7 @@ does most damage stay, as few as the limit needs; their number is found by bisec
 """
 
 import copy
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -17,11 +18,13 @@ from torch import Tensor, fx
 
 from yqc.errors import PassError
 from yqc.graph import channels_last
+from yqc.graph.compare import fingerprint
 from yqc.graph.memory import batched
 from yqc.graph.metadata import Swapped
 from yqc.graph.noise import accepts_batch
 from yqc.pipeline.base import JUDGES, Context
 from yqc.swapping.forms import FORMS
+from yqc.swapping.kept import KeptRecords
 from yqc.swapping.options import SwapOptions
 from yqc.swapping.positions import UnitRelevance, draw_positions, measure_units
 from yqc.swapping.units import SwapUnit, find_shifted, find_unit, is_activation
@@ -110,9 +113,8 @@ class SwapTask:
             channels_last(self.teacher),
             self.ctx.progress.task("measuring relevance", len(images)) as advance,
         ):
-            return measure_units(
-                self.teacher, every, images, self.ctx.layout, self.ctx.seed, advance
-            )
+            kept, seed = self.keep_records("relevance"), self.ctx.seed
+            return measure_units(self.teacher, every, images, self.ctx.layout, seed, kept, advance)
 
     @cached_property
     def damage(self) -> dict[str, float]:
@@ -135,13 +137,28 @@ class SwapTask:
         for unit in units:
             if unit.activation is not None:
                 put_activation(student, unit.activation, self.form)
-        walk = SwapWalk(self.teacher, student, self.form, every, positions, self.options.refit)
+        records = self.keep_records(f"trial {sorted(map(str, kept))}")
+        walk = SwapWalk(
+            self.teacher, student, self.form, every, positions, records, self.options.refit
+        )
         task = self.ctx.progress.task("swapping activations", len(every))
         with channels_last(self.teacher, student), task as advance, torch.no_grad():
             walk.run(self.batches(), advance)
         student.recompile()
         agreement = self.ctx.agreement(student) if judged and self.ctx.agreement else None
         return SwapTrial(walk, frozenset(kept), agreement)
+
+    def keep_records(self, of: str) -> KeptRecords:
+        """Open what is kept of a part of the work."""
+        if self.ctx.cache is None:
+            return KeptRecords(None, "")
+        digest = hashlib.blake2b(f"{self.hash} {self.options} {of}".encode(), digest_size=8)
+        return KeptRecords(self.ctx.cache, f"swap-{digest.hexdigest()}")
+
+    @cached_property
+    def hash(self) -> str:
+        """A hash of the graph, to name what is kept of its work."""
+        return fingerprint(self.teacher)
 
     def batches(self) -> list[Tensor]:
         """Join the images to batches, if the graph takes more than one image."""

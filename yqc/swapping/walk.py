@@ -18,8 +18,10 @@ from yqc.graph import TensorSpec, call, compute_node, last_uses
 from yqc.quant.weights.statistics import gather_patches
 from yqc.swapping.fit import ChannelFit, fit_channels
 from yqc.swapping.forms import Form
+from yqc.swapping.kept import KeptRecords, Record
 from yqc.swapping.positions import flatten_positions
-from yqc.swapping.refit import mean_square_error, refit_weights
+from yqc.swapping.refit import Refit, mean_square_error, refit_weights
+from yqc.swapping.step import UnitFit, UnitStep
 from yqc.swapping.units import SwapUnit
 
 NodeBatches: TypeAlias = list[Any]
@@ -27,18 +29,6 @@ NodeBatches: TypeAlias = list[Any]
 HELD_OUT = 5
 """One of so many pictures, the last ones, is kept out of the refit of weights, to judge it. With
 half as many layers hardly get any, with twice as many fewer pictures are learned from."""
-
-
-@dataclass(frozen=True)
-class UnitFit:
-    """How one activation was fitted."""
-
-    unit: SwapUnit
-    fit: ChannelFit
-    error: float
-    """Mean squared error over the variance of what the activation computes."""
-    refitted: bool
-    """Whether the weights were refitted, too."""
 
 
 @dataclass
@@ -53,11 +43,15 @@ class SwapWalk:
     """By the names of their nodes."""
     positions: Mapping[str, list[Tensor]]
     """For each unit, the drawn positions of each image."""
+    kept: KeptRecords
+    """Has a record for each step, and one when the walk is at its end."""
     refit: Literal["auto", "always", "never"] = "auto"
     fits: dict[str, UnitFit] = field(default_factory=dict)
     """By the names of the units' nodes."""
     moments: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Mean and variance of what the student's units compute, float32 [C], by the same names."""
+    _records: dict[str, Record] = field(default_factory=dict, repr=False)
+    """Of steps that an interrupted compile has kept, by the names of the units' nodes."""
     _old: dict[str, NodeBatches] = field(default_factory=dict, repr=False)
     _new: dict[str, NodeBatches] = field(default_factory=dict, repr=False)
 
@@ -67,6 +61,9 @@ class SwapWalk:
         Raises:
             PassError: a unit computes values that are not finite; the message names its node.
         """
+        if self._restore():
+            advance(len(self.units))
+            return
         twins = {node.name: node for node in self.teacher.graph.nodes}
         order = [node for node in self.student.graph.nodes if node.op != "output"]
         finished, changed = last_uses(order), set[str]()
@@ -91,6 +88,23 @@ class SwapWalk:
             for source in finished[node]:
                 self._new.pop(source.name, None)
                 self._old.pop(source.name, None)
+        self.kept.add({}, {"node": ""})
+        self.kept.save()
+
+    def _restore(self) -> bool:
+        """Read what an interrupted compile has kept; return whether its walk was at the end.
+
+        No values are computed then.
+        """
+        records = self.kept.restore()
+        ended = bool(records) and not records[-1][1]["node"]
+        self._records = {about["node"]: (tensors, about) for tensors, about in records}
+        for node, record in self._records.items() if ended else ():
+            if node:
+                step = UnitStep.of_record(self.units[node], record)
+                self._change_layers(self.units[node], step)
+                self.moments[node] = record[0]["mean"], record[0]["variance"]
+        return ended
 
     def _compute(
         self, gm: fx.GraphModule, node: fx.Node, values: Mapping[str, NodeBatches], count: int
@@ -102,6 +116,27 @@ class SwapWalk:
 
     def _fit(self, unit: SwapUnit) -> bool:
         """Fit one unit; return whether the student's layers were changed."""
+        record = self._records.get(unit.node)
+        step = UnitStep.of_record(unit, record) if record else self._find_step(unit)
+        if step is None:
+            return False
+        self._change_layers(unit, step)
+        values = self._new[unit.node]
+        if step.weight is None:
+            shape = [1] * values[0].ndim
+            shape[-1 if unit.last else 1] = -1
+            a, b = step.a.view(shape), step.b.view(shape)
+            self._new[unit.node] = [v * a + b for v in values]
+        else:
+            node = self._find_layer(unit.layers[0])
+            self._new[unit.node] = self._compute(self.student, node, self._new, len(values))
+        self.moments[unit.node] = find_moments(self._new[unit.node], unit)
+        if record is None:
+            self.kept.add(*step.to_record(unit.node, self.moments[unit.node]))
+        return True
+
+    def _find_step(self, unit: SwapUnit) -> UnitStep | None:
+        """Find what is to be changed at a unit, None for nothing."""
         at = self.positions[unit.node]
         x, u = (gather_rows(v[unit.node], at, unit) for v in (self._old, self._new))
         if not (x.isfinite().all() and u.isfinite().all()):
@@ -111,26 +146,23 @@ class SwapWalk:
             )
         shift = x.mean(0) - u.mean(0)
         if unit.activation is None:
-            if not shift.any():
-                return False
-            self._rescale(unit, torch.ones_like(shift), shift)
-        else:
-            u += shift
-            t = find_function(self.teacher, unit.activation)(x)
-            fit = fit_channels(self.form, u, t, constant=unit.constant)
-            self._rescale(unit, fit.a, fit.a * shift + fit.b)
-            better = None if self.refit == "never" else self._refit(unit, u, t, fit)
-            error = float(fit.loss.mean()) if better is None else better
-            spread = float((t - t.mean(0)).square().mean())
-            self.fits[unit.node] = UnitFit(
-                unit, fit, error / max(spread, 1e-12), refitted=better is not None
-            )
-        self.moments[unit.node] = find_moments(self._new[unit.node], unit)
-        return True
+            return UnitStep(torch.ones_like(shift), shift) if shift.any() else None
+        u += shift
+        t = find_function(self.teacher, unit.activation)(x)
+        fit = fit_channels(self.form, u, t, constant=unit.constant)
+        found = None if self.refit == "never" else self._refit(unit, u, t, fit)
+        spread = max(float((t - t.mean(0)).square().mean()), 1e-12)
+        a, b = fit.a, fit.a * shift + fit.b
+        if found is None:
+            error = float(fit.loss.mean())
+            return UnitStep(a, b, UnitFit(unit, fit, error / spread, refitted=False))
+        error = mean_square_error(self.form, found.outputs, t - fit.m)
+        refitted = UnitFit(unit, fit, error / spread, refitted=True)
+        return UnitStep(a, b, refitted, found.weight, found.bias)
 
-    def _refit(self, unit: SwapUnit, u: Tensor, t: Tensor, fit: ChannelFit) -> float | None:
-        """Refit a convolution's weights; return the mean squared error, or None if it stays."""
-        node = next(n for n in self.student.graph.nodes if n.name == unit.layers[0])
+    def _refit(self, unit: SwapUnit, u: Tensor, t: Tensor, fit: ChannelFit) -> Refit | None:
+        """Find a change of a convolution's weights, None if they stay as they are."""
+        node = self._find_layer(unit.layers[0])
         conv = call(self.student, node, nn.Conv2d)
         if conv is None or len(unit.layers) > 1:
             return None
@@ -142,28 +174,25 @@ class SwapWalk:
         held = slice(None)
         if self.refit == "auto" and len(at) >= HELD_OUT:
             held = slice(sum(map(len, at[: -(len(at) // HELD_OUT)])), None)
-        t = t - fit.m
-        found = refit_weights(self.form, torch.cat(patches, 1), u * fit.a + fit.b, t, held)
-        if found is None:
-            return None
-        conv.module.weight += found.weight.view_as(conv.module.weight)
-        if conv.module.bias is not None:
-            conv.module.bias += found.bias
-        self._new[unit.node] = self._compute(
-            self.student, node, self._new, len(self._new[source.name])
-        )
-        return mean_square_error(self.form, found.outputs, t)
+        return refit_weights(self.form, torch.cat(patches, 1), u * fit.a + fit.b, t - fit.m, held)
 
-    def _rescale(self, unit: SwapUnit, a: Tensor, b: Tensor) -> None:
-        """Scale and shift what layers compute together: in their weights and in the values."""
-        for i, name in enumerate(unit.layers):
-            node = next(n for n in self.student.graph.nodes if n.name == name)
-            layer = self.student.get_submodule(str(node.target))
-            rescale_layer(layer, a, b if i == 0 else torch.zeros_like(b))
-        values = self._new[unit.node]
-        shape = [1] * values[0].ndim
-        shape[-1 if unit.last else 1] = -1
-        self._new[unit.node] = [v * a.view(shape) + b.view(shape) for v in values]
+    def _change_layers(self, unit: SwapUnit, step: UnitStep) -> None:
+        """Change the weights and biases of the layers that compute a unit's values together."""
+        layers = [self.student.get_submodule(str(self._find_layer(n).target)) for n in unit.layers]
+        for i, layer in enumerate(layers):
+            rescale_layer(layer, step.a, step.b if i == 0 else torch.zeros_like(step.b))
+        conv = layers[0]
+        if step.weight is not None and isinstance(conv, nn.Conv2d):
+            conv.weight += step.weight.view_as(conv.weight)
+            if conv.bias is not None and step.bias is not None:
+                conv.bias += step.bias
+        if step.fit is not None:
+            self.fits[unit.node] = step.fit
+
+    def _find_layer(self, name: str) -> fx.Node:
+        """Return the student's node of a name."""
+        found: fx.Node = next(n for n in self.student.graph.nodes if n.name == name)
+        return found
 
 
 def rescale_layer(layer: nn.Module, a: Tensor, b: Tensor) -> None:
