@@ -94,12 +94,13 @@ def bench_command(
     if data is not None and not end_to_end:
         raise typer.BadParameter("only --end-to-end looks at images", param_hint="--data")
     from yqc import report as rp  # noqa: PLC0415
-    from yqc.job.files import open_pictures, time_files  # noqa: PLC0415
+    from yqc.job.files import input_channels, open_pictures, time_files  # noqa: PLC0415
 
     size = None if imgsz is None else parse_size(imgsz)
     how: dict[str, Any] = {"imgsz": size, "threads": threads, "runs": runs}
     how |= {"runtime": runtime.value, "precision": precision and precision.value}
-    pictures = open_pictures(data, images) if end_to_end else ()
+    channels = input_channels(models[0]) if end_to_end else 3
+    pictures = open_pictures(data, images, channels=channels) if end_to_end else ()
     progress = rp.make_progress(quiet=quiet)
     result = time_files(models, **how, warm_up=warmup, pictures=pictures, progress=progress)
     costs: dict[str, tuple[NodeCost, ...]] = {}

@@ -4,6 +4,8 @@ In reading order:
 
     files       look at files that may not be there
     formats     open an image file
+    tiff        read the samples of a TIFF
+    bands       read the channels of a file as they are stored
     colours     convert its values to 8 bits of RGB or grey
     pixels      read an image file as cv2.imread does
     letterbox   fit an image into the model's input
@@ -13,11 +15,12 @@ In reading order:
     yolo        data YAMLs
     coco        COCO instances JSON
     load        a data set of any kind
-    matching    number the classes as a model does
+    matching    number the classes as a model does; compare the channels
     scenes      drawn pictures with exact boxes
     shapes      a data set of them, on disk
 """
 
+from yqc.data.bands import Bands, Picture
 from yqc.data.images import (
     CalibrationImages,
     Placed,
@@ -28,21 +31,24 @@ from yqc.data.images import (
 )
 from yqc.data.letterbox import Letterboxed, letterbox, to_float
 from yqc.data.load import load_data
-from yqc.data.matching import advise, fit_classes
-from yqc.data.pixels import read_image
+from yqc.data.matching import advise, fit_channels, fit_classes
+from yqc.data.pixels import read_image, show_image
 from yqc.data.sets import Annotations, Data, Object, Split, annotate
 
 __all__ = [
     "Annotations",
+    "Bands",
     "CalibrationImages",
     "Data",
     "Letterboxed",
     "Object",
+    "Picture",
     "Placed",
     "Split",
     "Unreadable",
     "advise",
     "annotate",
+    "fit_channels",
     "fit_classes",
     "letterbox",
     "list_unreadable",
@@ -50,5 +56,6 @@ __all__ = [
     "prefetch",
     "read_image",
     "read_images",
+    "show_image",
     "to_float",
 ]

@@ -10,9 +10,11 @@ from pathlib import Path
 from yqc.errors import DataError, first_line
 
 SUFFIXES = frozenset(
-    {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}
+    {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".npy", ".png", ".tif", ".tiff", ".webp"}
 )
-"""Endings of image files that YOLO trainers list, in lower case; `read_image` refuses some."""
+"""Endings of image files that YOLO trainers list, in lower case, and of NumPy arrays; `read_image`
+refuses some."""
+ARRAY = ".npy"
 _SHOWN = 100
 """Characters of a value that an error message shows: about one line of a terminal."""
 
@@ -34,14 +36,19 @@ def read_text(path: Path) -> str:
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """Return the image files in `folder` and below, sorted; links to folders are not followed."""
-    found = [
+    """Return the image files in `folder` and below, sorted; links to folders are not followed.
+
+    A `.npy` beside an image of the same name is what Ultralytics caches of it, and is left out.
+    """
+    found = {
         Path(where) / name
         for where, _, names in os.walk(folder)
         for name in names
         if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-    ]
-    return tuple(sorted(found))
+    }
+    images = {path.with_suffix("") for path in found if path.suffix.lower() != ARRAY}
+    kept = (p for p in found if p.suffix.lower() != ARRAY or p.with_suffix("") not in images)
+    return tuple(sorted(kept))
 
 
 def find_copies(train: Sequence[Path], val: Sequence[Path]) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from yqc.data.files import reason
 from yqc.data.letterbox import Letterboxed, letterbox, to_float
-from yqc.data.pixels import check_channels, half_of_huge, read_image
+from yqc.data.pixels import half_of_huge, read_image
 from yqc.data.sets import Split
 from yqc.errors import DataError
 
@@ -41,7 +41,7 @@ class Placed:
     """Its position in the list that was read."""
     path: Path
     pixels: NDArray[np.uint8]
-    """uint8 [3, H, W] in RGB, or [1, H, W]."""
+    """uint8 [C, H, W]: RGB, grey, or the bands of the file."""
     placement: Letterboxed
     size: tuple[int, int]
     """Width and height of the upright image, in pixels."""
@@ -72,14 +72,10 @@ def read_images(
     Args:
         paths: image files.
         imgsz: height and width of the model's input in pixels.
-        channels: channels of the model's input: 3 for RGB, 1 for grey.
+        channels: channels of the model's input: 3 for RGB, 1 for grey, else those of the files.
         ahead: how many images a thread of its own may read in advance.
         channels_last: how the pixels lie in memory, as `letterbox` takes it.
-
-    Raises:
-        DataError: images cannot be read for so many channels.
     """
-    check_channels(channels)
     work = partial(_place, imgsz=imgsz, channels=channels, channels_last=channels_last)
     return prefetch(work, enumerate(paths), ahead=ahead)
 

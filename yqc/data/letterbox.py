@@ -2,7 +2,7 @@
 
     scale = min(W / w, H / h)      x' = x * scale + dx,   dx = (W - round(w * scale)) // 2
 
-Bilinear, enlarging small images too; the rest of the input is grey (114).
+Bilinear, enlarging small images too; the rest of the input is 114 in every channel.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from yqc.data.bands import Picture
 
 PAD = 114
 """The grey around the image: YOLOv5, YOLOv7 and Ultralytics pad with it in training. Half or double
@@ -26,7 +28,7 @@ class Letterboxed:
 
 
 def letterbox(
-    image: Image.Image,
+    image: Picture,
     imgsz: tuple[int, int],
     *,
     size: tuple[int, int] | None = None,
@@ -35,14 +37,14 @@ def letterbox(
     """Place an image in an input of `imgsz`.
 
     Args:
-        image: an image in mode RGB or L.
+        image: an image in mode RGB or L, or bands.
         imgsz: height and width of the input in pixels.
         size: width and height of the whole image where `image` was decoded smaller.
         channels_last: leave the values of a pixel side by side in memory.
 
     Returns:
-        uint8 [3, H, W] in the order red, green, blue, or [1, H, W] for mode L; and the place of the
-        (whole) image in it.
+        uint8 [C, H, W], of mode RGB in the order red, green, blue; and the place of the (whole)
+        image in it.
     """
     height, width = imgsz
     w, h = size or image.size
@@ -50,7 +52,7 @@ def letterbox(
     new_w, new_h = max(1, round(w * scale)), max(1, round(h * scale))
     dx, dy = (width - new_w) // 2, (height - new_h) // 2
     small = np.asarray(image.resize((new_w, new_h), Image.Resampling.BILINEAR))
-    canvas = np.full((height, width, 1 if small.ndim == 2 else 3), PAD, np.uint8)  # noqa: PLR2004
+    canvas = np.full((height, width, len(image.getbands())), PAD, np.uint8)
     canvas[dy : dy + new_h, dx : dx + new_w] = small.reshape(new_h, new_w, -1)
     pixels = canvas.transpose(2, 0, 1)
     place = Letterboxed(scale, dx, dy)

@@ -1,9 +1,10 @@
-"""Match the classes of a data set with those of a model."""
+"""Match the classes and channels of a data set with those of a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
+from yqc.data.pixels import read_image
 from yqc.data.sets import Annotations, Data, Split
 from yqc.errors import DataError
 
@@ -53,6 +54,35 @@ def fit_classes(
                 "classes are matched by their order"
             )
             return replace(data, warnings=(*data.warnings, note))
+    return data
+
+
+def fit_channels(data: Data, channels: int) -> Data:
+    """Check that a model of so many input channels can read the images of a data set.
+
+    Grey and RGB are read as each other. Of any other number, the data YAML and the first image of
+    each split must have as many.
+
+    Raises:
+        DataError: they have another number.
+    """
+    said = data.channels
+    if said not in (None, channels):
+        note = f"{data.source} says channels: {said}, and the model takes {channels}"
+        if not {said, channels} <= {1, 3}:
+            raise DataError(f"{note}; give the data that the model was trained on.")
+        read = "grey" if channels == 1 else "colour"
+        data = replace(data, warnings=(*data.warnings, f"{note}: images are read as {read}"))
+    for split in (data.train, data.val):
+        if channels in (1, 3) or not split.images:
+            continue
+        first = split.images[0]
+        try:
+            read_image(first, channels)
+        except DataError as error:
+            raise DataError(f"{first} cannot be read for this model: {error}.") from error
+        except Exception:  # noqa: BLE001, S112  # Pillow raises anything; it is counted when read
+            continue
     return data
 
 

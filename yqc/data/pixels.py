@@ -2,7 +2,8 @@
 
 All three projects train on `cv2.imread(path)`: 8 bits a channel, turned as the EXIF orientation
 says, alpha dropped. Pillow differs from it in the orientation of JPEG, PNG and WebP (applied here;
-TIFF and AVIF turn themselves), and in how values become 8 bits of RGB or grey (`colours`).
+TIFF and AVIF turn themselves), and in how values become 8 bits of RGB or grey (`colours`). For a
+model of any other number of channels, the bands of the file are read as they are stored (`bands`).
 
 Checked against OpenCV 4.14 and 5.0 (`tests/data/test_pixels.py`).
 """
@@ -13,8 +14,10 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image, ImageFile
 
+from yqc.data.bands import Bands, Picture, is_array, read_array_size, read_bands
 from yqc.data.colours import JPEGS, to_grey, to_rgb
 from yqc.data.formats import open_image
+from yqc.data.tiff import is_tiff, read_tiff_size
 from yqc.errors import DataError
 
 WidthHeight = tuple[int, int]
@@ -45,30 +48,37 @@ _TURNS = {
 """EXIF orientation (CIPA DC-008, tag 0x0112) -> what turns the stored pixels upright."""
 _SWAPPED = 5
 """Orientations from this one on swap width and height."""
+_CONVERTED = (1, 3)
+"""Numbers of channels that pictures are converted to: grey, and RGB."""
 _ORIENTED = (*JPEGS, "PNG", "WEBP")
 """Formats whose EXIF orientation OpenCV applies and Pillow does not."""
 
 
 def read_image(
     path: Path, channels: int = 3, *, enough: Callable[[WidthHeight], WidthHeight] | None = None
-) -> tuple[Image.Image, WidthHeight]:
-    """Read an image as `cv2.imread` does.
+) -> tuple[Picture, WidthHeight]:
+    """Read an image as `cv2.imread` does, or its bands.
 
     Args:
-        path: a regular file in one of `FORMATS`.
-        channels: 3 for what IMREAD_COLOR gives (in RGB order), 1 for IMREAD_GRAYSCALE.
+        path: a regular file in one of `FORMATS`, or `.npy`.
+        channels: 3 for what IMREAD_COLOR gives (in RGB order), 1 for IMREAD_GRAYSCALE; any other
+            number must be the file's own.
         enough: given width and height of the upright image, those that are enough; a JPEG is then
             decoded at 1/2, 1/4 or 1/8 of its size (DCT scaling) if that is not smaller.
 
     Returns:
-        An upright image in mode RGB or L, and width and height of the whole upright image.
+        An upright image, in mode RGB, in mode L, or as bands; and width and height of the whole
+        upright image.
 
     Raises:
-        DataError: it is no regular file, of another format, or of values that do not fit 8 bits.
+        DataError: it is no regular file, of another format, of another number of channels, or of
+            values that do not fit 8 bits.
         Exception: Pillow's decoders raise OSError, SyntaxError, ValueError and others on a broken
             file.
     """
-    check_channels(channels)
+    if channels not in _CONVERTED or is_array(path) or _has_odd_samples(path):
+        upright = _read_upright_bands(path, channels)
+        return upright, upright.size
     with open_image(path) as image:
         turn = _orientation(image)
         size = image.size if turn < _SWAPPED else (image.size[1], image.size[0])
@@ -76,16 +86,31 @@ def read_image(
             width, height = size if enough is None else enough(size)
             wanted = (width, height) if turn < _SWAPPED else (height, width)
             image.draft("L" if channels == 1 else None, wanted)
-        upright = to_grey(image, path) if channels == 1 else to_rgb(image, path)
-    if turn in _TURNS:
-        upright = upright.transpose(_TURNS[turn])
-    return upright, size
+        flat = to_grey(image, path) if channels == 1 else to_rgb(image, path)
+    return flat.transpose(_TURNS[turn]) if turn in _TURNS else flat, size
 
 
-def check_channels(channels: int) -> None:
-    """Raise a DataError if images cannot be read for a model of so many input channels."""
-    if channels not in (1, 3):
-        raise DataError(f"the model takes {channels} channels, and images are read as 1 or 3")
+def show_image(path: Path, channels: int = 3) -> Image.Image:
+    """Read an image of a data set for a model of so many channels, to be looked at: RGB or grey."""
+    picture, _ = read_image(path, channels)
+    return picture.to_rgb() if isinstance(picture, Bands) else picture
+
+
+def _read_upright_bands(path: Path, channels: int) -> Picture:
+    """Read the bands of a file upright; grey and RGB are converted into each other.
+
+    Raises:
+        DataError: it has another number of channels.
+    """
+    bands, frame = read_bands(path), find_frame(path)
+    if frame is not None and frame.turn in _TURNS:
+        bands = bands.transpose(_TURNS[frame.turn])
+    found = len(bands.getbands())
+    if {found, channels} <= {*_CONVERTED}:
+        return bands.to_rgb().convert("RGB" if channels == _CONVERTED[1] else "L")
+    if found != channels:
+        raise DataError(f"it has {found} channels, and the model takes {channels}")
+    return bands
 
 
 def half_of_huge(imgsz: WidthHeight) -> Callable[[WidthHeight], WidthHeight]:
@@ -130,12 +155,27 @@ def read_frame(path: Path) -> Frame:
     Raises:
         DataError, Exception: as `read_image`.
     """
+    if is_array(path):
+        return Frame(size := read_array_size(path), size, 1)
+    if _has_odd_samples(path):
+        return Frame(size := read_tiff_size(path), size, 1)
     with open_image(path) as image:
-        is_tiff = image.format == "TIFF"  # Pillow's size of a TIFF is that of the upright image.
+        from_tiff = image.format == "TIFF"  # Pillow's size of a TIFF is that of the upright image.
         orientation = ExifTags.Base.Orientation
-        turn = image.getexif().get(orientation, 1) if is_tiff else _orientation(image)
+        turn = image.getexif().get(orientation, 1) if from_tiff else _orientation(image)
         other = image.size[::-1] if turn >= _SWAPPED else image.size
-        return Frame(image.size, other, turn) if is_tiff else Frame(other, image.size, turn)
+        return Frame(image.size, other, turn) if from_tiff else Frame(other, image.size, turn)
+
+
+def _has_odd_samples(path: Path) -> bool:
+    """Return whether a file is a TIFF with samples that Pillow does not know, such as five."""
+    if not is_tiff(path):
+        return False
+    try:
+        open_image(path).close()
+    except (SyntaxError, DataError):
+        return True
+    return False
 
 
 def find_frame(path: Path) -> Frame | None:

@@ -121,6 +121,8 @@ class Data:
     """Class names in class order; None for a folder of images."""
     train: Split
     val: Split
+    channels: int | None = None
+    """Of the images, as a data YAML says; None where nothing does."""
     common: tuple[Path, ...] = ()
     """Images of `val` that are in `train` too, by file or by content."""
     warnings: tuple[str, ...] = ()

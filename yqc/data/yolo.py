@@ -16,7 +16,7 @@ _DIGITS = 7
 
 
 def load_yolo(source: Path, *, strict: bool = False) -> Data:
-    """Read a data YAML with `path`, `train`, `val` and `names`.
+    """Read a data YAML with `path`, `train`, `val` and `names`, and perhaps `channels`.
 
     `path` is relative to the YAML file and may be absent; `train` and `val` are a folder, a `.txt`
     list of images, or a list of such; the labels of `images/a/b.jpg` are in `labels/a/b.txt`. The
@@ -62,6 +62,7 @@ def load_yolo(source: Path, *, strict: bool = False) -> Data:
         kind="yolo",
         source=source,
         names=names,
+        channels=_channels(source, top),
         train=Split("train", train, read_train, absent, owners),
         val=Split("val", tuple(good.images), read_val, labels=tuple(good.files)),
         warnings=(*filter(None, [absent]), *labels.complaints(f"'val' of {source}")),
@@ -102,6 +103,16 @@ def _names(source: Path, top: dict[Any, Any]) -> tuple[str, ...]:
     if nc is not None and nc != len(names):
         raise DataError(f"{source}: 'nc' is {shorten(nc)} but 'names' has {len(names)} classes.")
     return tuple(name if isinstance(name, str) else shorten(name) for name in names)
+
+
+def _channels(source: Path, top: dict[Any, Any]) -> int | None:
+    """Return `channels`, as Ultralytics trains with them; None where it is absent."""
+    found = top.get("channels")
+    if found is not None and (type(found) is not int or found < 1):
+        raise DataError(
+            f"{source}: 'channels' must be a positive whole number, not {shorten(found)}."
+        )
+    return found
 
 
 def _class_key(key: object) -> object:

@@ -10,6 +10,9 @@ def yolo_metadata(
     *,
     batch: int = 1,
     task: str = "detect",
+    channels: int = 3,
+    dynamic: bool = False,
+    nms: bool = False,
     **yqc: str,
 ) -> dict[str, str]:
     """Return the metadata of a detector as the YOLO projects' own exports write it.
@@ -20,6 +23,9 @@ def yolo_metadata(
         imgsz: height and width in pixels.
         batch: images a run; that of the example if it is dynamic.
         task: `detect`.
+        channels: of the input.
+        dynamic: whether batch, height and width vary; Ultralytics' runtime reads that in `args`.
+        nms: whether boxes are suppressed in the file; it is in `args`, too.
         yqc: `version`, `pipeline`, `input_sha256`, ...: written as `yqc.version` and so on.
     """
     return {
@@ -28,4 +34,7 @@ def yolo_metadata(
         "task": task,
         "imgsz": str([int(side) for side in imgsz]),
         "batch": str(batch),
+        "channels": str(channels),
+        "dynamic": str(dynamic),
+        "args": str({"batch": batch, "dynamic": dynamic, "nms": nms}),
     } | {f"yqc.{key}": str(value) for key, value in yqc.items()}

@@ -60,7 +60,7 @@ def detect(
         nc: how many classes the model must score, if that is known; checked at the first image.
         threads: for an ONNX file, threads within an operator.
         batch: images to run at a time; above 1 for a `Runner` that takes several.
-        channels: channels of a `Runner`'s input, 3 (RGB) or 1 (grey); an ONNX file states its own.
+        channels: channels of a `Runner`'s input, such as 3 for RGB; an ONNX file states its own.
         progress: shown an image at a time.
         known: what an interrupted run has found in the first images; it goes on behind them.
         keep: called behind every image, with a function that returns what was found until then.

@@ -8,9 +8,8 @@ from time import perf_counter, process_time
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
 
-from yqc.data import letterbox, to_float
+from yqc.data import Bands, Picture, letterbox, to_float
 from yqc.evaluation.decode import detections, head_of
 from yqc.evaluation.detect import unplace
 from yqc.evaluation.runner import FileModel, input_size
@@ -109,7 +108,7 @@ def latency(
     warm_up: int = WARM_UP,
     runtime: Runtime = "onnxruntime",
     precision: Precision | None = None,
-    pictures: Sequence[Image] = (),
+    pictures: Sequence[Picture] = (),
     progress: Progress | None = None,
 ) -> Timing:
     """Time detectors against each other, on one image of seeded noise or end to end.
@@ -181,11 +180,18 @@ def _inference(model: FileModel, imgsz: tuple[int, int]) -> Callable[[int], obje
     return lambda _: model.run_prepared(images)
 
 
+def convert_picture(picture: Picture, channels: int) -> Picture:
+    """Convert a decoded picture between grey and RGB; one of other bands is left as it is."""
+    if isinstance(picture, Bands):
+        return picture
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
 def _end_to_end(
-    model: FileModel, imgsz: tuple[int, int], pictures: Sequence[Image]
+    model: FileModel, imgsz: tuple[int, int], pictures: Sequence[Picture]
 ) -> Callable[[int], object]:
     """Return a function that finds the objects in the picture of a round."""
-    shown = [picture.convert("L" if model.channels == 1 else "RGB") for picture in pictures]
+    shown = [convert_picture(picture, model.channels) for picture in pictures]
     first = model.run(to_float(letterbox(shown[0], imgsz)[0])).astype(np.float32)
     head = head_of(first, None, len(model.names) if model.names else None)
 

@@ -33,7 +33,7 @@ LARGEST = 1 << 25
 images of satellites, double needs a GB for a size that a malicious file claims."""
 DEFAULT_SIDE = 640
 """Input height and width in pixels where neither the caller nor the file says."""
-_IMAGE_RANK, _CHANNELS, _OUTPUT_RANK = 4, (1, 3), 3
+_IMAGE_RANK, _OUTPUT_RANK = 4, 3
 
 
 def count_cores() -> int:
@@ -45,7 +45,7 @@ class Runner(Protocol):
     """A detector that can be run on images."""
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Return the decoded output [N, ...] of float32 [N, 3, H, W] in 0..1; N is 1 by default."""
+        """Return the decoded output [N, ...] of float32 [N, C, H, W] in 0..1; N is 1 by default."""
         ...
 
 
@@ -56,7 +56,7 @@ class TorchModel:
         self.module, self.device = module, device
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Return the decoded output [1, ...] of float32 [1, 3, H, W] in 0..1."""
+        """Return the decoded output [1, ...] of float32 [1, C, H, W] in 0..1."""
         with torch.inference_mode(), half_kernels(self.module):
             laid = as_weights(torch.from_numpy(images), self.module)
             output = self.module(laid.to(self.device))
@@ -79,8 +79,9 @@ class FileModel(ABC):
     ) -> None:
         self.path, self._dtype, self._output, self._metadata = path, dtype, output, metadata
         batch, channels, height, width = shape
-        self.channels = channels or 3
-        """Channels of the input image: 3 (RGB) or 1 (grey)."""
+        recorded = self._literal("channels")
+        self.channels = channels or (recorded if isinstance(recorded, int) and recorded > 0 else 3)
+        """Channels of the input image: 3 (RGB), 1 (grey), or as many bands."""
         self.batch = batch
         """The fixed batch size, or None."""
         self.imgsz = (height, width) if height and width else None
@@ -103,7 +104,7 @@ class FileModel(ABC):
         return None
 
     def prepare(self, images: Floats) -> NDArray[np.generic]:
-        """Convert float32 [1, 3, H, W] to the file's own type and batch size."""
+        """Convert float32 [1, C, H, W] to the file's own type and batch size."""
         images = np.repeat(images, self.batch, 0) if self.batch else images
         if self._dtype is np.uint8:
             return np.rint(images * 255).astype(np.uint8)
@@ -118,7 +119,7 @@ class FileModel(ABC):
         """
 
     def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Compute the decoded output, [1, ...], of an image, float32 [1, 3, H, W] in 0..1.
+        """Compute the decoded output, [1, ...], of an image, float32 [1, C, H, W] in 0..1.
 
         Raises:
             CheckpointError: the file cannot be run, or computes numbers that are not finite.
@@ -207,11 +208,9 @@ def _open(path: Path, threads: int | None, *, optimise: bool) -> ort.InferenceSe
 def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     inputs = session.get_inputs()
     if len(inputs) == 1 and inputs[0].type in _TYPES and len(inputs[0].shape) == _IMAGE_RANK:
-        channels = inputs[0].shape[1]
-        if channels in _CHANNELS or not isinstance(channels, int):
-            return inputs[0]
+        return inputs[0]
     raise CheckpointError(
-        f"{path} is no YOLO detector: it should have one float or uint8 input [N, 3 or 1, H, W], "
+        f"{path} is no YOLO detector: it should have one float or uint8 input [N, C, H, W], "
         f"but has {', '.join(f'{i.name}: {i.type}{i.shape}' for i in inputs) or 'none'}."
     )
 

@@ -6,11 +6,19 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL.Image import Image, fromarray
+from PIL.Image import fromarray
 
 from yqc import evaluation as ev
 from yqc import report as rp
-from yqc.data import fit_classes, list_unreadable, load_data, read_image
+from yqc.data import (
+    Bands,
+    Picture,
+    fit_channels,
+    fit_classes,
+    list_unreadable,
+    load_data,
+    read_image,
+)
 from yqc.emit import emit, save, yolo_metadata
 from yqc.errors import CheckpointError, DataError
 from yqc.evaluation.latency import WARM_UP
@@ -18,9 +26,11 @@ from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
 from yqc.models.heads import HeadBranch
 from yqc.models.source import open_model
-from yqc.onnx_file import check_onnx
+from yqc.onnx_file import check_onnx, read_onnx
 from yqc.progress import Progress
 
+IMAGE_RANK = 4
+"""Dimensions of [N, C, H, W]."""
 PICTURES = 16
 """Most images to time end to end. With half of it a crowded image counts twice as much, and double
 takes another 15 MB of memory for photographs of 640 x 480."""
@@ -56,7 +66,9 @@ def evaluate_file(
             source = open_model(model, imgsz=imgsz, head=head, arch=arch)
             found = fit_classes(found, source.names, single_class=single_class)
             path, size, task = Path(folder, "model.onnx"), source.imgsz, source.task
-            about = yolo_metadata(source.names, source.strides, size, batch=1, task=task)
+            about = yolo_metadata(
+                source.names, source.strides, size, task=task, channels=source.channels
+            )
             save(emit(source.gm, metadata=about), path)
             imgsz, layout = size, source.layout
         elif head is not None or arch is not None:
@@ -65,6 +77,7 @@ def evaluate_file(
         if model.suffix == ".onnx":
             check_onnx(path)
         runner = ev.OnnxModel(path, threads=threads)
+        found = fit_channels(found, runner.channels)
         if model.suffix == ".onnx":
             found = fit_classes(found, runner.names, single_class=single_class)
         measured = ev.evaluate(runner, found.val, imgsz=imgsz, layout=layout, progress=progress)
@@ -92,7 +105,7 @@ def time_files(
     warm_up: int = WARM_UP,
     runtime: ev.Runtime = "onnxruntime",
     precision: ev.Precision | None = None,
-    pictures: Sequence[Image] = (),
+    pictures: Sequence[Picture] = (),
     progress: Progress,
 ) -> rp.Bench:
     """Time ONNX files in turn, round by round; arguments as in `latency`.
@@ -137,27 +150,44 @@ def time_files(
     )
 
 
-def open_pictures(data: Path | None, images: Path | None = None) -> list[Image]:
+def input_channels(model: Path) -> int:
+    """Return the channels of the images that an ONNX file takes; 3 where it fixes none.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    require_file(model)
+    dims = [i.type.tensor_type.shape.dim for i in read_onnx(model, weights=False).graph.input]
+    return next((d[1].dim_value for d in dims if len(d) == IMAGE_RANK and d[1].dim_value), 3)
+
+
+def open_pictures(
+    data: Path | None, images: Path | None = None, *, channels: int = 3
+) -> list[Picture]:
     """Read the first images of the val split of `data`, or draw one of seeded noise without data.
+
+    They have 3 channels for models of 1 or 3, else those of the files.
 
     Raises:
         DataError: the data set cannot be read, or has no readable image to evaluate on.
     """
     if data is None:
-        noise = np.random.default_rng(0).integers(256, size=(480, 640, 3), dtype=np.uint8)
-        return [fromarray(noise)]
+        size = (480, 640, 3 if channels == 1 else channels)
+        noise = np.random.default_rng(0).integers(256, size=size, dtype=np.uint8)
+        return [fromarray(noise) if channels in (1, 3) else Bands(noise)]
     split = load_data(data, images=images).val
-    found = list(islice(_readable(split.images), PICTURES))
+    wanted = 3 if channels == 1 else channels
+    found = list(islice(_readable(split.images, wanted), PICTURES))
     if not found:
         raise DataError(split.absent or f"no image of the {split.name} split can be read")
     return found
 
 
-def _readable(paths: Sequence[Path]) -> Iterator[Image]:
+def _readable(paths: Sequence[Path], channels: int) -> Iterator[Picture]:
     """Read images, those left out that cannot be read."""
     for path in paths:
         try:
-            image, _ = read_image(path)
+            image, _ = read_image(path, channels)
         except Exception:  # noqa: BLE001, S112  # Pillow's decoders raise anything on a broken file
             continue
         yield image

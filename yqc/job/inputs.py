@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yqc.data import Data, fit_classes, load_data
+from yqc.data import Data, fit_channels, fit_classes, load_data
 from yqc.errors import DataError
 from yqc.job.judge import Agreeing, CalibrationStream, judges
 from yqc.job.sensitivity import most_sensitive
@@ -56,6 +56,7 @@ def find_data(settings: Settings, source: Source) -> Data | None:
         raise DataError("data was given, but the model is no YOLO detector and cannot be evaluated")
     images = Path(settings.images) if settings.images else None
     data = load_data(Path(settings.data), images=images, strict=settings.strict)
+    data = fit_channels(data, source.channels)
     return fit_classes(data, source.names, single_class=settings.single_class)
 
 

@@ -53,7 +53,7 @@ class CalibrationStream:
         return len(self._images)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield each as float32 [1, 3, H, W] in 0..1, channels last in memory."""
+        """Yield each as float32 [1, C, H, W] in 0..1, channels last in memory."""
         for image in self._images:
             yield torch.from_numpy(image)
         for sentence in self._images.complaints():

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, fx
 
 from yqc import evaluation as ev
 from yqc import report as rp
-from yqc.data import read_image
+from yqc.data import show_image
 from yqc.graph import history, is_function
 from yqc.graph.calls import get_attribute
 from yqc.graph.compare import node_outputs
@@ -68,7 +69,7 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
             for name, curve in zip(("float", "compiled"), curves, strict=False)
         ),
         classes=tuple(pg.ClassScore(name=name, float_=a, compiled=b) for name, a, b in pairs),
-        pictures=choose_pictures(evidence, names) if evidence else (),
+        pictures=choose_pictures(evidence, names, inputs.source.channels) if evidence else (),
     )
 
 
@@ -177,17 +178,22 @@ def _histogram(
     )
 
 
-def choose_pictures(evidence: Evidence, names: Sequence[str]) -> tuple[pg.Picture, ...]:
+def choose_pictures(
+    evidence: Evidence, names: Sequence[str], channels: int = 3
+) -> tuple[pg.Picture, ...]:
     """Choose images, evenly over those where something was found, and draw both models' boxes."""
     before, after = (one.boxes for one in evidence.found)
     both = sorted(before.keys() & after.keys())
     busy = [i for i in both if len(before[i].above(SURE))] or both
     chosen = busy[:: max(1, len(busy) // PICTURES)][:PICTURES]
-    return tuple(_picture(evidence.split.images[i], before[i], after[i], names) for i in chosen)
+    shown = ((i, show_image(evidence.split.images[i], channels)) for i in chosen)
+    paths = evidence.split.images
+    return tuple(_picture(paths[i], image, before[i], after[i], names) for i, image in shown)
 
 
-def _picture(path: Path, before: ev.Boxes, after: ev.Boxes, names: Sequence[str]) -> pg.Picture:
-    image, _ = read_image(path)
+def _picture(
+    path: Path, image: Image, before: ev.Boxes, after: ev.Boxes, names: Sequence[str]
+) -> pg.Picture:
     factor = min(1.0, WIDTH / image.width)
     size = round(image.width * factor), max(1, round(image.height * factor))
     buffer = io.BytesIO()

@@ -54,8 +54,17 @@ class Compiled:
         own["target"] = self.settings.target
         if not source.is_detector:
             return {f"yqc.{key}": value for key, value in own.items()}
-        size, task = source.imgsz, source.task
-        return yolo_metadata(source.names, source.strides, size, batch=1, task=task, **own)
+        return yolo_metadata(
+            source.names,
+            source.strides,
+            source.imgsz,
+            batch=1,
+            task=source.task,
+            channels=source.channels,
+            dynamic=self.settings.dynamic,
+            nms=self.embedding.nms is not None,
+            **own,
+        )
 
     def emit(self) -> onnx.ModelProto:
         """Turn the rewritten graph into a checked ONNX model.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from yqc.data.bands import Picture
 from yqc.data.letterbox import PAD, letterbox
 
 Bytes = NDArray[np.uint8]
@@ -32,7 +33,7 @@ trains for sizes that the images of the task seldom have."""
 
 
 def paste(
-    canvas: Bytes, image: Image.Image, scale: float, x: float, y: float, window: tuple[int, ...]
+    canvas: Bytes, image: Picture, scale: float, x: float, y: float, window: tuple[int, ...]
 ) -> None:
     """Draw an image, resized by `scale`, with its corner at (x, y), inside a window of the canvas.
 
@@ -53,7 +54,7 @@ def paste(
     canvas[top:bottom, left:right] = np.asarray(part).reshape(*size[::-1], -1)
 
 
-def place_single(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+def place_single(image: Picture, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
     """Place one image at a random scale and position: uint8 [H, W, C], the rest grey."""
     height, width = imgsz
     w, h = image.size
@@ -64,9 +65,7 @@ def place_single(image: Image.Image, imgsz: tuple[int, int], rng: np.random.Gene
     return canvas
 
 
-def make_mosaic(
-    images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator
-) -> Bytes:
+def make_mosaic(images: list[Picture], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
     """Put four images around a random point: uint8 [H, W, C]."""
     height, width = imgsz
     canvas = np.full((height, width, len(images[0].getbands())), PAD, np.uint8)
@@ -83,7 +82,11 @@ def make_mosaic(
 
 
 def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
-    """Change hue, saturation and value of uint8 [H, W, C] by random factors; of grey, the value."""
+    """Change hue, saturation and value of uint8 [H, W, C] by random factors; of grey, the value.
+
+    Bands of any other number are left as they are, as Ultralytics leaves them: their values need
+    not be light.
+    """
     hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * (HUE, SATURATION, VALUE)
     steps = np.arange(256)
     tables = [
@@ -94,19 +97,19 @@ def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
     if pixels.shape[2] == 1:
         grey: Bytes = tables[2].astype(np.uint8)[pixels]
         return grey
+    if pixels.shape[2] != 3:  # noqa: PLR2004  # RGB
+        return pixels
     flat = [int(v) for table in tables for v in table]
     changed = Image.fromarray(pixels).convert("HSV").point(flat).convert("RGB")
     return np.asarray(changed)
 
 
-def letterbox_mirrored(
-    image: Image.Image, imgsz: tuple[int, int], rng: np.random.Generator
-) -> Bytes:
+def letterbox_mirrored(image: Picture, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
     """Letterbox an image to `imgsz`, mirrored or not: uint8 [C, H, W]."""
     return mirror_at_random(letterbox(image, imgsz)[0].transpose(1, 2, 0), rng)
 
 
-def augment(images: list[Image.Image], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
+def augment(images: list[Picture], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
     """Make one training image of `imgsz` from one image, or from four: uint8 [C, H, W]."""
     whole = (
         make_mosaic(images, imgsz, rng) if len(images) > 1 else place_single(images[0], imgsz, rng)

@@ -245,11 +245,9 @@ def _input_shape(gm: fx.GraphModule) -> tuple[int, int, int]:
     """Return channels, height and width of the images that a graph takes."""
     value = next(n for n in gm.graph.nodes if n.op == "placeholder").meta.get("yqc.value")
     match value.shape if isinstance(value, TensorSpec) else ():
-        case (_, 1 | 3 as channels, height, width):
+        case (_, channels, height, width):
             return channels, height, width
-    raise PassError(
-        "only a graph that takes images [N,3,H,W] or [N,1,H,W] can be trained on images"
-    )
+    raise PassError("only a graph that takes images [N,C,H,W] can be trained on images")
 
 
 def _plan_swapped(

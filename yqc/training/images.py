@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from yqc.data import letterbox, prefetch, read_image
+from yqc.data import Picture, letterbox, prefetch, read_image
 from yqc.data.files import reason
 from yqc.errors import DataError
 from yqc.training import augment
@@ -48,13 +48,13 @@ class TrainingImages:
     """Height and width of the model's input, in pixels."""
     seed: int = 0
     channels: int = 3
-    """3 for RGB, 1 for grey."""
+    """3 for RGB, 1 for grey, else those of the files."""
     memory: int = MEMORY
     workers: int = 1
     """Threads that make the images of a batch; the images do not depend on it."""
     unreadable: dict[Path, str] = field(default_factory=dict)
     """Images that were left out, and why."""
-    _kept: dict[Path, Image.Image] = field(default_factory=dict, repr=False)
+    _kept: dict[Path, Picture] = field(default_factory=dict, repr=False)
     _used: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -97,7 +97,7 @@ class TrainingImages:
         )
         return augment.augment([self._near(i) for i in (first, *others)], self.imgsz, rng)
 
-    def _near(self, index: int) -> Image.Image:
+    def _near(self, index: int) -> Picture:
         """Return the image at an index, or the next one that can be read."""
         for i in range(index, index + len(self.paths)):
             path = self.paths[i % len(self.paths)]
@@ -111,7 +111,7 @@ class TrainingImages:
             f"{len(self.paths)} cannot be read ({path}: {why})"
         )
 
-    def image(self, path: Path) -> Image.Image | None:
+    def image(self, path: Path) -> Picture | None:
         """Return a decoded image, at most `SPARE` times as large as the letterboxed one."""
         with self._lock:
             if path in self.unreadable:
@@ -131,7 +131,7 @@ class TrainingImages:
                 self._used += size
         return image
 
-    def _read(self, path: Path) -> Image.Image:
+    def _read(self, path: Path) -> Picture:
         image, whole = read_image(path, self.channels, enough=self._enough)
         size = self._enough(whole)
         return image if size == whole else image.resize(size, Image.Resampling.BILINEAR)
