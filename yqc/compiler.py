@@ -64,8 +64,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     """Compile a detector: trace it, rewrite its graph, emit ONNX, measure what that did.
 
     Args:
-        model: a YOLO checkpoint or graph file, or a traceable module that takes float32 [N,3,H,W],
-            RGB in 0..1.
+        model: a YOLO checkpoint or graph file, or a traceable module that takes float32 [N,C,H,W]
+            in 0..1; three channels are RGB.
         passes: pipeline text, a `Pipeline`, or passes; empty emits the graph as it was traced.
         output: path of the ONNX file; the report and the recipe are written next to it. By default
             named after the model and the passes, in the working directory.

@@ -160,12 +160,6 @@ def test_a_torn_file_is_not_read(tmp_path: Path) -> None:
             read_image(path)
 
 
-def test_only_one_and_three_channels_are_read(tmp_path: Path) -> None:
-    smooth().save(tmp_path / "x.png")
-    with pytest.raises(DataError, match="the model takes 4 channels"):
-        read_image(tmp_path / "x.png", 4)
-
-
 def test_more_pixels_than_opencv_reads_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

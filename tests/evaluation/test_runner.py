@@ -63,7 +63,7 @@ Value = tuple[int, list[int | str]]
     ("inputs", "output", "complaint"),
     [
         ([(1, [1, 3, 8, 8]), (1, [1, 3, 8, 8])], (1, [1, 9, 7]), "one float or uint8 input"),
-        ([(1, [1, 4, 8, 8])], (1, [1, 4, 8]), r"has images0: tensor\(float\)\[1, 4, 8, 8\]"),
+        ([(1, [1, 4, 8])], (1, [1, 4, 8]), r"has images0: tensor\(float\)\[1, 4, 8\]"),
         ([(1, [1, 3, 8])], (1, [1, 3, 8]), "one float or uint8 input"),
         ([(7, [1, 3, 8, 8])], (7, [1, 3, 8, 8]), r"tensor\(int64\)"),
         ([(1, [1, 3, 8, 8])], (1, [1, 3, 8, 8]), "is no decoded YOLO detector: its first output"),

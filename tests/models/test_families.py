@@ -48,6 +48,22 @@ def test_loads_and_computes_the_same(
     torch.testing.assert_close(graph(x), got, rtol=0, atol=0)  # Traced at batch 1, run at 2.
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", SPECS)
+def test_any_number_of_channels(
+    name: str, channels: int, tmp_path: Path, checkpoints: ModuleType
+) -> None:
+    detector = checkpoints.make({**SPECS[name], "channels": channels})
+    x = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(1, channels, 128, 128) if name == "yolov5-p6" else x
+    with torch.no_grad():
+        want = detector(x)
+    path = checkpoints.save(tmp_path / "best.pt", detector.half(), SPECS[name]["project"])
+    loaded = load(path)
+    assert loaded.channels == channels
+    torch.testing.assert_close(loaded.module(x), want, rtol=1e-5, atol=1e-4)
+
+
 def test_the_specs_use_every_block(checkpoints: ModuleType) -> None:
     used = set()
     for spec in SPECS.values():

@@ -133,6 +133,9 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
             "the model YAML gives a number of anchors, not their sizes: these must stand in it, or"
             " in the weights (anchors of the last layer)"
         )
+    channels = spec.get("channels", spec.get("ch", 3))
+    if type(channels) is not int or channels < 1:
+        raise CheckpointError("the model YAML's number of channels is no whole number above 0")
     multiples = (spec.get("depth_multiple", 1.0), spec.get("width_multiple", 1.0))
     depth, width, *limit = spec.get("scales", {}).get(arch.scale) or multiples
     stack = LayerStack(
@@ -141,6 +144,7 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
         nc=int(spec.get("nc", 80) if nc is None else nc),
         anchors=anchors,
         head=spec,
+        images=channels,
     )
     rows = (*spec["backbone"], *spec["head"])
     refuse_other_tasks([str(rows[-1][2])])
@@ -161,12 +165,14 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
 def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:
     """Make the detector of a model YAML and give it the weights of a state dict.
 
-    The number of classes is that of the weights.
+    The numbers of classes and of input channels are those of the weights.
 
     Raises:
         CheckpointError: the YAML cannot be used, or the weights are not those of its model.
     """
     arch = with_stored_anchors(read_architecture(path), state)
+    if (channels := count_channels(state)) is not None:
+        arch = replace(arch, spec={**arch.spec, "channels": channels})
     detector = build_detector(arch, count_classes(state, arch))
     load_weights(detector, state, path)
     tables = ULTRALYTICS if arch.family == "ultralytics" else YOLOV5 | YOLOV7
@@ -204,6 +210,12 @@ def count_classes(state: Mapping[str, Tensor], arch: Architecture) -> int | None
         if key == f"model.{arch.last}.m.0.bias" and isinstance(anchors, list):
             return len(tensor) // (len(anchors[0]) // 2) - 5
     return None
+
+
+def count_channels(state: Mapping[str, Tensor]) -> int | None:
+    """Return the channels of the image by the first convolution; None if it is no plain one."""
+    first = state.get("model.0.conv.weight")
+    return None if first is None or first.ndim != 4 else first.shape[1]  # noqa: PLR2004
 
 
 def load_weights(detector: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -84,6 +84,8 @@ class LayerStack:
     anchors: list[list[float]] = field(default_factory=list)
     head: Mapping[str, Any] = field(default_factory=dict)
     """`reg_max` and `end2end`, for heads that take them."""
+    images: int = 3
+    """Channels of the image."""
     layers: list[nn.Module] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
@@ -101,7 +103,7 @@ class LayerStack:
         source, repeats, name, given = row
         i = len(self.layers)
         self.routes.append(read_route(source, i))
-        inputs = [3 if j < 0 else self.outputs[j] for j in self.routes[-1].sources]
+        inputs = [self.images if j < 0 else self.outputs[j] for j in self.routes[-1].sources]
         try:
             n = self.scaling.repeats(repeats)
             layer, channels = self.make(name, inputs, n, [self.value(item) for item in given])

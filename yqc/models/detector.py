@@ -64,8 +64,9 @@ class Detector(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Channels of the image, from the first convolution; 3 where layer 0 is a user's own."""
-        if not isinstance(self.model[0], Block | nn.Conv2d):
+        """Channels of the image, from the first convolution; 3 if layer 0 is a user's own."""
+        first = next((m for m in self.model if not isinstance(m, nn.Identity)), None)
+        if not isinstance(first, Block | nn.Conv2d):
             return 3
         folded = 1
         for module in self.modules():

@@ -64,7 +64,7 @@ def open_model(
 
     Args:
         model: a YOLO checkpoint, a graph file (`.yqc`), or a traceable module that takes float32
-            [N,3,H,W] in 0..1.
+            [N,C,H,W] in 0..1.
         imgsz: height and width in pixels; by default what the model's training recorded, else 640.
         head: for models with two heads, which one to compile; by default the end-to-end one.
         arch: a model YAML, for checkpoints that hold only a state_dict.
@@ -124,8 +124,7 @@ def _fitting(loaded: LoadedModel) -> tuple[int, int] | None:
 
 
 def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
-    example = torch.zeros(1, 3, *imgsz)
-    gm = module if isinstance(module, fx.GraphModule) else trace(module, example)
+    gm = module if isinstance(module, fx.GraphModule) else _trace_module(module, imgsz)
     name = type(module).__name__
     check_finite(gm, name, CheckpointError)
     return Source(
@@ -133,8 +132,32 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
         path=name,
         sha256="",
         params=parameter_count(gm),
-        facts=ModelFacts(family="module", name=name, imgsz=imgsz),
+        facts=ModelFacts(family="module", name=name, **_input_facts(gm, imgsz)),
     )
+
+
+def _trace_module(module: nn.Module, imgsz: tuple[int, int]) -> fx.GraphModule:
+    """Trace a module on RGB images, or on as many channels as its first convolution takes.
+
+    Raises:
+        TraceError: it can be traced on neither.
+    """
+    first = next((m.in_channels for m in module.modules() if isinstance(m, nn.Conv2d)), 3)
+    try:
+        return trace(module, torch.zeros(1, 3, *imgsz))
+    except TraceError:
+        if first == 3:  # noqa: PLR2004  # RGB
+            raise
+    return trace(module, torch.zeros(1, first, *imgsz))
+
+
+def _input_facts(gm: fx.GraphModule, imgsz: tuple[int, int]) -> dict[str, Any]:
+    """Return size and channels of the image that a traced graph takes, so far as it says them."""
+    spec = next(n.meta.get("yqc.value") for n in gm.graph.nodes if n.op == "placeholder")
+    match spec.shape if isinstance(spec, TensorSpec) else ():
+        case (_, channels, height, width):
+            return {"channels": channels, "imgsz": (height, width)}
+    return {"imgsz": imgsz}
 
 
 def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
