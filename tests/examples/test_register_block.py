@@ -54,7 +54,7 @@ def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, checkpoints: ModuleType) -> tuple[Path, Tensor]:
+def unknown(tmp_path: Path, checkpoints: ModuleType) -> tuple[Path, Tensor]:
     """A checkpoint with two blocks of another package, and what its detector gives for `X`."""
     detector = checkpoints.make(SPEC)
     for i in (1, 3):
@@ -70,21 +70,24 @@ def stranger(tmp_path: Path, checkpoints: ModuleType) -> tuple[Path, Tensor]:
 
 
 LINES = """\
-    import yqc
-    class MyTwin(nn.Module): ...
-    yqc.register_block("acme.blocks.SEConv", MyTwin)
+    import torch, yqc
+    class SEConvTwin(torch.nn.Module):
+        def forward(self, x): ...  # weights and settings come by name
+    yqc.register_block("acme.blocks.SEConv", SEConvTwin)
 """
 
 
 def test_is_refused_with_the_lines_and_compiles_with_the_file(
-    stranger: tuple[Path, Tensor], run: Run, tmp_path: Path
+    unknown: tuple[Path, Tensor], run: Run, tmp_path: Path
 ) -> None:
-    path, want = stranger
+    path, want = unknown
     output = tmp_path / "x.onnx"
     asked = ("compile", path, "--passes", "fuse", "--imgsz", "64,96", "--no-eval", "-q")
     code, out, err = run(*asked, "-o", output)
     assert (code, out) == (1, "")
-    assert err.startswith(f"yqc: {path}: its pickle names acme.blocks.SEConv, for which yqc has no")
+    assert err.startswith(
+        f"yqc: {path}: model.1 is a acme.blocks.SEConv, for which yqc has no twin"
+    )
     assert err.endswith(f"in a file for --load:\n{LINES}")
     assert not output.exists()
 
@@ -96,9 +99,9 @@ def test_is_refused_with_the_lines_and_compiles_with_the_file(
 
 
 def test_inspect_names_it_and_with_the_file_knows_it(
-    stranger: tuple[Path, Tensor], run: Run
+    unknown: tuple[Path, Tensor], run: Run
 ) -> None:
-    path, _ = stranger
+    path, _ = unknown
     code, out, err = run("inspect", path)
     assert (code, err) == (0, "")
     lines = [line.split(maxsplit=1) for line in out.splitlines() if line and line[0] != " "]
@@ -108,11 +111,7 @@ def test_inspect_names_it_and_with_the_file_knows_it(
     assert rows["strides"] == "8, 16, 32"
     assert "2 SEConv" in rows["blocks"]
     assert not {"parameters", "MACs", "output"} & rows.keys()
-    assert out.endswith(
-        "    import yqc\n"
-        "    class SEConvTwin(torch.nn.Module): ...  # forward only; weights come by name\n"
-        '    yqc.register_block("acme.blocks.SEConv", SEConvTwin)\n'
-    )
+    assert out.endswith(LINES)
     known: dict[str, Any] = json.loads(run("inspect", path, "--json", "--load", EXAMPLE)[1])
     found: dict[str, Any] = json.loads(run("inspect", path, "--json")[1])
     assert (known["unknown"], known["advice"]) == ([], None)

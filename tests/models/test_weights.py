@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from yqc.errors import CheckpointError
 from yqc.models.blocks.conv import Conv
 from yqc.models.load import load
-from yqc.models.reparametrized import join_parts
+from yqc.models.split_weights import join_parts
 
 State = dict[str, Tensor]
 

@@ -15,6 +15,7 @@ In reading order:
 - `noise`: seeded images for graphs without data
 - `half`: graphs that compute in half precision
 - `history`: which pass made or changed a node
+- `torch_layers`: modules of torch that can be made anew, and their settings
 - `optable`, `operators`, `serial`: saved graphs, and what they may hold
 - `channels`: which channels of a graph must go together
 - `match`: the former name of `yqc.rewrite`

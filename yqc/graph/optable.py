@@ -4,16 +4,16 @@ A file that names anything else is refused. Passes that add operations of their 
 with `allow_function` and `allow_module`.
 """
 
-import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from yqc.errors import CheckpointError, OutputError
+from yqc.graph.torch_layers import TORCH_LAYERS, takes_device
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {}
@@ -85,7 +85,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
         )
     values = {s: getattr(module, s) for s in settings if s != "bias"}
     if "bias" in settings:
-        values["bias"] = module.bias is not None
+        values["bias"] = isinstance(module.bias, Tensor) or module.bias is True
     return {"type": cls.__name__, "settings": {k: _plain(v) for k, v in values.items()}}
 
 
@@ -107,7 +107,7 @@ def make_module(description: dict[str, Any]) -> nn.Module:
     if unknown:
         raise CheckpointError(f"{name} has no setting {min(unknown)!r}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    if "device" in inspect.signature(cls.__init__).parameters:
+    if takes_device(cls):
         values["device"] = "meta"
     return cls(**values)
 
@@ -120,33 +120,8 @@ def _register() -> None:
     ):
         for name in names.split():
             allow_function(f"{prefix}.{name}", getattr(module, name))
-    convolution = (
-        *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation"),
-        *("groups", "bias", "padding_mode"),
-    )
-    allow_module(nn.Conv2d, *convolution)
-    allow_module(nn.ConvTranspose2d, *convolution, "output_padding")
-    allow_module(nn.BatchNorm2d, "num_features", "eps", "momentum", "affine", "track_running_stats")
-    allow_module(nn.Linear, "in_features", "out_features", "bias")
-    allow_module(nn.LayerNorm, "normalized_shape", "eps", "elementwise_affine")
-    pool = ("kernel_size", "stride", "padding", "ceil_mode")
-    allow_module(nn.MaxPool2d, *pool, "dilation")
-    allow_module(nn.AvgPool2d, *pool, "count_include_pad", "divisor_override")
-    allow_module(nn.AdaptiveAvgPool2d, "output_size")
-    allow_module(nn.Upsample, "size", "scale_factor", "mode", "align_corners")
-    allow_module(nn.ZeroPad2d, "padding")
-    allow_module(nn.LeakyReLU, "negative_slope")
-    allow_module(nn.ELU, "alpha")
-    allow_module(nn.PReLU, "num_parameters")
-    allow_module(nn.Softmax, "dim")
-    allow_module(nn.Dropout, "p")
-    allow_module(nn.Flatten, "start_dim", "end_dim")
-    allow_module(nn.PixelShuffle, "upscale_factor")
-    allow_module(nn.PixelUnshuffle, "downscale_factor")
-    allow_module(nn.GELU, "approximate")
-    plain = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Mish)
-    for cls in (*plain, nn.Tanh, nn.Identity):
-        allow_module(cls)
+    for cls, settings in TORCH_LAYERS.items():
+        allow_module(cls, *settings)
 
 
 _register()

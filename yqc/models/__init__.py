@@ -7,11 +7,12 @@ Files in reading order:
     pickles/       the safe reader of checkpoint files
     content        the model in what a file holds, and the settings beside it
     weights        weights without an architecture: where they stand, how they are named
-    reparametrized weights that torch.nn.utils stores in parts
+    split_weights  weights that torch.nn.utils stores in parts
     file_kinds     what a file that is no checkpoint is
     rebuild        modules from the pickled tree
     register       the twin of each pickled class, the user's own included
     torch_modules  modules of torch.nn from pickled attributes
+    unknown        classes without a twin, and how to register one
     unused         refuse what a file holds and the rebuilt detector does not use
     detector       layers in a row, fed by earlier ones, and a head
     blocks/        twins of the projects' blocks

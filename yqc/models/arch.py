@@ -26,7 +26,7 @@ from yqc.models.detector import Detector
 from yqc.models.heads import AnchorHead
 from yqc.models.rebuild import widen
 from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
-from yqc.models.reparametrized import join_parts
+from yqc.models.split_weights import join_parts
 
 ANCHOR_DIMS = 3
 """Of stored anchors: [levels, anchors, 2]."""

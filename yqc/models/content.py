@@ -10,6 +10,7 @@ from torch import Tensor
 
 from yqc.errors import CheckpointError, UnsupportedTaskError
 from yqc.models.pickles.read import Inert
+from yqc.models.unknown import children, is_loss
 from yqc.models.weights import find_weights
 
 TASKS = {
@@ -36,6 +37,9 @@ CLASS_DIGITS = 7
 
 BESIDE_LAYERS = frozenset({"model", "criterion", "total_ops", "total_params"})
 """Parts of the projects' model objects: the layers, the loss, and a profiler's counts."""
+
+MOST_WRAPPERS = 8
+"""Objects around a model, one in another: an averaged, compiled, parallel one in a pair has 5."""
 
 QUANTIZATION_STATES = ("modelopt", "modelopt_state", "quantizer_state")
 """Keys under which tools of quantization-aware training keep their ranges beside the model."""
@@ -75,9 +79,10 @@ def find_content(top: object) -> Content:
         UnsupportedTaskError: the model is not a detector.
     """
     ckpt = top if isinstance(top, Mapping) else {"model": top}
-    for value in (ckpt.get("ema"), ckpt.get("model")):
-        if (model := _unwrap(value)) is not None:
-            return replace(_of_model(model, ckpt), ignored=_ignored(ckpt))
+    values = (ckpt.get("ema"), ckpt.get("model"), *ckpt.values())
+    models = [model for value in values if (model := _unwrap(value)) is not None]
+    for model in filter(_has_layers, models):
+        return replace(_of_model(model, ckpt), ignored=_ignored(ckpt))
     if tensors := find_weights(ckpt):
         settings = (ckpt.get("train_args"), ckpt.get("opt"), ckpt)
         return Content(
@@ -88,23 +93,46 @@ def find_content(top: object) -> Content:
             settings=tuple(filter(None, map(_settings, settings))),
             ignored=_ignored(ckpt),
         )
+    if models:
+        refuse_other_tasks([models[0].class_path])
+        raise CheckpointError(f"{NOT_A_MODEL}, and this is a {models[0].class_path}")
     raise CheckpointError(NOT_A_MODEL)
 
 
 def _unwrap(value: object) -> Inert | None:
-    """Return a pickled detection model: bare, averaged (`ModelEMA`), in a pair, or in a wrapper."""
-    for _ in range(4):  # Deeper than any release wraps it.
-        if isinstance(value, tuple) and value:
+    """Return the pickled model in a value: bare, averaged, in a pair, compiled, or in a wrapper.
+
+    Wrappers are those of training (`ModelEMA`, `DataParallel`, a trainer), of `torch.compile`, and
+    of the projects (`YOLO`, `AutoShape`, `DetectMultiBackend`, an `Ensemble` of one).
+    """
+    for _ in range(MOST_WRAPPERS):
+        if isinstance(value, tuple | list) and value:
             value = value[0]
         elif not isinstance(value, Inert):
             return None
-        elif isinstance(value.state.get("ema"), Inert):
-            value = value.state["ema"]
-        elif set(children(value)) == {"module"}:
-            value = children(value)["module"]
-        else:
+        elif _has_layers(value) or (inner := _inner(value)) is None:
             return value
+        else:
+            value = inner
     return None
+
+
+def _has_layers(tree: Inert) -> bool:
+    """Whether a pickled object is a model as the projects make it: a row of layers in `model`."""
+    stack = children(tree).get("model")
+    return (
+        isinstance(stack, Inert)
+        and bool(children(stack))
+        and all(name.isdecimal() for name in children(stack))
+    )
+
+
+def _inner(tree: Inert) -> Inert | None:
+    """Return what a wrapper is put around."""
+    parts = children(tree)
+    found = [tree.state.get("ema"), *(parts.get(name) for name in ("module", "_orig_mod", "model"))]
+    found += [tree.state.get("model"), parts["0"] if set(parts) == {"0"} else None]
+    return next((part for part in found if isinstance(part, Inert)), None)
 
 
 def _ignored(ckpt: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -123,24 +151,16 @@ def _held(tree: Inert, section: str) -> set[str]:
     return {k for k, v in found.items() if v is not None} if isinstance(found, Mapping) else set()
 
 
-def children(tree: Inert) -> Mapping[str, Any]:
-    """Return the modules that a pickled module holds, by name."""
-    found = tree.state.get("_modules")
-    return found if isinstance(found, Mapping) else {}
-
-
 def _of_model(model: Inert, ckpt: Mapping[Any, Any]) -> Content:
-    stack = children(model).get("model")
     refuse_other_tasks([model.class_path])
-    if not isinstance(stack, Inert) or not children(stack):
-        raise CheckpointError(f"{NOT_A_MODEL}, and this is a {model.class_path}")
-    layers = tuple(children(stack).values())
+    layers = tuple(children(children(model)["model"]).values())
     if not all(isinstance(layer, Inert) for layer in layers):
         raise CheckpointError("the model has empty layers: the checkpoint is damaged")
     refuse_other_tasks([layers[-1].class_path])
     family = _family(model, layers)
     settings = (ckpt.get("train_args"), ckpt.get("opt"), model.state.get("args"), ckpt)
-    held = {*children(model), *_held(model, "_parameters"), *_held(model, "_buffers")}
+    parts = {name for name, part in children(model).items() if not is_loss(part)}
+    held = {*parts, *_held(model, "_parameters"), *_held(model, "_buffers")}
     return Content(
         family=family,
         name=_name(model) or family,

@@ -11,7 +11,7 @@ from yqc.errors import CheckpointError, first_line
 from yqc.models.blocks.base import Block
 from yqc.models.blocks.conv import Focus, ReOrg
 from yqc.models.bounded import Bounded
-from yqc.models.heads import DetectionHead
+from yqc.models.heads import DetectionHead, RegisteredHead
 
 PROBE = 128
 """Pixels a side of the grey image that measures strides: the deepest stride in use."""
@@ -54,7 +54,8 @@ class Detector(nn.Module):
         super().__init__()
         if not layers or not isinstance(layers[-1], DetectionHead):
             raise CheckpointError("the model's last layer is not a detection head")
-        if len(routes[-1].sources) < layers[-1].inputs or not routes[-1].many:
+        listed = routes[-1].many or isinstance(layers[-1], RegisteredHead)
+        if len(routes[-1].sources) < layers[-1].inputs or not listed:
             raise CheckpointError(
                 f"the head takes {layers[-1].inputs} maps and is given {len(routes[-1].sources)}:"
                 " the checkpoint is damaged"
@@ -147,4 +148,6 @@ class Detector(nn.Module):
             if not isinstance(found, Tensor) or found.ndim != 4:  # noqa: PLR2004  # [N, C, H, W]
                 kind = type(self.model[i]).__name__
                 raise CheckpointError(f"layer {i}, a {kind}, does not make one map for the head")
+        if isinstance(self.head, RegisteredHead):
+            self.head.recognise(maps)
         return tuple(PROBE / x.shape[-1] for x in maps)

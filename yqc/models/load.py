@@ -1,6 +1,6 @@
 """Load a `.pt` file of YOLOv5, YOLOv7 or Ultralytics as a runnable detector."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,13 +9,16 @@ from torch import nn
 from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
 from yqc.models import arch as architectures
-from yqc.models.content import class_names, find_content, training_size
-from yqc.models.detector import Detector, read_route
+from yqc.models.blocks.base import Block
+from yqc.models.content import Content, class_names, find_content, training_size
+from yqc.models.detector import Detector, Route, read_route
 from yqc.models.file_kinds import describe_other_format
-from yqc.models.heads import AuxiliaryHead, HeadBranch
+from yqc.models.heads import AuxiliaryHead, HeadBranch, RegisteredHead
+from yqc.models.pickles.globals import foreign
 from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
+from yqc.models.unknown import refuse_unknown
 from yqc.models.unused import Origin, refuse_edited, refuse_unused
 from yqc.models.weights import is_safetensors, read_safetensors
 from yqc.report.human import clean
@@ -70,10 +73,13 @@ def named_error(path: Path, error: CheckpointError) -> CheckpointError:
     return type(error)("\n".join(map(clean, said.split("\n"))))
 
 
-def read_any(path: Path, known: Callable[[str], bool]) -> tuple[object, str]:
-    """Read a checkpoint, or a file of weights alone, as data; return it and its SHA-256.
+def is_outsider(class_path: str) -> bool:
+    """Whether a class lives in another package: objects of it are read as data, never imported."""
+    return foreign(class_path) and all(map(str.isidentifier, class_path.split(".")))
 
-    `known` is that of `read_with_sha256`.
+
+def read_any(path: Path) -> tuple[object, str]:
+    """Read a checkpoint, or a file of weights alone, as data; return it and its SHA-256.
 
     Raises:
         CheckpointError: it is of another format, which the error names, or damaged.
@@ -81,11 +87,13 @@ def read_any(path: Path, known: Callable[[str], bool]) -> tuple[object, str]:
     """
     if (other := describe_other_format(path)) is not None:
         raise CheckpointError(other)
-    return read_safetensors(path) if is_safetensors(path) else read_with_sha256(path, known)
+    if is_safetensors(path):
+        return read_safetensors(path)
+    return read_with_sha256(path, known, is_outsider)
 
 
 def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel:
-    top, sha256 = read_any(path, known)
+    top, sha256 = read_any(path)
     content = find_content(top)
     warnings = [*content.ignored]
     origins: Mapping[nn.Module, Origin] = {}
@@ -95,13 +103,21 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
         if content.beside:
             refuse_edited(Origin("the model", content.class_path), content.beside)
         rebuilder, trees = Rebuilder(), content.layers
+        refuse_unknown(trees)
         routes = [read_route(tree.state.get("f", -1), i) for i, tree in enumerate(trees)]
         layers = [rebuilder.module(tree, f"model.{i}") for i, tree in enumerate(trees)]
+        layers[-1] = as_head(layers[-1], routes[-1], content)
         detector = Detector(layers, routes)
         blocks, origins = rebuilder.blocks, rebuilder.origins
         if count := len(rebuilder.quantizers):
             found = f"the file holds {count} ranges of quantization-aware training"
             warnings.append(f"{found}, which yqc ignores: it chooses its own")
+        if rebuilder.hooks:
+            place, hook = next(iter(rebuilder.hooks.items()))
+            count = len(rebuilder.hooks)
+            warnings.append(
+                f"the file holds hooks on {count} modules ({place}: {hook}), which yqc does not run"
+            )
     else:
         if arch is None:
             raise CheckpointError(
@@ -134,6 +150,14 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
         blocks=dict(sorted(blocks.items())),
         warnings=tuple(map(clean, (*warnings, *doubts))),
     )
+
+
+def as_head(last: nn.Module, route: Route, content: Content) -> nn.Module:
+    """Wrap the last layer as a head if it is a module of a user's own; else return it."""
+    if isinstance(last, Block) or type(last).__module__.startswith("torch."):
+        return last
+    named = len(content.names) if isinstance(content.names, Sized) else 0
+    return RegisteredHead(last, len(route.sources), route.many, named)
 
 
 def finish_detector(detector: Detector, head: HeadBranch | None) -> None:

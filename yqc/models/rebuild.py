@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from yqc.errors import CheckpointError, UnknownBlockError, first_line
 from yqc.models.blocks.base import Block
 from yqc.models.pickles.read import Inert
-from yqc.models.register import find_twin, how_to_register
+from yqc.models.register import find_twin
+from yqc.models.split_weights import HOOKS, join_parts
 from yqc.models.torch_modules import QUANTIZERS, TORCH, make_torch_module, plain_form
+from yqc.models.unknown import is_loss
 from yqc.models.unused import (
     FUSED_AWAY,
     FUSED_FORWARDS,
@@ -30,6 +32,9 @@ from yqc.models.unused import (
 MOST_MODULES = 20_000
 """Modules that one tree may run: the largest golden file runs 887. A limit on files whose
 modules are stored inside one another many times."""
+
+LONGEST = 64
+"""Numbers of a vector that a user's twin is given as an attribute, such as a head's strides."""
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -49,6 +54,8 @@ class Rebuilder:
         """How many modules of each of the projects' classes were rebuilt, by class name."""
         self.quantizers: set[str] = set()
         """Paths of quantizers of quantization-aware training, which are left out."""
+        self.hooks: dict[str, str] = {}
+        """Path of each module with hooks that are left out -> the first of them."""
         self.origins: dict[nn.Module, Origin] = {}
         """Where each module came from, and which of its attributes nothing reads."""
 
@@ -81,8 +88,22 @@ class Rebuilder:
             if isinstance(part, Inert) and QUANTIZERS.fullmatch(part.class_path)
         }
         self.quantizers.update(f"{path}.{name}" for name in quantizers)
-        gone = quantizers | (FUSED_AWAY if stored_forward(tree) in FUSED_FORWARDS else set())
+        gone = quantizers | {name for name, part in parts.items() if is_loss(part)}
+        gone |= FUSED_AWAY if stored_forward(tree) in FUSED_FORWARDS else set()
         return {k: v for k, v in parts.items() if v is not None and k not in gone}
+
+    def _hooks(self, tree: Inert, path: str) -> list[str]:
+        """Return the hooks of torch that compute weights; others are noted, and left out."""
+        sections = ("_forward_pre_hooks", "_forward_hooks")
+        held = [part for name in sections for part in (tree.state.get(name) or {}).values()]
+        names = [
+            hook.class_path if isinstance(hook, Inert) else getattr(hook, "path", "a function")
+            for hook in held
+        ]
+        torchs = [name for name in names if name.startswith(HOOKS)]
+        if others := [name for name in names if name not in torchs]:
+            self.hooks[path] = others[0]
+        return torchs
 
     def _fresh(self, tree: Inert, path: str) -> nn.Module:
         children = {
@@ -90,22 +111,23 @@ class Rebuilder:
             for name, child in self._parts(tree, path).items()
         }
         tensors = {name: _tensors(tree, name, path) for name in ("_parameters", "_buffers")}
+        if self._hooks(tree, path):
+            _join_parts(tensors)
         twin = find_twin(tree.class_path)
         class_path = plain_form(tree.class_path)
+        if twin is not None and twin.__module__.startswith(TORCH):
+            class_path, twin = f"{twin.__module__}.{twin.__name__}", None
         if twin is None and class_path.startswith(TORCH):
             made = make_torch_module(class_path, tree.state, tensors["_parameters"], path)
             _check_shapes(made, tensors, path)
             unread = replaced_methods(tree)
         elif twin is None:
-            raise UnknownBlockError(
-                f"{path} is a {tree.class_path}, for which there is no twin; register one, in a"
-                f" file for --load:\n{how_to_register(tree.class_path)}"
-            )
+            raise UnknownBlockError(f"{path} is a {tree.class_path}, for which yqc has no twin")
         else:
             made = _make_twin(twin, tree, path)
             reads = declared(twin) if issubclass(twin, Block) else ()
-            users = not issubclass(twin, Block) and not twin.__module__.startswith("torch.")
-            unread = () if users else unread_attributes(tree, reads)
+            unread = unread_attributes(tree, reads) if issubclass(twin, Block) else ()
+        if find_twin(tree.class_path) is not None:
             name = tree.class_path.rpartition(".")[2]
             self.blocks[name] = self.blocks.get(name, 0) + 1
         self.origins[made] = Origin(path, tree.class_path, unread)
@@ -149,6 +171,14 @@ def widen(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32).contiguous() if tensor.is_floating_point() else tensor
 
 
+def _join_parts(tensors: dict[str, dict[str, Tensor]]) -> None:
+    """Replace the parts in which hooks of torch keep weights by the weights, in place."""
+    whole = join_parts({**tensors["_buffers"], **tensors["_parameters"]})
+    buffers = {name: whole[name] for name in tensors["_buffers"] if name in whole}
+    tensors["_parameters"] = {name: whole[name] for name in whole if name not in buffers}
+    tensors["_buffers"] = buffers
+
+
 def _check_shapes(made: nn.Module, tensors: dict[str, dict[str, Tensor]], path: str) -> None:
     for section, stored in tensors.items():
         for name, value in getattr(made, section).items():
@@ -171,14 +201,16 @@ def _fill(
     for name, child in children.items():
         made._modules[name] = child  # noqa: SLF001  # past any __setattr__ of the class
     for name, tensor in tensors["_parameters"].items():
-        made._parameters[name] = nn.Parameter(tensor, requires_grad=False)  # noqa: SLF001
+        parameter = nn.Parameter(tensor, requires_grad=False)
+        if isinstance(made, nn.RNNBase):
+            setattr(made, name, parameter)  # It keeps a list of them.
+        else:
+            made._parameters[name] = parameter  # noqa: SLF001
     for name, tensor in tensors["_buffers"].items():
         made._buffers[name] = tensor  # noqa: SLF001
 
 
 def _make_twin(twin: type[nn.Module], tree: Inert, path: str) -> nn.Module:
-    if not issubclass(twin, Block) and twin.__module__.startswith("torch.nn."):
-        return twin()
     module = twin.__new__(twin)
     nn.Module.__init__(module)
     if not issubclass(twin, Block):
@@ -193,10 +225,13 @@ def _make_twin(twin: type[nn.Module], tree: Inert, path: str) -> nn.Module:
 
 
 def _restore_plain(module: nn.Module, tree: Inert) -> None:
-    """Give a user's own twin all plain attributes that hide nothing of its class."""
+    """Give a user's own twin all plain attributes, and vectors, that hide nothing of its class."""
     for name, value in tree.state.items():
-        if not name.startswith("_") and not hasattr(type(module), name) and is_plain(value):
-            setattr(module, name, value)
+        vector = isinstance(value, Tensor) and value.ndim <= 1 and len(value.flatten()) <= LONGEST
+        if name.startswith("_") or hasattr(type(module), name):
+            continue
+        if vector or is_plain(value):
+            setattr(module, name, widen(value.clone()) if isinstance(value, Tensor) else value)
 
 
 def is_plain(value: object) -> bool:

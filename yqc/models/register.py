@@ -4,7 +4,8 @@ import re
 
 from torch import nn
 
-from yqc.errors import CheckpointError
+from yqc.errors import CheckpointError, first_line
+from yqc.graph.torch_layers import TORCH_LAYERS
 from yqc.models.blocks import attention, conv, csp, elan, ghost, pool, rep, transformer, yolor
 from yqc.models.heads import anchor, dfl
 
@@ -96,16 +97,34 @@ def register_block(class_path: str, twin: Twin) -> None:
     Args:
         class_path: where the pickled class lived, as `"package.module.Block"`.
         twin: an `nn.Module` class whose forward can be traced. It is made without its `__init__`,
-            then given the pickled children, parameters, buffers and plain attributes.
+            then given the pickled children, parameters, buffers and plain attributes. A class of
+            torch.nn is made from its pickled settings. A head's twin takes a list of maps and
+            returns decoded detections; it may state `layout` and `nc`.
 
     Raises:
-        CheckpointError: the path is no dotted name, or the twin is no `nn.Module` class.
+        CheckpointError: the path is no dotted name, the twin is no `nn.Module` class, or is one
+            that cannot be rebuilt.
     """
     if not all(part.isidentifier() for part in class_path.split(".")) or "." not in class_path:
         raise CheckpointError(f"{class_path!r} is no class path such as 'models.common.MyBlock'")
     if not (isinstance(twin, type) and issubclass(twin, nn.Module)):
         raise CheckpointError(f"the twin of {class_path} must be a class derived from nn.Module")
+    if reason := _obstacle(twin):
+        raise CheckpointError(f"{twin.__name__} cannot be the twin of {class_path}: {reason}")
     _registered[class_path] = twin
+
+
+def _obstacle(twin: Twin) -> str | None:
+    """Say why a class cannot be rebuilt from pickled attributes, or None if it can."""
+    if twin.__module__.startswith("torch."):
+        return None if twin in TORCH_LAYERS else "torch does not keep what it is made from"
+    if twin.forward is nn.Module.forward:
+        return "it has no forward"
+    try:
+        nn.Module.__init__(twin.__new__(twin))
+    except Exception as error:  # noqa: BLE001  # a user's class may raise anything
+        return f"it cannot be made without its __init__ ({first_line(error)})"
+    return None
 
 
 def find_twin(class_path: str) -> Twin | None:
@@ -124,15 +143,3 @@ def known(class_path: str) -> bool:
         or class_path.startswith(DATA)
         or QUANTIZATION.fullmatch(class_path) is not None
     )
-
-
-def how_to_register(*class_paths: str) -> str:
-    """Return the three lines that register a twin; for more classes, two more lines each."""
-    lines = ["import yqc"]
-    for path in class_paths:
-        name = path.rpartition(".")[2]
-        lines += [
-            f"class {name}Twin(torch.nn.Module): ...  # forward only; weights come by name",
-            f'yqc.register_block("{path}", {name}Twin)',
-        ]
-    return "\n".join(f"    {line}" for line in lines)

@@ -1,77 +1,23 @@
 """Make modules of torch.nn anew from checked pickled attributes."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError, UnknownBlockError, first_line
-from yqc.models.register import how_to_register
+from yqc.graph.torch_layers import TORCH_LAYERS, takes_device
 
 TORCH = "torch.nn.modules."
 
-
-@dataclass(frozen=True)
-class LayerForm:
-    """How to make one class of torch.nn."""
-
-    make: Callable[..., nn.Module]
-    attributes: tuple[str, ...] = ()
-    """Pickled attributes that the constructor takes by the same name; absent ones keep defaults."""
-    tensors: bool = False
-    """Whether it has parameters: it is then made on the meta device, without initialisation."""
-    bias: bool = False
-    """Whether the constructor takes `bias`: True where one is stored."""
-
-
-CONVOLUTION = (
-    *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
-    "padding_mode",
-)
-POOL = ("kernel_size", "stride", "padding", "ceil_mode")
-
-FORMS: dict[str, LayerForm] = {
-    "conv.Conv2d": LayerForm(nn.Conv2d, CONVOLUTION, tensors=True, bias=True),
-    "conv.ConvTranspose2d": LayerForm(
-        nn.ConvTranspose2d, (*CONVOLUTION, "output_padding"), tensors=True, bias=True
-    ),
-    "linear.Linear": LayerForm(nn.Linear, ("in_features", "out_features"), tensors=True, bias=True),
-    "batchnorm.BatchNorm2d": LayerForm(
-        nn.BatchNorm2d,
-        ("num_features", "eps", "momentum", "affine", "track_running_stats"),
-        tensors=True,
-    ),
-    "normalization.LayerNorm": LayerForm(
-        nn.LayerNorm, ("normalized_shape", "eps", "elementwise_affine"), tensors=True, bias=True
-    ),
-    "normalization.GroupNorm": LayerForm(
-        nn.GroupNorm, ("num_groups", "num_channels", "eps", "affine"), tensors=True
-    ),
-    "pooling.MaxPool2d": LayerForm(nn.MaxPool2d, (*POOL, "dilation", "return_indices")),
-    "pooling.AvgPool2d": LayerForm(nn.AvgPool2d, (*POOL, "count_include_pad", "divisor_override")),
-    "pooling.AdaptiveAvgPool2d": LayerForm(nn.AdaptiveAvgPool2d, ("output_size",)),
-    "upsampling.Upsample": LayerForm(
-        nn.Upsample, ("size", "scale_factor", "mode", "align_corners")
-    ),
-    "upsampling.UpsamplingNearest2d": LayerForm(nn.UpsamplingNearest2d, ("size", "scale_factor")),
-    "padding.ZeroPad2d": LayerForm(nn.ZeroPad2d, ("padding",)),
-    "pixelshuffle.PixelShuffle": LayerForm(nn.PixelShuffle, ("upscale_factor",)),
-    "activation.PReLU": LayerForm(nn.PReLU, ("num_parameters",), tensors=True),
-    "activation.LeakyReLU": LayerForm(nn.LeakyReLU, ("negative_slope",)),
-    "activation.GELU": LayerForm(nn.GELU, ("approximate",)),
-    "activation.ELU": LayerForm(nn.ELU, ("alpha",)),
-    "activation.Softmax": LayerForm(nn.Softmax, ("dim",)),
-    "dropout.Dropout": LayerForm(nn.Dropout, ("p",)),
-    "container.Sequential": LayerForm(nn.Sequential),
-    "container.ModuleList": LayerForm(nn.ModuleList),
-    "linear.Identity": LayerForm(nn.Identity),
+FORMS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    f"{cls.__module__}.{cls.__name__}".removeprefix(TORCH): (cls, settings)
+    for cls, settings in TORCH_LAYERS.items()
 } | {
-    f"activation.{make.__name__}": LayerForm(make)
-    for make in (
-        *(nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Mish),
-    )
+    f"container.{cls.__name__}": (cls, ())
+    for cls in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 }
+"""Modules of torch by where they are pickled from, and the attributes that make them."""
 FORMS["batchnorm.SyncBatchNorm"] = FORMS["batchnorm.BatchNorm2d"]
 """Distributed training leaves it in files; at inference it is a plain batch norm."""
 FORMS["linear.NonDynamicallyQuantizableLinear"] = FORMS["linear.Linear"]
@@ -106,28 +52,27 @@ def make_torch_module(
     """Make the module of torch.nn at `path` whose tensors have shapes but no storage yet.
 
     Attributes in `state` that the class does not know are ignored, `inplace` among them, since a
-    traced graph computes no tensor in place.
+    traced graph computes no tensor in place; those that older releases lack keep their defaults.
 
     Raises:
         UnknownBlockError: the class is not one of the table.
         CheckpointError: an attribute has no legal value.
     """
-    form = FORMS.get(class_path.removeprefix(TORCH))
-    if form is None:
-        raise UnknownBlockError(
-            f"{path} is a {class_path}, which yqc does not know; register a twin, in a"
-            f" file for --load:\n{how_to_register(class_path)}"
-        )
+    if (form := FORMS.get(class_path.removeprefix(TORCH))) is None:
+        raise UnknownBlockError(f"{path} is a {class_path}, for which yqc has no twin")
+    cls, settings = form
     options = {
-        name: _plain(state[name], f"{path}.{name}") for name in form.attributes if name in state
+        name: _plain(state[name], f"{path}.{name}")
+        for name in settings
+        if name in state and name not in parameters
     }
-    if form.bias:
+    if "bias" in settings and not isinstance(state.get("bias"), bool):
         options["bias"] = "bias" in parameters
-    if form.tensors:
+    if takes_device(cls):
         options["device"] = "meta"
     try:
-        return form.make(**options)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        return cls(**options)
+    except (TypeError, ValueError, RuntimeError, OverflowError, AssertionError) as error:
         reason = first_line(error)
         raise CheckpointError(
             f"{path} cannot be made: {reason}; the checkpoint is damaged"

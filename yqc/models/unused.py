@@ -21,7 +21,7 @@ from yqc.graph.meta_tensors import MetaMode
 from yqc.models.blocks.base import Block
 from yqc.models.detector import PROBE, Detector
 from yqc.models.pickles.read import Inert, Named, shown
-from yqc.models.register import how_to_register
+from yqc.models.unknown import how_to_register, is_loss
 
 COUNTERS = frozenset({"num_batches_tracked", "total_ops", "total_params"})
 """Buffers that no forward reads: batch norm's step count, and the counts that thop adds."""
@@ -78,6 +78,9 @@ class Origin:
         return self.class_path.rpartition(".")[2]
 
 
+FORWARDS = frozenset({"forward", "forward_fuse", "fuseforward", "forward_split"})
+"""Methods of the projects' blocks that their `fuse` and export put in the place of `forward`."""
+
 FUSED_FORWARDS = frozenset({"forward_fuse", "fuseforward"})
 """Forwards that the projects' `fuse` switches to once a convolution holds what stood beside it."""
 
@@ -100,20 +103,21 @@ def unread_attributes(tree: Inert, declared: Iterable[str]) -> tuple[str, ...]:
     """
     name = tree.class_path.rpartition(".")[2]
     known = OF_TORCH | OF_LAYERS | RECORDED.get(name, frozenset()) | set(declared)
-    if stored_forward(tree) is not None:
+    if stored_forward(tree) in FORWARDS:
         known |= {"forward"}
     return tuple(key for key, value in tree.state.items() if key not in known and _counts(value))
 
 
 def replaced_methods(tree: Inert) -> tuple[str, ...]:
-    """List what a pickled module of torch stores in the place of its forward, and its hooks."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks")
-    found = [key for key in ("forward", "_forward_impl") if key in tree.state]
-    return (*found, *(key for key in hooks if tree.state.get(key)))
+    """List what a pickled module of torch stores in the place of its forward."""
+    bound = stored_forward(tree) == "forward"
+    return tuple(k for k in ("forward", "_forward_impl") if k in tree.state and not bound)
 
 
 def _counts(value: object) -> bool:
     """Whether a value may change what a forward computes: a number, a tensor, a module, code."""
+    if is_loss(value):
+        return False
     if isinstance(value, Mapping):
         return any(map(_counts, value.values()))
     if isinstance(value, list | tuple | AbstractSet):

@@ -8,12 +8,14 @@ Files in reading order:
     base     the base class of all heads
     anchor   heads with anchor boxes (YOLOv5, YOLOv7)
     dfl      anchor-free heads (Ultralytics)
+    registered  any module that a user registered as a head
     picking  the best detections inside the graph, for end-to-end heads
 """
 
 from yqc.models.heads.anchor import AnchorHead, AuxiliaryHead, ImplicitHead
 from yqc.models.heads.base import DetectionHead, HeadBranch
 from yqc.models.heads.dfl import DFL, DistanceHead, SplitHead
+from yqc.models.heads.registered import RegisteredHead
 
 __all__ = [
     "DFL",
@@ -23,5 +25,6 @@ __all__ = [
     "DistanceHead",
     "HeadBranch",
     "ImplicitHead",
+    "RegisteredHead",
     "SplitHead",
 ]

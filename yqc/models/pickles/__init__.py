@@ -5,6 +5,7 @@ Files in reading order:
     read          from a path to plain data and the hash of the bytes read
     scan          opcodes and the globals they name, nothing executed
     globals       the allow-list of globals, and the builders of what they make
+    dill          what the pickler dill writes in its own ways
     machine       the opcodes, run with those builders only
     values        stand-ins for classes and objects, allowances of one file, safe names
     tensors       storages, tensors and parameters

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 import torch
 
 from yqc.errors import ForbiddenGlobalError
-from yqc.models.pickles import numpy_arrays, tensors
-from yqc.models.pickles.scan import FORWARDS
+from yqc.models.pickles import dill, numpy_arrays, tensors
+from yqc.models.pickles.scan import GETATTR
 from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key, shown
 
 Build = Callable[[tuple[object, ...], Allowance], object]
@@ -80,26 +80,22 @@ def _path(args: tuple[object, ...], allowance: Allowance) -> object:
     return root + "/".join(parts)
 
 
-GETATTR = "builtins.getattr"
-
-DILL_TYPES = frozenset({"set", "frozenset", "list", "tuple", "dict", "bytes", "bytearray"})
-"""Containers that dill names in its own way."""
-
-
-def _bound_forward(args: tuple[object, ...], _: Allowance) -> object:
-    """Stand for `getattr(module, name)`: which forward a module runs, without the module."""
+def bind_method(args: tuple[object, ...], _: Allowance) -> object:
+    """Stand for `getattr(object, name)`: the name of a method, without the object."""
     match args:
-        case (Inert(), str(name)) if name in FORWARDS:
-            return Inert("builtins.getattr", (name,))
-    raise MalformedError("it takes an attribute of an object that is no forward of a block")
+        case (Inert(), str(name)) if name.isidentifier() and not name.startswith("__"):
+            return Inert(GETATTR, (name,))
+    raise MalformedError("it takes an attribute of something that is no object of a class")
 
 
-def _dill_type(args: tuple[object, ...], _: Allowance) -> object:
-    """Stand for `_load_type(name)`: a container of Python's."""
+def _bound_method(args: tuple[object, ...], allowance: Allowance) -> object:
+    """Stand for `MethodType(function, object)`, as `bind_method`."""
     match args:
-        case (str(name),) if name in DILL_TYPES:
-            return Named(f"builtins.{name}")
-    raise MalformedError("it names a type through dill that is no plain container")
+        case (Named(path) | Inert(class_path="dill.global", args=(str(path),)), Inert() as owner):
+            return bind_method((owner, path.rpartition(".")[2]), allowance)
+        case (Inert(), Inert()):
+            return Inert("types.MethodType")
+    raise MalformedError("it binds something that is no function to an object")
 
 
 BUILDERS: dict[str, Build] = {
@@ -118,8 +114,9 @@ BUILDERS: dict[str, Build] = {
     "builtins.bytes": lambda args, allowance: _encode(args, allowance) if args else b"",
     "builtins.bytearray": _bytearray,
     "builtins.complex": _complex,
-    GETATTR: _bound_forward,
-    "dill._dill._load_type": _dill_type,
+    GETATTR: bind_method,
+    "types.MethodType": _bound_method,
+    **dill.BUILDERS,
     "_codecs.encode": _encode,
     **{
         f"{module}.{flavour}Path": _path
@@ -147,6 +144,12 @@ DATA = re.compile(
   | torch\.(device|Tensor|nn\.parameter\.(Parameter|Buffer)|serialization\._get_layout)
   | (ultralytics\.(yolo\.)?)?utils\.(loss|tal|torch_utils)\.[A-Z]\w*
   | ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace
+  | torch\.nn\.(functional|init)\.\w+ | torch\._C\._nn\.\w+  # functions that blocks hold
+  | torch\.nn\.utils\.(prune|weight_norm|spectral_norm)\.[A-Z]\w*
+  | torch\._dynamo(\.\w+)*\.[A-Z]\w* | torch\.fx(\.\w+)*\.[A-Z]\w*
+  | torch\.utils\.(data|tensorboard)(\.\w+)*\.[A-Z]\w*
+  | torch\.(_C\.)?Generator | logging\.(getLogger|Logger) | uuid\.UUID | re\._compile
+  | dill\.(_dill|dill|settings)\.\w+
   | argparse\.Namespace | types\.SimpleNamespace | functools\.partial
   | datetime\.(datetime|date|time|timedelta|timezone)
   | builtins\.(int|float|str|bool|object|range|xrange|slice)
@@ -165,11 +168,21 @@ def foreign(path: str) -> bool:
 
 
 class Gate:
-    """Applies the allow-list to one file; `known` adds class paths with a registered twin."""
+    """Applies the allow-list to one file.
 
-    def __init__(self, origin: str, known: Callable[[str], bool]) -> None:
+    `known` adds class paths with a registered twin; `inert` adds others that are read as data, of
+    classes only: a function that it adds may be named, and never called.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        known: Callable[[str], bool],
+        inert: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._origin = origin
         self._known = known
+        self._inert = inert
         self._named: dict[str, object] = {}
 
     def check(self, paths: Iterable[str | None]) -> None:
@@ -192,7 +205,10 @@ class Gate:
     def allows(self, path: str) -> bool:
         """Whether this global may stand in a checkpoint."""
         path = _modern(path)
-        return path != GETATTR and (
+        return path != GETATTR and (self._is_listed(path) or self._inert(path))
+
+    def _is_listed(self, path: str) -> bool:
+        return (
             path in BUILDERS
             or path in tensors.STORAGES
             or path in tensors.DTYPES
@@ -204,15 +220,39 @@ class Gate:
         """Return what a global stands for, a dtype or a `Named`, after checking it again."""
         if path not in self._named:
             path_now = _modern(path)
-            if path_now != GETATTR:  # The scan let it pass where it names a block's forward.
+            if path_now != GETATTR:  # The scan let it pass where it names a bound method.
                 self.check([path])
             dtype: torch.dtype | None = tensors.DTYPES.get(path_now)
             self._named[path] = dtype or Named(path_now)
         return self._named[path]
 
+    def named(self, cls: object) -> object:
+        """Return what an object is made of; a global that dill hid behind an attribute is checked.
+
+        Raises ForbiddenGlobalError.
+        """
+        match cls:
+            case Inert(class_path=dill.GLOBAL, args=(str(path),)):
+                return self.resolve(path)
+        return cls
+
+    def callee(self, function: object) -> object:
+        """Return what is called, as `named`; a function of another package is refused.
+
+        Raises ForbiddenGlobalError.
+        """
+        function = self.named(function)
+        match function:
+            case Named(path) if path != GETATTR and not self._is_listed(path):
+                if not path.rpartition(".")[2].lstrip("_")[:1].isupper():
+                    raise ForbiddenGlobalError(f"{self._origin}: {_refusal([path])}")
+        return function
+
 
 def build_value(cls: object, args: object, allowance: Allowance) -> object:
     """Build the result of a call (REDUCE, NEWOBJ): only our own builders are ever called."""
+    if type(args) is tuple and type(cls) is Inert and cls.class_path.startswith("dill."):
+        return Inert(f"{cls.class_path}()")
     if type(cls) is not Named or type(args) is not tuple:
         raise MalformedError("it calls something that is neither a class nor a function")
     builder = BUILDERS.get(cls.path)
@@ -227,7 +267,10 @@ def _modern(path: str) -> str:
 
 def _refusal(paths: list[str | None]) -> str:
     """Write the message for refused globals; for a foreign class, how to register a twin."""
-    advice = "nothing of it was run. Get the file again from a source you trust."
+    advice = (
+        "nothing of it was run. Save the weights alone (model.state_dict()), and give them with"
+        " --arch MODEL.yaml"
+    )
     if None in paths:
         return f"its pickle hides the name of a class or function, as no pickler does; {advice}"
     names = [path for path in paths if path is not None]

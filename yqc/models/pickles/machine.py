@@ -139,16 +139,22 @@ class Machine:
         self.named(f"{module}.{name}")
 
     def call(self, _: object) -> None:
-        """REDUCE, NEWOBJ."""
+        """REDUCE: a call."""
         args, cls = self.stack.pop(), self.stack.pop()
-        self.stack.append(build_value(cls, args, self.allowance))
+        self.stack.append(build_value(self.gate.callee(cls), args, self.allowance))
+
+    def make(self, _: object) -> None:
+        """NEWOBJ: an object of a class."""
+        args, cls = self.stack.pop(), self.stack.pop()
+        self.stack.append(build_value(self.gate.named(cls), args, self.allowance))
 
     def call_with_names(self, _: object) -> None:
         """NEWOBJ_EX: an inert object whose last argument is the dict of named ones."""
         names, args, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
         if type(names) is not dict or type(args) is not tuple:
             raise MalformedError("it makes an object without proper arguments")
-        self.stack.append(build_value(cls, (*args, names) if names else args, self.allowance))
+        given = (*args, names) if names else args
+        self.stack.append(build_value(self.gate.named(cls), given, self.allowance))
 
     def persistent(self, _: object) -> None:
         """BINPERSID."""
@@ -159,7 +165,8 @@ class Machine:
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Inert):
-            target.absorb(state, self.allowance)
+            if not target.class_path.startswith("dill."):  # A function may refer to itself.
+                target.absorb(state, self.allowance)
         elif isinstance(target, np.ndarray):
             numpy_arrays.set_state(target, state, self.allowance)
         elif type(target) is not dict:
@@ -205,7 +212,7 @@ _BY_NAME: dict[str, Handler] = {
     "GLOBAL": lambda machine, arg: machine.named(dotted(arg)),
     "STACK_GLOBAL": Machine.stack_global,
     "REDUCE": Machine.call,
-    "NEWOBJ": Machine.call,
+    "NEWOBJ": Machine.make,
     "NEWOBJ_EX": Machine.call_with_names,
     "BINPERSID": Machine.persistent,
     "BUILD": Machine.state,

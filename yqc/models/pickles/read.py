@@ -38,7 +38,9 @@ def read_checkpoint(path: Path, known: Callable[[str], bool]) -> Any:  # noqa: A
     return read_with_sha256(path, known)[0]
 
 
-def read_with_sha256(path: Path, known: Callable[[str], bool]) -> tuple[Any, str]:
+def read_with_sha256(
+    path: Path, known: Callable[[str], bool], inert: Callable[[str], bool] = lambda _: False
+) -> tuple[Any, str]:
     """Read the object that a checkpoint file holds, as data, and hash the bytes that were read.
 
     Both forms of torch.save are read: zip, and the row of pickles from before PyTorch 1.6.
@@ -51,6 +53,7 @@ def read_with_sha256(path: Path, known: Callable[[str], bool]) -> tuple[Any, str
     Args:
         path: the file.
         known: says of a class path ("models.common.Conv") whether yqc has a twin for it.
+        inert: says of another one whether objects of it may be read as data.
 
     Returns:
         The object, and the file's SHA-256 as 64 hexadecimal digits.
@@ -66,7 +69,7 @@ def read_with_sha256(path: Path, known: Callable[[str], bool]) -> tuple[Any, str
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             allowance = Allowance(elements=Allowance.elements + _ELEMENTS_PER_BYTE * before.st_size)
-            value = _read(file, Gate(origin, known), allowance)
+            value = _read(file, Gate(origin, known, inert), allowance)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             if file_stamp(os.fstat(file.fileno())) != file_stamp(before):

@@ -24,8 +24,11 @@ Op = tuple[str, object]
 CODES = {op.name: op.code for op in pickletools.opcodes}
 NAMES = {op.code: op.name for op in pickletools.opcodes}
 
-FORWARDS = frozenset({"forward_fuse", "fuseforward", "forward_split"})
-"""Methods of the projects' blocks that their `fuse` and export put in the place of `forward`."""
+GETATTR = "builtins.getattr"
+"""Picklers write a method that is bound to an object as a call of it."""
+GETATTRS = frozenset({GETATTR, "__builtin__.getattr"})
+
+OPCODES = {op.code: op for op in pickletools.opcodes}
 
 _STRINGS = {
     op.code for op in pickletools.opcodes if op.name.endswith(("STRING", "UNICODE", "UNICODE8"))
@@ -48,12 +51,15 @@ class Script:
     def globals(self) -> Iterator[str | None]:
         """Yield dotted paths in stream order; None for one that only executing would show."""
         codes = {code for code, _ in self.ops}
+        steps = Steps()
         if _STACK_GLOBAL in codes:
-            yield from _globals_of_strings(self.ops)
+            found = _globals_of_strings(self.ops)
         else:
-            for i, (code, arg) in enumerate(self.ops):
-                if code in _NAMED and not switches_forward(self.ops, i):
-                    yield dotted(arg)
+            named = ((i, code, arg) for i, (code, arg) in enumerate(self.ops))
+            found = ((i, dotted(arg)) for i, code, arg in named if code in _NAMED)
+        for i, path in found:
+            if not (path in GETATTRS and steps.binds_method(self.ops, i)):
+                yield path
 
     def sound(self) -> list[Op]:
         """Return the opcodes; raise MalformedError where decoding broke off."""
@@ -79,25 +85,50 @@ def scan(data: bytes, start: int = 0, limit: int = MAX_OPCODES) -> Script:
     return Script(ops, stream.tell(), flaw)
 
 
-def switches_forward(ops: list[Op], i: int) -> bool:
-    """Whether opcode `i` is GLOBAL getattr in `getattr(object, "forward_fuse")` or the like.
+class Steps:
+    """Finds what is done with an object on the stack, within a limit on opcodes looked at."""
 
-    The pattern is the one that picklers write for a bound method: the function, an object of the
-    memo, the name as text, TUPLE2, REDUCE.
-    """
-    code, arg = ops[i]
-    if code != CODES["GLOBAL"] or arg not in ("builtins getattr", "__builtin__ getattr"):
+    def __init__(self) -> None:
+        self.left = 10 * MAX_OPCODES
+
+    def binds_method(self, ops: list[Op], i: int) -> bool:
+        """Whether what opcode `i` pushes is called at once with two things, the second a text.
+
+        So picklers write `getattr(object, "name")`: the function, the object, the name, TUPLE2,
+        REDUCE. What the two really are is known when the pickle is run.
+        """
+        height, marks = 0, list[int]()
+        before: list[str] = []
+        for code, _ in ops[i + 1 :]:
+            self.left -= 1
+            if self.left < 0:
+                return False
+            if code == CODES["REDUCE"] and height == 1:
+                return (
+                    len(before) > 1
+                    and before[1] == CODES["TUPLE2"]
+                    and (before[0] in _STRINGS or before[0] in _GETS)
+                )
+            height = _height_after(OPCODES[code], height, marks)
+            if height < 0:
+                return False
+            if code not in _PUTS and code != _MEMOIZE:
+                before = [*before[-1:], code]
         return False
-    following = [op for op in ops[i + 1 : i + 9] if op[0] not in _PUTS and op[0] != _MEMOIZE]
-    match [code for code, _ in following[2:4]], following[:2]:
-        case [str(pair), str(call)], [(str(got), _), (str(text), str(name))]:
-            return (
-                (pair, call) == (CODES["TUPLE2"], CODES["REDUCE"])
-                and got in _GETS
-                and text in _STRINGS
-                and name in FORWARDS
-            )
-    return False
+
+
+def _height_after(op: pickletools.OpcodeInfo, height: int, marks: list[int]) -> int:
+    """Return the height of the stack after an opcode; `marks` are the heights below each MARK."""
+    if op.name == "MARK":
+        marks.append(height)
+        return height
+    taken = [kind.name for kind in op.stack_before]
+    if "mark" in taken:
+        if not marks:
+            return -1
+        height = marks.pop()
+        taken = taken[: taken.index("mark")]
+    return height - len(taken) + len(op.stack_after)
 
 
 def dotted(arg: object) -> str:
@@ -106,12 +137,12 @@ def dotted(arg: object) -> str:
     return f"{module}.{name}"
 
 
-def _globals_of_strings(ops: list[Op]) -> Iterator[str | None]:
-    """Yield as `Script.globals`, following the strings on top of the stack."""
+def _globals_of_strings(ops: list[Op]) -> Iterator[tuple[int, str | None]]:
+    """Yield the places of globals and their paths, following the strings on top of the stack."""
     memo: dict[object, str | None] = {}
     below: str | None = None
     top: str | None = None
-    for code, arg in ops:
+    for i, (code, arg) in enumerate(ops):
         if code in _STRINGS:
             below, top = top, str(arg)
         elif code in _GETS:
@@ -122,7 +153,7 @@ def _globals_of_strings(ops: list[Op]) -> Iterator[str | None]:
             memo[len(memo)] = top
         elif code not in _SILENT:
             if code == _STACK_GLOBAL:
-                yield None if below is None or top is None else f"{below}.{top}"
+                yield i, None if below is None or top is None else f"{below}.{top}"
             elif code in _NAMED:
-                yield dotted(arg)
+                yield i, dotted(arg)
             below = top = None
