@@ -85,7 +85,8 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
         )
     values = {s: getattr(module, s) for s in settings if s != "bias"}
     if "bias" in settings:
-        values["bias"] = isinstance(module.bias, Tensor) or module.bias is True
+        bias: object = module.bias
+        values["bias"] = isinstance(bias, Tensor) or bias is True
     return {"type": cls.__name__, "settings": {k: _plain(v) for k, v in values.items()}}
 
 

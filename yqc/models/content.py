@@ -131,7 +131,7 @@ def _inner(tree: Inert) -> Inert | None:
     """Return what a wrapper is put around."""
     parts = children(tree)
     found = [tree.state.get("ema"), *(parts.get(name) for name in ("module", "_orig_mod", "model"))]
-    found += [tree.state.get("model"), parts["0"] if set(parts) == {"0"} else None]
+    found += [tree.state.get("model"), parts["0"] if set(parts) == {"0"} else None, *tree.args[:1]]
     return next((part for part in found if isinstance(part, Inert)), None)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from yqc.errors import ForbiddenGlobalError
 from yqc.models.pickles import dill, numpy_arrays, tensors
-from yqc.models.pickles.scan import GETATTR
+from yqc.models.pickles.scan import GETATTR, SETATTR
 from yqc.models.pickles.values import Allowance, Inert, MalformedError, Named, as_key, shown
 
 Build = Callable[[tuple[object, ...], Allowance], object]
@@ -115,6 +115,7 @@ BUILDERS: dict[str, Build] = {
     "builtins.bytearray": _bytearray,
     "builtins.complex": _complex,
     GETATTR: bind_method,
+    SETATTR: dill.set_attribute,
     "types.MethodType": _bound_method,
     **dill.BUILDERS,
     "_codecs.encode": _encode,
@@ -146,7 +147,8 @@ DATA = re.compile(
   | ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace
   | torch\.nn\.(functional|init)\.\w+ | torch\._C\._nn\.\w+  # functions that blocks hold
   | torch\.nn\.utils\.(prune|weight_norm|spectral_norm)\.[A-Z]\w*
-  | torch\._dynamo(\.\w+)*\.[A-Z]\w* | torch\.fx(\.\w+)*\.[A-Z]\w*
+  | torch\.(_dynamo|_inductor|_functorch)(\.\w+)+ | torch\._TorchCompile\w*  # torch.compile
+  | contextlib\.nullcontext | torch\.fx(\.\w+)*\.[A-Z]\w*
   | torch\.utils\.(data|tensorboard)(\.\w+)*\.[A-Z]\w*
   | torch\.(_C\.)?Generator | logging\.(getLogger|Logger) | uuid\.UUID | re\._compile
   | dill\.(_dill|dill|settings)\.\w+
@@ -205,7 +207,7 @@ class Gate:
     def allows(self, path: str) -> bool:
         """Whether this global may stand in a checkpoint."""
         path = _modern(path)
-        return path != GETATTR and (self._is_listed(path) or self._inert(path))
+        return path not in {GETATTR, SETATTR} and (self._is_listed(path) or self._inert(path))
 
     def _is_listed(self, path: str) -> bool:
         return (
@@ -220,7 +222,7 @@ class Gate:
         """Return what a global stands for, a dtype or a `Named`, after checking it again."""
         if path not in self._named:
             path_now = _modern(path)
-            if path_now != GETATTR:  # The scan let it pass where it names a bound method.
+            if path_now not in {GETATTR, SETATTR}:  # The scan let it pass for what it does.
                 self.check([path])
             dtype: torch.dtype | None = tensors.DTYPES.get(path_now)
             self._named[path] = dtype or Named(path_now)
@@ -243,7 +245,7 @@ class Gate:
         """
         function = self.named(function)
         match function:
-            case Named(path) if path != GETATTR and not self._is_listed(path):
+            case Named(path) if path not in {GETATTR, SETATTR} and not self._is_listed(path):
                 if not path.rpartition(".")[2].lstrip("_")[:1].isupper():
                     raise ForbiddenGlobalError(f"{self._origin}: {_refusal([path])}")
         return function

@@ -59,6 +59,10 @@ class Machine:
         """Push the value that an opcode carries."""
         self.stack.append(value)
 
+    def drop(self) -> None:
+        """POP: forget the top of the stack, as dill does with the results of calls."""
+        self.stack.pop()
+
     def long(self, value: object) -> None:
         """LONG1, LONG4: an int, of a size that printing it later stays cheap."""
         if not isinstance(value, int) or value.bit_length() > MAX_LONG_BITS:
@@ -193,6 +197,7 @@ _BY_NAME: dict[str, Handler] = {
     "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
     "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
     "EMPTY_SET": lambda machine, _: machine.stack.append(set()),
+    "POP": lambda machine, _: machine.drop(),
     "MARK": Machine.mark,
     "BINPUT": Machine.put,
     "LONG_BINPUT": Machine.put,

@@ -26,7 +26,9 @@ NAMES = {op.code: op.name for op in pickletools.opcodes}
 
 GETATTR = "builtins.getattr"
 """Picklers write a method that is bound to an object as a call of it."""
-GETATTRS = frozenset({GETATTR, "__builtin__.getattr"})
+SETATTR = "builtins.setattr"
+"""So dill names the classes that it stores by value."""
+_ARGUMENTS = {GETATTR: CODES["TUPLE2"], SETATTR: CODES["TUPLE3"]}
 
 OPCODES = {op.code: op for op in pickletools.opcodes}
 
@@ -58,7 +60,8 @@ class Script:
             named = ((i, code, arg) for i, (code, arg) in enumerate(self.ops))
             found = ((i, dotted(arg)) for i, code, arg in named if code in _NAMED)
         for i, path in found:
-            if not (path in GETATTRS and steps.binds_method(self.ops, i)):
+            bare = (path or "").replace("__builtin__", "builtins")
+            if bare not in _ARGUMENTS or not steps.are_sound(self.ops, i, _ARGUMENTS[bare]):
                 yield path
 
     def sound(self) -> list[Op]:
@@ -91,11 +94,11 @@ class Steps:
     def __init__(self) -> None:
         self.left = 10 * MAX_OPCODES
 
-    def binds_method(self, ops: list[Op], i: int) -> bool:
-        """Whether what opcode `i` pushes is called at once with two things, the second a text.
+    def are_sound(self, ops: list[Op], i: int, arguments: str) -> bool:
+        """Whether what opcode `i` pushes is called at once with as many things as it takes.
 
-        So picklers write `getattr(object, "name")`: the function, the object, the name, TUPLE2,
-        REDUCE. What the two really are is known when the pickle is run.
+        So picklers write `getattr(object, "name")`: the function, the object, the name (a text),
+        TUPLE2, REDUCE. What the two really are is known when the pickle is run.
         """
         height, marks = 0, list[int]()
         before: list[str] = []
@@ -104,11 +107,8 @@ class Steps:
             if self.left < 0:
                 return False
             if code == CODES["REDUCE"] and height == 1:
-                return (
-                    len(before) > 1
-                    and before[1] == CODES["TUPLE2"]
-                    and (before[0] in _STRINGS or before[0] in _GETS)
-                )
+                texts = _STRINGS | _GETS
+                return before[-1:] == [arguments] and bool(texts.intersection(before[:1]))
             height = _height_after(OPCODES[code], height, marks)
             if height < 0:
                 return False
