@@ -118,8 +118,8 @@ def test_refitted_weights_are_closer_and_are_judged_on_other_pictures() -> None:
         gm, want = (traced(nets.seeded(Units()), SHAPE) for _ in range(2))
         Pipeline.parse(f"swap-activation{{refit={refit}}}").run(gm, context(40))
         errors.append(error(gm, want))
-    assert errors[1] < 0.9 * errors[0]
-    assert errors[2] < 0.9 * errors[0]
+    assert errors[1] < 0.94 * errors[0]
+    assert errors[2] < 0.94 * errors[0]
 
 
 @pytest.mark.parametrize("fold", [False, True])

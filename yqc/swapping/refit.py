@@ -31,8 +31,8 @@ class Refit:
     """float32 [O, columns]"""
     bias: Tensor
     """float32 [O]"""
-    outputs: Tensor
-    """The convolution's outputs afterwards, [N, O]."""
+    error: float
+    """Mean squared error of the activation afterwards, over all samples."""
 
 
 def move_closer(form: Form, u: Tensor, t: Tensor, pull: float) -> Tensor:
@@ -52,7 +52,7 @@ def refit_weights(form: Form, a: Tensor, u: Tensor, t: Tensor, judged: slice) ->
 
     Args:
         form: the new activation.
-        a: patches of the inputs, float32 [groups, N, columns].
+        a: patches of the inputs, float32 [groups, N, columns]; changed.
         u: outputs of the convolution now, [N, O].
         t: wanted values of the activation, less m, [N, O].
         judged: the samples whose error decides which round is taken, if any; where these are not
@@ -64,7 +64,7 @@ def refit_weights(form: Form, a: Tensor, u: Tensor, t: Tensor, judged: slice) ->
     count, (groups, _, columns) = len(u), a.shape
     learned = slice(0, judged.start) if judged.start else slice(None)
     mean = a[:, learned].mean(1, keepdim=True)
-    a = a - mean
+    a -= mean
     known = a[:, learned]
     factor = cholesky_with_ridge(known.mT @ known, RIDGE)
     z, weight, bias = u, torch.zeros(groups, columns, u.shape[1] // groups), torch.zeros_like(u[0])
@@ -86,7 +86,7 @@ def refit_weights(form: Form, a: Tensor, u: Tensor, t: Tensor, judged: slice) ->
         return None
     weight, bias, z = best
     bias = bias - (mean @ weight).reshape(-1)
-    return Refit(weight.mT.reshape(-1, columns), bias, z)
+    return Refit(weight.mT.reshape(-1, columns), bias, mean_square_error(form, z, t))
 
 
 def mean_square_error(form: Form, z: Tensor, t: Tensor) -> float:

@@ -16,16 +16,20 @@ from torch import Tensor, fx, nn
 from yqc.errors import PassError
 from yqc.graph import TensorSpec, call, compute_node, last_uses
 from yqc.quant.weights.statistics import gather_patches
-from yqc.swapping.fit import ChannelFit, fit_channels
+from yqc.swapping.fit import ENOUGH, ChannelFit, fit_channels
 from yqc.swapping.forms import Form
 from yqc.swapping.kept import KeptRecords, Record
 from yqc.swapping.positions import flatten_positions
-from yqc.swapping.refit import Refit, mean_square_error, refit_weights
+from yqc.swapping.refit import Refit, refit_weights
 from yqc.swapping.step import UnitFit, UnitStep
 from yqc.swapping.units import SwapUnit
 
 NodeBatches: TypeAlias = list[Any]
 """What a node computes, one value a batch of images."""
+PER_COLUMN = 8
+"""Samples of a refit for each weight of an output, at least, or all that there are. On yolov5n at
+640 px, without training, they give mAP 0.2850 and all of them 0.2834, in twice the time. Half of
+them follow single samples more closely; double are all that most layers of 3x3 have."""
 HELD_OUT = 5
 """One of so many pictures, the last ones, is kept out of the refit of weights, to judge it. With
 half as many layers hardly get any, with twice as many fewer pictures are learned from."""
@@ -126,7 +130,7 @@ class SwapWalk:
             shape = [1] * values[0].ndim
             shape[-1 if unit.last else 1] = -1
             a, b = step.a.view(shape), step.b.view(shape)
-            self._new[unit.node] = [v * a + b for v in values]
+            self._new[unit.node] = [torch.addcmul(b, v, a) for v in values]
         else:
             node = self._find_layer(unit.layers[0])
             self._new[unit.node] = self._compute(self.student, node, self._new, len(values))
@@ -156,8 +160,7 @@ class SwapWalk:
         if found is None:
             error = float(fit.loss.mean())
             return UnitStep(a, b, UnitFit(unit, fit, error / spread, refitted=False))
-        error = mean_square_error(self.form, found.outputs, t - fit.m)
-        refitted = UnitFit(unit, fit, error / spread, refitted=True)
+        refitted = UnitFit(unit, fit, found.error / spread, refitted=True)
         return UnitStep(a, b, refitted, found.weight, found.bias)
 
     def _refit(self, unit: SwapUnit, u: Tensor, t: Tensor, fit: ChannelFit) -> Refit | None:
@@ -166,7 +169,10 @@ class SwapWalk:
         conv = call(self.student, node, nn.Conv2d)
         if conv is None or len(unit.layers) > 1:
             return None
-        at, (source,) = self.positions[unit.node], node.all_input_nodes
+        (source,) = node.all_input_nodes
+        needed = PER_COLUMN * conv.module.weight[0].numel()
+        every = max(1, len(u) // max(ENOUGH, needed))
+        at, u, t = thin_out(self.positions[unit.node], every), u[::every], t[::every]
         patches = [
             gather_patches(image, conv.module, places.unsqueeze(0))
             for image, places in pair_images(self._new[source.name], at)
@@ -223,6 +229,14 @@ def pair_images(batches: NodeBatches, at: Sequence[Tensor]) -> Iterator[tuple[Te
     """Yield each image of batches, [1, ...], with its positions; those without any are left out."""
     images = (batch[i : i + 1] for batch in batches for i in range(len(batch)))
     return (pair for pair in zip(images, at, strict=True) if len(pair[1]))
+
+
+def thin_out(at: Sequence[Tensor], every: int) -> list[Tensor]:
+    """Return every k-th of all positions, image by image."""
+    sizes = [len(places) for places in at]
+    kept = torch.zeros(sum(sizes), dtype=torch.bool)
+    kept[::every] = True
+    return [places[k] for places, k in zip(at, kept.split(sizes), strict=True)]
 
 
 def gather_rows(batches: NodeBatches, at: Sequence[Tensor], unit: SwapUnit) -> Tensor:
