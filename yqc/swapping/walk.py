@@ -236,7 +236,7 @@ def thin_out(at: Sequence[Tensor], every: int) -> list[Tensor]:
     sizes = [len(places) for places in at]
     kept = torch.zeros(sum(sizes), dtype=torch.bool)
     kept[::every] = True
-    return [places[k] for places, k in zip(at, kept.split(sizes), strict=True)]
+    return [places[k] for places, k in zip(at, torch.split(kept, sizes), strict=True)]
 
 
 def gather_rows(batches: NodeBatches, at: Sequence[Tensor], unit: SwapUnit) -> Tensor:
