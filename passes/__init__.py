@@ -1,28 +1,104 @@
-"""The built-in passes. This table is all that listing them reads; each is imported when named."""
+"""The built-in passes and recipes; each is imported when it is named or asked for.
 
-PASSES = {
-    "bias-correct": "yqc_passes.bias_correct:BiasCorrect",
-    "calibrate": "yqc_passes.calibrate:Calibrate",
-    "channel-prune": "yqc_passes.channel_prune:ChannelPrune",
-    "cluster": "yqc_passes.cluster:Cluster",
-    "codebook": "yqc_passes.codebook:CodebookRecipe",
-    "dce": "yqc_passes.dce:DeadCodeElimination",
-    "decompose-silu": "yqc_passes.decompose_silu:DecomposeSilu",
-    "equalize": "yqc_passes.equalize:Equalize",
-    "fold-bn": "yqc_passes.fold_bn:FoldBatchNorm",
-    "fp16": "yqc_passes.fp16:Fp16Recipe",
-    "fuse": "yqc_passes.fuse:Fuse",
-    "half": "yqc_passes.half:Half",
-    "int4": "yqc_passes.int4:Int4Recipe",
-    "int8": "yqc_passes.int8:Int8Recipe",
-    "observe": "yqc_passes.observe:Observe",
-    "pack-int4": "yqc_passes.pack_int4:PackInt4",
-    "prune": "yqc_passes.prune:Prune",
-    "quantize": "yqc_passes.quantize:Quantize",
-    "recover": "yqc_passes.recover:Recover",
-    "relax": "yqc_passes.relax:Relax",
-    "relu": "yqc_passes.relu:Relu",
-    "reparam": "yqc_passes.reparam:Reparameterize",
-    "slim": "yqc_passes.slim:Slim",
-    "swap-activation": "yqc_passes.swap_activation:SwapActivation",
+from yqc_passes import Int8, Prune
+
+yqc.compile("model.pt", [Prune(ratio=0.3), Int8()])
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
+    from yqc_passes.bias_correct import BiasCorrect
+    from yqc_passes.calibrate import Calibrate
+    from yqc_passes.channel_prune import ChannelPrune
+    from yqc_passes.cluster import Cluster
+    from yqc_passes.codebook import Codebook
+    from yqc_passes.dce import DeadCodeElimination
+    from yqc_passes.decompose_silu import DecomposeSilu
+    from yqc_passes.equalize import Equalize
+    from yqc_passes.fold_bn import FoldBatchNorm
+    from yqc_passes.fp16 import Fp16
+    from yqc_passes.fuse import Fuse
+    from yqc_passes.half import Half
+    from yqc_passes.int4 import Int4
+    from yqc_passes.int8 import Int8
+    from yqc_passes.observe import Observe
+    from yqc_passes.pack_int4 import PackInt4
+    from yqc_passes.prune import Prune
+    from yqc_passes.quantize import Quantize
+    from yqc_passes.recover import Recover
+    from yqc_passes.relax import Relax
+    from yqc_passes.relu import Relu
+    from yqc_passes.reparam import Reparameterize
+    from yqc_passes.slim import Slim
+    from yqc_passes.swap_activation import SwapActivation
+
+__all__ = [
+    "BiasCorrect",
+    "Calibrate",
+    "ChannelPrune",
+    "Cluster",
+    "Codebook",
+    "DeadCodeElimination",
+    "DecomposeSilu",
+    "Equalize",
+    "FoldBatchNorm",
+    "Fp16",
+    "Fuse",
+    "Half",
+    "Int4",
+    "Int8",
+    "Observe",
+    "PackInt4",
+    "Prune",
+    "Quantize",
+    "Recover",
+    "Relax",
+    "Relu",
+    "Reparameterize",
+    "Slim",
+    "SwapActivation",
+]
+
+_CLASSES = {
+    "bias-correct": "BiasCorrect",
+    "calibrate": "Calibrate",
+    "channel-prune": "ChannelPrune",
+    "cluster": "Cluster",
+    "codebook": "Codebook",
+    "dce": "DeadCodeElimination",
+    "decompose-silu": "DecomposeSilu",
+    "equalize": "Equalize",
+    "fold-bn": "FoldBatchNorm",
+    "fp16": "Fp16",
+    "fuse": "Fuse",
+    "half": "Half",
+    "int4": "Int4",
+    "int8": "Int8",
+    "observe": "Observe",
+    "pack-int4": "PackInt4",
+    "prune": "Prune",
+    "quantize": "Quantize",
+    "recover": "Recover",
+    "relax": "Relax",
+    "relu": "Relu",
+    "reparam": "Reparameterize",
+    "slim": "Slim",
+    "swap-activation": "SwapActivation",
 }
+
+PASSES = {name: f"yqc_passes.{name.replace('-', '_')}:{cls}" for name, cls in _CLASSES.items()}
+"""Where each pass is: all that listing them reads."""
+
+
+def __getattr__(name: str) -> object:
+    for target in PASSES.values():
+        module, _, cls = target.partition(":")
+        if cls == name:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'yqc_passes' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,8 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from yqc import Call, Context, Pass, call, callers, calls
+from yqc import Call, Context, Pass, State, call, callers, calls
 from yqc.graph import as_weights, channels_last, compute_node, run_graph
+from yqc.pipeline import Count
 from yqc.quant import FULL_RANGE, Int8, Observer, fake_quantize_weight
 from yqc.quantizing import (
     correctable_convolutions,
@@ -43,10 +44,10 @@ class BiasCorrect(Pass):
     """Measure the mean error of each convolution, to be subtracted from its bias."""
 
     name: ClassVar[str] = "bias-correct"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED, State.FLOAT32})
     keeps_numbers: ClassVar[bool] = True
 
-    images: int = 8
+    images: Count = 8
     """Number of calibration images to measure on; all of them are in memory at once."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:

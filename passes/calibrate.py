@@ -19,13 +19,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import Call, Context, Pass, calls, is_function, shape
+from yqc import Call, Context, Pass, State, calls, is_function, shape
 from yqc.graph import make_noise
+from yqc.pipeline import Bounds, Count
 from yqc.quant import (
     DTYPES,
     FULL_RANGE,
@@ -57,24 +58,20 @@ class Calibrate(Pass):
     """Choose scales and zero points for tensors and weights."""
 
     name: ClassVar[str] = "calibrate"
-    requires: ClassVar[frozenset[str]] = frozenset({"observed", "float32"})
-    provides: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.FLOAT32})
+    provides: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     keeps_numbers: ClassVar[bool] = True
 
     ranges: RangeMethod | Literal["relevance"] = "relevance"
     """How the range of an activation is chosen from its statistics."""
-    images: int = 8
+    images: Count = 8
     """Number of images on which relevance is measured."""
-    percentile: float = 99.99
+    percentile: Annotated[float, Bounds(above=0, most=100)] = 99.99
     """Share of values, in percent, that the percentile method keeps."""
     weights: Literal["minmax", "mse"] = "minmax"
     """How the range of a weight is chosen; mse clips, which eight bits seldom need."""
     reduce_range: bool = False
     """Weights of 7 bits, -63..63: on x86 CPUs without VNNI, larger ones can saturate."""
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError(f"images must be 1 or above, not {self.images}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         observers = calls(gm, Observer)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import fx
 
-from yqc import Context, Pass
+from yqc import Context, Pass, State
 from yqc.errors import PassError
 from yqc.graph import channel_groups
 from yqc.pruning import (
@@ -39,10 +39,11 @@ class ChannelPrune(PruningOptions, Pass):
 
     name: ClassVar[str] = "channel-prune"
 
-    requires: ClassVar[frozenset[str]] = frozenset({"float32"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8, State.PACKED})
 
     def needs(self) -> frozenset[str]:
-        return self.requires | ({"batch-norm"} if self.criterion == "bn-scale" else set())
+        return self.requires | ({State.BATCH_NORM} if self.criterion == "bn-scale" else set())
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         require_float(gm)

@@ -15,11 +15,12 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from torch import fx
 
-from yqc import Context, Pass
+from yqc import Context, Pass, State
+from yqc.pipeline import Bounds, Count, Share
 from yqc.quant import Rounding, Scheme
 from yqc.quantizing import (
     CodebookOptions,
@@ -37,31 +38,25 @@ class Cluster(CodebookOptions, Pass):
     """Store convolution weights as indices into a small table of values."""
 
     name: ClassVar[str] = "cluster"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
-    provides: ClassVar[frozenset[str]] = frozenset({"packed"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED, State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8})
+    provides: ClassVar[frozenset[str]] = frozenset({State.PACKED})
 
-    bits: int = 4
+    bits: Literal[2, 3, 4, 5, 6, 8] = 4
     """Bits of an index: 2 to 6, or 8."""
-    block: int = 64
+    block: Annotated[int, Bounds(least=2)] = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
     rounding: Rounding = "gptq"
     """Nearest, weighted by moments (mse), with error feedback (gptq), or learned (adaround)."""
-    images: int = 128
+    images: Count = 128
     """Number of calibration images to use; fewer if memory does not allow that."""
-    damp: float = 0.01
+    damp: Annotated[float, Share, Bounds(above=0, most=1)] = 0.01
     """Share of the mean second moment that is added to all of them."""
     plan: tuple[str, ...] = ()
     """Schemes of single layers, such as model.0.conv:codebook.4.channel.rows.8."""
 
     def __post_init__(self) -> None:
-        if self.bits not in {2, 3, 4, 5, 6, 8}:
-            raise ValueError(f"bits must be 2, 3, 4, 5, 6 or 8, not {self.bits}")
-        if self.block < 2 or self.images < 1 or not 0 < self.damp <= 1:  # noqa: PLR2004  # a block of one is no block
-            raise ValueError("block must be at least 2, images at least 1, damp above 0, at most 1")
-        if self.rows < 0:
-            raise ValueError("rows must not be negative")
-        if not 0 <= self.spare <= 1:
-            raise ValueError("spare must be between 0 and 1")
+        super().__post_init__()
         for line in self.plan:
             read_plan_line(line)
 

@@ -12,7 +12,7 @@ from yqc.quantizing import CodebookOptions
 
 
 @dataclass(frozen=True)
-class CodebookRecipe(CodebookOptions, Recipe):
+class Codebook(CodebookOptions, Recipe):
     """Store convolution weights as four-bit indices into tables."""
 
     name: ClassVar[str] = "codebook"

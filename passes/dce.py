@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from yqc import Context, Pass, has_effect
+from yqc import Context, Pass, State, has_effect
 from yqc.rewrite import module, rewrite_all, var
 
 IDENTITY = module((nn.Identity, nn.Dropout, nn.Dropout2d), var("x"))
@@ -21,6 +21,7 @@ class DeadCodeElimination(Pass):
     """Erase nodes that nothing reads, and calls that do nothing."""
 
     name: ClassVar[str] = "dce"
+    provides: ClassVar[frozenset[str]] = frozenset({State.CLEAN})
     keeps_numbers: ClassVar[bool] = True
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:

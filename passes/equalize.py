@@ -10,12 +10,13 @@ SiLU, sigmoid and the like do not scale: there the pass is refused, with that re
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import BatchNorm, Call, Context, Pass, callers
+from yqc import BatchNorm, Call, Context, Pass, State, callers
+from yqc.pipeline import Bounds
 from yqc.rewrite import module, rewrite_all, through, var
 
 SCALES = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.MaxPool2d, nn.Identity)
@@ -32,10 +33,11 @@ class Equalize(Pass):
     """Move scale between the channels of two convolutions."""
 
     name: ClassVar[str] = "equalize"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED, State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED})
     keeps_numbers: ClassVar[bool] = True
 
-    limit: float = 16.0
+    limit: Annotated[float, Bounds(least=1)] = 16.0
     """Largest factor, and one over the smallest, that a channel is scaled by."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from yqc import BatchNorm, Call, Context, Pass, callers
+from yqc import BatchNorm, Call, Context, Pass, State, callers
 from yqc.graph import fold_conv_bn
 from yqc.rewrite import module, rewrite_all, var
 
@@ -25,8 +25,8 @@ class FoldBatchNorm(Pass):
     """Absorb batch norms into the convolutions before them."""
 
     name: ClassVar[str] = "fold-bn"
-    provides: ClassVar[frozenset[str]] = frozenset({"bn-folded"})
-    removes: ClassVar[frozenset[str]] = frozenset({"batch-norm"})
+    provides: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED})
+    removes: ClassVar[frozenset[str]] = frozenset({State.BATCH_NORM})
     keeps_numbers: ClassVar[bool] = True
 
     min_var: float = 0.0

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_item
+from yqc.pipeline import Count, format_item
 
 
 @dataclass(frozen=True)
-class Fp16Recipe(Recipe):
+class Fp16(Recipe):
     """Store weights and compute in half precision."""
 
     name: ClassVar[str] = "fp16"
 
     skip: tuple[str, ...] = ()
     """Modules to leave in float32: their paths, * as a wildcard."""
-    images: int = 8
+    images: Count = 8
     """Number of calibration images to measure on."""
 
     def expand(self, given: Given) -> str:

@@ -22,7 +22,8 @@ from typing import ClassVar
 
 from torch import fx
 
-from yqc import Context, Pass
+from yqc import Context, Pass, State
+from yqc.pipeline import Count
 from yqc.quantizing import (
     compute_in_half,
     computes_from_integers,
@@ -39,17 +40,13 @@ class Half(Pass):
     """Store weights and compute in half precision."""
 
     name: ClassVar[str] = "half"
-    provides: ClassVar[frozenset[str]] = frozenset({"half"})
-    removes: ClassVar[frozenset[str]] = frozenset({"float32"})
+    provides: ClassVar[frozenset[str]] = frozenset({State.HALF})
+    removes: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
 
     skip: tuple[str, ...] = ()
     """Modules to leave in float32: their paths, * as a wildcard."""
-    images: int = 8
+    images: Count = 8
     """Number of calibration images to measure on."""
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError(f"images must be 1 or above, not {self.images}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         if computes_from_integers(gm):

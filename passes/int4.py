@@ -12,7 +12,7 @@ from yqc.quantizing import Int4Options
 
 
 @dataclass(frozen=True)
-class Int4Recipe(Int4Options, Recipe):
+class Int4(Int4Options, Recipe):
     """Store convolution weights as uniform four-bit integers."""
 
     name: ClassVar[str] = "int4"

@@ -6,15 +6,15 @@ passes that have them.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_value
+from yqc.pipeline import Bounds, Share, format_value
 from yqc.quant import RangeMethod
 
 
 @dataclass(frozen=True)
-class Int8Recipe(Recipe):
+class Int8(Recipe):
     """Quantize weights and activations to eight bits."""
 
     name: ClassVar[str] = "int8"
@@ -23,7 +23,7 @@ class Int8Recipe(Recipe):
     """How the range of an activation is chosen: minmax, percentile, mse, entropy, or relevance."""
     reduce_range: bool = False
     """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
-    float_inputs: float = 0.1
+    float_inputs: Annotated[float, Share, Bounds(least=0, most=1)] = 0.1
     """At most this share of convolutions read float, where that is worth its time; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
@@ -31,7 +31,7 @@ class Int8Recipe(Recipe):
     def expand(self, given: Given) -> str:
         observe = f"observe{{skip={format_value(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
-        relax = f"relax{{share={self.float_inputs:g}}}," if self.float_inputs else ""
+        relax = f"relax{{share={format_value(self.float_inputs)}}}," if self.float_inputs else ""
         calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
         decompose = "decompose-silu," if given.rules.integer_silu else ""
         return f"reparam,fold-bn,dce,{decompose}{observe},{calibrate},{relax}bias-correct,quantize"

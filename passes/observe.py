@@ -23,8 +23,8 @@ from typing import ClassVar
 
 from torch import fx, nn
 
-from yqc import Context, Pass, call, calls, shape
-from yqc.errors import PassError, PipelineError
+from yqc import Context, Pass, State, call, calls, shape
+from yqc.errors import OptionError, PassError
 from yqc.quant import Int8, Observer, QuantizedLayer
 from yqc.quantizing import (
     FUSED_ACTIVATIONS,
@@ -46,17 +46,19 @@ class Observe(Pass):
     """Mark the tensors to quantize."""
 
     name: ClassVar[str] = "observe"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
-    provides: ClassVar[frozenset[str]] = frozenset({"observed"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED, State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8})
+    provides: ClassVar[frozenset[str]] = frozenset({State.OBSERVED})
     keeps_numbers: ClassVar[bool] = True
 
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for word in self.skip:
             if word.startswith("worst:") and not word.removeprefix("worst:").isdecimal():
-                raise PipelineError(f"skip={word}: write worst:3 for the three that cost most")
+                raise OptionError(f"skip={word}: write worst:3 for the three that cost most")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         skip = self.paths(gm, ctx)

@@ -19,11 +19,13 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from torch import fx
 
-from yqc import Context, Pass
+from yqc import Context, Pass, State
+from yqc.errors import OptionError
+from yqc.pipeline import Bounds, Count, Share
 from yqc.quant import Rounding, Scheme
 from yqc.quantizing import (
     Int4Options,
@@ -32,7 +34,6 @@ from yqc.quantizing import (
     WeightBudget,
     pack_layers,
     plan_differences,
-    read_bytes,
     read_plan_line,
 )
 
@@ -42,46 +43,35 @@ class PackInt4(Int4Options, Pass):
     """Store convolution weights as uniform integers of few bits."""
 
     name: ClassVar[str] = "pack-int4"
-    requires: ClassVar[frozenset[str]] = frozenset({"bn-folded", "float32"})
-    provides: ClassVar[frozenset[str]] = frozenset({"packed"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED, State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8})
+    provides: ClassVar[frozenset[str]] = frozenset({State.PACKED})
 
-    bits: int = 4
+    bits: Literal[2, 3, 4, 5, 6, 8] = 4
     """Bits of a weight: 2 to 6, or 8."""
     rounding: Rounding = "gptq"
     """Nearest, with clipping (mse), with error feedback (gptq), or learned (adaround)."""
-    images: int = 128
+    images: Count = 128
     """Number of calibration images to use; fewer if memory does not allow that."""
-    damp: float = 0.01
+    damp: Annotated[float, Share, Bounds(above=0, most=1)] = 0.01
     """Share of the mean second moment that is added to all of them."""
     plan: tuple[str, ...] = ()
     """Schemes of single layers, model.0.conv:affine.4.block.64, as granularity=auto finds them."""
 
     def __post_init__(self) -> None:
-        if self.bits not in {2, 3, 4, 5, 6, 8}:
-            raise ValueError(f"bits must be 2, 3, 4, 5, 6 or 8, not {self.bits}")
-        if self.block < 2 or self.images < 1:  # noqa: PLR2004  # a block of one is no block
-            raise ValueError("block must be at least 2 and images at least 1")
-        if not 0 < self.damp <= 1:
-            raise ValueError("damp must be above 0 and at most 1")
-        if not 0 <= self.spare <= 1:
-            raise ValueError("spare must be between 0 and 1")
+        super().__post_init__()
         given = sum(map(bool, (self.ratio_vs_fp16, self.bytes, self.max_drop)))
         if given != int(self.granularity == "auto"):
-            raise ValueError(
+            raise OptionError(
                 "granularity=auto goes with one of ratio_vs_fp16=3.9, bytes=950KB, max_drop=0.01"
             )
-        if min(self.ratio_vs_fp16, self.max_drop) < 0:
-            raise ValueError("ratio_vs_fp16 and max_drop must not be negative")
         for line in self.plan:
             read_plan_line(line)
-        if self.bytes:
-            read_bytes(self.bytes)
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         auto = self.granularity == "auto"
         granularity = "channel" if self.granularity == "auto" else self.granularity
-        size = read_bytes(self.bytes) if self.bytes else 0
-        budget = WeightBudget(self.ratio_vs_fp16, size, self.max_drop) if auto else None
+        budget = WeightBudget(self.ratio_vs_fp16, self.bytes, self.max_drop) if auto else None
         base = Scheme(self.scheme, self.bits, granularity, self.block)
         job = PackJob(
             base,
@@ -98,7 +88,7 @@ class PackInt4(Int4Options, Pass):
                     self,
                     granularity=granularity,
                     ratio_vs_fp16=0.0,
-                    bytes="",
+                    bytes=0,
                     max_drop=0.0,
                     spare=0.0,
                     plan=plan if auto else plan_differences(plan, base),

@@ -21,10 +21,6 @@ class Prune(RecoveryOptions, PruningOptions, Recipe):
 
     name: ClassVar[str] = "prune"
 
-    def __post_init__(self) -> None:
-        PruningOptions.__post_init__(self)
-        RecoveryOptions.__post_init__(self)
-
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(PruningOptions)}
         removal = format_item("channel-prune", PruningOptions(**options))

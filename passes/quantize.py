@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from yqc import Call, Context, Pass, callers, calls, is_function
+from yqc import Call, Context, Pass, State, callers, calls, is_function
 from yqc.graph import bypass, node_outputs, sqnr_db
 from yqc.quant import Int8, Observer, QuantizedLayer, quantize_weight
 from yqc.quantizing import call_conv2d, hold_tensors, is_packed, keeps_values, move_bias
@@ -34,9 +34,9 @@ class Quantize(Pass):
     """Replace observers by quantize-dequantize, and weights by integers."""
 
     name: ClassVar[str] = "quantize"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated", "float32"})
-    provides: ClassVar[frozenset[str]] = frozenset({"int8"})
-    removes: ClassVar[frozenset[str]] = frozenset({"observed", "calibrated"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED, State.FLOAT32})
+    provides: ClassVar[frozenset[str]] = frozenset({State.INT8})
+    removes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.CALIBRATED})
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         names = [c.node.name for c in calls(gm, nn.Conv2d) if Int8.on(c.node) is not None]

@@ -16,13 +16,13 @@
 
 import copy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import fx
 
-from yqc import Context, Pass
-from yqc.errors import PassError, PipelineError
-from yqc.pipeline import Duration
+from yqc import Context, Pass, State
+from yqc.errors import OptionError, PassError
+from yqc.pipeline import Bounds, Count, Duration, Share
 from yqc.training import Plan, TrainingOutcome, distill, find_untouched
 
 TIME = Duration(600)
@@ -31,56 +31,55 @@ GPU_BATCH = 16
 """Default number of images per step on a GPU. Batches of 4, as on a CPU, leave most of it idle;
 more images per step make fewer steps of an epoch."""
 
+ABOVE_0 = Bounds(above=0)
+
 
 @dataclass(frozen=True)
 class Recover(Pass):
     """Train the graph to compute what the float original does."""
 
     name: ClassVar[str] = "recover"
-    requires: ClassVar[frozenset[str]] = frozenset({"float32"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     trains: ClassVar[bool] = True
     needs_images: ClassVar[bool] = True
     once: ClassVar[bool] = True
 
-    epochs: float | None = None
+    epochs: Annotated[float | None, ABOVE_0] = None
     """Times through the training images."""
-    steps: int | None = None
+    steps: Count | None = None
     """Batches to train on; the result does not depend on the machine's speed then."""
-    time: Duration | None = None
+    time: Annotated[float | None, Duration, ABOVE_0] = None
     """How long to train, such as 10m, the default."""
-    lr: float | None = None
+    lr: Annotated[float | None, ABOVE_0] = None
     """Highest learning rate, after 20 steps and before a cosine; by default it is chosen by trial
     steps. Layers that read more than 256 numbers get less of it with adamw."""
-    batch: int | None = None
+    batch: Count | None = None
     """Images per step; by default 4 on a CPU and 16 on a GPU."""
-    imgsz: int | None = None
+    imgsz: Count | None = None
     """Side of the training images in pixels; the size the graph was traced for by default."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The optimizer."""
-    features: float = 1.0
+    features: Annotated[float, Bounds(least=0)] = 1.0
     """Weight of the features' loss beside the head's."""
-    bn_l1: float = 0.0
+    bn_l1: Annotated[float, Bounds(least=0)] = 0.0
     """L1 penalty on the scales of batch norms."""
     freeze_bn: bool | None = None
     """Keep the statistics of batch norms; by default in the second half, or where little is
     damaged from the start."""
     seed: int | None = None
     """Of images and augmentation; the compile's by default."""
-    agreement: float | None = None
+    agreement: Annotated[float | None, Share, Bounds(above=0, most=1)] = None
     """Undo the training if the agreement with the float model (AP50) is below this after it, and
     below what it was before; by default the agreement is not measured."""
 
     def __post_init__(self) -> None:
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"batch must be above 0, not {self.batch}")
+        super().__post_init__()
         if sum(v is not None for v in (self.epochs, self.steps, self.time)) > 1:
-            raise ValueError("give one of epochs, steps and time")
-        if self.agreement is not None and not 0 < self.agreement <= 1:
-            raise ValueError(f"agreement must be above 0 and at most 1, not {self.agreement:g}")
-        try:
-            self.plan(0, "cpu")
-        except PipelineError as error:
-            raise ValueError(str(error)) from None
+            raise OptionError("give one of epochs, steps and time")
+
+    def needs(self) -> frozenset[str]:
+        return self.requires | ({State.BATCH_NORM} if self.bn_l1 else set())
 
     def plan(self, seed: int, device: str) -> Plan:
         """Return the plan that the options describe; `seed` and `device` are the compile's."""

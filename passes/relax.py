@@ -21,13 +21,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import fx, nn
 
-from yqc import Context, Pass, call, calls, is_function
+from yqc import Context, Pass, State, call, calls, is_function
 from yqc.graph import bypass, drop_unread
+from yqc.pipeline import Bounds, Share
 from yqc.quant import Observer, weight_outputs
 from yqc.quantizing import FloatTime, is_packed
 
@@ -40,19 +41,13 @@ class Relax(Pass):
     """Leave the inputs of a few convolutions in float, where rounding them does most damage."""
 
     name: ClassVar[str] = "relax"
-    requires: ClassVar[frozenset[str]] = frozenset({"calibrated"})
+    requires: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     keeps_numbers: ClassVar[bool] = True
 
-    share: float = 0.1
+    share: Annotated[float, Share, Bounds(least=0, most=1)] = 0.1
     """At most this share of convolutions read float."""
-    rate: float = 0.006
+    rate: Annotated[float, Share, Bounds(least=0)] = 0.006
     """Share of the squared scores that each percent of added time must save: some 1 % of mAP."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share must be between 0 and 1, not {self.share:g}")
-        if self.rate < 0:
-            raise ValueError(f"rate must be 0 or above, not {self.rate:g}")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         readers = find_readers(gm)

@@ -21,10 +21,6 @@ class Relu(RecoveryOptions, SwapOptions, Recipe):
 
     name: ClassVar[str] = "relu"
 
-    def __post_init__(self) -> None:
-        SwapOptions.__post_init__(self)
-        RecoveryOptions.__post_init__(self)
-
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(SwapOptions)}
         swap = format_item("swap-activation", SwapOptions(**options))

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from yqc import BatchNorm, Call, Context, Pass, call, callers, has_effect, is_function
+from yqc import BatchNorm, Call, Context, Pass, State, call, callers, has_effect, is_function
 from yqc.graph import fold_kernel
 
 
@@ -40,7 +40,7 @@ class Reparameterize(Pass):
     """Merge parallel linear branches into one convolution."""
 
     name: ClassVar[str] = "reparam"
-    provides: ClassVar[frozenset[str]] = frozenset({"reparameterized"})
+    provides: ClassVar[frozenset[str]] = frozenset({State.REPARAMETERIZED})
     keeps_numbers: ClassVar[bool] = True
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:

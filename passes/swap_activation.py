@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from torch import fx
 
-from yqc import Context, Pass
+from yqc import Context, Pass, State
 from yqc.errors import PassError
 from yqc.swapping import SwapOptions, SwapTask, SwapTrial
 
@@ -43,6 +43,8 @@ class SwapActivation(SwapOptions, Pass):
     """Put an activation that costs less in the place of trained ones."""
 
     name: ClassVar[str] = "swap-activation"
+    requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
+    excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8, State.PACKED})
     needs_images: ClassVar[bool] = True
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:

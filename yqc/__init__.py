@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.pipeline.base import Context, Given, Pass, Recipe
     from yqc.pipeline.pipeline import Pipeline
     from yqc.pipeline.registry import Registry
+    from yqc.pipeline.state import State
     from yqc.pipeline.step import Watcher
     from yqc.settings import Settings
 
@@ -50,6 +51,7 @@ __all__ = [
     "Registry",
     "Result",
     "Settings",
+    "State",
     "TensorSpec",
     "Watcher",
     "YqcError",
@@ -84,6 +86,7 @@ _HOME = {
     "Registry": "yqc.pipeline.registry",
     "Result": "yqc.compiler",
     "Settings": "yqc.settings",
+    "State": "yqc.pipeline.state",
     "TensorSpec": "yqc.graph",
     "Watcher": "yqc.pipeline.step",
     "YqcError": "yqc.errors",

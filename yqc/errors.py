@@ -9,6 +9,7 @@ __all__ = [
     "EmitError",
     "ForbiddenGlobalError",
     "LoweringError",
+    "OptionError",
     "OutputError",
     "PassError",
     "PipelineError",
@@ -47,6 +48,19 @@ class TraceError(YqcError):
 
 class PipelineError(YqcError):
     """A pipeline text, an option, or the order of passes is wrong."""
+
+
+class OptionError(PipelineError, ValueError):
+    """An option of a pass has a value that it cannot have.
+
+    Args:
+        message: what is wrong, and where.
+        problem: the same without the name of the pass and the place.
+    """
+
+    def __init__(self, message: str, problem: str = "") -> None:
+        super().__init__(message)
+        self.problem = problem or message
 
 
 class PassError(YqcError):

@@ -12,7 +12,7 @@ import yqc
 from tests.passes.nets import Residual, X
 from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import fingerprint, max_abs_error
-from yqc.pipeline.options import Duration
+from yqc.pipeline import Duration
 from yqc.pipeline.pipeline import reproducible
 from yqc_passes.recover import Recover
 

@@ -8,8 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from yqc.errors import PipelineError, near
+from yqc.pipeline import Duration
 from yqc.pipeline.grammar import Item, Setting, split
-from yqc.pipeline.options import Duration, Option, build_options, format_item, list_options
+from yqc.pipeline.options import Option, build_options, format_item, list_options
 
 
 @dataclass(frozen=True)

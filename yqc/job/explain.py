@@ -15,8 +15,9 @@ from yqc.look.explained import Explained, Group
 from yqc.look.fxview import of_graph
 from yqc.look.printers import as_dot, groups_dot
 from yqc.pipeline.base import Context, Pass, Recipe
-from yqc.pipeline.pipeline import TRACED, Pipeline, given_by
+from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
+from yqc.pipeline.state import TRACED
 from yqc.progress import Progress
 from yqc.settings import Settings
 

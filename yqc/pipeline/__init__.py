@@ -3,9 +3,12 @@
 In reading order:
 
 - `base`: passes, recipes, and the context that they work in.
+- `state`: what a graph is known to be.
 - `options`: options of a pass, to and from text.
+- `values`: their types, and their values in text and in Python.
 - `grammar`: pipeline text to names and options.
-- `pipeline`: parsing, expansion of recipes, the order of passes, and their run.
+- `pipeline`: parsing, expansion of recipes, and the run of passes.
+- `order`: which passes can run behind which, and which have nothing to do.
 - `step`: one pass at work, and watchers of it.
 - `records`: rewrites, refusals and sentences that passes record.
 - `watchers`: verification, printing, snapshots, reproducers.
@@ -15,6 +18,7 @@ In reading order:
 - `new_pass`: the file of a new pass.
 """
 
-from yqc.pipeline.options import Duration, Share, format_item, format_value
+from yqc.pipeline.options import format_item
+from yqc.pipeline.values import Bounds, ByteSize, Count, Duration, Share, format_value
 
-__all__ = ["Duration", "Share", "format_item", "format_value"]
+__all__ = ["Bounds", "ByteSize", "Count", "Duration", "Share", "format_item", "format_value"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from yqc.pipeline.options import format_item
+from yqc.pipeline.options import check_options, format_item
 from yqc.pipeline.records import Records, Rewrite
 from yqc.progress import Progress, Silent
 from yqc.targets import Target, find_target
@@ -158,6 +158,10 @@ class _Named(ABC):
     name: ClassVar[str]
     """What the pipeline text calls it."""
 
+    def __post_init__(self) -> None:
+        """Hold the options to their types and bounds; a pass that has this, too, calls it."""
+        check_options(self, self.name)
+
     def __str__(self) -> str:
         return format_item(self.name, self)
 
@@ -174,13 +178,18 @@ class _Named(ABC):
 class Pass(_Named):
     """One rewrite of a graph. A pass is a frozen dataclass; its fields are its options.
 
-    What a graph is known to be (`bn-folded`, `calibrated`, ...) is a set of words. A pass states
-    what it `requires`, `provides` and `removes`; the pipeline checks the order before it runs.
+    What a graph is known to be is a set of states: those of `yqc.State`, and any other words. The
+    pipeline checks the order of passes by them before it runs.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset()
+    """States without which the pass cannot run."""
+    excludes: ClassVar[frozenset[str]] = frozenset()
+    """States in which the pass cannot run, or has nothing to work on."""
     provides: ClassVar[frozenset[str]] = frozenset()
+    """States that the graph has after it."""
     removes: ClassVar[frozenset[str]] = frozenset()
+    """States that the graph has no longer after it."""
     keeps_numbers: ClassVar[bool] = False
     """The graph computes the same before and after, up to float rounding; this is checked."""
     trains: ClassVar[bool] = False

@@ -1,15 +1,21 @@
-"""The grammar of pipeline text: `name{key=value key=value},name` to items, with their positions."""
+"""The grammar of pipeline text: `name{key=value key=[a,b]},name` to items, with their positions."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from yqc.errors import PipelineError
+from yqc.errors import OptionError, PipelineError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-BARE = re.compile(r'[^\s{}"=]+')
+QUOTES = "'\u2018\u2019\u201c\u201d\u201e\xab\xbb"
+"""Quotes of other kinds, which word processors and chats put in the place of straight ones."""
+BARE = re.compile(rf'[^\s{{}}"=,{QUOTES}][^\s{{}}"=,]*')
+LIST = re.compile(rf'\[(?:{QUOTED.pattern}|\[[^][{{}}"]*\]|[^][{{}}"])*\](?=[\s,}}]|$)')
+"""A list in brackets; an element may be a glob with brackets of its own."""
 SPACE = re.compile(r"\s*")
+NO_BRACES = re.compile(rf"[(\[:]|{NAME.pattern}\s*=")
+"""How options begin that stand in no braces."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,11 @@ class Setting:
     value: str
     value_at: int
 
+    @property
+    def name(self) -> str:
+        """The field that the key names: hyphens and underscores are one."""
+        return self.key.replace("-", "_")
+
 
 @dataclass(frozen=True)
 class Item:
@@ -29,6 +40,18 @@ class Item:
     name: str
     at: int
     settings: tuple[Setting, ...]
+
+    def refuse(self, text: str, problem: str) -> OptionError:
+        """Make an error that points at what is wrong in `text`.
+
+        That is the value of the first option that the problem names and that was typed, or else the
+        name of the item.
+        """
+        words = re.findall(r"\w+", problem.replace("-", "_"))
+        typed = sorted((words.index(s.name), s) for s in self.settings if s.name in words)
+        at, marked = (typed[0][1].value_at, typed[0][1].value) if typed else (self.at, self.name)
+        shown = caret(f"{self.name}: {problem}", text, at, len(marked))
+        return OptionError(str(shown), problem)
 
 
 def caret(message: str, text: str, at: int, length: int = 1) -> PipelineError:
@@ -48,7 +71,7 @@ def split(text: str) -> list[Item]:
     while reader.skip(","):
         items.append(reader.item())
     if reader.at < len(text):
-        raise reader.error("expected ',' or the end")
+        raise reader.error("expected ',' or the end" + reader.advise_braces(items[-1].name))
     return items
 
 
@@ -73,11 +96,30 @@ class _Reader:
             if not self.skip("="):
                 raise self.error(f"expected '=' and a value after {key!r}")
             value_at = self.at
-            value = self.take(QUOTED) or self.take(BARE)
+            value = self.take(QUOTED) or self.take(LIST) or self.take(BARE)
             if value is None:
-                raise self.error(f"expected a value for {key!r}")
-            yield Setting(key, key_at, value, value_at)
+                is_curly = self.text.startswith(tuple(QUOTES), self.at)
+                raise self.error(
+                    f"expected a value for {key!r}" + '; quotes are straight: "a b"' * is_curly
+                )
             self.space()
+            if self.text.startswith(",", self.at):
+                is_option = NO_BRACES.match(self.text, SPACE.match(self.text, self.at + 1).end())
+                raise self.error(
+                    "expected a space or '}'; "
+                    + (
+                        "options stand apart by spaces"
+                        if is_option
+                        else f"a list stands in brackets: {key}=[a,b]"
+                    )
+                )
+            yield Setting(key, key_at, value, value_at)
+
+    def advise_braces(self, name: str) -> str:
+        """Return advice where what follows a pass looks like its options."""
+        if not NO_BRACES.match(self.text, self.at):
+            return ""
+        return f"; options stand in braces: {name}{{key=value key=value}}"
 
     def take(self, pattern: re.Pattern[str]) -> str | None:
         match = pattern.match(self.text, self.at)

@@ -1,69 +1,26 @@
 """Options: the `key=value` of an item of pipeline text to and from fields of a frozen dataclass.
 
-Values are written by the type of their field: `true`/`false`, numbers, times (`10m`), shares
-(`1%`), one of a `Literal`'s choices, plain or "quoted" text, and `a|b|c` for a tuple of texts. What
-a pass prints of itself names only what differs from the defaults, and parses back to an equal pass.
+Given in Python, fields are held to the same types and bounds. What a pass prints of itself names
+only what differs from the defaults, and parses back to an equal pass.
 """
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
-import json
-import math
-import re
 import textwrap
-import types
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from yqc.errors import near
-from yqc.pipeline.grammar import BARE, Item, caret
+from yqc.errors import OptionError, PipelineError, near
+from yqc.pipeline.grammar import Item, caret
+from yqc.pipeline.values import OptionType, format_value
 
 T = TypeVar("T")
-TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(s|m|h)?")
-UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 REQUIRED = dataclasses.MISSING
 """The default of an option that has none."""
-
-
-class Duration(float):
-    """A length of time in seconds; as text 90, 90s, 10m or 1.5h."""
-
-    @classmethod
-    def read(cls, text: str) -> "Duration":
-        """Read a text; a ValueError says what it must be."""
-        match = TIME.fullmatch(text)
-        if match is None:
-            raise ValueError("a time such as 90s, 10m or 1.5h")
-        return cls(float(match[1]) * UNITS[match[2] or "s"])
-
-    def __str__(self) -> str:
-        for unit, length in UNITS.items():
-            if self >= length and (self / length).is_integer():
-                return f"{int(self / length)}{unit}"
-        return f"{float(self)!r}".removesuffix(".0") + "s"
-
-
-class Share(float):
-    """A share of a whole; as text 1% or 0.01."""
-
-    @classmethod
-    def read(cls, text: str) -> "Share":
-        """Read a text; a ValueError says what it must be."""
-        plain = text.removesuffix("%")
-        try:
-            value = float(plain)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise ValueError("a share such as 1% or 0.01")
-        return cls(value / 100 if plain != text else value)
-
-    def __str__(self) -> str:
-        percent = f"{float(self) * 100:.10g}%"
-        return percent if Share.read(percent) == self else repr(float(self))
 
 
 @dataclass(frozen=True)
@@ -76,87 +33,60 @@ class Option:
     doc: str
 
 
+@functools.cache
+def types_of(cls: type) -> dict[str, OptionType]:
+    """Return the options of a dataclass by name, in order."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: OptionType.of(hints[f.name]) for f in dataclasses.fields(cls)}
+
+
+def check_options(options: object, name: str) -> None:
+    """Hold the fields of a frozen dataclass to their types and bounds; convert what has a form.
+
+    Raises:
+        OptionError: a value does not fit; the message names `name`, the option and what it must be.
+    """
+    for option, kind in types_of(type(options)).items():
+        value = getattr(options, option)
+        try:
+            object.__setattr__(options, option, kind.convert(value))
+        except ValueError as error:
+            raise OptionError(f"{name}: {_misfit(option, error, repr(value))}") from None
+
+
+def _misfit(option: str, error: ValueError, shown: str) -> str:
+    """Say what an option must be, and what it was."""
+    must, *advice = error.args
+    return f"{option} must be {must}, not {shown}{''.join(advice)}"
+
+
 def build_options(cls: type[T], item: Item, text: str) -> T:
     """Make an instance of the dataclass `cls` from an item of `text`.
 
     Raises:
-        PipelineError: an unknown or repeated option, or a value that does not fit its type.
+        OptionError: an unknown or repeated option, or a value that does not fit; a caret shows
+            where.
     """
-    hints = typing.get_type_hints(cls)
-    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
+    known, values = types_of(cls), dict[str, Any]()
     for setting in item.settings:
-        key = setting.key.replace("-", "_")
-        if key not in known:
-            hint = near(key, known) or f"; it has: {', '.join(known) or 'no options'}"
+        if setting.name not in known:
+            hint = near(setting.name, known) or f"; it has: {', '.join(known) or 'no options'}"
             message = f"{item.name} has no option {setting.key!r}{hint}"
             raise caret(message, text, setting.key_at, len(setting.key))
-        if key in values:
+        if setting.name in values:
             raise caret(f"{setting.key!r} is given twice", text, setting.key_at, len(setting.key))
         try:
-            values[key] = parse_value(setting.value, known[key])
+            values[setting.name] = known[setting.name].parse(setting.value)
         except ValueError as error:
-            message = f"{item.name}: {setting.key} must be {error}, not {setting.value}"
-            raise caret(message, text, setting.value_at, len(setting.value)) from None
+            raise item.refuse(text, _misfit(setting.key, error, setting.value)) from None
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name not in values and _default(field) is REQUIRED:
             message = f"{item.name} needs a value for its option {field.name!r}"
             raise caret(message, text, item.at, len(item.name))
     try:
         return cls(**values)
-    except ValueError as error:
-        raise caret(f"{item.name}: {error}", text, item.at, len(item.name)) from None
-
-
-def parse_value(text: str, hint: Any) -> Any:  # noqa: ANN401, PLR0911  # one return a type
-    """Read a value of the type `hint`; a ValueError says what the value must be."""
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if origin in {typing.Union, types.UnionType}:
-        return _parse_union(text, choices)
-    if text.startswith('"'):
-        text = _unquote(text)
-    if origin is Literal:
-        known = {str(choice): choice for choice in choices}
-        if text not in known:
-            raise ValueError("one of " + ", ".join(known))
-        return known[text]
-    if origin is tuple:
-        kind, parts = choices[0], text.split("|") if text else []
-        return tuple(part if kind is str else parse_value(part, kind) for part in parts)
-    if hint is bool:
-        if text.lower() in {"true", "false"}:
-            return text.lower() == "true"
-        raise ValueError("true or false")
-    if hint is int:
-        return _number(text, int, "a whole number")
-    if hint is float:
-        return _number(text, float, "a number")
-    return hint.read(text) if hint in {Duration, Share} else text
-
-
-def _number(text: str, kind: type[T], what: str) -> T:
-    try:
-        value = kind(text)  # type: ignore[call-arg]
-    except ValueError:
-        raise ValueError(what) from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a finite number")
-    return value
-
-
-def _parse_union(text: str, choices: tuple[Any, ...]) -> Any:  # noqa: ANN401
-    if type(None) in choices and text.lower() == "none":
-        return None
-    problems: list[str] = []
-    for choice in choices:
-        if choice is type(None):
-            problems.append("none")
-            continue
-        try:
-            return parse_value(text, choice)
-        except ValueError as error:
-            problems.append(str(error))
-    raise ValueError(" or ".join(problems))
+    except (ValueError, PipelineError) as error:
+        raise item.refuse(text, str(error).removeprefix(f"{item.name}: ")) from None
 
 
 def format_item(name: str, options: object) -> str:
@@ -169,59 +99,24 @@ def format_item(name: str, options: object) -> str:
     return f"{name}{{{' '.join(changed)}}}" if changed else name
 
 
-def format_value(value: object) -> str:
-    """Print one value so that `parse_value` gives it back."""
-    if isinstance(value, tuple):
-        return _quote("|".join(map(str, value)))
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if value is REQUIRED:
-        return "required"
-    plain = isinstance(value, float) and not isinstance(value, (Duration, Share))
-    return _quote(repr(value) if plain else str(value))
-
-
-def _quote(text: str) -> str:
-    if BARE.fullmatch(text) and text.lower() != "none":
-        return text
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _unquote(text: str) -> str:
-    try:
-        return str(json.loads(text, strict=False))
-    except ValueError:
-        what = r"a text in which quotes are written \" and backslashes \\"
-        raise ValueError(what) from None
-
-
 def _default(field: "dataclasses.Field[Any]") -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
 
 
+def _print_default(field: "dataclasses.Field[Any]") -> str:
+    default = _default(field)
+    return "required" if default is REQUIRED else format_value(default)
+
+
 def list_options(cls: type) -> list[Option]:
     """List the options of a dataclass: name, type, default, and the docstring line below each."""
-    hints, docs = typing.get_type_hints(cls), field_docs(cls)
+    docs = field_docs(cls)
     return [
-        Option(f.name, type_name(hints[f.name]), format_value(_default(f)), docs.get(f.name, ""))
-        for f in dataclasses.fields(cls)
+        Option(f.name, str(kind), _print_default(f), docs.get(f.name, ""))
+        for f, kind in zip(dataclasses.fields(cls), types_of(cls).values(), strict=True)
     ]
-
-
-def type_name(hint: Any) -> str:  # noqa: ANN401
-    """Name a type as help shows it: `int`, `a|b|c`, `text|text|...`."""
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if origin in {typing.Union, types.UnionType}:
-        return " or ".join("none" if c is type(None) else type_name(c) for c in choices)
-    if origin is Literal:
-        return "|".join(map(str, choices))
-    if origin is tuple:
-        return f"{type_name(choices[0])}|..."
-    return {str: "text", Duration: "time", Share: "share"}.get(
-        hint, getattr(hint, "__name__", str(hint))
-    )
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -4,72 +4,91 @@ import copy
 import inspect
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING
 
-from yqc.errors import PassError, PipelineError
+from yqc.errors import OptionError, PassError, PipelineError
 from yqc.pipeline.base import Context, Given, Pass, Recipe
-from yqc.pipeline.grammar import caret, split
+from yqc.pipeline.grammar import Item, caret, split
 from yqc.pipeline.options import build_options
+from yqc.pipeline.order import Order, Planned
 from yqc.pipeline.registry import Registry
+from yqc.pipeline.state import TRACED
 from yqc.pipeline.step import Step, Watcher
 from yqc.report.parts import PassRecord, Skip
 
 if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
     from torch import fx
 
-TRACED = frozenset({"batch-norm", "float32"})
-"""What a graph is known to be when it comes from the tracer."""
 DEPTH = 8
-_Origin: TypeAlias = tuple[Pass, Pass | Recipe]
-"""A pass, and the step of the pipeline that it comes from."""
+"""Recipes within recipes, at most: the built-in ones have two levels."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A sequence of passes and recipes.
+    """A sequence of passes and recipes, given as such or as text, or both: `[Prune(), "int8"]`.
 
     >>> str(Pipeline.parse("reparam, fold-bn{min-var=0.1}"))
     'reparam,fold-bn{min_var=0.1}'
+
+    Raises:
+        PipelineError: a word that is no pass, an option that does not exist, a value that does not
+            fit; a caret shows where.
     """
 
-    steps: Sequence[Pass | Recipe]
+    given: InitVar[Iterable[Pass | Recipe | str]]
     registry: Registry = field(default_factory=Registry.default, compare=False, repr=False)
+    steps: tuple[Pass | Recipe, ...] = field(init=False)
+    _typed: tuple[tuple[str, Item] | None, ...] = field(init=False, compare=False, repr=False)
+    """The text that each step was read from, and its place in it."""
+
+    def __post_init__(self, given: Iterable[Pass | Recipe | str]) -> None:
+        steps, typed = list[Pass | Recipe](), list[tuple[str, Item] | None]()
+        for one in given:
+            if isinstance(one, Pass | Recipe):
+                steps, typed = [*steps, one], [*typed, None]
+            elif isinstance(one, str):
+                items = split(one)
+                steps += [self._build(one, item) for item in items]
+                typed += [(one, item) for item in items]
+            else:
+                raise PipelineError(f"a pipeline is made of passes and text, not of {one!r}")
+        object.__setattr__(self, "steps", tuple(steps))
+        object.__setattr__(self, "_typed", tuple(typed))
+
+    def _build(self, text: str, item: Item) -> Pass | Recipe:
+        try:
+            kind = self.registry.load(item.name)
+        except PipelineError as error:
+            raise caret(str(error), text, item.at, len(item.name)) from error
+        return build_options(kind, item, text)
 
     @classmethod
     def parse(cls, text: str, registry: Registry | None = None) -> "Pipeline":
         """Read a pipeline text.
 
         Raises:
-            PipelineError: a word that is no pass, an option that does not exist, a value that does
-                not fit; a caret shows where.
+            PipelineError: see the class.
         """
-        registry = registry or Registry.default()
-        steps: list[Pass | Recipe] = []
-        for item in split(text):
-            try:
-                kind = registry.load(item.name)
-            except PipelineError as error:
-                raise caret(str(error), text, item.at, len(item.name)) from error
-            steps.append(build_options(kind, item, text))
-        return cls(tuple(steps), registry)
+        return cls((text,), registry or Registry.default())
 
     @classmethod
     def of(
-        cls, passes: "str | Pipeline | Sequence[Pass | Recipe]", registry: Registry | None = None
+        cls,
+        passes: "str | Pipeline | Pass | Recipe | Iterable[Pass | Recipe | str]",
+        registry: Registry | None = None,
     ) -> "Pipeline":
         """Return pipeline text, passes or a pipeline as a pipeline; empty text has no passes.
 
         Raises:
-            PipelineError: see `parse`.
+            PipelineError: see the class.
         """
         if isinstance(passes, Pipeline):
             return passes
-        if isinstance(passes, str):
-            if passes:
-                return cls.parse(passes, registry)
-            passes = ()
-        return cls(tuple(passes), registry or Registry.default())
+        alone = isinstance(passes, str | Pass | Recipe)
+        return cls(
+            ((passes,) if passes else ()) if alone else passes, registry or Registry.default()
+        )
 
     def __str__(self) -> str:
         return ",".join(map(str, self.steps))
@@ -81,59 +100,65 @@ class Pipeline:
         its result already, and where it needs to run once only and a later step does the same.
 
         Raises:
-            PipelineError: a pass requires what nothing before it provides.
+            PipelineError: a pass requires what nothing before it provides, or excludes what
+                something before it provides; or every step of a recipe has its result already.
         """
         return [action for part in self.expand_each(state, given) for action in part]
 
     def expand_each(
-        self, state: frozenset[str] = TRACED, given: Given | None = None
+        self,
+        state: frozenset[str] = TRACED,
+        given: Given | None = None,
+        dropped: list[str] | None = None,
     ) -> list[list[Pass]]:
-        """Do as `expand`, and return the passes of each step of the pipeline by themselves."""
+        """Do as `expand`, and return the passes of each step of the pipeline by themselves.
+
+        What is dropped is added to `dropped`, a sentence each.
+        """
         parts: list[list[Pass]] = [[] for _ in self.steps]
-        removed: dict[str, _Origin] = {}
-        given = given or Given()
-        steps = [
-            (*found, step, part)
-            for part, step in zip(parts, self.steps, strict=True)
-            for found in self._flatten([step], given, depth=0)
-        ]
-        for index, (action, from_recipe, step, part) in enumerate(steps):
-            later = {other.name for other, *_ in steps[index + 1 :]}
-            is_provided = bool(action.provides) and action.provides <= state
-            if from_recipe and (is_provided or (action.once and action.name in later)):
+        planned, order = self._flatten_all(given or Given()), Order(self.registry, state)
+        idle = dict[int, str]()
+        for index, one in enumerate(planned):
+            if why := order.why_provided(one):
+                idle[one.place] = f"{one.action.name} finds {why}"
+            elif later := one.find_later(planned[index + 1 :]):
+                why = f"it runs once, and {later} comes later"
+            else:
+                order.add(one)
+                parts[one.place].append(one.action)
                 continue
-            missing = sorted(action.needs() - state)
-            if missing:
-                raise PipelineError(self._explain((action, step), missing[0], removed))
-            removed |= dict.fromkeys(action.removes & state, (action, step))
-            state = (state - action.removes) | action.provides
-            part.append(action)
+            if dropped is not None:
+                dropped.append(f"{one}: {why}")
+        for place, why in idle.items():
+            if not parts[place]:
+                name = self.steps[place].name
+                raise PipelineError(f"{name} would do nothing here: {why}; leave one of them out")
         return parts
 
-    def _flatten(
-        self, steps: Iterable[Pass | Recipe], given: Given, depth: int
-    ) -> Iterable[tuple[Pass, bool]]:
-        for step in steps:
-            if isinstance(step, Pass):
-                yield step, depth > 0
-            elif depth == DEPTH:
-                raise PipelineError(
-                    f"recipe {step.name!r} stands for itself; it must end in passes"
-                )
-            else:
-                inner = Pipeline.parse(_text_of(step, given), self.registry)
-                yield from self._flatten(inner.steps, given, depth + 1)
+    def _flatten_all(self, given: Given) -> list[Planned]:
+        """List the passes of all steps.
 
-    def _explain(self, origin: _Origin, missing: str, removed: dict[str, _Origin]) -> str:
-        """Say why a pass cannot run here, and what to do."""
-        needs = f"{_named(origin)} needs a graph that is {missing!r}"
-        if missing in removed:
-            other = removed[missing]
-            first, second = (found[origin[1] is not other[1]].name for found in (origin, other))
-            return f"{needs}, and {_named(other)} before it ends that; put {first} before {second}"
-        makers = self.registry.makers(missing)
-        advice = f"put {' or '.join(makers)} before it" if makers else "no pass provides that"
-        return f"{needs}; {advice}"
+        Raises:
+            PipelineError: a recipe stands for what cannot be; the message names its option.
+        """
+        planned = list[Planned]()
+        for place, (step, typed) in enumerate(zip(self.steps, self._typed, strict=True)):
+            try:
+                planned += [Planned(a, step, place) for a in self._flatten(step, given, depth=0)]
+            except OptionError as error:
+                if typed is not None:
+                    raise typed[1].refuse(typed[0], error.problem) from error
+                raise OptionError(f"{step.name}: {error.problem}", error.problem) from error
+        return planned
+
+    def _flatten(self, step: Pass | Recipe, given: Given, depth: int) -> Iterable[Pass]:
+        if isinstance(step, Pass):
+            yield step
+        elif depth == DEPTH:
+            raise PipelineError(f"recipe {step.name!r} stands for itself; it must end in passes")
+        else:
+            for inner in Pipeline.parse(_text_of(step, given), self.registry).steps:
+                yield from self._flatten(inner, given, depth + 1)
 
     def run(
         self,
@@ -156,7 +181,9 @@ class Pipeline:
             PipelineError: the order is impossible; nothing was run.
             PassError: a pass failed or broke a promise; the message names it and its position.
         """
-        passes, watchers = self.expand(TRACED | known, given_by(ctx)), tuple(watchers)
+        ctx.records.dropped.clear()
+        parts = self.expand_each(TRACED | known, given_by(ctx), ctx.records.dropped)
+        passes, watchers = [action for part in parts for action in part], tuple(watchers)
         steps = list(done)
         for watcher in watchers:
             watcher.start(gm, ctx)
@@ -228,12 +255,6 @@ def reproducible(pipeline: Pipeline, steps: Sequence[Step]) -> str:
     if all(step.chosen is None for step in steps):
         return str(pipeline)
     return ",".join(str(step.chosen or step.action) for step in steps)
-
-
-def _named(origin: _Origin) -> str:
-    """Name a pass, and the recipe that it comes from."""
-    action, step = origin
-    return action.name if action.name == step.name else f"{action.name} (of {step.name})"
 
 
 def given_by(ctx: Context) -> Given:

@@ -33,6 +33,8 @@ class Records:
     """Near-matches that were refused: name of the node at fault, and why."""
     says: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    """Steps of recipes that the pipeline left out, each with the reason."""
     running: str = ""
     """Name of the pass that is running."""
     chosen: Any = None

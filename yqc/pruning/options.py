@@ -1,8 +1,9 @@
 """The options of channel pruning, which the pass and the recipe share."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
+from yqc.pipeline import Bounds, Count, Share
 from yqc.pruning.selection import GroupLimits
 from yqc.pruning.sizes import SizeUnit
 
@@ -15,13 +16,9 @@ DATA_CRITERIA = ("taylor", "hessian", "reconstruction")
 
 @dataclass(frozen=True)
 class PruningOptions:
-    """How many channels are removed, which ones, and where.
+    """How many channels are removed, which ones, and where."""
 
-    Raises:
-        ValueError: a number is out of its range.
-    """
-
-    ratio: float | None = None
+    ratio: Annotated[float | None, Share, Bounds(above=0, below=1)] = None
     """Share to remove, above 0 and below 1; by default as much as keeps the agreement."""
     of: SizeUnit = "params"
     """What the ratio is a share of; of macs, groups keep multiples of 16 channels if they can."""
@@ -29,30 +26,18 @@ class PruningOptions:
     """How channels are scored; auto takes reconstruction or l2, whichever measures better."""
     scope: Literal["global", "layer"] = "global"
     """Compare channels over the whole graph, or take the same share of every group."""
-    agreement: float = 0.97
+    agreement: Annotated[float, Share, Bounds(above=0, most=1)] = 0.97
     """What is kept, where no ratio is given: AP50 against the float model's detections."""
-    round_to: int = 8
+    round_to: Count = 8
     """What stays of a group is a multiple of this; less in groups under 32 channels."""
-    max_per_layer: float = 0.9
+    max_per_layer: Annotated[float, Share, Bounds(above=0, most=1)] = 0.9
     """At most this share of a group is removed."""
-    min_channels: int = 4
+    min_channels: Count = 4
     """At least this many channels of a group stay."""
     keep: tuple[str, ...] = ()
     """Modules whose channels stay: their paths, with * as a wildcard."""
     only: tuple[str, ...] = ()
     """Modules whose channels may be removed: their paths, * as a wildcard; all by default."""
-
-    def __post_init__(self) -> None:
-        if self.ratio is not None and not 0 < self.ratio < 1:
-            raise ValueError(f"ratio must be above 0 and below 1, not {self.ratio:g}")
-        for name in ("agreement", "max_per_layer"):
-            share = getattr(self, name)
-            if not 0 < share <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, not {share:g}")
-        for name in ("round_to", "min_channels"):
-            count = getattr(self, name)
-            if count < 1:
-                raise ValueError(f"{name} must be 1 or above, not {count}")
 
     @property
     def limits(self) -> GroupLimits:

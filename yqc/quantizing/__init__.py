@@ -48,7 +48,7 @@ from yqc.quantizing.placement import (
 )
 from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
-from yqc.quantizing.weights.budget import WeightBudget, read_bytes
+from yqc.quantizing.weights.budget import WeightBudget
 from yqc.quantizing.weights.options import CodebookOptions, Int4Options
 from yqc.quantizing.weights.pack import PackJob, pack_layers
 from yqc.quantizing.weights.rewrite import (
@@ -98,7 +98,6 @@ __all__ = [
     "place_observers",
     "plan_differences",
     "put_outputs",
-    "read_bytes",
     "read_plan_line",
     "skip_reason",
     "spread_obstacles",

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 
+from yqc.errors import OptionError
 from yqc.quant.weights.layer import round_weight, storage_bytes
 from yqc.quant.weights.rounding import InputMoments
 from yqc.quant.weights.scheme import SCHEME_KINDS, Rounding, Scheme
@@ -177,11 +178,11 @@ def plan_differences(plan: Sequence[str], base: Scheme) -> tuple[str, ...]:
 
 
 def read_plan_line(line: str) -> tuple[str, Scheme]:
-    """Undo `write_plan_line`; a ValueError for anything else."""
+    """Undo `write_plan_line`; an OptionError for anything else."""
     path, _, rest = line.partition(":")
     found = PLAN.fullmatch(rest)
     if found is None or (found["kind"] != "codebook" and found["rows"]):
-        raise ValueError(f"a plan has lines such as model.0.conv:affine.4.channel, not {line}")
+        raise OptionError(f"a plan has lines such as model.0.conv:affine.4.channel, not {line}")
     numbers = {name: int(found[name] or default) for name, default in (("block", 64), ("rows", 0))}
     granularity = found["granularity"].partition(".")[0]
     return path, Scheme(found["kind"], int(found["bits"]), granularity, **numbers)  # type: ignore[arg-type]

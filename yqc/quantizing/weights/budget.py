@@ -1,7 +1,6 @@
 """Choose a scheme for each layer within a budget, as a user gives it."""
 
 import copy
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +32,6 @@ the step in bytes and takes as long as each before."""
 SENSITIVITY_IMAGES = 16
 """Images on which sensitivities are measured: ranking layers takes fewer than rounding them. Time
 grows in proportion."""
-UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "KIB": 1024, "MIB": 1024**2}
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,6 @@ class WeightBudget:
     """Largest loss of agreement with the float graph on calibration images."""
     spare: float = 0.0
     """Share of the bytes of the given plan that may be spent on top of it."""
-
-
-def read_bytes(text: str) -> int:
-    """Read a number of bytes: `950KB`, `1.2MB`, `950000`; a ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KM]?I?B?)", text.upper())
-    if match is None or match[2] not in UNITS:
-        raise ValueError(f"bytes must be a number such as 950KB, 1.2MB or 950000, not {text}")
-    return int(float(match[1]) * UNITS[match[2]])
 
 
 def fixed_bytes(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> int:

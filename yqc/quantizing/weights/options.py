@@ -1,8 +1,9 @@
 """Options that the passes of packed weights share with their recipes."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from yqc.pipeline import Bounds, ByteSize, Share
 from yqc.quant.weights.scheme import Granularity
 
 
@@ -14,15 +15,15 @@ class Int4Options:
     """Whether zero is in the middle of the levels or anywhere among them."""
     granularity: Granularity | Literal["auto"] = "channel"
     """What shares a scale: tensor, output channel, block, kernel; auto: what a budget allows."""
-    block: int = 64
+    block: Annotated[int, Bounds(least=2)] = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
-    ratio_vs_fp16: float = 0.0
+    ratio_vs_fp16: Annotated[float, Bounds(least=0)] = 0.0
     """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
-    bytes: str = ""
+    bytes: Annotated[int, ByteSize, Bounds(least=0)] = 0
     """For granularity=auto: bytes of all weights at most, such as 950KB."""
-    max_drop: float = 0.0
+    max_drop: Annotated[float, Share, Bounds(least=0)] = 0.0
     """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
-    spare: float = 0.0125
+    spare: Annotated[float, Share, Bounds(least=0, most=1)] = 0.0125
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
@@ -36,9 +37,9 @@ class CodebookOptions:
     """K-means, piecewise linear, or powers of two."""
     granularity: Granularity = "channel"
     """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""
-    rows: int = 0
+    rows: Annotated[int, Bounds(least=0)] = 0
     """Output channels that share a k-means table; 0 for one table a layer."""
-    spare: float = 0.035
+    spare: Annotated[float, Share, Bounds(least=0, most=1)] = 0.035
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
