@@ -2,10 +2,8 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from torch import fx, nn
 

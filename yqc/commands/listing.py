@@ -33,6 +33,5 @@ def describe_pass(registry: Registry, name: str) -> PassHelp:
     about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
     if issubclass(kind, Recipe):
         return replace(about, expands_to=kind().expand(Given(has_data=True, can_train=True)))
-    return replace(
-        about, requires=tuple(sorted(kind.requires)), provides=tuple(sorted(kind.provides))
-    )
+    states = {name: getattr(kind, name) for name in ("requires", "excludes", "provides")}
+    return replace(about, **{name: tuple(sorted(found)) for name, found in states.items()})

@@ -133,7 +133,9 @@ def make_report(
         data=compiled.data_input,
         target=settings.target,
         loaded=tuple(rp.LoadedFile(path=f.path, sha256=f.sha256) for f in origin.loaded),
-        pipeline=rp.PipelineText(text=str(compiled.pipeline), expanded=expanded),
+        pipeline=rp.PipelineText(
+            text=str(compiled.pipeline), expanded=expanded, dropped=tuple(ctx.records.dropped)
+        ),
         passes=tuple(step.record for step in compiled.steps),
         size=rp.Size.measured(
             params_before=source.params,

@@ -26,6 +26,14 @@ class Step:
     chosen: Pass | None = None
     """The pass with the options that it chose itself, where it chose any."""
 
+    def __str__(self) -> str:
+        found = self.record
+        time = "" if found.seconds is None else f", {1000 * found.seconds:.0f} ms"
+        return (
+            f"{self.index} {self.action}: {found.rewrites} rewrites, {len(found.skips)} skips, "
+            f"{found.nodes_before} -> {found.nodes_after} nodes{time}"
+        )
+
     @property
     def name(self) -> str:
         """The pass's name."""

@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
@@ -38,7 +39,7 @@ class Duration(float):
         for unit, length in self.UNITS.items():
             if self >= length and (self / length).is_integer():
                 return f"{int(self / length)}{unit}"
-        return f"{float(self)!r}".removesuffix(".0") + "s"
+        return f"{Decimal(repr(float(self))):f}".removesuffix(".0") + "s"
 
 
 class Share(float):

@@ -69,6 +69,8 @@ class PipelineText:
 
     text: str
     expanded: str
+    dropped: tuple[str, ...] = ()
+    """Steps of recipes that were left out, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)

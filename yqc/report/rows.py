@@ -67,6 +67,7 @@ class PassHelp:
     doc: str
     options: tuple[OptionHelp, ...] = ()
     requires: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     expands_to: str | None = None
     """The steps of a recipe, None for a pass."""

@@ -64,6 +64,8 @@ def pass_help(about: PassHelp) -> RenderableType:
         facts.append(("runs", steps(about.expands_to)))
     if about.requires:
         facts.append(("requires", listing(about.requires)))
+    if about.excludes:
+        facts.append(("excludes", listing(about.excludes)))
     if about.provides:
         facts.append(("provides", listing(about.provides)))
     parts = [head, "", *_prose(_without_name(about.name, about.doc))]

@@ -51,6 +51,7 @@ def heading(model: ModelInput, pipeline: PipelineText, target: str) -> Renderabl
     ]
     if pipeline.expanded != pipeline.text:
         rows.append(("runs as", steps(pipeline.expanded)))
+    rows += [("left out", say(one, QUIET)) for one in pipeline.dropped]
     rows.append(("target", target))
     return fields(rows)
 
