@@ -140,15 +140,15 @@ def test_an_impossible_order_names_the_missing_pass(passes: str, message: str) -
         (
             "eight,late",
             (
-                "late cannot work on a graph that is 'quantized', and quantize (of eight) before it "
-                "makes it that; put late before eight"
+                "late cannot work on a graph that is 'quantized', and quantize (of eight) "
+                "before it makes it that; put late before eight"
             ),
         ),
         (
             "eight,later",
             (
-                "late (of later) cannot work on a graph that is 'quantized', and quantize (of eight) "
-                "before it makes it that; put later before eight"
+                "late (of later) cannot work on a graph that is 'quantized', and quantize "
+                "(of eight) before it makes it that; put later before eight"
             ),
         ),
         (

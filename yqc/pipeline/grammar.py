@@ -16,6 +16,7 @@ LIST = re.compile(rf'\[(?:{QUOTED.pattern}|\[[^][{{}}"]*\]|[^][{{}}"])*\](?=[\s,
 SPACE = re.compile(r"\s*")
 NO_BRACES = re.compile(rf"[(\[:]|{NAME.pattern}\s*=")
 """How options begin that stand in no braces."""
+NEXT_OPTION = re.compile(rf",\s*{NAME.pattern}\s*=")
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,10 @@ class _Reader:
                 )
             self.space()
             if self.text.startswith(",", self.at):
-                is_option = NO_BRACES.match(self.text, SPACE.match(self.text, self.at + 1).end())
-                raise self.error(
-                    "expected a space or '}'; "
-                    + (
-                        "options stand apart by spaces"
-                        if is_option
-                        else f"a list stands in brackets: {key}=[a,b]"
-                    )
-                )
+                is_option = NEXT_OPTION.match(self.text, self.at)
+                advice = f"a list stands in brackets: {key}=[a,b]"
+                advice = "options stand apart by spaces" if is_option else advice
+                raise self.error(f"expected a space or '}}'; {advice}")
             yield Setting(key, key_at, value, value_at)
 
     def advise_braces(self, name: str) -> str:

@@ -6,7 +6,6 @@ only what differs from the defaults, and parses back to an equal pass.
 
 import ast
 import dataclasses
-import functools
 import inspect
 import itertools
 import textwrap
@@ -33,11 +32,15 @@ class Option:
     doc: str
 
 
-@functools.cache
+_TYPES: dict[type, dict[str, OptionType]] = {}
+
+
 def types_of(cls: type) -> dict[str, OptionType]:
-    """Return the options of a dataclass by name, in order."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: OptionType.of(hints[f.name]) for f in dataclasses.fields(cls)}
+    """Return the options of a dataclass by name, in order; type hints are resolved once."""
+    if cls not in _TYPES:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        _TYPES[cls] = {f.name: OptionType.of(hints[f.name]) for f in dataclasses.fields(cls)}
+    return _TYPES[cls]
 
 
 def check_options(options: object, name: str) -> None:

@@ -85,10 +85,9 @@ class Pipeline:
         """
         if isinstance(passes, Pipeline):
             return passes
-        alone = isinstance(passes, str | Pass | Recipe)
-        return cls(
-            ((passes,) if passes else ()) if alone else passes, registry or Registry.default()
-        )
+        if isinstance(passes, str | Pass | Recipe):
+            passes = [passes] if passes else []
+        return cls(passes, registry or Registry.default())
 
     def __str__(self) -> str:
         return ",".join(map(str, self.steps))

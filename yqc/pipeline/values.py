@@ -251,8 +251,9 @@ def _plain(value: object) -> str:
     """Print a value without quotes."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    is_plain = isinstance(value, float) and not isinstance(value, Duration)
-    return repr(float(value)) if is_plain else str(value)
+    if isinstance(value, float) and not isinstance(value, Duration):
+        return repr(float(value))
+    return str(value)
 
 
 def _quote(text: str, pattern: re.Pattern[str]) -> str:
