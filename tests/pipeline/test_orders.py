@@ -1,27 +1,34 @@
 """The order of built-in passes: what the declarations allow runs, whatever ran before."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from torch import fx, nn
 
 import yqc
+from tests.command import command
 from yqc.emit import emit
 from yqc.errors import PipelineError
 from yqc.pipeline.order import Order, Planned
 from yqc.pipeline.state import TRACED, State
 from yqc.pipeline.watchers import Verify
 from yqc.testing import images, nets, traced
-from yqc_passes import PASSES
+from yqc_passes import PASSES, Codebook, Fp16, Int4, Int8, Prune, Relu
 
 OPTIONS = {
-    "recover": "{steps=1}",
-    "channel-prune": "{ratio=0.2}",
-    "cluster": "{images=2}",
-    "pack-int4": "{images=2}",
+    "bias-correct": "{images=1}",
+    "calibrate": "{images=1}",
+    "channel-prune": "{ratio=0.2 criterion=l2}",
+    "cluster": "{images=1 rounding=nearest spare=0}",
+    "half": "{images=1}",
+    "pack-int4": "{images=1 rounding=nearest spare=0}",
+    "recover": "{steps=1 batch=1 lr=0.001}",
+    "swap-activation": "{images=1 refit=never}",
 }
+"""The quickest."""
 SAME = {State.REPARAMETERIZED, State.CLEAN}
 """States that change nothing for the passes behind: graphs that differ in them alone are one."""
 
@@ -78,7 +85,101 @@ def test_what_may_run_in_a_state_runs(context: Callable[[], yqc.Context]) -> Non
                     emit(found, metadata={})
             except yqc.YqcError as error:
                 pytest.fail(f"{','.join(ran)}: {error}")
-            if is_new:
+            if is_new and not {State.OBSERVED, State.HALF} <= key:  # nothing ends that
                 seen.add(key)
                 queue.append((ran, order.state, found))
     assert len(seen) > 10
+
+
+REFUSED: dict[str, tuple[Sequence[yqc.Pass | yqc.Recipe], str]] = {
+    "int8,prune": (
+        [Int8(), Prune()],
+        (
+            "channel-prune (of prune) cannot work on a graph that is 'int8', and quantize "
+            "(of int8) before it makes it that; put prune before int8"
+        ),
+    ),
+    "int4,codebook": (
+        [Int4(), Codebook()],
+        (
+            "codebook would do nothing here: cluster finds a graph that is 'packed' already, by "
+            "pack-int4 (of int4); leave one of them out"
+        ),
+    ),
+    "fuse,int8,int8": (
+        ["fuse", Int8(), Int8()],
+        (
+            "observe (of int8) cannot work on a graph that is 'int8', and quantize "
+            "(of int8) before it makes it that; leave one int8 out"
+        ),
+    ),
+    "int8,int4": (
+        [Int8(), Int4()],
+        (
+            "pack-int4 (of int4) cannot work on a graph that is 'int8', and quantize "
+            "(of int8) before it makes it that; put int4 before int8"
+        ),
+    ),
+    "fp16,relu": (
+        [Fp16(), Relu()],
+        (
+            "swap-activation (of relu) needs a graph that is 'float32', and half "
+            "(of fp16) before it ends that; put relu before fp16"
+        ),
+    ),
+    "fold-bn,observe,calibrate": (
+        ["fold-bn", "observe,calibrate"],
+        "the graph is left 'observed', which no file can hold; put quantize at the end",
+    ),
+    "prune,int8{skip=worst:x}": (
+        [Prune(), Int8(skip=("worst:x",))],
+        "int8: skip=worst:x: write worst:3 for the three that cost most",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_wrong_orders_are_refused_before_anything_is_read(
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the command line and in Python alike: there is no such model, and that is not reached."""
+    passes, message = REFUSED[text]
+    for given in (text, passes):
+        with pytest.raises(PipelineError) as caught:
+            yqc.compile(tmp_path / "absent.pt", given, output=tmp_path / "x.onnx")
+        first, *shown = str(caught.value).splitlines()
+        assert first == message
+        assert shown == ([f"  {text}", f"{'':18}^^^^^^^"] if given == text and "x}" in text else [])
+    run = command(monkeypatch, capsys)
+    done = run("compile", tmp_path / "absent.pt", "--passes", text, "-o", tmp_path / "x.onnx")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"yqc: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_kind_of_pass_can_be_left_to_what_it_skipped() -> None:
+    """Passes by their own names are never dropped: the second packs what the first left."""
+    names = [p.name for p in yqc.Pipeline.parse("fold-bn,pack-int4{skip=a},cluster").expand()]
+    assert names == ["fold-bn", "pack-int4", "cluster"]
+
+
+def test_steps_of_recipes_are_not_run_twice() -> None:
+    dropped: list[str] = []
+    given = yqc.Given("portable", has_data=True, can_train=True)
+    parts = yqc.Pipeline.parse("prune,slim,fuse,int8").expand_each(given=given, dropped=dropped)
+    assert [[p.name for p in part] for part in parts] == [
+        ["channel-prune"],
+        ["channel-prune", "recover"],
+        ["reparam", "fold-bn", "dce"],
+        ["observe", "calibrate", "relax", "bias-correct", "quantize"],
+    ]
+    assert dropped == [
+        "recover (of prune): it runs once, and recover (of slim) comes later",
+        "recover (of slim): it runs once, and recover (of slim) comes later",
+        "reparam (of int8): a graph that is 'reparameterized' already, by reparam (of fuse)",
+        "fold-bn (of int8): a graph that is 'bn-folded' already, by fold-bn (of fuse)",
+        "dce (of int8): a graph that is 'clean' already, by dce (of fuse)",
+    ]

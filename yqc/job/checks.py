@@ -10,6 +10,7 @@ from yqc.emit.embedding import Embedding
 from yqc.errors import PipelineError
 from yqc.job.outputs import Outputs
 from yqc.pipeline.base import Given, Pass
+from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
 from yqc.settings import Settings
 
@@ -31,6 +32,7 @@ def check(
     """
     given = settings.data is not None
     passes = pipeline.expand(given=Given(settings.target, has_data=given, can_train=given))
+    check_end(passes)
     check_device(settings.device, passes)
     check_images(settings, passes)
     if (settings.threads or 1) > MOST_THREADS:

@@ -1,11 +1,25 @@
 """The order of passes: what each finds the graph to be, and whether it can run there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from yqc.errors import PipelineError
 from yqc.pipeline.base import Pass, Recipe
 from yqc.pipeline.registry import Registry
+from yqc.pipeline.state import TRACED, State
+
+
+def check_end(passes: Iterable[Pass]) -> None:
+    """Raise a PipelineError if passes leave a traced graph in a state that no file can hold."""
+    state = frozenset[str](TRACED)
+    for action in passes:
+        state = (state - action.removes) | action.provides
+    if State.OBSERVED in state:
+        missing = "quantize" if State.CALIBRATED in state else "calibrate,quantize"
+        raise PipelineError(
+            f"the graph is left '{State.OBSERVED}', which no file can hold; "
+            f"put {missing} at the end"
+        )
 
 
 @dataclass(frozen=True)
