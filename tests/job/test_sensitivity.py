@@ -85,7 +85,7 @@ def test_observe_skips_the_worst_and_settles_on_their_names(gm: fx.GraphModule) 
         )
     ]
     settled = next(s.chosen for s in steps if s.name == "observe")
-    assert str(settled) == f"observe{{skip={'|'.join(expected)}}}"
+    assert str(settled) == f"observe{{skip=[{','.join(expected)}]}}"
 
 
 def test_by_hand_the_worst_must_be_named(gm: fx.GraphModule) -> None:

@@ -311,9 +311,9 @@ def test_paths_can_be_typed() -> None:
             node.input[:] = [new if name == tensor else name for name in node.input]
         next(t for t in model.graph.initializer if t.name == tensor).name = new
     few = [f for f in lint(model, "onnxruntime") if f.rule == "few-channels"]
-    want = "leave it in float: int8{skip=model.0.conv|model.1}; --target onnxruntime does that"
+    want = "leave it in float: int8{skip=[model.0.conv,model.1]}; --target onnxruntime does that"
     assert [f.fix for f in few] == [want] * 2
-    (int8,) = Pipeline.parse("int8{skip=model.0.conv|model.1}").steps
+    (int8,) = Pipeline.parse("int8{skip=[model.0.conv,model.1]}").steps
     assert vars(int8)["skip"] == ("model.0.conv", "model.1")
 
 

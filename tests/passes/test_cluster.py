@@ -104,9 +104,9 @@ def test_what_cannot_be_packed_stays_and_why() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ("bits=7", "bits must be 2, 3, 4, 5, 6 or 8, not 7"),
-        ("rows=-1", "rows must not be negative"),
-        ("block=1", "block must be at least 2"),
+        ("bits=7", "bits must be one of 2, 3, 4, 5, 6, 8, not 7"),
+        ("rows=-1", "rows must be 0 or above, not -1"),
+        ("block=1", "block must be 2 or above, not 1"),
         ("table=fourier", "table must be one of codebook, pwlq, pot, not fourier"),
     ],
 )

@@ -8,8 +8,8 @@ STEPS = "reparam,fold-bn,dce,observe,calibrate,relax,bias-correct,quantize"
 
 def test_stands_for_its_steps_and_hands_options_on() -> None:
     assert expanded("int8") == STEPS
-    assert expanded("int8{ranges=minmax skip=a.*|b}") == (
-        "reparam,fold-bn,dce,observe{skip=a.*|b},calibrate{ranges=minmax},relax,bias-correct,quantize"
+    assert expanded("int8{ranges=minmax skip=[a.*,b]}") == (
+        "reparam,fold-bn,dce,observe{skip=[a.*,b]},calibrate{ranges=minmax},relax,bias-correct,quantize"
     )
     assert "calibrate{reduce_range=true}" in expanded("int8{reduce-range=true}")
 

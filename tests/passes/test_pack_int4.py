@@ -150,7 +150,7 @@ def test_biases_of_packed_layers_take_up_what_rounding_their_inputs_adds() -> No
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ("bits=7", "bits must be 2, 3, 4, 5, 6 or 8, not 7"),
+        ("bits=7", "bits must be one of 2, 3, 4, 5, 6, 8, not 7"),
         ("granularity=auto", "granularity=auto goes with one of"),
         ("ratio_vs_fp16=3.9", "granularity=auto goes with one of"),
         ("damp=0", "damp must be above 0"),

@@ -26,7 +26,7 @@ def test_without_training_images_nothing_is_trained(given: Given) -> None:
 def test_the_options_of_channel_prune_are_passed_on() -> None:
     options = (
         "ratio=0.4 of=macs criterion=l1 scope=layer agreement=0.9 round_to=4 max_per_layer=0.5 "
-        'min_channels=2 keep=a|b.* only="c d"'
+        'min_channels=2 keep=[a,b.*] only=["c d"]'
     )
     assert expanded(f"prune{{{options} recover=0}}") == [f"channel-prune{{{options}}}"]
 

@@ -36,7 +36,7 @@ def test_stands_for_its_steps_and_hands_options_on() -> None:
     assert str(recipe) == given.replace("recover=0", "recover=0s")
     assert isinstance(recipe, Relu)
     assert recipe.expand(TRAINS) == (
-        "swap-activation{to=relu6 only=model.1.*|a keep=b max_drop=1.5% refit=never images=9}"
+        "swap-activation{to=relu6 only=[model.1.*,a] keep=b max_drop=0.015 refit=never images=9}"
     )
     with pytest.raises(PipelineError, match="recover_steps must be 1 or above"):
         Pipeline.parse("relu{recover_steps=0}")

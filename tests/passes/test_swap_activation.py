@@ -293,7 +293,7 @@ def test_refusals() -> None:
         Pipeline.parse("swap-activation{to=tanhshrink}")
     with pytest.raises(PipelineError, match=r"max_drop must be a share such as 1% or 0\.01"):
         Pipeline.parse("swap-activation{max_drop=much}")
-    with pytest.raises(PipelineError, match="max_drop must be 0% or above"):
+    with pytest.raises(PipelineError, match="max_drop must be 0 or above and below 1, not 100%"):
         Pipeline.parse("swap-activation{max_drop=100%}")
 
 

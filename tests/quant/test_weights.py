@@ -32,7 +32,6 @@ from yqc.quantizing.weights.allocate import (
     total_bytes,
     write_plan_line,
 )
-from yqc.quantizing.weights.budget import read_bytes
 
 
 def problem(rows: int = 8, columns: int = 36, groups: int = 1) -> tuple[Tensor, InputMoments]:
@@ -154,12 +153,6 @@ def test_a_plan_reads_back() -> None:
         read_plan_line("model.0.conv:nonsense.4.channel")
     with pytest.raises(ValueError, match="a plan has lines such as"):
         read_plan_line("model.0.conv:affine.4.channel.rows.8")
-
-
-def test_bytes_as_people_write_them() -> None:
-    assert [read_bytes(t) for t in ("950KB", "1.2MB", "17", "2KiB")] == [950000, 1200000, 17, 2048]
-    with pytest.raises(ValueError, match="950KB"):
-        read_bytes("many")
 
 
 def test_blocks_fill_rows() -> None:

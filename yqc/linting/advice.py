@@ -9,6 +9,7 @@ from onnx import NodeProto
 
 from yqc.errors import PipelineError
 from yqc.linting.graph import Graph
+from yqc.pipeline import format_value
 from yqc.pipeline.grammar import Item, split
 from yqc.targets import find_target
 
@@ -79,6 +80,5 @@ def leave_in_float(g: Graph, nodes: Iterable[NodeProto]) -> str:
     """
     weights = [g.weight(node) for node in nodes]
     paths = [w.input[0].rpartition(".")[0] for w in weights if w is not None]
-    return (
-        f"leave it in float: int8{{skip={'|'.join(paths)}}}" if all(paths) else "leave it in float"
-    )
+    known = f": int8{{skip={format_value(tuple(paths))}}}" if all(paths) else ""
+    return f"leave it in float{known}"

@@ -21,6 +21,7 @@ from yqc.graph.compare import fingerprint
 from yqc.graph.memory import as_weights, batched, channels_last
 from yqc.graph.noise import image_shape, make_noise
 from yqc.graph.values import list_specs
+from yqc.pipeline import format_value
 from yqc.pipeline.base import JUDGES, Context
 from yqc.pruning.correction import Correction
 from yqc.pruning.gradient_scores import score_by_curvature, score_by_slope
@@ -306,9 +307,9 @@ def pin_excluded(channels: Channels, keep: tuple[str, ...], only: tuple[str, ...
         makers = [s.target for s in slots if s.side != "in"]
         why = block.pin
         if not why and any(_matches(m, keep) for m in makers):
-            why = f"keep={'|'.join(keep)} names it"
+            why = f"keep={format_value(keep)} names it"
         if not why and only and not any(_matches(m, only) for m in makers):
-            why = f"only={'|'.join(only)} does not name it"
+            why = f"only={format_value(only)} does not name it"
         pins[block.first : block.first + block.count] = [why] * block.count
         blocks.append(replace(block, pin=why))
     return replace(channels, pins=tuple(pins), blocks=tuple(blocks))

@@ -22,6 +22,7 @@ from yqc.graph.compare import fingerprint
 from yqc.graph.memory import batched
 from yqc.graph.metadata import Swapped
 from yqc.graph.noise import accepts_batch
+from yqc.pipeline import format_value
 from yqc.pipeline.base import JUDGES, Context
 from yqc.swapping.forms import FORMS
 from yqc.swapping.kept import KeptRecords
@@ -86,7 +87,7 @@ class SwapTask:
                 self.units.append(unit)
         if self.options.only and not asked:
             raise PassError(
-                f"only={'|'.join(self.options.only)} matches no activation that could be swapped; "
+                f"only={format_value(self.options.only)} matches no activation that could be swapped; "
                 "`yqc explain swap-activation MODEL` lists them"
             )
 
