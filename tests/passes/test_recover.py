@@ -149,7 +149,7 @@ def test_without_images_or_original_it_says_what_to_give(ctx: yqc.Context) -> No
         ("lr=-1", "lr must be above 0, not -1"),
         ("batch=0", "batch must be 1 or above, not 0"),
         ("imgsz=0", "imgsz must be 1 or above, not 0"),
-        ("bn-l1=-0.1", "bn_l1 must be 0 or above, not -0.1"),
+        ("bn-l1=-0.1", "bn-l1 must be 0 or above, not -0.1"),
         ("agreement=1.2", "agreement must be above 0 and at most 1, not 1.2"),
     ],
 )

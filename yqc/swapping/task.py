@@ -87,8 +87,8 @@ class SwapTask:
                 self.units.append(unit)
         if self.options.only and not asked:
             raise PassError(
-                f"only={format_value(self.options.only)} matches no activation that could be swapped; "
-                "`yqc explain swap-activation MODEL` lists them"
+                f"only={format_value(self.options.only)} matches no activation that could be "
+                "swapped; `yqc explain swap-activation MODEL` lists them"
             )
 
     @cached_property
