@@ -31,7 +31,7 @@ def test_stands_for_its_steps_and_hands_options_on() -> None:
     assert expanded("relu") == "swap-activation"
     assert Relu().expand(TRAINS) == "swap-activation,recover{time=5m batch=4 agreement=1}"
     assert Relu(recover_steps=40).expand(TRAINS).endswith("recover{steps=40 batch=4 agreement=1}")
-    given = "relu{to=relu6 only=model.1.*|a keep=b max_drop=1.5% refit=never images=9 recover=0}"
+    given = "relu{to=relu6 only=[model.1.*,a] keep=b max_drop=0.015 refit=never images=9 recover=0}"
     (recipe,) = Pipeline.parse(given).steps
     assert str(recipe) == given.replace("recover=0", "recover=0s")
     assert isinstance(recipe, Relu)

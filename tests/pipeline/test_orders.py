@@ -91,7 +91,7 @@ def test_what_may_run_in_a_state_runs(context: Callable[[], yqc.Context]) -> Non
     assert len(seen) > 10
 
 
-REFUSED: dict[str, tuple[Sequence[yqc.Pass | yqc.Recipe], str]] = {
+REFUSED: dict[str, tuple[Sequence[yqc.Pass | yqc.Recipe | str], str]] = {
     "int8,prune": (
         [Int8(), Prune()],
         (

@@ -33,5 +33,7 @@ def describe_pass(registry: Registry, name: str) -> PassHelp:
     about = PassHelp(name=name, origin=registry.found[name].origin, doc=doc, options=options)
     if issubclass(kind, Recipe):
         return replace(about, expands_to=kind().expand(Given(has_data=True, can_train=True)))
-    states = {name: getattr(kind, name) for name in ("requires", "excludes", "provides")}
-    return replace(about, **{name: tuple(sorted(found)) for name, found in states.items()})
+    requires, excludes, provides = map(sorted, (kind.requires, kind.excludes, kind.provides))
+    return replace(
+        about, requires=tuple(requires), excludes=tuple(excludes), provides=tuple(provides)
+    )

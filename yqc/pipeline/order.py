@@ -11,7 +11,7 @@ from yqc.pipeline.state import TRACED, State
 
 def check_end(passes: Iterable[Pass]) -> None:
     """Raise a PipelineError if passes leave a traced graph in a state that no file can hold."""
-    state = frozenset[str](TRACED)
+    state = TRACED
     for action in passes:
         state = (state - action.removes) | action.provides
     if State.OBSERVED in state:

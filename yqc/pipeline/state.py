@@ -28,5 +28,5 @@ class State(StrEnum):
     """Weights and arithmetic are in half precision, or what integers leave is stored in it."""
 
 
-TRACED = frozenset({State.BATCH_NORM, State.FLOAT32})
+TRACED: frozenset[str] = frozenset({State.BATCH_NORM, State.FLOAT32})
 """What a graph is known to be when it comes from the tracer."""
