@@ -66,7 +66,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     Args:
         model: a YOLO checkpoint or graph file, or a traceable module that takes float32 [N,C,H,W]
             in 0..1; three channels are RGB.
-        passes: pipeline text, a `Pipeline`, or passes and texts; empty emits the graph as it was traced.
+        passes: pipeline text, a `Pipeline`, or passes and texts; empty emits the graph as it was
+            traced.
         output: path of the ONNX file; the report and the recipe are written next to it. By default
             named after the model and the passes, in the working directory.
         settings: image size, data, seed and whatever else decides the result, as a recipe file
