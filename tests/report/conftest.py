@@ -112,6 +112,7 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
         pipeline=PipelineText(
             text="prune{ratio=0.3},int8",
             expanded="prune{ratio=0.3},fold-bn,observe,calibrate,quantize",
+            dropped=("recover (of prune): it runs once, and recover comes later",),
         ),
         passes=ledger,
         size=Size.measured(

@@ -46,7 +46,7 @@ FULL = {
     "data": {"path": "str", "sha256": "str", "images": "int"},
     "target": "str",
     "loaded": [{"path": "str", "sha256": "str"}],
-    "pipeline": {"text": "str", "expanded": "str"},
+    "pipeline": {"text": "str", "expanded": "str", "dropped": ["str"]},
     "passes": [
         {
             "name": "str",

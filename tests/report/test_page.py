@@ -36,6 +36,7 @@ model     yolov5n-coco.pt
           yolov5, detect, 2 classes, 640 x 480
 pipeline  prune{ratio=0.3},int8
 runs as   prune{ratio=0.3},fold-bn,observe,calibrate,quantize
+left out  recover (of prune): it runs once, and recover comes later
 target    onnxruntime
 
 #  pass        ms  rewrites  skips       nodes         weights  max err

@@ -55,6 +55,7 @@ scored by one criterion, and the groups with the lowest scores go.
    columns is wide.
 
 requires  traced
+excludes  int8
 provides  pruned, smaller
 
 option  type   default
@@ -163,6 +164,7 @@ def test_help_of_a_pass(printed: Print) -> None:
             OptionHelp(name="keep", type="str", default="", doc="Modules to leave alone."),
         ),
         requires=("traced",),
+        excludes=("int8",),
         provides=("pruned", "smaller"),
     )
     assert printed(pass_help(about)) == HELP
