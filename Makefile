@@ -6,8 +6,11 @@ check: ## tests, lint and types: what CI runs
 quick tests lint types: ## one step; `quick` is a subset of the tests
 	.ci/check $@
 
+schemas: ## write the JSON schemas of report and recipe into docs/
+	YQC_WRITE_SCHEMAS=1 .venv/bin/python -m pytest -q tests/test_schemas.py
+
 format: ## format the code, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-.PHONY: check quick tests lint types format
+.PHONY: check quick tests lint types schemas format

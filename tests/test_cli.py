@@ -124,9 +124,19 @@ def test_a_failing_pass_leaves_a_reproducer_that_replay_runs(run: Run, checkpoin
     [
         (["compile", "m.pt"], "give --passes, or a recipe with --config"),
         (["compile"], "Missing argument 'model'"),
-        (["compile", "m.pt", "--passes", "dce", "--imgsz", "big"], "'big' is no size; write 640"),
-        (["compile", "m.pt", "--passes", "dce", "--imgsz", "1,2,3"], "'1,2,3' is no size"),
-        (["compile", "m.pt", "--passes", "dce", "--imgsz", "-640"], "'-640' is no size"),
+        (
+            ["compile", "m.pt", "--passes", "dce", "--imgsz", "big"],
+            "--imgsz must be a size in pixels",
+        ),
+        (
+            ["compile", "m.pt", "--passes", "dce", "--imgsz", "1,2,3"],
+            "[height, width], not '1,2,3'",
+        ),
+        (["compile", "m.pt", "--passes", "dce", "--imgsz", "-640"], "[height, width], not '-640'"),
+        (["compile", "m.pt", "--passes", "dce", "--imgsz", "64,0"], "not '64,0'"),
+        (["compile", "m.pt", "--passes", "dce", "--opset", "5"], "--opset must be an ONNX opset"),
+        (["compile", "m.pt", "--passes", "dce", "--seed", "x"], "--seed must be a whole number"),
+        (["compile", "m.pt", "--passes", "dce", "--passes", "fuse"], "write --passes dce,fuse"),
         (["compile", "m.pt", "--passes", "dce", "--target", "phone"], "phone"),
         (["compile", "m.pt", "--passes", "dce", "--calib-images", "0"], "--calib-images"),
         (["compile", "m.pt", "--pases", "dce"], "--pases"),

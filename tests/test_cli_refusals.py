@@ -144,7 +144,6 @@ BAD: dict[str, Callable[[Kit], Case]] = {
         passing(k, "fuse", "--imgsz", 100),
         NO_SIZE,
     ),
-    "size of nothing": lambda k: (passing(k, "fuse", "--imgsz", "64,0"), "use 32"),
     "unknown pass": lambda k: (
         passing(k, "dce,fold"),
         "unknown pass 'fold'; did you mean 'fold-bn'?",
@@ -177,7 +176,6 @@ BAD: dict[str, Callable[[Kit], Case]] = {
         "cannot write no/x.onnx: there is no folder no; make it first",
     ),
     "head that it has not": lambda k: (passing(k, "dce", "--head", "one2one"), "head"),
-    "opset of long ago": lambda k: (passing(k, "dce", "--opset", 5), "opset"),
 }
 
 

@@ -134,7 +134,8 @@ def test_any_batch_halves_at_both_ends_and_suppression(
         evaluate=False,
         html=False,
         dynamic=True,
-        embed="fp16-io" if name in END2END else "nms{conf=0.01 top=50},fp16-io",
+        fp16_io=True,
+        nms_options="" if name in END2END else "conf=0.01 top=50",
     )
     images = (arrays["input"].astype(np.float32) / 255).astype(np.float16)
     session = ort.InferenceSession(result.files.onnx)

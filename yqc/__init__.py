@@ -10,9 +10,22 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # onnxruntime reads it as it is imported, and writes an id of the device into the home otherwise.
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
-    from yqc.compiler import Result, compile  # noqa: A004  # it is what yqc does
+    from yqc.compiler import Result, Session, compile  # noqa: A004  # it is what yqc does
     from yqc.emit import lowering
-    from yqc.errors import YqcError
+    from yqc.errors import (
+        CheckpointError,
+        DataError,
+        EmitError,
+        ForbiddenGlobalError,
+        LoweringError,
+        OutputError,
+        PassError,
+        PipelineError,
+        TraceError,
+        UnknownBlockError,
+        UnsupportedTaskError,
+        YqcError,
+    )
     from yqc.graph import (
         Call,
         TensorSpec,
@@ -28,6 +41,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
         text,
     )
     from yqc.graph.metadata import BatchNorm, Mark
+    from yqc.interface import bench, diff, evaluate, explain, inspect, lint
     from yqc.models.load import LoadedModel, load
     from yqc.models.register import register_block
     from yqc.models.trace import trace
@@ -35,35 +49,57 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.pipeline.pipeline import Pipeline
     from yqc.pipeline.registry import Registry
     from yqc.pipeline.state import State
-    from yqc.pipeline.step import Watcher
-    from yqc.settings import Settings
+    from yqc.pipeline.step import Step, Watcher
+    from yqc.report import Report
+    from yqc.settings import SettingError, Settings
 
 __all__ = [
     "BatchNorm",
     "Call",
+    "CheckpointError",
     "Context",
+    "DataError",
+    "EmitError",
+    "ForbiddenGlobalError",
     "Given",
     "LoadedModel",
+    "LoweringError",
     "Mark",
+    "OutputError",
     "Pass",
+    "PassError",
     "Pipeline",
+    "PipelineError",
     "Recipe",
     "Registry",
+    "Report",
     "Result",
+    "Session",
+    "SettingError",
     "Settings",
     "State",
+    "Step",
     "TensorSpec",
+    "TraceError",
+    "UnknownBlockError",
+    "UnsupportedTaskError",
     "Watcher",
     "YqcError",
     "__version__",
     "assign_roles",
+    "bench",
     "call",
     "callers",
     "calls",
     "chains",
     "compile",
+    "diff",
+    "evaluate",
+    "explain",
     "has_effect",
+    "inspect",
     "is_function",
+    "lint",
     "load",
     "lowering",
     "register_block",
@@ -76,28 +112,49 @@ __all__ = [
 _HOME = {
     "BatchNorm": "yqc.graph.metadata",
     "Call": "yqc.graph",
+    "CheckpointError": "yqc.errors",
     "Context": "yqc.pipeline.base",
+    "DataError": "yqc.errors",
+    "EmitError": "yqc.errors",
+    "ForbiddenGlobalError": "yqc.errors",
     "Given": "yqc.pipeline.base",
     "LoadedModel": "yqc.models.load",
+    "LoweringError": "yqc.errors",
     "Mark": "yqc.graph.metadata",
+    "OutputError": "yqc.errors",
     "Pass": "yqc.pipeline.base",
+    "PassError": "yqc.errors",
     "Pipeline": "yqc.pipeline.pipeline",
+    "PipelineError": "yqc.errors",
     "Recipe": "yqc.pipeline.base",
     "Registry": "yqc.pipeline.registry",
+    "Report": "yqc.report",
     "Result": "yqc.compiler",
+    "Session": "yqc.compiler",
+    "SettingError": "yqc.settings",
     "Settings": "yqc.settings",
     "State": "yqc.pipeline.state",
+    "Step": "yqc.pipeline.step",
     "TensorSpec": "yqc.graph",
+    "TraceError": "yqc.errors",
+    "UnknownBlockError": "yqc.errors",
+    "UnsupportedTaskError": "yqc.errors",
     "Watcher": "yqc.pipeline.step",
     "YqcError": "yqc.errors",
     "assign_roles": "yqc.graph",
+    "bench": "yqc.interface",
     "call": "yqc.graph",
     "callers": "yqc.graph",
     "calls": "yqc.graph",
     "chains": "yqc.graph",
     "compile": "yqc.compiler",
+    "diff": "yqc.interface",
+    "evaluate": "yqc.interface",
+    "explain": "yqc.interface",
     "has_effect": "yqc.graph",
+    "inspect": "yqc.interface",
     "is_function": "yqc.graph",
+    "lint": "yqc.interface",
     "load": "yqc.models.load",
     "lowering": "yqc.emit",
     "register_block": "yqc.models.register",

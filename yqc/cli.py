@@ -11,6 +11,10 @@ from yqc.commands import caching, compiling, linting, looking, measuring
 from yqc.commands.common import echo
 from yqc.commands.process import INTERRUPTED, TERMINATED, guard, leave
 from yqc.errors import YqcError, first_line
+from yqc.settings import SettingError
+
+USAGE = 2
+"""Exit status where the command line itself is wrong."""
 
 app = typer.Typer(
     name="yqc",
@@ -78,7 +82,7 @@ def main() -> None:
         if debugging:
             raise
         echo(f"yqc: {describe_error(error)}", err=True)
-        sys.exit(1)
+        sys.exit(USAGE if isinstance(error, SettingError) else 1)
 
 
 def describe_error(error: Exception) -> str:

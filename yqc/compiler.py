@@ -4,14 +4,16 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, TypeAlias
 
-from torch import fx, nn
+from rich.console import Group, RenderableType
+from torch import fx
 
 from yqc import report as rp
+from yqc.data import KeptImages
 from yqc.emit import save
 from yqc.emit.embedding import embed
-from yqc.job.checks import check, emitted_kinds
+from yqc.job.checks import check
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import find_data, make_context, open_source, torch_threads
 from yqc.job.measure import Measured, measure_against
@@ -20,6 +22,8 @@ from yqc.job.page import PageInputs, make_page
 from yqc.job.reporting import Compiled, make_report
 from yqc.job.verification import verify_file
 from yqc.job.work import open_work
+from yqc.models.load import LoadedModel
+from yqc.models.source import AnyModel
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
@@ -27,12 +31,16 @@ from yqc.pipeline.resume import Stages
 from yqc.pipeline.step import Watcher
 from yqc.pipeline.watchers import Reproducer, Snapshots, Verify
 from yqc.progress import Progress, Silent
-from yqc.settings import Choices, Settings, choose
+from yqc.report.contract import Json
+from yqc.settings import SETTINGS, Settings, choose, with_choices
+
+Passes: TypeAlias = str | Pipeline | Sequence[Pass | Recipe | str]
+"""Pipeline text, a `Pipeline`, or passes and recipes."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a compile made."""
+class Result(rp.Shown):
+    """What a compile made; it prints as its report and the files that were written."""
 
     report: rp.Report
     gm: fx.GraphModule
@@ -42,10 +50,134 @@ class Result:
     context: Context
     files: Outputs
 
+    written: tuple[Path, ...]
+    """The files that were written, the ONNX file first."""
 
+    def files_table(self) -> RenderableType:
+        """List the files that were written, and how big they are."""
+        files = [rp.WrittenFile(path=str(p), bytes=p.stat().st_size) for p in self.written]
+        return rp.written_files(files)
+
+    def to_dict(self) -> Json:
+        """Return the report as its JSON file holds it."""
+        return self.report.to_dict()
+
+
+@rp.render.register
+def result_page(result: Result) -> RenderableType:
+    """Show the report, and the files that were written."""
+    return Group(result.report, "", result.files_table())
+
+
+class Session:
+    """A model and its data, opened once, that can be compiled many times.
+
+    The compiles share the traced model, the data set, calibration images, and what is kept of the
+    float model; each has a context, records and a report of its own.
+
+    Args:
+        model: a YOLO checkpoint or graph file, what `yqc.load` returned (its module may have been
+            changed since), or a traceable module that takes float32 [N,C,H,W] in 0..1; three
+            channels are RGB.
+        settings: image size, data, seed and whatever else decides results, as a recipe holds it.
+        registry: where names of passes are looked up.
+        progress: where long work is shown.
+        choices: any of the settings by name; see `Settings`.
+
+    Raises:
+        YqcError: a setting is wrong, or model or data cannot be read.
+    """
+
+    @with_choices(*SETTINGS)
+    def __init__(
+        self,
+        model: AnyModel,
+        *,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+        progress: Progress | None = None,
+        **choices: Any,  # noqa: ANN401  # checked by Settings
+    ) -> None:
+        self.model, self.registry, self.progress = model, registry, progress or Silent()
+        settings = choose(settings, choices)
+        with torch_threads(settings.threads) as threads:
+            self.settings = replace(settings, threads=threads)
+            self.source = open_source(model, self.settings)
+            self.data = find_data(self.settings, self.source)
+        self.kept = KeptImages()
+
+    def compile(
+        self,
+        passes: Passes = "",
+        *,
+        output: str | Path | None = None,
+        evaluate: bool = True,
+        latency: bool = True,
+        verify: bool = True,
+        save_temps: Path | None = None,
+        sensitivity: bool = False,
+        html: bool = True,
+        resume: bool = False,
+        watchers: Iterable[Watcher] = (),
+    ) -> Result:
+        """Rewrite the model's graph, emit ONNX, measure what that did; see `yqc.compile`.
+
+        Raises:
+            YqcError: what failed, in one sentence; nothing was written, older files are untouched.
+        """
+        source, data, progress = self.source, self.data, self.progress
+        pipeline = Pipeline.of(passes or self.settings.passes, self.registry)
+        settings = replace(self.settings, passes=str(pipeline))
+        files = Outputs(Path(output) if output else default_output(self.model, pipeline))
+        check(settings, pipeline, files, self.model)
+
+        with torch_threads(settings.threads):
+            ctx = make_context(settings, source, data, progress, kept=self.kept)
+            expanded = pipeline.expand(given=given_by(ctx))
+            ctx.cache = work = open_work(
+                files, source, data, settings, pipeline, expanded, ctx, resume=resume
+            )
+            gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
+            exports = "pt2" in (settings.emit or "")
+            stages = Stages(work, lambda: not exports or last_float.is_now)
+            own = _watchers(files, verify=verify, save_temps=save_temps)
+            observers = [*own, *([last_float] if exports else []), *watchers, stages]
+            steps = pipeline.run(gm, ctx, observers, done=stages.restore(gm, ctx, expanded))
+            compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps)
+
+            emitted = compiled.emit()
+            with files.staged() as stage:
+                save(emitted, stage.onnx)
+                example, layout = ctx.example_for(gm), source.layout
+                verified = verify_file(gm, source.gm, stage.onnx, example, layout, strict=verify)
+                measured = Measured()
+                if evaluate:
+                    measuring = source, stage.onnx, data, settings, progress
+                    measured = measure_against(*measuring, work=work, latency=latency)
+                if compiled.embedding:  # what was measured is what stands within it
+                    emitted = embed(emitted, compiled.embedding, layout)
+                    save(emitted, stage.onnx)
+                report = make_report(
+                    compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
+                )
+                stage.report.write_text(report.to_json(), encoding="utf-8")
+                stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
+                if exports:
+                    save_exported(last_float.gm, stage.exported)
+                if html:
+                    shown = PageInputs(source, gm, example, measured.evidence)
+                    page = make_page(shown, report, compiled.recipe)
+                    stage.page.write_text(page, encoding="utf-8", errors="replace")
+            work.delete()
+            made = [files.onnx, files.report, files.recipe]
+            made += [files.page] * html + [files.exported] * exports
+            return Result(report, gm, source.gm, ctx, files, tuple(made))
+
+
+@with_choices(*SETTINGS)
 def compile(  # noqa: A001  # what it does; called as yqc.compile
-    model: str | Path | nn.Module,
-    passes: str | Pipeline | Sequence[Pass | Recipe | str] = "",
+    model: AnyModel,
+    passes: Passes = "",
     *,
     output: str | Path | None = None,
     settings: Settings | None = None,
@@ -59,13 +191,14 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     resume: bool = False,
     watchers: Iterable[Watcher] = (),
     progress: Progress | None = None,
-    **choices: Unpack[Choices],
+    **choices: Any,  # noqa: ANN401  # checked by Settings
 ) -> Result:
     """Compile a detector: trace it, rewrite its graph, emit ONNX, measure what that did.
 
     Args:
-        model: a YOLO checkpoint or graph file, or a traceable module that takes float32 [N,C,H,W]
-            in 0..1; three channels are RGB.
+        model: a YOLO checkpoint or graph file, what `yqc.load` returned (its module may have been
+            changed since), or a traceable module that takes float32 [N,C,H,W] in 0..1; three
+            channels are RGB.
         passes: pipeline text, a `Pipeline`, or passes and texts; empty emits the graph as it was
             traced.
         output: path of the ONNX file; the report and the recipe are written next to it. By default
@@ -83,9 +216,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         resume: go on where an interrupted compile of the same input, settings and passes stopped.
         watchers: further watchers of the passes.
         progress: where long work is shown.
-        choices: single fields of the settings: `data`, `images`, `single_class`, `strict`,
-            `imgsz`, `head`, `arch`, `calib_images`, `target`, `device`, `seed`, `dynamic`,
-            `opset`, `emit`, `embed`, `threads`.
+        choices: any of the settings by name; see `Settings`.
 
     Returns:
         The report, both graphs, and the paths of what was written.
@@ -93,59 +224,30 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     Raises:
         YqcError: whatever failed, in one sentence; nothing was written, older files are untouched.
     """
-    settings, progress = choose(settings, choices), progress or Silent()
+    settings = choose(settings, choices)
     pipeline = Pipeline.of(passes or settings.passes, registry)
-    settings = replace(settings, passes=str(pipeline))
     files = Outputs(Path(output) if output else default_output(model, pipeline))
     check(settings, pipeline, files, model)
-
-    with torch_threads(settings.threads) as threads:
-        settings = replace(settings, threads=threads)
-        source = open_source(model, settings)
-        data = find_data(settings, source)
-        ctx = make_context(settings, source, data, progress)
-        expanded = pipeline.expand(given=given_by(ctx))
-        ctx.cache = work = open_work(
-            files, source, data, settings, pipeline, expanded, ctx, resume=resume
-        )
-        gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
-        exports = "pt2" in emitted_kinds(settings.emit)
-        stages = Stages(work, lambda: not exports or last_float.is_now)
-        own = _watchers(files, verify=verify, save_temps=save_temps)
-        observers = [*own, *([last_float] if exports else []), *watchers, stages]
-        steps = pipeline.run(gm, ctx, observers, done=stages.restore(gm, ctx, expanded))
-        compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps)
-
-        emitted = compiled.emit()
-        with files.staged() as stage:
-            save(emitted, stage.onnx)
-            example, layout = ctx.example_for(gm), source.layout
-            verified = verify_file(gm, source.gm, stage.onnx, example, layout, strict=verify)
-            measured = Measured()
-            if evaluate:
-                measuring = source, stage.onnx, data, settings, progress
-                measured = measure_against(*measuring, work=work, latency=latency)
-            if str(compiled.embedding):  # what was measured is what stands within it
-                emitted = embed(emitted, compiled.embedding, layout)
-                save(emitted, stage.onnx)
-            report = make_report(
-                compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
-            )
-            stage.report.write_text(report.to_json(), encoding="utf-8")
-            stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
-            if exports:
-                save_exported(last_float.gm, stage.exported)
-            if html:
-                shown = PageInputs(source, gm, example, measured.evidence)
-                page = make_page(shown, report, compiled.recipe)
-                stage.page.write_text(page, encoding="utf-8", errors="replace")
-        work.delete()
-        return Result(report, gm, source.gm, ctx, files)
+    session = Session(model, settings=settings, registry=registry, progress=progress)
+    return session.compile(
+        pipeline,
+        output=files.onnx,
+        evaluate=evaluate,
+        latency=latency,
+        verify=verify,
+        save_temps=save_temps,
+        sensitivity=sensitivity,
+        html=html,
+        resume=resume,
+        watchers=watchers,
+    )
 
 
-def default_output(model: str | Path | nn.Module, pipeline: Pipeline) -> Path:
+def default_output(model: AnyModel, pipeline: Pipeline) -> Path:
     """Name the ONNX file after the model and its passes, options left out."""
-    stem = type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem
+    if isinstance(model, LoadedModel):
+        model = model.path
+    stem = Path(model).stem if isinstance(model, str | Path) else type(model).__name__
     return Path("-".join([stem, *(step.name for step in pipeline.steps)]) + ".onnx")
 
 

@@ -41,13 +41,13 @@ def test_it_predicts_with_our_names(compiled: Compiled, passes: str, images: Any
 
 
 HEADS = {
-    "yolov5": "nms{conf=0.001 iou=0.7}",
-    "yolov7-tiny": "nms{conf=0.001 iou=0.7}",
-    "yolov8": "nms{conf=0.001 iou=0.7}",
+    "yolov5": "conf=0.001 iou=0.7",
+    "yolov7-tiny": "conf=0.001 iou=0.7",
+    "yolov8": "conf=0.001 iou=0.7",
     "yolov10": "",
     "yolo26": "",
 }
-"""Families whose files end in [N, M, 6], and what is embedded for that."""
+"""Families whose files end in [N, M, 6], and the options of suppression for that."""
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +57,8 @@ def suppressed(
     """Compiles a small model of a family, once."""
     folder, made = tmp_path_factory.mktemp("families"), dict[str, Path]()
 
-    def make(name: str, embed: str) -> Path:
-        path = made.setdefault(name + embed, folder / f"{len(made)}.onnx")
+    def make(name: str, options: str) -> Path:
+        path = made.setdefault(name + options, folder / f"{len(made)}.onnx")
         if not path.exists():
             detector = checkpoints.make(specs[name], nc=len(scenes.NAMES))
             told = {"names": list(scenes.NAMES), "args": {"imgsz": 64}}
@@ -66,7 +66,7 @@ def suppressed(
                 folder / f"{name}.pt", detector, specs[name]["project"], **told
             )
             yqc.compile(
-                source, "fuse", output=path, imgsz=64, embed=embed, evaluate=False,
+                source, "fuse", output=path, imgsz=64, nms_options=options, evaluate=False,
                 html=False,
             )  # fmt: skip
         return path

@@ -14,6 +14,7 @@ from PIL import Image
 from yqc.job.files import evaluate_file
 from yqc.progress import Silent
 from yqc.report import EvalResult
+from yqc.settings import choose
 
 ORIENTATION = 0x0112
 BACK = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90}
@@ -22,7 +23,8 @@ BACK = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90}
 
 def evaluate(shared: Path, data: Path, **options: Any) -> EvalResult:
     model = shared / "models/yolov8n-bccd.pt"
-    return evaluate_file(model, data, imgsz=(320, 320), progress=Silent(), **options)
+    settings = choose(None, {"data": data, "imgsz": 320, **options})
+    return evaluate_file(model, settings, progress=Silent())
 
 
 def score(shared: Path, data: Path, **options: Any) -> float:

@@ -17,6 +17,7 @@ from yqc.emit.roundtrip import OPTIMISED, open_session
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
 from yqc.models.trace import trace
+from yqc.settings import Settings, choose, read_recipe
 from yqc.testing import apply
 
 ANCHORS, CLASSES = 96, 3
@@ -138,16 +139,15 @@ def test_half_goes_straight_into_a_half_graph() -> None:
 
 
 def test_all_at_once() -> None:
-    text = "nms{iou=0.5 conf=0.3 top=20},uint8-input,fp16-io"
+    asked = Settings(nms_options="iou=0.5 conf=0.3 top=20", uint8_input=True, fp16_io=True)
     model, images = plain("yolov8"), bytes_of()
-    made = embed(model, Embedding.parse(text), "yolov8")
+    made = embed(model, Embedding.of(asked), "yolov8")
     got = answers(made, images)
     assert (got.dtype, got.shape) == (np.float16, (1, 20, 6))
     want = detections(
         answers(model, images.astype(np.float32) / 255)[0], "yolov8", conf=0.3, iou=0.5
     )
     np.testing.assert_allclose(got[0, :20, 4], want.scores[:20], atol=1e-3)
-    assert str(Embedding.parse(text)) == text
 
 
 @pytest.mark.parametrize(("layout", "why"), [("end2end", "already"), (None, "not that of a YOLO")])
@@ -156,20 +156,31 @@ def test_what_cannot_be_suppressed_is_refused(layout: str | None, why: str) -> N
         embed(plain("yolov8"), Embedding(nms=Suppression()), layout)
 
 
-@pytest.mark.parametrize("text", ["nmx", "nms{iou=2}", "nms{top=0}", "nms{x=1}"])
-def test_a_wrong_text_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["iou", "iou=2", "top=0", "x=1", "conf=0.5},x{"])
+def test_a_wrong_option_is_refused(text: str) -> None:
     with pytest.raises(PipelineError):
-        Embedding.parse(text)
+        Embedding.of(Settings(nms_options=text))
+
+
+def test_options_of_suppression_may_be_a_mapping() -> None:
+    asked = choose(None, {"nms_options": {"conf": 0.5, "inputs": True}})
+    assert Embedding.of(asked).nms == Suppression(conf=0.5, inputs=True)
+    assert not Embedding.of(Settings())
+    assert Embedding.of(Settings(nms=True)).nms == Suppression()
 
 
 def test_compile_embeds_and_the_recipe_says_so(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
-    text = "nms{conf=0.3},uint8-input,fp16-io"
-    result = yqc.compile(checkpoint, "fold-bn", output=out, evaluate=False, embed=text)
+    asked: dict[str, Any] = {
+        "nms": True,
+        "nms_options": "conf=0.3",
+        "uint8_input": True,
+        "fp16_io": True,
+    }
+    result = yqc.compile(checkpoint, "fold-bn", output=out, evaluate=False, **asked)
     made = onnx.load(out)
     kinds = [v.type.tensor_type.elem_type for v in (made.graph.input[0], made.graph.output[0])]
     assert kinds == [onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT16]
     assert [d.dim_value for d in made.graph.output[0].type.tensor_type.shape.dim] == [1, 300, 6]
-    assert f'embed = "{text}"' in result.files.recipe.read_text()
-    with pytest.raises(PipelineError, match="cannot embed 'nmz'"):
-        yqc.compile(checkpoint, "fold-bn", output=out, embed="nmz")
+    read = read_recipe(result.files.recipe)
+    assert {name: getattr(read, name) for name in asked} == asked

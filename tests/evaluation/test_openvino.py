@@ -92,7 +92,7 @@ def test_any_batch_and_other_types_of_input_run(checkpoint: Path, tmp_path: Path
     path = tmp_path / "x.onnx"
     yqc.compile(
         checkpoint, "fuse", output=path, dynamic=True, evaluate=False, html=False,
-        embed="uint8-input",
+        uint8_input=True,
     )  # fmt: skip
     assert latency([path], threads=1, runs=1, runtime="openvino", imgsz=(64, 64)).ms[0] > 0
 

@@ -25,6 +25,7 @@ from yqc.job import verification
 from yqc.job.files import evaluate_file
 from yqc.job.verification import check_weights, verify_file
 from yqc.progress import Silent
+from yqc.settings import Settings
 from yqc.targets import find_target
 from yqc.testing import traced
 
@@ -79,7 +80,7 @@ def test_a_damaged_file_is_not_evaluated(checkpoint: Path, data: Path, tmp_path:
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * math.nan, bias.name))
     onnx.save(model, tmp_path / "nan.onnx")
     with pytest.raises(CheckpointError, match="computes numbers that are not finite in output0"):
-        evaluate_file(tmp_path / "nan.onnx", data, progress=Silent())
+        evaluate_file(tmp_path / "nan.onnx", Settings(data=str(data)), progress=Silent())
 
 
 class Deep(nn.Module):

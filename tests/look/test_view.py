@@ -1,6 +1,5 @@
 """The view: one form for graphs and ONNX files, deterministic, and how much it knows."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from yqc.graph.serial import save_graph
 from yqc.job.staged import look
 from yqc.look import View
 from yqc.look.fxview import of_graph
-from yqc.look.printers import as_dot, as_json
+from yqc.look.printers import as_dot
 from yqc.testing import nets, traced
 
 INT8 = "fold-bn,dce,observe,calibrate,quantize"
@@ -128,7 +127,7 @@ def test_printing_is_deterministic(form: str, tmp_path: Path) -> None:
         path = tmp_path / f"{number}.yqc"
         save_graph(gm, path)
         view = View("t", *(getattr(look(path), n) for n in ("items", "text", "code", "weights")))
-        forms = {"text": view.text, "dot": as_dot(view), "json": json.dumps(as_json(view))}
+        forms = {"text": view.text, "dot": as_dot(view), "json": view.to_json()}
         return forms[form]
 
     assert once(1) == once(2)

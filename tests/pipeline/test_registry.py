@@ -117,7 +117,7 @@ def test_finds_the_passes_of_packages_without_importing_them(site: Path) -> None
     install(site, "acme_yqc", {"shrink": "acme_yqc.shrink:Mine"})
     registry = Registry.default()
     assert registry.found["shrink"] == Found("shrink", "acme_yqc.shrink:Mine", "acme-yqc 1.2")
-    rows = {r.name: r for r in listings(registry)}
+    rows = {r.name: r for r in listings(registry).passes}
     assert (rows["shrink"].doc, rows["shrink"].origin) == ("make it small", "acme-yqc 1.2")
     with pytest.raises(PipelineError) as caught:
         registry.load("shrink")
@@ -131,7 +131,7 @@ def test_runs_the_passes_of_packages(site: Path) -> None:
     install(site, "acme_good", {"grow": "acme_good:Mine"})
     registry = Registry.default()
     assert str(Pipeline.parse("grow{size=4}", registry)) == "grow{size=4}"
-    assert listings(registry)[[r.name for r in listings(registry)].index("grow")].doc
+    assert listings(registry).passes[[r.name for r in listings(registry).passes].index("grow")].doc
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_package_whose_pass_is_none_is_named(site: Path, target: str, message:
 def test_a_package_that_is_no_python_is_listed_all_the_same(site: Path) -> None:
     (site / "acme_torn.py").write_text("def broken(:\n")
     install(site, "acme_torn", {"torn": "acme_torn:Mine", "gone": "acme_gone:Mine"})
-    rows = {r.name: r.doc for r in listings(Registry.default())}
+    rows = {r.name: r.doc for r in listings(Registry.default()).passes}
     assert (rows["torn"], rows["gone"]) == ("", "")
 
 

@@ -95,7 +95,7 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
     after = Scores(map=0.3351, map50=0.4998, map75=0.3577, small=0.1947, medium=0.3866, large=None)
     return Report(
         yqc="0.1.0",
-        input=ModelInput(
+        input=ModelInput.of(
             path="yolov5n-coco.pt",
             sha256="0123456789abcdef" * 4,
             params=1_872_157,

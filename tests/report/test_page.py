@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from yqc.facts import ModelFacts
 from yqc.report import (
     Accuracy,
     Agreement,
@@ -212,7 +211,7 @@ def test_long_names_stay_within_80_columns(sample: Report, printed: Print) -> No
     text = PipelineText(text=LONG, expanded=f"{LONG}{{keep={LONG}}},{LONG}")
     page = dataclasses.replace(
         sample,
-        input=dataclasses.replace(sample.input, path=LONG, facts=ModelFacts(family=LONG)),
+        input=dataclasses.replace(sample.input, path=LONG, family=LONG),
         pipeline=text,
         passes=ledger,
         warnings=(LONG,),
@@ -232,9 +231,7 @@ def test_long_names_stay_within_80_columns(sample: Report, printed: Print) -> No
 def test_any_name_and_number_is_safe_to_print(
     sample: Report, printed: Print, name: str, number: float, count: int
 ) -> None:
-    model = dataclasses.replace(
-        sample.input, path=name, facts=dataclasses.replace(sample.input.facts, family=name)
-    )
+    model = dataclasses.replace(sample.input, path=name, family=name)
     record = dataclasses.replace(
         sample.passes[0], name=name, max_abs_error=number, weight_bytes_after=count
     )
@@ -323,15 +320,11 @@ def test_figures_that_are_missing_are_dashes(
 
 
 def test_a_model_that_is_no_detector_has_no_classes(sample: Report, printed: Print) -> None:
-    model = dataclasses.replace(
-        sample.input, facts=ModelFacts(family="custom", task="", imgsz=(640, 480))
-    )
+    model = dataclasses.replace(sample.input, family="custom", task="", names=(), nc=0, strides=())
     page = printed(dataclasses.replace(sample, input=model))
     assert page.splitlines()[1] == "          custom, 640 x 480"
 
 
 def test_one_class_is_one_class(sample: Report, printed: Print) -> None:
-    model = dataclasses.replace(
-        sample.input, facts=dataclasses.replace(sample.input.facts, names=("cell",))
-    )
+    model = dataclasses.replace(sample.input, names=("cell",), nc=1)
     assert "detect, 1 class, 640" in printed(dataclasses.replace(sample, input=model))

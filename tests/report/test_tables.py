@@ -14,6 +14,7 @@ from yqc.report import (
     ModelSummary,
     OptionHelp,
     PassHelp,
+    PassList,
     PassListing,
     Scores,
     Skip,
@@ -21,7 +22,6 @@ from yqc.report import (
     eval_table,
     inspect_table,
     pass_help,
-    passes_table,
     skips_table,
     to_json,
 )
@@ -182,7 +182,7 @@ def test_list_of_passes(printed: Print) -> None:
         PassListing(name="prune", doc=doc, origin="yqc_passes"),
         PassListing(name="squeeze", doc="", origin="./mine.py"),
     ]
-    assert printed(passes_table(listings)) == PASSES
+    assert printed(PassList(tuple(listings))) == PASSES
 
 
 def test_skips_are_grouped_by_reason_the_most_frequent_first(printed: Print) -> None:
@@ -292,7 +292,7 @@ def test_long_words_stay_within_80_columns(printed: Print) -> None:
         advice=word,
     )
     pages = [
-        passes_table([listing]),
+        PassList((listing,)),
         pass_help(about),
         skips_table(word, 3, [Skip(node=word, why=word)] * 3),
         inspect_table(model),
@@ -309,4 +309,4 @@ def test_every_row_has_json_too() -> None:
     assert to_json([listing]) == (
         '[\n  {\n    "name": "prune",\n    "doc": "less",\n    "origin": "yqc_passes"\n  }\n]\n'
     )
-    assert '"blocks": {\n    "Detect": 1,' in to_json(CHECKPOINT)
+    assert '"blocks": {\n    "Detect": 1,' in CHECKPOINT.to_json()

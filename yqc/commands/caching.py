@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yqc.commands.arguments import JsonOption
-from yqc.commands.common import echo, print_tables
+from yqc.commands.common import show
 from yqc.errors import OutputError
 
 KINDS = {
@@ -57,7 +57,7 @@ def cache_command(
         kinds=tuple(rows),
         damaged=tuple(map(str, damaged)),
     )
-    echo(rp.to_json(found), nl=False) if json else print_tables(rp.cache_table(found))
+    show(found, json=json)
     if damaged:
         raise OutputError(f"{len(damaged)} entries are damaged, such as {damaged[0]}; --clear")
 

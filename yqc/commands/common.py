@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from yqc.pipeline.registry import Registry
+    from yqc.report import Shown
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def importing() -> Iterator[None]:
         atexit.register(gc.unfreeze)  # extensions complain of what is alive at the very end
 
 
-def find_passes(load: list[Path] | None) -> "Registry":
+def find_passes(load: Iterable[Path] | None) -> "Registry":
     """Find every pass that can be named, those of the given files included."""
     from yqc.pipeline.registry import Registry  # noqa: PLC0415
 
@@ -61,7 +62,12 @@ def print_tables(*things: "RenderableType") -> None:
     for number, thing in enumerate(things):
         if number:
             console.print()
-        console.print(thing)
+        console.print(thing, crop=False)
+
+
+def show(found: "Shown", *, json: bool) -> None:
+    """Print what a command found: as tables, or as JSON."""
+    echo(found.to_json(), nl=False) if json else print_tables(found)
 
 
 def echo(text: str, *, nl: bool = True, err: bool = False) -> None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from yqc.pipeline.base import Given, Recipe
 from yqc.pipeline.options import list_options
 from yqc.pipeline.registry import Registry
-from yqc.report import OptionHelp, PassHelp, PassListing
+from yqc.report import OptionHelp, PassHelp, PassList, PassListing
 
 
-def listings(registry: Registry) -> tuple[PassListing, ...]:
+def listings(registry: Registry) -> PassList:
     """List every pass by name, with what it does and where it comes from."""
-    return tuple(
-        PassListing(name=found.name, doc=found.summary(), origin=found.origin)
-        for found in sorted(registry.found.values(), key=lambda f: f.name)
+    by_name = sorted(registry.found.values(), key=lambda found: found.name)
+    return PassList(
+        tuple(PassListing(name=f.name, doc=f.summary(), origin=f.origin) for f in by_name)
     )
 
 

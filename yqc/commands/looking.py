@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from yqc.commands.arguments import (
+    Chosen,
     FormChoice,
     JsonOption,
     LoadOption,
-    ModelOptions,
-    PassOptions,
     QuietOption,
-    with_options,
+    with_settings,
 )
-from yqc.commands.common import echo, find_passes, print_tables
+from yqc.commands.common import echo, find_passes, show
+from yqc.settings import DATA, MODEL
 
 
 def passes_command(
@@ -28,15 +28,12 @@ def passes_command(
     from yqc.commands import listing  # noqa: PLC0415
 
     registry = find_passes(load)
-    if name is None:
-        rows = listing.listings(registry)
-        echo(rp.to_json(rows), nl=False) if json else print_tables(rp.passes_table(rows))
-    else:
-        about = listing.describe_pass(registry, name)
-        echo(rp.to_json(about), nl=False) if json else print_tables(rp.pass_help(about))
+    found: rp.Shown
+    found = listing.listings(registry) if name is None else listing.describe_pass(registry, name)
+    show(found, json=json)
 
 
-@with_options(ModelOptions)
+@with_settings(*MODEL)
 def inspect_command(
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     *,
@@ -44,26 +41,26 @@ def inspect_command(
     node: Annotated[str | None, typer.Option(help="A node, or a module's path.")] = None,
     around: Annotated[int, typer.Option(min=0, help="With --node: how many steps from it.")] = 1,
     json: JsonOption = False,
-    how: ModelOptions,
+    chosen: Chosen,
 ) -> None:
     """Summarise a model, or print its graph, or all that is known of one node."""
     from yqc.commands import views  # noqa: PLC0415
+    from yqc.interface import inspect  # noqa: PLC0415
+    from yqc.look import NodeView, View  # noqa: PLC0415
 
-    find_passes(how.load)
+    find_passes(chosen.load)
     wanted = FormChoice.json if json and node is not None else form
-    if wanted is None and node is None:
-        views.print_summary(model, how.arch, json=json)
-        return
-    settings = how.settings()
-    if node is None and wanted is not None:
-        views.print_graph(model, settings, wanted.value)
+    graph = node is None and wanted is not None
+    found = inspect(model, graph=graph, node=node, around=around, settings=chosen.settings())
+    if isinstance(found, NodeView):
+        views.print_node(found, wanted and wanted.value)
+    elif isinstance(found, View) and wanted is not None:
+        views.print_view(found, wanted.value)
     else:
-        views.print_node(
-            model, settings, str(node), around, None if wanted is None else wanted.value
-        )
+        show(found, json=json)
 
 
-@with_options(PassOptions)
+@with_settings(*MODEL, *DATA, "target")
 def diff_command(
     a: Annotated[Path, typer.Argument(help="Checkpoint, graph file, snapshot or ONNX file.")],
     b: Annotated[Path | None, typer.Argument(help="Another; or give --passes.")] = None,
@@ -76,10 +73,10 @@ def diff_command(
     context: Annotated[int, typer.Option("-U", "--context", min=0, help="Lines around.")] = 3,
     json: JsonOption = False,
     quiet: QuietOption = False,
-    how: PassOptions,
+    chosen: Chosen,
 ) -> None:
     """Compare two graphs, or what two pipelines make of one: ops, nodes, parameters."""
-    registry = find_passes(how.load)
+    registry = find_passes(chosen.load)
     asked = passes or []
     if b is None and not 1 <= len(asked) <= 2:  # noqa: PLR2004  # before and after
         raise typer.BadParameter("give a second file, or --passes once or twice")
@@ -87,12 +84,22 @@ def diff_command(
         raise typer.BadParameter("two files are compared as they are; leave --passes out")
 
     from yqc.commands import views  # noqa: PLC0415
+    from yqc.interface import diff  # noqa: PLC0415
+    from yqc.report import make_progress  # noqa: PLC0415
 
-    sides = views.load_sides(a, b, asked, how.settings(), registry, quiet=quiet)
-    views.print_diff(*sides, context=context, params=params, counts=counts, json=json)
+    found = diff(
+        *(a, b),
+        passes=asked,
+        params=params,
+        context=context,
+        registry=registry,
+        settings=chosen.settings(),
+        progress=make_progress(quiet=quiet),
+    )
+    views.print_counts(found) if counts and not json else show(found, json=json)
 
 
-@with_options(PassOptions)
+@with_settings(*MODEL, *DATA, "target")
 def explain_command(
     passes: Annotated[str, typer.Argument(metavar="PASS", help="A pass, with its options.")],
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file or snapshot.")],
@@ -100,17 +107,28 @@ def explain_command(
     form: Annotated[FormChoice | None, typer.Option("--as", help="text, dot or json.")] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
-    how: PassOptions,
+    chosen: Chosen,
 ) -> None:
     """Explain what a pass would do to a model, and what it refuses and why."""
-    registry = find_passes(how.load)
+    registry = find_passes(chosen.load)
     wanted = FormChoice.json if json else form or FormChoice.text
     if wanted not in {FormChoice.text, FormChoice.dot, FormChoice.json}:
         raise typer.BadParameter("text, dot or json", param_hint="--as")
 
-    from yqc.commands import views  # noqa: PLC0415
+    from yqc.interface import explain  # noqa: PLC0415
+    from yqc.report import make_progress  # noqa: PLC0415
 
-    views.print_explained(passes, model, how.settings(), registry, wanted.value, quiet=quiet)
+    found = explain(
+        *(passes, model),
+        draw=wanted == FormChoice.dot,
+        registry=registry,
+        settings=chosen.settings(),
+        progress=make_progress(quiet=quiet),
+    )
+    if wanted == FormChoice.dot:
+        echo("".join(one.drawing or "" for one in found.passes), nl=False)
+    else:
+        show(found, json=wanted == FormChoice.json)
 
 
 def new_pass_command(

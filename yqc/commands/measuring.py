@@ -1,72 +1,47 @@
 """`yqc eval`, `yqc bench` and `yqc replay`: running files."""
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, cast
 
 import typer
 
 from yqc.commands.arguments import (
-    DataOption,
-    ImagesOption,
+    Chosen,
     JsonOption,
     LoadOption,
-    ModelOptions,
     PrecisionChoice,
     QuietOption,
     RuntimeChoice,
-    SingleClassOption,
-    SizeOption,
-    StrictOption,
-    ThreadsOption,
-    parse_size,
-    with_options,
+    with_settings,
 )
-from yqc.commands.common import echo, find_passes, print_lines, print_tables
+from yqc.commands.common import echo, find_passes, show
+from yqc.settings import DATA, MODEL
+from yqc.targets import Runtime
 
-if TYPE_CHECKING:
-    from yqc.evaluation.cost import NodeCost
 
-
-@with_options(ModelOptions)
+@with_settings(*MODEL, *DATA, "threads")
 def eval_command(
     model: Annotated[Path, typer.Argument(help="ONNX file or checkpoint.")],
-    data: Annotated[Path, typer.Option(help="Data YAML or COCO JSON.")],
     *,
-    images: ImagesOption = None,
-    single_class: SingleClassOption = False,
-    strict: StrictOption = False,
-    threads: ThreadsOption = 2,
     json: JsonOption = False,
     quiet: QuietOption = False,
-    how: ModelOptions,
+    chosen: Chosen,
 ) -> None:
     """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
-    from yqc import report as rp  # noqa: PLC0415
-    from yqc.job.files import evaluate_file  # noqa: PLC0415
+    if "data" not in chosen.values:
+        raise typer.BadParameter("give a data YAML or a COCO JSON", param_hint="--data")
+    from yqc.interface import evaluate  # noqa: PLC0415
+    from yqc.report import make_progress  # noqa: PLC0415
 
-    find_passes(how.load)
-    result = evaluate_file(
-        model,
-        data,
-        images=images,
-        imgsz=how.settings().imgsz,
-        threads=threads,
-        head=None if how.head is None else how.head.value,  # type: ignore[arg-type]  # one of them
-        arch=how.arch,
-        single_class=single_class,
-        strict=strict,
-        progress=rp.make_progress(quiet=quiet),
-    )
-    echo(rp.to_json(result), nl=False) if json else print_tables(rp.eval_table(result))
+    find_passes(chosen.load)
+    found = evaluate(model, settings=chosen.settings(), progress=make_progress(quiet=quiet))
+    show(found, json=json)
 
 
+@with_settings("imgsz", "threads", "data", "images")
 def bench_command(
     models: Annotated[list[Path], typer.Argument(help="ONNX files; ratios are to the first.")],
     *,
-    imgsz: SizeOption = None,
-    threads: ThreadsOption = 1,
     runs: Annotated[
         int | None,
         typer.Option(min=1, help="Timed rounds; default: until the ratios are known to 2 %."),
@@ -85,54 +60,28 @@ def bench_command(
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end", help="Time letterbox, decoding and NMS, too.")
     ] = False,
-    data: DataOption = None,
-    images: ImagesOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
+    chosen: Chosen,
 ) -> None:
     """Time ONNX files under one runtime in turn: medians, and ratios with their intervals."""
-    if data is not None and not end_to_end:
+    if "data" in chosen.values and not end_to_end:
         raise typer.BadParameter("only --end-to-end looks at images", param_hint="--data")
-    from yqc import report as rp  # noqa: PLC0415
-    from yqc.job.files import input_channels, open_pictures, time_files  # noqa: PLC0415
+    from yqc.interface import bench  # noqa: PLC0415
+    from yqc.report import make_progress  # noqa: PLC0415
 
-    size = None if imgsz is None else parse_size(imgsz)
-    how: dict[str, Any] = {"imgsz": size, "threads": threads, "runs": runs}
-    how |= {"runtime": runtime.value, "precision": precision and precision.value}
-    channels = input_channels(models[0]) if end_to_end else 3
-    pictures = open_pictures(data, images, channels=channels) if end_to_end else ()
-    progress = rp.make_progress(quiet=quiet)
-    result = time_files(models, **how, warm_up=warmup, pictures=pictures, progress=progress)
-    costs: dict[str, tuple[NodeCost, ...]] = {}
-    if nodes:
-        from yqc.evaluation.profile import profile  # noqa: PLC0415
-
-        for path in models:
-            costs[str(path)] = profile(path, **how)
-    if json:
-        echo(rp.to_json({"bench": result, "nodes": costs} if nodes else result), nl=False)
-        return
-    print_tables(rp.bench_table(result))
-    for name, found in costs.items():
-        print_lines(["", f"{name}, milliseconds a run by kernel:", *cost_lines(found)])
-
-
-def cost_lines(costs: "Sequence[NodeCost]", shown: int = 12) -> list[str]:
-    """List the time of nodes: by type of arithmetic, by kernel, and the slowest one by one."""
-    kinds, kernels = Counter[str](), Counter[tuple[str, str]]()
-    count = Counter((cost.kind, cost.op) for cost in costs)
-    for cost in costs:
-        kinds[cost.kind] += cost.ms  # type: ignore[assignment]  # a Counter sums floats too
-        kernels[cost.kind, cost.op] += cost.ms  # type: ignore[assignment]
-    total = sum(kinds.values()) or 1
-    written = [
-        "  " + ", ".join(f"{k} {ms:.1f} ({ms / total:.0%})" for k, ms in kinds.most_common())
-    ]
-    for (kind, op), ms in kernels.most_common(shown):
-        written.append(f"  {ms:8.2f}  {kind:8} {count[kind, op]:4} x {op}")
-    written.append("  the dearest nodes:")
-    written += [f"  {c.ms:8.2f}  {c.kind:8} {c.op} {c.name}" for c in costs[:shown]]
-    return written
+    found = bench(
+        models,
+        runs=runs,
+        warmup=warmup,
+        nodes=nodes,
+        runtime=cast(Runtime, runtime.value),
+        precision="f32" if precision else None,
+        end_to_end=end_to_end,
+        progress=make_progress(quiet=quiet),
+        **chosen.values,
+    )
+    show(found, json=json)
 
 
 def replay_command(

@@ -23,6 +23,7 @@ In reading order:
 from yqc.data.bands import Bands, Picture
 from yqc.data.images import (
     CalibrationImages,
+    KeptImages,
     Placed,
     Unreadable,
     list_unreadable,
@@ -40,6 +41,7 @@ __all__ = [
     "Bands",
     "CalibrationImages",
     "Data",
+    "KeptImages",
     "Letterboxed",
     "Object",
     "Picture",

@@ -4,7 +4,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +28,14 @@ DARK = 8
 
 Not measured: a covered lens leaves noise of a few steps, which half of it would miss; double would
 count night scenes."""
+
+AHEAD = 4
+"""Images that a thread may read in advance. Half of it waits for slow disks; double takes more
+memory."""
+KEPT = 256 << 20
+"""Bytes of images that are kept: 218 of 640 x 640 pixels. Half of it reads most of the default 128
+anew in every pass at that size; double holds sets that are rarely as large.
+"""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -59,12 +67,16 @@ class Unreadable:
         return f"{self.path}: {self.why}"
 
 
+Read = Placed | Unreadable
+"""What reading an image gives."""
+
+
 def read_images(
     paths: Sequence[Path],
     imgsz: tuple[int, int],
     *,
     channels: int = 3,
-    ahead: int = 4,
+    ahead: int = AHEAD,
     channels_last: bool = False,
 ) -> Iterator[Placed | Unreadable]:
     """Read, letterbox and yield images in the order of `paths`; at most `ahead` lie in memory.
@@ -110,8 +122,26 @@ def _place(
 
 
 @dataclass
+class KeptImages:
+    """Letterboxed images that are kept once they were read, by path, up to `KEPT` bytes."""
+
+    found: dict[Path, Placed] = field(default_factory=dict)
+    bytes: int = 0
+
+    def read(self, item: tuple[int, Path], read: Callable[[tuple[int, Path]], Read]) -> Read:
+        """Return what is kept of an image of a numbered list, or read and keep it."""
+        if (kept := self.found.get(item[1])) is not None:
+            return replace(kept, index=item[0])
+        image = read(item)
+        if isinstance(image, Placed) and self.bytes + image.pixels.nbytes <= KEPT:
+            self.found[item[1]] = image
+            self.bytes += image.pixels.nbytes
+        return image
+
+
+@dataclass
 class CalibrationImages:
-    """Images of a split for calibration: iterate as often as needed, each time they are read anew.
+    """Images of a split for calibration: iterate as often as needed.
 
     Yields float32 [1, C, H, W] in 0..1, letterboxed; channels are last in memory. The choice and
     its order depend on the split and `seed` only. An unreadable image is replaced by the next one.
@@ -124,6 +154,8 @@ class CalibrationImages:
     """How many images, or all of fewer."""
     seed: int = 0
     channels: int = 3
+    kept: KeptImages = field(default_factory=KeptImages)
+    """What is kept of images of this size and number of channels, so that it is read once."""
     skipped: list[Unreadable] = field(default_factory=list)
     """The unreadable images of the last reading, in the order in which they were met."""
     black: int = 0
@@ -149,7 +181,9 @@ class CalibrationImages:
         self.skipped.clear()
         self._seen.clear()
         self.black = 0
-        for image in read_images(paths, self.imgsz, channels=self.channels, channels_last=True):
+        place = partial(_place, imgsz=self.imgsz, channels=self.channels, channels_last=True)
+        work = partial(self.kept.read, read=place)
+        for image in prefetch(work, enumerate(paths), ahead=AHEAD):
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
                 self._require(len(paths) - len(self.skipped))

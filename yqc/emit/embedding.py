@@ -16,9 +16,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from yqc.emit.simplify import check_model
-from yqc.errors import EmitError, PipelineError
-from yqc.pipeline.grammar import Item, split
-from yqc.pipeline.options import build_options, format_item
+from yqc.errors import EmitError
+from yqc.pipeline.grammar import caret, split
+from yqc.pipeline.options import build_options
+from yqc.settings import Settings
 
 OUTPUT, IMAGES = "output0", "images"
 RAW = "output0_raw"
@@ -48,35 +49,30 @@ class Suppression:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Which of suppression, bytes and halves a detector's file gets.
-
-    >>> str(Embedding.parse("nms{conf=0.5},fp16-io"))
-    'nms{conf=0.5},fp16-io'
-    """
+    """Which of suppression, bytes and halves a detector's file gets."""
 
     nms: Suppression | None = None
     uint8_input: bool = False
     fp16_io: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "Embedding":
-        """Read `nms{iou=0.65 conf=0.25 top=300 inputs=false},uint8-input,fp16-io`, any of them.
+    def of(cls, settings: Settings) -> "Embedding":
+        """Read what the settings ask for.
 
         Raises:
-            PipelineError: a word or an option that is not among these; a caret shows where.
+            PipelineError: an option of suppression that does not exist; a caret shows where.
         """
-        given: dict[str, Item] = {item.name: item for item in split(text)} if text else {}
-        if strange := given.keys() - {"nms", "uint8-input", "fp16-io"}:
-            raise PipelineError(
-                f"cannot embed {min(strange)!r}; there are nms, uint8-input and fp16-io"
-            )
-        nms = build_options(Suppression, given["nms"], text) if "nms" in given else None
-        return cls(nms, "uint8-input" in given, "fp16-io" in given)
+        nms = None
+        if settings.nms or settings.nms_options:
+            text = f"nms{{{settings.nms_options}}}"
+            first, *more = split(text)
+            if more:
+                raise caret("expected an option", text, more[0].at)
+            nms = build_options(Suppression, first, text)
+        return cls(nms, settings.uint8_input, settings.fp16_io)
 
-    def __str__(self) -> str:
-        words = [format_item("nms", self.nms)] if self.nms else []
-        words += ["uint8-input"] * self.uint8_input + ["fp16-io"] * self.fp16_io
-        return ",".join(words)
+    def __bool__(self) -> bool:
+        return self != Embedding()
 
 
 def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> onnx.ModelProto:

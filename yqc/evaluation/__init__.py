@@ -9,7 +9,6 @@
 `accuracy`  compare what was found with labels, or with what another model found
 `latency`   time files against each other
 `profile`   time every node of a file
-`cost`      the time of one node
 """
 
 from yqc.evaluation.accuracy import (

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError, YqcError
-from yqc.evaluation.cost import NodeCost
 from yqc.evaluation.runner import FileModel, input_size
+from yqc.report.rows import NodeCost
 
 TYPES = {"i8": "int8", "u8": "int8", "f32": "float", "f16": "float", "bf16": "float"}
 """What a node computes in, by the precision that the runtime gives it; else `other`."""

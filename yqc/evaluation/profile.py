@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from yqc.data.files import reason
 from yqc.errors import CheckpointError
-from yqc.evaluation.cost import NodeCost
 from yqc.evaluation.openvino import OpenVinoModel
 from yqc.evaluation.runner import FileModel, OnnxModel, input_size
 from yqc.evaluation.runtimes import Precision
 from yqc.onnx_file import name_or_bytes
+from yqc.report.rows import NodeCost
 from yqc.targets import Runtime
 
 SUFFIX = "_kernel_time"

@@ -4,30 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from yqc.emit.embedding import Embedding
 from yqc.errors import PipelineError
 from yqc.job.outputs import Outputs
+from yqc.models.source import AnyModel
 from yqc.pipeline.base import Given, Pass
 from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
 from yqc.settings import Settings
 
-KINDS = ("onnx", "pt2")
-"""Kinds of files that `--emit` can name."""
-MOST_THREADS = 4096
-"""Threads at most: more than any machine has cores; libraries fail without a reason at more."""
 
-
-def check(
-    settings: Settings, pipeline: Pipeline, files: Outputs, model: str | Path | nn.Module
-) -> None:
+def check(settings: Settings, pipeline: Pipeline, files: Outputs, model: AnyModel) -> None:
     """Refuse what can be refused before the model is read.
 
     Raises:
         PipelineError: a wrong order of passes, no such device, no images for a pass that needs
-            some, an unknown kind of file or embedding.
+            some, options of suppression that do not exist.
         OutputError: the outputs cannot be written.
     """
     given = settings.data is not None
@@ -35,12 +28,9 @@ def check(
     check_end(passes)
     check_device(settings.device, passes)
     check_images(settings, passes)
-    if (settings.threads or 1) > MOST_THREADS:
-        raise PipelineError(f"--threads {settings.threads} is more than {MOST_THREADS}")
-    emitted_kinds(settings.emit)
-    Embedding.parse(settings.embed or "")
+    Embedding.of(settings)
     named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]
-    named += [] if isinstance(model, nn.Module) else [str(model)]
+    named += [str(model)] if isinstance(model, str | Path) else []
     files.check(Path(name) for name in named if name)
 
 
@@ -52,11 +42,9 @@ def check_device(device: str, passes: Sequence[Pass]) -> None:
         raise PipelineError(
             f"no pass here can run on {device!r}: none of them trains; leave --device out"
         )
-    kind, _, number = device.partition(":")
+    number = int(device.partition(":")[2] or 0)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind != "cuda" or (number and not number.isdecimal()):
-        raise PipelineError(f"--device {device} is no device; write cpu, cuda, or cuda:1")
-    if int(number or 0) >= count:
+    if number >= count:
         raise PipelineError(
             f"there is no device {device!r} here ({count} found by torch); leave --device out"
         )
@@ -70,17 +58,3 @@ def check_images(settings: Settings, passes: Sequence[Pass]) -> None:
             f"{learner.name} learns from images, and none are given: add --data with a data YAML, "
             "a COCO JSON, or a folder of images"
         )
-
-
-def emitted_kinds(text: str | None) -> tuple[str, ...]:
-    """Read the kinds of files to emit, such as `onnx,pt2`; None stands for `onnx`.
-
-    Raises:
-        PipelineError: a word is no kind of file, or `onnx` is missing.
-    """
-    kinds = tuple(word.strip() for word in (text or "onnx").split(","))
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise PipelineError(f"--emit knows onnx and pt2, not {unknown[0]!r}")
-    if "onnx" not in kinds:
-        raise PipelineError("--emit must name onnx, which all measurements are made on")
-    return kinds

@@ -4,16 +4,16 @@ import copy
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import networkx as nx
 from torch import fx
 
 from yqc.errors import PipelineError
 from yqc.job.staged import prepared
-from yqc.look.explained import Explained, Group
+from yqc.look.explained import Explained, Explanation, Group
 from yqc.look.fxview import of_graph
 from yqc.look.printers import as_dot, groups_dot
+from yqc.models.source import AnyModel
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
@@ -26,13 +26,13 @@ REWRITTEN, REFUSED = "#7bc47f", "#ffd54a"
 
 def explain(
     passes: str,
-    model: Path,
+    model: AnyModel,
     settings: Settings | None = None,
     registry: Registry | None = None,
     progress: Progress | None = None,
     *,
     draw: bool = False,
-) -> tuple[Explained, ...]:
+) -> Explanation:
     """Run a pass on a copy of a model's graph, and list its rewrites and refusals.
 
     Of several passes the last one is explained; what it requires runs before it. Returns one entry
@@ -62,7 +62,7 @@ def explain(
             one = replace(one, drawing=as_dot(view, marked))
         found.append(one)
         done.append(action)
-    return tuple(found)
+    return Explanation(tuple(found))
 
 
 def _explain(

@@ -22,12 +22,13 @@ from yqc.data import (
 from yqc.emit import emit, save, yolo_metadata
 from yqc.errors import CheckpointError, DataError
 from yqc.evaluation.latency import WARM_UP
+from yqc.job.inputs import open_source
 from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
-from yqc.models.heads import HeadBranch
-from yqc.models.source import open_model
+from yqc.models.source import AnyModel
 from yqc.onnx_file import check_onnx, read_onnx
 from yqc.progress import Progress
+from yqc.settings import Settings
 
 IMAGE_RANK = 4
 """Dimensions of [N, C, H, W]."""
@@ -36,53 +37,36 @@ PICTURES = 16
 takes another 15 MB of memory for photographs of 640 x 480."""
 
 
-def evaluate_file(
-    model: Path,
-    data: Path,
-    *,
-    images: Path | None = None,
-    imgsz: tuple[int, int] | None = None,
-    threads: int = 2,
-    head: HeadBranch | None = None,
-    arch: Path | None = None,
-    single_class: bool = False,
-    strict: bool = False,
-    progress: Progress,
-) -> rp.EvalResult:
-    """Measure the mAP of an ONNX file, a checkpoint or a graph file on the val split of `data`.
-
-    `images`, `strict`: see `load_data`; `imgsz`, `head`, `arch`: see `open_model`; `single_class`:
-    see `fit_classes`.
+def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) -> rp.EvalResult:
+    """Measure the mAP of an ONNX file or of any model on the val split of the settings' data.
 
     Raises:
         CheckpointError: the model cannot be read or is no decoded YOLO detector.
         DataError: the data set cannot be read, or has other classes than the model.
     """
-    require_file(model)
-    found = load_data(data, images=images, strict=strict)
+    if isinstance(model, str | Path):
+        require_file(Path(model))
+    if settings.data is None:
+        raise DataError("there is nothing to evaluate on: give data")
+    images = None if settings.images is None else Path(settings.images)
+    found = load_data(Path(settings.data), images=images, strict=settings.strict)
     with tempfile.TemporaryDirectory() as folder:
-        path, layout = model, None
-        if model.suffix != ".onnx":
-            source = open_model(model, imgsz=imgsz, head=head, arch=arch)
-            found = fit_classes(found, source.names, single_class=single_class)
-            path, size, task = Path(folder, "model.onnx"), source.imgsz, source.task
-            about = yolo_metadata(
-                source.names, source.strides, size, task=task, channels=source.channels
-            )
+        path, source = Path(folder, "model.onnx"), None
+        if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
+            path = _built_file(Path(model), settings)
+        else:
+            source = open_source(model, settings)
+            facts = (source.names, source.strides, source.imgsz)
+            about = yolo_metadata(*facts, task=source.task, channels=source.channels)
             save(emit(source.gm, metadata=about), path)
-            imgsz, layout = size, source.layout
-        elif head is not None or arch is not None:
-            option = "--arch" if head is None else "--head"
-            raise CheckpointError(f"{model} is an ONNX file, built already; leave {option} out")
-        if model.suffix == ".onnx":
-            check_onnx(path)
-        runner = ev.OnnxModel(path, threads=threads)
+        runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
         found = fit_channels(found, runner.channels)
-        if model.suffix == ".onnx":
-            found = fit_classes(found, runner.names, single_class=single_class)
-        measured = ev.evaluate(runner, found.val, imgsz=imgsz, layout=layout, progress=progress)
+        names = runner.names if source is None else source.names
+        size, layout = (settings.imgsz, None) if source is None else (source.imgsz, source.layout)
+        found = fit_classes(found, names, single_class=settings.single_class)
+        measured = ev.evaluate(runner, found.val, imgsz=size, layout=layout, progress=progress)
     return rp.EvalResult(
-        path=str(model),
+        path=str(path) if source is None else source.path,
         images=measured.images,
         scores=rp.Scores.of(measured),
         seconds_total=measured.seconds_total,
@@ -94,6 +78,15 @@ def evaluate_file(
             *doubt_zero("model", measured.map),
         ),
     )
+
+
+def _built_file(path: Path, settings: Settings) -> Path:
+    """Return the path of an ONNX file that can be read, and that no setting contradicts."""
+    if settings.head is not None or settings.arch is not None:
+        option = "--arch" if settings.head is None else "--head"
+        raise CheckpointError(f"{path} is an ONNX file, built already; leave {option} out")
+    check_onnx(path)
+    return path
 
 
 def time_files(

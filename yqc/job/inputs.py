@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from yqc.data import Data, fit_channels, fit_classes, load_data
+from yqc.data import Data, KeptImages, fit_channels, fit_classes, load_data
 from yqc.errors import DataError
 from yqc.job.judge import Agreeing, CalibrationStream, judges
 from yqc.job.sensitivity import most_sensitive
-from yqc.models.source import Source, open_model
+from yqc.models.source import AnyModel, Source, open_model
 from yqc.pipeline.base import Context
 from yqc.progress import Progress
 from yqc.settings import Settings
@@ -29,7 +28,7 @@ def torch_threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def open_source(model: str | Path | nn.Module, settings: Settings) -> Source:
+def open_source(model: AnyModel, settings: Settings) -> Source:
     """Load and trace a model as the settings ask.
 
     Raises:
@@ -37,9 +36,9 @@ def open_source(model: str | Path | nn.Module, settings: Settings) -> Source:
         TraceError: the size does not fit the model, or it cannot be traced.
     """
     return open_model(
-        model if isinstance(model, nn.Module) else Path(model),
+        model,
         imgsz=settings.imgsz,
-        head=settings.head,  # type: ignore[arg-type]  # the loader says what it may be
+        head=settings.head,
         arch=Path(settings.arch) if settings.arch else None,
     )
 
@@ -61,9 +60,17 @@ def find_data(settings: Settings, source: Source) -> Data | None:
 
 
 def make_context(
-    settings: Settings, source: Source, data: Data | None, progress: Progress
+    settings: Settings,
+    source: Source,
+    data: Data | None,
+    progress: Progress,
+    *,
+    kept: KeptImages | None = None,
 ) -> Context:
-    """Make what passes are given beside the graph."""
+    """Make what passes are given beside the graph; calibration images that are `kept` are shared.
+
+    They are by default the context's own.
+    """
     ctx = Context(
         device=settings.device,
         seed=settings.seed,
@@ -83,7 +90,8 @@ def make_context(
         ctx.warn(f"there are no calibration images ({data.train.absent or 'none given'})")
         return ctx
 
-    stream = partial(CalibrationStream, data.train, source, settings, ctx)
+    kept = KeptImages() if kept is None else kept
+    stream = partial(CalibrationStream, data.train, source, settings, ctx, kept)
     ctx.calibration, ctx.train = stream, data.train.images
     if source.layout is not None:
         ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), settings, ctx)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from yqc import evaluation as ev
-from yqc.data import CalibrationImages, Split
+from yqc.data import CalibrationImages, KeptImages, Split
 from yqc.data.files import content_hash
 from yqc.graph.compare import fingerprint, macs
 from yqc.job.baseline import load_or_detect
@@ -32,19 +32,22 @@ TOGETHER = 4
 
 
 class CalibrationStream:
-    """The calibration images, read anew each time; warns in the end of what is wrong with them.
+    """The calibration images; warns in the end of what is wrong with them.
 
     Raises:
         DataError: there are fewer than calibration needs.
     """
 
-    def __init__(self, split: Split, source: Source, settings: Settings, ctx: Context) -> None:
+    def __init__(
+        self, split: Split, source: Source, settings: Settings, ctx: Context, kept: KeptImages
+    ) -> None:
         self._images = CalibrationImages(
             split,
             source.imgsz,
             settings.calib_images,
             settings.seed,
             channels=source.facts.channels,
+            kept=kept,
         )
         self._warn = ctx.warn
 

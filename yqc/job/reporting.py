@@ -79,7 +79,7 @@ class Compiled:
     @property
     def embedding(self) -> Embedding:
         """What to put around the detector once it is measured."""
-        return Embedding.parse(self.settings.embed or "")
+        return Embedding.of(self.settings)
 
     @property
     def origin(self) -> Provenance:
@@ -127,7 +127,7 @@ def make_report(
     exact = not rounds_activations(gm) and not holds_half(gm)
     return rp.Report(
         yqc=__version__,
-        input=rp.ModelInput(
+        input=rp.ModelInput.of(
             path=source.path, sha256=source.sha256, params=source.params, facts=source.facts
         ),
         data=compiled.data_input,

@@ -14,6 +14,7 @@ from yqc.look.fxview import of_graph
 from yqc.look.onnxview import of_model, read_typed
 from yqc.look.summary import require_file
 from yqc.look.view import View
+from yqc.models.source import AnyModel
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Registry
@@ -22,7 +23,7 @@ from yqc.progress import Progress, Silent
 from yqc.settings import Settings
 
 
-def look(path: Path, settings: Settings | None = None, *, emitted: bool = False) -> View:
+def look(model: AnyModel, settings: Settings | None = None, *, emitted: bool = False) -> View:
     """View a checkpoint (traced first), a graph file or snapshot, or an ONNX file.
 
     If `emitted`, it is what the graph becomes in ONNX, so that it compares with an ONNX file.
@@ -33,8 +34,8 @@ def look(path: Path, settings: Settings | None = None, *, emitted: bool = False)
         LoweringError: `emitted`, and a node has no ONNX form.
     """
     settings = settings or Settings()
-    require_file(path)
-    if path.suffix == ".onnx":
+    path = find_file(model)
+    if path is not None and path.suffix == ".onnx":
         if settings.imgsz or settings.head or settings.arch:
             raise PipelineError(
                 f"{path} is an ONNX file, built already; leave --imgsz, --head and --arch out"
@@ -43,14 +44,30 @@ def look(path: Path, settings: Settings | None = None, *, emitted: bool = False)
             return of_model(read_typed(path), str(path))
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} is malformed: {error!r}") from error
-    gm = load_graph(path)[0] if is_graph_file(path) else open_source(path, settings).gm
+    if path is not None and is_graph_file(path):
+        gm, name = load_graph(path)[0], str(path)
+    else:
+        source = open_source(model, settings)
+        gm, name = source.gm, source.path
     if not emitted:
-        return of_graph(gm, str(path))
-    return of_model(onnx.shape_inference.infer_shapes(emit(gm)), str(path))
+        return of_graph(gm, name)
+    return of_model(onnx.shape_inference.infer_shapes(emit(gm)), name)
+
+
+def find_file(model: AnyModel) -> Path | None:
+    """Return the file that a model is given by, None for one from Python.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    if not isinstance(model, str | Path):
+        return None
+    require_file(Path(model))
+    return Path(model)
 
 
 def staged(
-    path: Path,
+    model: AnyModel,
     passes: str,
     settings: Settings | None = None,
     registry: Registry | None = None,
@@ -62,14 +79,15 @@ def staged(
         YqcError: the model cannot be read, or the pipeline fails.
     """
     pipeline = Pipeline.parse(passes, registry) if passes else Pipeline(())
-    gm, ctx, given = prepared(path, pipeline, settings, progress)
+    gm, ctx, given = prepared(model, pipeline, settings, progress)
     if pipeline.steps:
         pipeline.run(gm, ctx, known=given)
-    return of_graph(gm, f"{path} under {pipeline}" if passes else str(path))
+    name = str(model) if isinstance(model, str | Path) else type(model).__name__
+    return of_graph(gm, f"{name} under {pipeline}" if passes else name)
 
 
 def prepared(
-    path: Path,
+    model: AnyModel,
     pipeline: Pipeline,
     settings: Settings | None = None,
     progress: Progress | None = None,
@@ -82,14 +100,14 @@ def prepared(
         YqcError: the model or the data cannot be read.
     """
     settings, progress = settings or Settings(), progress or Silent()
-    require_file(path)
-    if path.suffix == ".onnx":
+    path = find_file(model)
+    if path is not None and path.suffix == ".onnx":
         raise CheckpointError(f"{path} is an ONNX file; passes run on checkpoints and graph files")
-    if is_graph_file(path):
+    if path is not None and is_graph_file(path):
         gm, info, _ = load_graph(path)
         if info.get("kind") != "model":
             ctx = Context(seed=settings.seed, target=settings.target, progress=progress)
             return gm, ctx, action_needs(pipeline)
-    source = open_source(path, settings)
+    source = open_source(model, settings)
     ctx = make_context(settings, source, find_data(settings, source), progress)
     return copy.deepcopy(source.gm), ctx, frozenset()

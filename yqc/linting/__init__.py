@@ -12,10 +12,18 @@
 """
 
 from yqc.linting.check import find_runtime, lint
-from yqc.linting.finding import Finding, Severity, count_ops, group_findings, name_nodes
+from yqc.linting.finding import (
+    Finding,
+    LintResult,
+    Severity,
+    count_ops,
+    group_findings,
+    name_nodes,
+)
 
 __all__ = [
     "Finding",
+    "LintResult",
     "Severity",
     "count_ops",
     "find_runtime",

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from onnx import NodeProto
+from rich.console import Group, RenderableType
+
+from yqc.report import Shown, render
+from yqc.report.layout import say, say_unbroken
 
 Severity = Literal["error", "warning", "note"]
 """The runtime refuses the file, or computes it wrong; it runs slower or less exactly than it could;
@@ -29,6 +33,36 @@ class Finding:
     def at(cls, node: NodeProto, rule: str, severity: Severity, what: str, fix: str) -> Self:
         """Make a finding about a node."""
         return cls(node.name, node.op_type, rule, severity, what, fix)
+
+
+@dataclass(frozen=True)
+class LintResult(Shown):
+    """What is wrong with a file for a runtime; it prints a line a rule."""
+
+    model: str
+    target: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> int:
+        """How many nodes the runtime refuses or computes wrong."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+
+@render.register
+def lint_page(found: LintResult) -> RenderableType:
+    """List the rules that found something: where, and what to do."""
+    if not found.findings:
+        return say(f"{found.model}: nothing that {found.target} would mind")
+    lines = []
+    for group in group_findings(found.findings):
+        one = group[0]
+        lines += [
+            f"{one.severity}: {count_ops(group)}: {one.what} [{one.rule}]",
+            f"    at  {name_nodes(group)}",
+            f"    fix {one.fix}",
+        ]
+    return Group(*map(say_unbroken, lines))
 
 
 def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:

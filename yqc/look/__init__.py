@@ -7,12 +7,24 @@
 `diff`       what differs between two views
 `explained`  what a pass would do, and what it refuses
 `pages`      tables for the terminal
-`printers`   Graphviz and JSON
+`printers`   Graphviz
 `layout`     positions of the nodes in a drawing
 """
 
+from yqc.look import pages  # how they print
 from yqc.look.diff import Diff, compare_views
-from yqc.look.explained import Explained
-from yqc.look.view import HeldTensor, View, ViewNode
+from yqc.look.explained import Explained, Explanation
+from yqc.look.view import HeldTensor, NodeView, OnnxSummary, View, ViewNode
 
-__all__ = ["Diff", "Explained", "HeldTensor", "View", "ViewNode", "compare_views"]
+__all__ = [
+    "Diff",
+    "Explained",
+    "Explanation",
+    "HeldTensor",
+    "NodeView",
+    "OnnxSummary",
+    "View",
+    "ViewNode",
+    "compare_views",
+    "pages",
+]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yqc.look.view import View, WeightArray
+from yqc.report import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class LayerBytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diff:
+class Diff(Shown):
     """What differs between two graphs; nodes go by their names, ops by their ONNX names."""
 
     before: str

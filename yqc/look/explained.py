@@ -1,8 +1,11 @@
 """The explanation of one pass: its rewrites and refusals, grouped by their texts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from yqc.report import Shown
+from yqc.report.contract import Json, to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +44,18 @@ class Explained:
     def counts(self) -> tuple[int, int]:
         """How many rewrites and how many refusals."""
         return tuple(sum(len(g.nodes) for g in gs) for gs in (self.rewrites, self.skips))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Explanation(Shown):
+    """What a pass would do, or each of a recipe's passes."""
+
+    passes: tuple[Explained, ...]
+
+    def __iter__(self) -> Iterator[Explained]:
+        """Go through the passes."""
+        return iter(self.passes)
+
+    def to_dict(self) -> Json:
+        """Return a list, an object a pass."""
+        return to_plain(self.passes)

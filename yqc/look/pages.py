@@ -9,9 +9,9 @@ from rich.style import Style
 from rich.text import Text
 
 from yqc.look.diff import Diff, LayerBytes, ParamChange
-from yqc.look.explained import Explained, Group
-from yqc.look.view import View, ViewNode
-from yqc.report import human
+from yqc.look.explained import Explanation, Group
+from yqc.look.view import NodeView, OnnxSummary, View
+from yqc.report import human, render
 from yqc.report.layout import (
     ALERT,
     GOOD,
@@ -24,6 +24,7 @@ from yqc.report.layout import (
     indented,
     listing,
     say,
+    say_unbroken,
 )
 
 GONE = Style(color="red")
@@ -45,24 +46,28 @@ def nodes_table(view: View) -> RenderableType:
     return Trimmed(table)
 
 
-def onnx_summary(view: View, size: int, metadata: dict[str, str]) -> RenderableType:
+@render.register
+def onnx_summary(found: OnnxSummary) -> RenderableType:
     """Summarise an ONNX file: inputs, outputs, ops, bytes, and what its metadata says."""
+    view = found.view
     ops = Counter(op for item in view.items for op in item.onnx)
     stored = {s.name: s.bytes for item in view.items for s in item.stored}
     rows: list[tuple[str, RenderableType]]
-    rows = [("file", say(view.title)), ("", human.byte_count(size))]
+    rows = [("file", say(view.title)), ("", human.byte_count(found.bytes))]
     rows += [("input", say(f"{i.name} {i.type}")) for i in view.items if i.op == "placeholder"]
     rows += [("output", say(f"{n} {t}")) for n, t in view.items[-1].facts.items()]
     counted = sorted(ops.items(), key=lambda one: (-one[1], one[0]))
     weights = human.byte_count(sum(stored.values()))
     rows.append(("weights", f"{weights} in {human.plural(len(stored), 'tensor')}"))
     rows.append(("ops", listing(f"{count} {op}" for op, count in counted)))
-    rows += [(key, say(value)) for key, value in sorted(metadata.items())]
+    rows += [(key, say(value)) for key, value in sorted(found.metadata.items())]
     return fields(rows, LABEL)
 
 
-def node_page(item: ViewNode, view: View) -> RenderableType:
-    """Show all that is known of a node."""
+@render.register
+def node_page(found: NodeView) -> RenderableType:
+    """Show all that is known of a node, and the nodes around it."""
+    item = found.node
     rows: list[tuple[str, RenderableType]] = [
         ("computes", say(item.expression)),
         ("type", say(item.type)),
@@ -76,19 +81,31 @@ def node_page(item: ViewNode, view: View) -> RenderableType:
         ("stores", say(f"{s.name}: {s.type}, {human.byte_count(s.bytes)}")) for s in item.stored
     ]
     rows += [(name, say(value)) for name, value in item.facts.items()]
-    kept = "as it was traced" if view.code else "not kept in this file"
-    chain = zip(("channels", *("" for _ in range(1, 99))), view.channels(item.path), strict=False)
+    kept = "as it was traced" if found.code else "not kept in this file"
+    chain = zip(("channels", *("" for _ in range(1, 99))), found.channels, strict=False)
     rows += [(name, say(line)) for name, line in chain]
     rows.append(("history", say(item.history[0] if item.history else kept)))
     rows += [("", say(event)) for event in item.history[1:]]
     shown = [row for row in rows if str(row[1]) or row[0] in {"inputs", "users"}]
-    return Lines(say(f"%{item.name}", HEAD), "", fields(shown, 12), "")
+    head = say(f"%{item.name}", HEAD)
+    return Lines(head, "", fields(shown, 12), "", *_graph_lines(found.near, item.name))
 
 
-def graph_lines(view: View, marked: str) -> list[Text]:
-    """Print nodes, one a line however long, and a mark before one of them."""
+def _graph_lines(view: View, marked: str) -> list[Text]:
+    """List nodes, one a line however long, and a mark before one of them."""
     lines = ((one.line, one.name == marked) for one in view.items)
-    return [say(f"> {line}", HEAD) if is_one else say(f"  {line}") for line, is_one in lines]
+    return [
+        say_unbroken(f"> {line}", HEAD) if is_one else say_unbroken(f"  {line}")
+        for line, is_one in lines
+    ]
+
+
+@render.register
+def diff_page(diff: Diff) -> RenderableType:
+    """Show what was compared, how often each op occurs, and the nodes and weights that differ."""
+    lines = diff.unified[2:] or (" every node does the same",)
+    shown = (say_unbroken(line, _LINES.get(line[:1], "")) for line in lines)
+    return Lines(diff_head(diff), "", *shown, *diff_params(diff))
 
 
 def diff_head(diff: Diff) -> RenderableType:
@@ -101,13 +118,7 @@ def diff_params(diff: Diff) -> list[RenderableType]:
     """Show the weights and bytes that differ, where they were compared."""
     if diff.params is None or diff.bytes is None:
         return []
-    return [_params(diff.params), _bytes(diff.bytes)]
-
-
-def diff_lines(diff: Diff) -> list[Text]:
-    """Show the nodes that differ as a unified diff, one a line however long."""
-    lines = diff.unified[2:] or (" every node does the same",)
-    return [say(line, _LINES.get(line[:1], "")) for line in lines]
+    return ["", _params(diff.params), "", _bytes(diff.bytes)]
 
 
 def _op_counts(diff: Diff) -> RenderableType:
@@ -152,10 +163,11 @@ def _bytes(layers: Sequence[LayerBytes]) -> RenderableType:
     return Trimmed(table)
 
 
-def explain_page(about: Sequence[Explained]) -> RenderableType:
+@render.register
+def explain_page(found: Explanation) -> RenderableType:
     """Show what passes would do, and what they refuse and why."""
     parts: list[RenderableType] = []
-    for one in about:
+    for one in found.passes:
         done, refused = one.counts
         after = say(f"  after {one.after}" if one.after else "", QUIET)
         counts = f"{human.plural(done, 'rewrite')}, {human.plural(refused, 'refusal')}"

@@ -1,11 +1,10 @@
-"""Write a view for programs: Graphviz and JSON."""
+"""Write a view in the language of Graphviz."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import networkx as nx
 
-from yqc.look.view import View, ViewNode
+from yqc.look.view import View
 from yqc.report.human import clean
 
 COLOURS = {
@@ -15,17 +14,6 @@ COLOURS = {
     "head.cls": "#f9dcd9",
     "head.decode": "#ececec",
 }
-
-
-def as_json(view: View) -> dict[str, Any]:
-    """Return a view as plain values: `title`, and `nodes` in graph order."""
-    return {"title": view.title, "nodes": [item_json(item) for item in view.items]}
-
-
-def item_json(item: ViewNode) -> dict[str, Any]:
-    """Return a node as plain values."""
-    found = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(item).items()}
-    return found | {"stored": [vars(one) for one in item.stored], "facts": dict(item.facts)}
 
 
 def as_dot(view: View, marked: Mapping[str, str] | None = None) -> str:

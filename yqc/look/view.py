@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yqc.errors import PipelineError, near
+from yqc.report import Shown
+from yqc.report.contract import Json, to_plain
 from yqc.report.human import clean
 
 WeightArray: TypeAlias = "NDArray[np.generic]"
@@ -64,8 +66,8 @@ class ViewNode:
 
 
 @dataclass(frozen=True)
-class View:
-    """A graph to look at."""
+class View(Shown):
+    """A graph to look at; it prints as its text."""
 
     title: str
     items: tuple[ViewNode, ...]
@@ -82,6 +84,13 @@ class View:
         default=lambda _: (), repr=False, compare=False
     )
     """Lists what must keep the channels that the module at a path makes, one dependency a text."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return plain values: `title`, and `nodes` in graph order."""
+        return {"title": self.title, "nodes": [to_plain(vars(item)) for item in self.items]}
 
     def find(self, name: str) -> ViewNode:
         """Return the node of that name, or of a module's nodes the one that stores most.
@@ -137,3 +146,43 @@ class View:
         items = tuple(item for item in self.items if item.name in reached)
         text = "\n".join(item.line for item in items)
         return replace(self, items=items, text=text)
+
+
+@dataclass(frozen=True)
+class NodeView(Shown):
+    """A node, and the part of the graph around it."""
+
+    node: ViewNode
+    near: View
+    code: bool
+    """Whether the whole graph has code, and so its nodes a history."""
+    channels: tuple[str, ...]
+    """What must keep the channels that the node makes, one dependency a text."""
+
+    @classmethod
+    def of(cls, view: View, name: str, distance: int = 1) -> "NodeView":
+        """Find a node by its name or its module's path.
+
+        Raises:
+            PipelineError: there is none.
+        """
+        node = view.find(name)
+        channels = view.channels(node.path)
+        return cls(node, view.around(node.name, distance), view.code is not None, channels)
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return the nodes as plain values."""
+        return self.near.to_dict()
+
+
+@dataclass(frozen=True)
+class OnnxSummary(Shown):
+    """An ONNX file: inputs, outputs, ops, bytes, and what its metadata says."""
+
+    view: View
+    bytes: int
+    metadata: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Json]:
+        """Return nodes and metadata as plain values."""
+        return {**self.view.to_dict(), "metadata": dict(self.metadata)}

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 import torch
 from torch import fx, nn
@@ -19,6 +19,8 @@ from yqc.models.load import LoadedModel, load
 from yqc.models.pickles.read import file_stamp
 from yqc.models.trace import trace
 
+AnyModel: TypeAlias = str | Path | nn.Module | LoadedModel
+"""What can be compiled: a file's path, a module from Python, or what `load` returned."""
 LARGEST = 1 << 25
 """Pixels of an image at most, such as 8192 x 4096; a larger one takes gigabytes in every layer."""
 
@@ -54,7 +56,7 @@ class Source(HasFacts):
 
 
 def open_model(
-    model: Path | nn.Module,
+    model: AnyModel,
     *,
     imgsz: tuple[int, int] | None = None,
     head: HeadBranch | None = None,
@@ -63,9 +65,10 @@ def open_model(
     """Load a model and trace it at one input size.
 
     Args:
-        model: a YOLO checkpoint, a graph file (`.yqc`), or a traceable module that takes float32
-            [N,C,H,W] in 0..1.
-        imgsz: height and width in pixels; by default what the model's training recorded, else 640.
+        model: a YOLO checkpoint, a graph file (`.yqc`), a loaded checkpoint whose module may have
+            been changed since, or a traceable module that takes float32 [N,C,H,W] in 0..1.
+        imgsz: height and width in pixels; by default those of a traced graph, or what the model's
+            training recorded, else 640.
         head: for models with two heads, which one to compile; by default the end-to-end one.
         arch: a model YAML, for checkpoints that hold only a state_dict.
 
@@ -74,14 +77,25 @@ def open_model(
         TraceError: the size does not fit the model's strides, or the model cannot be traced.
     """
     if isinstance(model, nn.Module):
-        return _of_module(model, imgsz or DEFAULT_SIZE)
+        return _of_module(model, imgsz)
+    if isinstance(model, LoadedModel):
+        if head is not None or arch is not None:
+            option = "arch" if head is None else "head"
+            raise CheckpointError(f"{model.path} is loaded already; give {option} to yqc.load")
+        return replace(_of_loaded(model, imgsz), sha256="")  # its module may have been changed
+    model = Path(model)
     if is_graph_file(model):
         if head is not None or arch is not None:
             option = "--arch" if head is None else "--head"
             raise CheckpointError(f"{model} is a graph that was traced already; leave {option} out")
         return _of_graph_file(model, imgsz)
-    loaded = load(model, head=head, arch=arch)
-    check_finite(loaded.module, str(model), CheckpointError, "; restore an earlier checkpoint")
+    return _of_loaded(load(model, head=head, arch=arch), imgsz)
+
+
+def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None) -> Source:
+    check_finite(
+        loaded.module, str(loaded.path), CheckpointError, "; restore an earlier checkpoint"
+    )
     size = imgsz or _fitting(loaded) or DEFAULT_SIZE
     warnings = loaded.warnings
     if imgsz is None and loaded.imgsz is None:
@@ -91,7 +105,7 @@ def open_model(
     gm = trace(loaded.module, torch.zeros(1, loaded.channels, *size))
     return Source(
         gm=gm,
-        path=str(model),
+        path=str(loaded.path),
         sha256=loaded.sha256,
         params=parameter_count(gm),
         facts=replace(loaded.facts, imgsz=size),
@@ -123,8 +137,17 @@ def _fitting(loaded: LoadedModel) -> tuple[int, int] | None:
     return high, wide
 
 
-def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
-    gm = module if isinstance(module, fx.GraphModule) else _trace_module(module, imgsz)
+def _of_module(module: nn.Module, imgsz: tuple[int, int] | None) -> Source:
+    if isinstance(module, fx.GraphModule) and (traced := _traced_shape(module)) is not None:
+        if imgsz not in (None, traced[1:]):
+            raise TraceError(
+                f"the graph is traced at {traced[1]} x {traced[2]}, and that cannot be changed; "
+                "leave imgsz out"
+            )
+        gm = module
+    else:
+        gm = _trace_module(module, imgsz or DEFAULT_SIZE)
+    channels, *size = _traced_shape(gm) or (3, *(imgsz or DEFAULT_SIZE))
     name = type(module).__name__
     check_finite(gm, name, CheckpointError)
     return Source(
@@ -132,7 +155,7 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int]) -> Source:
         path=name,
         sha256="",
         params=parameter_count(gm),
-        facts=ModelFacts(family="module", name=name, **_input_facts(gm, imgsz)),
+        facts=ModelFacts(family="module", name=name, imgsz=(size[0], size[1]), channels=channels),
     )
 
 
@@ -151,13 +174,13 @@ def _trace_module(module: nn.Module, imgsz: tuple[int, int]) -> fx.GraphModule:
     return trace(module, torch.zeros(1, first, *imgsz))
 
 
-def _input_facts(gm: fx.GraphModule, imgsz: tuple[int, int]) -> dict[str, Any]:
-    """Return size and channels of the image that a traced graph takes, so far as it says them."""
-    spec = next(n.meta.get("yqc.value") for n in gm.graph.nodes if n.op == "placeholder")
-    match spec.shape if isinstance(spec, TensorSpec) else ():
-        case (_, channels, height, width):
-            return {"channels": channels, "imgsz": (height, width)}
-    return {"imgsz": imgsz}
+def _traced_shape(gm: fx.GraphModule) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the images that a traced graph takes."""
+    images = next((node for node in gm.graph.nodes if node.op == "placeholder"), None)
+    spec = None if images is None else images.meta.get("yqc.value")
+    if not isinstance(spec, TensorSpec) or len(spec.shape) != 4:  # noqa: PLR2004  # [N,C,H,W]
+        return None
+    return spec.shape[1], spec.shape[2], spec.shape[3]
 
 
 def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
@@ -177,10 +200,8 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             pass
         case other:
             raise CheckpointError(f"{path} records no image size, but {json.dumps(other)}")
-    images = next((node for node in gm.graph.nodes if node.op == "placeholder"), None)
-    spec = None if images is None else images.meta.get("yqc.value")
     wanted = (int(info.get("channels", 3)), high, wide)
-    if not isinstance(spec, TensorSpec) or spec.shape[1:] != wanted:
+    if _traced_shape(gm) != wanted:
         raise CheckpointError(f"{path} does not take the images that it says: {wanted}")
     if imgsz not in (None, (high, wide)):
         raise TraceError(

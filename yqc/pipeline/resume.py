@@ -21,7 +21,7 @@ from yqc.pipeline.grammar import split
 from yqc.pipeline.options import build_options
 from yqc.pipeline.records import Rewrite
 from yqc.pipeline.step import Step, Watcher
-from yqc.report.contract import from_plain, to_plain
+from yqc.report.contract import from_json, to_json, to_plain
 from yqc.report.parts import PassRecord
 
 LONG = 2.0
@@ -114,4 +114,4 @@ def _restored(
     """Make the step of a pass that ran before the interruption."""
     text = found["chosen"]
     chosen = None if text is None else build_options(type(action), split(text)[0], text)
-    return Step(index, action, gm, ctx, gm, from_plain(PassRecord, found["record"]), chosen)
+    return Step(index, action, gm, ctx, gm, from_json(PassRecord, to_json(found["record"])), chosen)

@@ -8,6 +8,7 @@
 `human`        numbers and names as people read them
 `layout`       tables for the terminal
 `terminal`     the parts of a report as tables
+`shown`        data that shows itself, as tables and as JSON
 `rows`         the data of the commands' tables
 `tables`       these tables
 `progress`     progress on stderr
@@ -50,11 +51,14 @@ from yqc.report.rows import (
     CacheRow,
     EvalResult,
     ModelSummary,
+    NodeCost,
     OptionHelp,
     PassHelp,
+    PassList,
     PassListing,
     WrittenFile,
 )
+from yqc.report.shown import Shown, render
 from yqc.report.tables import (
     bench_table,
     cache_table,
@@ -82,8 +86,10 @@ __all__ = [
     "LoadedFile",
     "ModelInput",
     "ModelSummary",
+    "NodeCost",
     "OptionHelp",
     "PassHelp",
+    "PassList",
     "PassListing",
     "PassRecord",
     "PipelineText",
@@ -91,6 +97,7 @@ __all__ = [
     "RoundTripError",
     "Scores",
     "Sensitivity",
+    "Shown",
     "Size",
     "SizeParts",
     "Skip",
@@ -106,6 +113,7 @@ __all__ = [
     "make_progress",
     "pass_help",
     "passes_table",
+    "render",
     "say",
     "skips_table",
     "to_json",

@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Self
 
+from yqc.report.contract import Part
+
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy")
 
 INT8_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"}
@@ -14,7 +16,7 @@ INT8_PRODUCTS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimdd
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environment:
+class Environment(Part):
     """Versions, machine, threads and seed that the numbers of a report were measured with."""
 
     python: str

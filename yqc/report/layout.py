@@ -52,6 +52,11 @@ def say(text: str, style: Style | str = "") -> Text:
     return Text(clean(text), style=style, overflow="fold")
 
 
+def say_unbroken(text: str, style: Style | str = "") -> Text:
+    """Make text as `say` does, on one line however long."""
+    return Text(clean(text), style=style, no_wrap=True, overflow="ignore")
+
+
 def columns(*heads: str, words: int = 1, label: int = 0, figure: int = 0) -> Table:
     """Make a table: the first columns hold words, as many as `words` says, the others figures.
 

@@ -7,9 +7,10 @@ that follow from others are computed here, by the class methods, and nowhere els
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
-from yqc.facts import HasFacts
+from yqc.facts import ModelFacts
+from yqc.report.contract import Part
 
 
 def ratio(before: float | None, after: float | None) -> float | None:
@@ -28,25 +29,39 @@ def difference(before: float | None, after: float | None) -> float | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelInput(HasFacts):
-    """The checkpoint that was compiled; `params` counts what its float graph uses."""
-
-    KEYS: ClassVar = (
-        *("path", "sha256", "family", "task", "params", "nc", "names", "strides", "imgsz"),
-    )
+class ModelInput(Part):
+    """The checkpoint that was compiled."""
 
     path: str
     sha256: str
+    family: str
+    task: str
     params: int
+    """Parameters (not buffers) that its float graph uses."""
+    nc: int
+    names: tuple[str, ...]
+    strides: tuple[int, ...]
+    imgsz: tuple[int, int]
+    """Height and width of the compiled input, in pixels."""
 
-    @property
-    def imgsz(self) -> tuple[int, int]:
-        """Height and width of the compiled input, in pixels."""
-        return self.facts.size
+    @classmethod
+    def of(cls, *, path: str, sha256: str, params: int, facts: ModelFacts) -> Self:
+        """Take the facts of a model."""
+        return cls(
+            path=path,
+            sha256=sha256,
+            family=facts.family,
+            task=facts.task,
+            params=params,
+            nc=facts.nc,
+            names=facts.names,
+            strides=facts.strides,
+            imgsz=facts.size,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataInput:
+class DataInput(Part):
     """The data set that was read for calibration, training and evaluation."""
 
     path: str
@@ -56,7 +71,7 @@ class DataInput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedFile:
+class LoadedFile(Part):
     """A Python file given by `--load`."""
 
     path: str
@@ -64,7 +79,7 @@ class LoadedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineText:
+class PipelineText(Part):
     """The pipeline as it was given, and as it ran once its recipes were expanded."""
 
     text: str
@@ -74,7 +89,7 @@ class PipelineText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Skip:
+class Skip(Part):
     """A near-match that a pass refused, and its reason."""
 
     node: str
@@ -82,7 +97,7 @@ class Skip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassRecord:
+class PassRecord(Part):
     """What one pass did, took and cost; the defaults are those of a pass that has not run."""
 
     name: str
@@ -102,7 +117,7 @@ class PassRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizeParts:
+class SizeParts(Part):
     """Bytes of the weights by cause; together they are all bytes."""
 
     weights: int
@@ -117,7 +132,7 @@ class SizeParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class Size(Part):
     """Bytes of weights and file, against 4 and 2 bytes a parameter of the input."""
 
     params_before: int
@@ -158,7 +173,7 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute:
+class Compute(Part):
     """Multiply-accumulates of one image."""
 
     macs_before: int | None
@@ -166,7 +181,7 @@ class Compute:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
+class Scores(Part):
     """COCO average precision as fractions of 1; None where the images hold no such object."""
 
     map: float | None
@@ -189,7 +204,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class Agreement(Part):
     """AP of a model's detections with the float model's detections as the ground truth."""
 
     ap50: float | None
@@ -203,7 +218,7 @@ Baseline = Literal["measured", "kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy:
+class Accuracy(Part):
     """Accuracy of the emitted file beside the float graph's, on the same images."""
 
     kind: Literal["map", "agreement", "none"]
@@ -247,7 +262,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundTripError:
+class RoundTripError(Part):
     """Largest differences of the file's output from the graph's, one part of it each."""
 
     boxes: float | None = None
@@ -261,7 +276,7 @@ class RoundTripError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(Part):
     """The emitted file against the graph, with onnxruntime's own optimisations on and off."""
 
     optimized: RoundTripError = field(default_factory=RoundTripError)
@@ -273,7 +288,7 @@ class Verification:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latency:
+class Latency(Part):
     """Milliseconds an image in the target's runtime, float file and compiled file in turn."""
 
     runtime: Literal["onnxruntime", "openvino"]
@@ -301,7 +316,7 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class Layer(Part):
     """How one layer with weights is stored in the file; float32 counts as 32 bits."""
 
     name: str
@@ -320,7 +335,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swap:
+class Swap(Part):
     """How one activation was swapped for another one: g(a x + b) + m in each channel."""
 
     node: str
@@ -341,7 +356,7 @@ class Swap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity:
+class Sensitivity(Part):
     """Sensitivity of one layer: the effect of quantizing it alone to eight bits."""
 
     name: str

@@ -8,6 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 
 from yqc.report import contract, terminal
 from yqc.report.advice import advise_on_speed
+from yqc.report.contract import Part
 from yqc.report.environment import Environment
 from yqc.report.parts import (
     Accuracy,
@@ -24,10 +25,11 @@ from yqc.report.parts import (
     Swap,
     Verification,
 )
+from yqc.report.shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Part, Shown):
     """Every number of one compile; printed by rich as a page, by `to_json` as the contract.
 
     The same inputs give the same text byte for byte, `seconds` and `latency` apart.
@@ -71,7 +73,7 @@ class Report:
         Raises:
             DataError: a field holds a value of another type than it declares.
         """
-        return contract.to_json(contract.from_plain(Report, contract.to_plain(self)))
+        return contract.to_json(contract.from_json(Report, contract.to_json(self)))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -80,7 +82,7 @@ class Report:
         Raises:
             DataError: the text is no JSON, or not a report of this schema.
         """
-        return contract.from_plain(cls, contract.parse(text))
+        return contract.from_json(cls, text)
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

@@ -1,11 +1,13 @@
 """The data of the commands' tables; `contract.to_json` prints any of them as well."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from yqc.facts import HasFacts
+from yqc.report.contract import Json, to_plain
 from yqc.report.parts import Scores, ratio
+from yqc.report.shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class CacheRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheListing:
+class CacheListing(Shown):
     """What is kept between runs, as `yqc cache` shows it."""
 
     path: str
@@ -48,6 +50,17 @@ class PassListing:
     origin: str
 
 
+@dataclass(frozen=True)
+class PassList(Shown):
+    """All passes, as `yqc passes` lists them."""
+
+    passes: tuple[PassListing, ...]
+
+    def to_dict(self) -> Json:
+        """Return a list, an object a pass."""
+        return to_plain(self.passes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptionHelp:
     """One option of a pass; type and default as they are written in pipeline text."""
@@ -59,7 +72,7 @@ class OptionHelp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PassHelp:
+class PassHelp(Shown):
     """One pass as `yqc passes NAME` explains it; `doc` is its whole docstring."""
 
     name: str
@@ -74,13 +87,8 @@ class PassHelp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSummary(HasFacts):
+class ModelSummary(HasFacts, Shown):
     """A checkpoint or a graph file as `yqc inspect` shows it; None where it records nothing."""
-
-    KEYS: ClassVar = (
-        *("path", "sha256", "bytes", "family", "name", "task", "names", "strides", "imgsz"),
-        *("params", "macs", "output", "blocks", "unknown", "advice", "warnings"),
-    )
 
     path: str
     sha256: str
@@ -97,9 +105,16 @@ class ModelSummary(HasFacts):
     """What to do about them."""
     warnings: tuple[str, ...] = ()
 
+    def to_dict(self) -> Json:
+        """Return what is known, the facts among the rest."""
+        facts = ("family", "name", "task", "names", "strides", "imgsz")
+        named = ("path", "sha256", "bytes", *facts, "params", "macs", "output", "blocks")
+        keys = (*named, "unknown", "advice", "warnings")
+        return {key: to_plain(getattr(self, key)) for key in keys}
+
 
 @dataclass(frozen=True, kw_only=True)
-class EvalResult:
+class EvalResult(Shown):
     """Accuracy of one file on labelled images, and the seconds it took."""
 
     path: str
@@ -133,8 +148,21 @@ class BenchRow:
     """Milliseconds to open the file and make it ready to run."""
 
 
+@dataclass(frozen=True)
+class NodeCost:
+    """The time of one kernel as a runtime ran it, after its own optimisation."""
+
+    name: str
+    """Of the node; fused ones bear the name that the runtime gave them."""
+    op: str
+    kind: str
+    """`int8`, `float`, `convert` between the two, or `other`."""
+    ms: float
+    """Mean over the runs, wall time."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Bench(Shown):
     """Files timed in turn, run by run, under the same conditions."""
 
     threads: int
@@ -148,9 +176,17 @@ class Bench:
     """To which float arithmetic was forced; None for what the runtime chooses."""
     end_to_end: bool = False
     """Whether letterbox, decoding of boxes and NMS count."""
+    nodes: Mapping[str, tuple[NodeCost, ...]] | None = None
+    """The time of each node by file, the slowest first; None where that was not measured."""
 
     @classmethod
     def measured(cls, *, rows: Sequence[BenchRow], **conditions: Any) -> "Bench":  # noqa: ANN401
         """Derive each ratio from the medians."""
         compared = (replace(row, ratio=ratio(rows[0].median_ms, row.median_ms)) for row in rows)
         return cls(rows=tuple(compared), **conditions)
+
+    def to_dict(self) -> Json:
+        """Return the timings; with those of nodes beside them, where they were measured."""
+        bench = to_plain({one.name: getattr(self, one.name) for one in fields(self)})
+        nodes = bench.pop("nodes") if isinstance(bench, dict) else None
+        return bench if nodes is None else {"bench": bench, "nodes": nodes}

@@ -1,7 +1,7 @@
 """The tables of the other commands: passes, explain, inspect, eval, bench."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -28,9 +28,11 @@ from yqc.report.rows import (
     CacheListing,
     EvalResult,
     ModelSummary,
+    NodeCost,
     PassHelp,
-    PassListing,
+    PassList,
 )
+from yqc.report.shown import render
 from yqc.report.terminal import score_rows, warnings
 
 _NAMES_SHOWN = 12
@@ -38,6 +40,7 @@ _INDENT = re.compile(r"\s+|\s*([-*]|\d+[.)]) +")
 _ITEM = re.compile(r"\s*(\d+\.|[-*])\s+")
 
 
+@render.register
 def cache_table(found: CacheListing) -> RenderableType:
     """Show what is kept between runs: kinds, entries, bytes; where, and how much it may be."""
     table = columns("kept", "entries", "bytes", label=LABEL, figure=FIGURE)
@@ -47,15 +50,17 @@ def cache_table(found: CacheListing) -> RenderableType:
     return Trimmed(Group(table, say(f"{sizes} in {found.path}", QUIET)))
 
 
-def passes_table(listings: Sequence[PassListing]) -> RenderableType:
+@render.register
+def passes_table(found: PassList) -> RenderableType:
     """List passes: name, what each does in a line, and which package or file it comes from."""
     table = columns("pass", "what it does", "from", words=3)
-    for one in listings:
+    for one in found.passes:
         summary = say(_without_name(one.name, one.doc).removesuffix("."))
         table.add_row(say(one.name), summary, say(one.origin, QUIET))
     return Trimmed(table)
 
 
+@render.register
 def pass_help(about: PassHelp) -> RenderableType:
     """Explain one pass: its docstring, its options, what it needs and gives."""
     head = say(about.name, HEAD).append_text(say(f"  from {about.origin}", QUIET))
@@ -86,6 +91,7 @@ def skips_table(name: str, rewrites: int, skips: Sequence[Skip]) -> RenderableTy
     return Trimmed(Group(say(head), "", table))
 
 
+@render.register
 def inspect_table(model: ModelSummary) -> RenderableType:
     """Summarise a model file without its graph; lines without a value are left out."""
     blocks = sorted(model.blocks.items(), key=lambda block: (-block[1], block[0]))
@@ -112,6 +118,7 @@ def inspect_table(model: ModelSummary) -> RenderableType:
     return Group(*parts)
 
 
+@render.register
 def eval_table(result: EvalResult) -> RenderableType:
     """Show COCO's six numbers of one file."""
     table = columns("mAP", "", label=NAME)
@@ -130,8 +137,9 @@ def eval_table(result: EvalResult) -> RenderableType:
     return Group(fields(rows), "", Trimmed(table), *doubts)
 
 
+@render.register
 def bench_table(bench: Bench) -> RenderableType:
-    """Show the latency of each file, and of the first against every other."""
+    """Show the latency of each file, and of the first against every other; then that of nodes."""
     table = columns("file", "size", "median ms", "10 to 90 %", "ratio", "95 %")
     for row in bench.rows:
         low, high = human.milliseconds(row.p10_ms), human.milliseconds(row.p90_ms)
@@ -149,7 +157,27 @@ def bench_table(bench: Bench) -> RenderableType:
     how += ["end to end"] if bench.end_to_end else []
     meaning = "ratio: how many times as fast as the first file, with its 95 % interval"
     lines = [", ".join([*how, bench.cpu]), meaning, *_long_loads(bench)]
-    return Trimmed(Group(table, *(say(line, QUIET) for line in lines)))
+    parts: list[RenderableType] = [table, *(say(line, QUIET) for line in lines)]
+    for name, costs in (bench.nodes or {}).items():
+        title = say(f"{name}, milliseconds a run by kernel:")
+        parts += ["", title, *map(say, _node_lines(costs))]
+    return Trimmed(Group(*parts))
+
+
+def _node_lines(costs: Sequence[NodeCost], shown: int = 12) -> Iterator[str]:
+    """List the time of nodes: by type of arithmetic, by kernel, and the slowest one by one."""
+    kinds, kernels = defaultdict[str, float](float), defaultdict[tuple[str, str], float](float)
+    count = Counter((cost.kind, cost.op) for cost in costs)
+    for cost in costs:
+        kinds[cost.kind] += cost.ms
+        kernels[cost.kind, cost.op] += cost.ms
+    total = sum(kinds.values()) or 1
+    by_time = sorted(kinds.items(), key=lambda one: -one[1])
+    yield "  " + ", ".join(f"{kind} {ms:.1f} ({ms / total:.0%})" for kind, ms in by_time)
+    for key, ms in sorted(kernels.items(), key=lambda one: -one[1])[:shown]:
+        yield f"  {ms:8.2f}  {key[0]:8} {count[key]:4} x {key[1]}"
+    yield "  the dearest nodes:"
+    yield from (f"  {c.ms:8.2f}  {c.kind:8} {c.op} {c.name}" for c in costs[:shown])
 
 
 def _long_loads(bench: Bench) -> Iterator[str]:

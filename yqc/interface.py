@@ -1,0 +1,208 @@
+"""The commands as Python functions: what they return prints as the commands' tables.
+
+A model is a path, a module, or what `yqc.load` returned. Settings are named as the options of the
+command line are, with underscores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from yqc import evaluation as ev
+from yqc import report as rp
+from yqc.evaluation.latency import WARM_UP
+from yqc.evaluation.profile import profile
+from yqc.job.explain import explain as explain_pass
+from yqc.job.files import evaluate_file, input_channels, open_pictures, time_files
+from yqc.job.staged import find_file, look, staged
+from yqc.linting import LintResult, find_runtime
+from yqc.linting import lint as find_faults
+from yqc.look import Diff, Explanation, NodeView, OnnxSummary, View, compare_views
+from yqc.look.summary import summarize
+from yqc.models.source import AnyModel
+from yqc.onnx_file import read_onnx
+from yqc.pipeline.registry import Registry
+from yqc.progress import Progress, Silent
+from yqc.settings import DATA, MODEL, Settings, choose, with_choices
+
+
+@with_choices(*MODEL, *DATA, "threads")
+def evaluate(
+    model: AnyModel,
+    data: str | Path | None = None,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **choices: Any,  # noqa: ANN401  # checked by Settings
+) -> rp.EvalResult:
+    """Measure the COCO mAP of an ONNX file, or of any model, on the val split of `data`.
+
+    Raises:
+        YqcError: the model or the data cannot be used.
+    """
+    settings = choose(settings, choices | ({} if data is None else {"data": data}))
+    return evaluate_file(model, settings, progress=progress or Silent())
+
+
+def bench(
+    models: str | Path | Sequence[str | Path],
+    *,
+    imgsz: int | tuple[int, int] | None = None,
+    threads: int = 1,
+    runs: int | None = None,
+    warmup: int = WARM_UP,
+    nodes: bool = False,
+    runtime: ev.Runtime = "onnxruntime",
+    precision: ev.Precision | None = None,
+    end_to_end: bool = False,
+    data: str | Path | None = None,
+    images: str | Path | None = None,
+    progress: Progress | None = None,
+) -> rp.Bench:
+    """Time ONNX files under one runtime in turn; ratios are to the first.
+
+    Args:
+        models: the files, or one.
+        imgsz: height and width, for files that fix none.
+        threads: of the runtime.
+        runs: timed rounds; by default until the ratios are known to 2 %.
+        warmup: rounds before them.
+        nodes: whether to time each node, too.
+        runtime: what runs them.
+        precision: `f32` keeps OpenVINO from bfloat16.
+        end_to_end: whether letterbox, decoding and NMS count.
+        data: the images to time end to end.
+        images: folder of the images that a COCO JSON names.
+        progress: where the rounds are shown.
+
+    Raises:
+        YqcError: a file cannot be run, or the runtime is not installed.
+    """
+    read = choose(None, {"imgsz": imgsz, "threads": threads, "data": data, "images": images})
+    paths = [Path(one) for one in ([models] if isinstance(models, str | Path) else models)]
+    how: dict[str, Any] = {"imgsz": read.imgsz, "threads": threads, "runs": runs}
+    how |= {"runtime": runtime, "precision": precision}
+    pictures: Sequence[Any] = ()
+    if end_to_end:
+        folders = (None if one is None else Path(one) for one in (read.data, read.images))
+        pictures = open_pictures(*folders, channels=input_channels(paths[0]))
+    progress = progress or Silent()
+    found = time_files(paths, **how, warm_up=warmup, pictures=pictures, progress=progress)
+    if not nodes:
+        return found
+    return replace(found, nodes={str(path): profile(path, **how) for path in paths})
+
+
+def lint(model: str | Path, *, target: str = "onnxruntime") -> LintResult:
+    """List what a runtime will refuse, saturate or leave unfused in an ONNX file.
+
+    Raises:
+        YqcError: there is no such target, or the file cannot be read.
+    """
+    name = find_runtime(target)
+    return LintResult(str(model), name, tuple(find_faults(Path(model), name)))
+
+
+@with_choices(*MODEL)
+def inspect(
+    model: AnyModel,
+    *,
+    graph: bool = False,
+    node: str | None = None,
+    around: int = 1,
+    settings: Settings | None = None,
+    **choices: Any,  # noqa: ANN401  # checked by Settings
+) -> rp.ModelSummary | OnnxSummary | View | NodeView:
+    """Summarise a model; or with `graph` view its graph, or with `node` all that is known of one.
+
+    Args:
+        model: a checkpoint, graph file, snapshot or ONNX file; a module always gives its graph.
+        graph: whether to return the whole graph.
+        node: a node's name, or a module's path.
+        around: how many steps from the node the graph is shown.
+        settings: settings to start from.
+        choices: `imgsz`, `head`, `arch`.
+
+    Raises:
+        YqcError: the model cannot be read, or has no such node.
+    """
+    settings, path = choose(settings, choices), find_file(model)
+    if node is not None:
+        return NodeView.of(look(model, settings), node, around)
+    if graph or path is None:
+        return look(model, settings)
+    if path.suffix != ".onnx":
+        return summarize(path, arch=None if settings.arch is None else Path(settings.arch))
+    about = {p.key: p.value for p in read_onnx(path, weights=False).metadata_props}
+    return OnnxSummary(look(path), path.stat().st_size, about)
+
+
+@with_choices(*MODEL, *DATA, "target")
+def diff(
+    a: AnyModel,
+    b: AnyModel | None = None,
+    *,
+    passes: str | Sequence[str] = (),
+    params: bool = False,
+    context: int = 3,
+    registry: Registry | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **choices: Any,  # noqa: ANN401  # checked by Settings
+) -> Diff:
+    """Compare two graphs, or what one or two pipelines make of one: ops, nodes, parameters.
+
+    Args:
+        a: a checkpoint, graph file, snapshot, ONNX file or module.
+        b: another one; or none, and `passes`.
+        passes: a pipeline, or two to compare.
+        params: whether to compare weights and bytes, too.
+        context: lines around every change in the unified diff.
+        registry: where names of passes are looked up.
+        settings: settings to start from.
+        progress: where long work is shown.
+        choices: `imgsz`, `head`, `arch`, `data`, `images`, `single_class`, `strict`, `target`.
+
+    Raises:
+        YqcError: a model cannot be read, or a pipeline fails.
+    """
+    settings = choose(settings, choices)
+    if b is None:
+        first, second = ["", *([passes] if isinstance(passes, str) else passes)][-2:]
+        sides = [staged(a, text, settings, registry, progress) for text in (first, second)]
+    else:
+        built = [isinstance(m, str | Path) and Path(m).suffix == ".onnx" for m in (a, b)]
+        sides = [
+            look(model, None if is_onnx else settings, emitted=any(built))
+            for model, is_onnx in zip((a, b), built, strict=True)
+        ]
+    return compare_views(*sides, context=context, params=params)
+
+
+@with_choices(*MODEL, *DATA, "target")
+def explain(
+    passes: str,
+    model: AnyModel,
+    *,
+    draw: bool = False,
+    registry: Registry | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **choices: Any,  # noqa: ANN401  # checked by Settings
+) -> Explanation:
+    """Explain what a pass would do to a model, and what it refuses and why.
+
+    Args:
+        passes: a pass with its options; of several the last one is explained.
+        model: a checkpoint, graph file, snapshot or module.
+        draw: whether to draw what it looks at, in the language of Graphviz.
+        registry: where names of passes are looked up.
+        settings: settings to start from.
+        progress: where long work is shown.
+        choices: as of `diff`.
+
+    Raises:
+        YqcError: no such pass, no such model, or the pass fails.
+    """
+    return explain_pass(passes, model, choose(settings, choices), registry, progress, draw=draw)

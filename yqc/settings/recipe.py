@@ -1,0 +1,118 @@
+"""Recipe files: TOML that `--config` runs again.
+
+    yqc = "0.1.0"
+    passes = "fold-bn"
+    imgsz = [640, 640]
+    ...
+    [input]
+    path = "model.pt"
+    sha256 = "..."
+
+    [dataset]
+    path = "data.yaml"
+    sha256 = "..."
+
+    [[load]]
+    path = "my_pass.py"
+    sha256 = "..."
+
+The tables say what the recipe was written for; a compile of something else says so. A recipe cannot
+load Python.
+"""
+
+import json
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yqc.errors import PipelineError, near
+from yqc.settings.origin import HashedFile, Provenance
+from yqc.settings.settings import SETTINGS, Settings
+from yqc.settings.values import SettingError
+
+LARGEST = 16 << 20
+"""Bytes of a recipe file. Plans of 4-bit weights take some 100 kB; half or double of the bound
+changes nothing but the memory that a file of another kind takes before it is refused."""
+DEEP = 100
+"""Dots in a key at most; the time that tomllib takes grows with their square."""
+ORIGINS = ("input", "dataset", "load")
+"""The tables of a recipe file that say what it was written for."""
+
+
+def write_recipe(settings: Settings, origin: Provenance) -> str:
+    """Return the TOML text that repeats a compile, with what it was written for."""
+    lines = [f"yqc = {_toml(origin.version)}"]
+    for name in SETTINGS:
+        value = getattr(settings, name)
+        if value is not None:
+            plain = list(value) if isinstance(value, tuple) else value
+            lines.append(f"{name} = {_toml(plain)}")
+    tables = [("[input]", origin.model), ("[dataset]", origin.data)]
+    tables += [("[[load]]", file) for file in origin.loaded]
+    for head, file in tables:
+        if file is not None:
+            lines += ["", head, f"path = {_toml(file.path)}", f"sha256 = {_toml(file.sha256)}"]
+    return "\n".join([*lines, ""])
+
+
+def _toml(value: object) -> str:
+    """Write a plain value: TOML's are JSON's, but for one character that must be escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def read_recipe(path: Path) -> Settings:
+    """Read a recipe file. Relative paths in it are relative to the working directory.
+
+    Raises:
+        PipelineError: the file cannot be read, or holds a key or value that does not belong there.
+    """
+    try:
+        found = tomllib.loads(_read_short(path))
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"cannot read the recipe {path}: {error}") from error
+    except RecursionError as error:
+        raise PipelineError(f"cannot read the recipe {path}: it is nested too deeply") from error
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        if key == "yqc" or (key in ORIGINS and isinstance(value, dict | list)):
+            continue
+        if key not in SETTINGS:
+            raise PipelineError(f"{path}: a recipe has no key {key!r}{near(key, SETTINGS)}")
+        values[key] = value
+    try:
+        return Settings(**values, written_for=_provenance(found))
+    except SettingError as error:
+        raise PipelineError(f"{path}: {error}") from error
+
+
+def _read_short(path: Path) -> str:
+    """Return the text of a regular file of at most `LARGEST` bytes; else raise an OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no file")
+    if status.st_size > LARGEST:
+        raise OSError(f"it has more than {LARGEST >> 20} MiB")
+    text = path.read_text(encoding="utf-8")
+    keys = (line.partition("=")[0] for line in text.splitlines())
+    if any(key.count(".") > DEEP and not {*key} & {*"\"'"} for key in keys):
+        raise OSError("it is nested too deeply")
+    return text
+
+
+def _provenance(found: Mapping[str, Any]) -> Provenance:
+    """Read what a recipe was written for; what is missing or malformed counts as not recorded."""
+    loaded = found.get("load")
+    return Provenance(
+        version=str(found.get("yqc", "")),
+        model=_hashed(found.get("input")),
+        data=_hashed(found.get("dataset")),
+        loaded=tuple(filter(None, map(_hashed, loaded if isinstance(loaded, list) else ()))),
+    )
+
+
+def _hashed(table: object) -> HashedFile | None:
+    if not isinstance(table, dict) or not table.get("sha256"):
+        return None
+    return HashedFile(str(table.get("path", "")), str(table["sha256"]))
