@@ -5,7 +5,7 @@
 `build`        the walk over the graph
 `tensors`      ONNX tensors, made and counted
 `layers`, `activations`, `arithmetic`, `shapes`, `indexing`, `pools`, `reductions`, `resize`,
-`quantization`, `packed`  the lowerings
+`norms`, `windows`, `quantization`, `packed`  the lowerings
 `geometry`     sizes of windows and paddings
 `simplify`     onnxsim, and checks of its result
 `halves`       weights, biases and scales in half
@@ -33,12 +33,14 @@ from yqc.emit import (
     arithmetic,
     indexing,
     layers,
+    norms,
     packed,
     pools,
     quantization,
     reductions,
     resize,
     shapes,
+    windows,
 )
 from yqc.emit.breakdown import layer_bytes, size_parts
 from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
@@ -78,8 +80,8 @@ __all__ = [
 
 # Imported for what they put into the table.
 LOWERINGS = (
-    *(activations, arithmetic, indexing, layers, packed),
-    *(pools, quantization, reductions, resize, shapes),
+    *(activations, arithmetic, indexing, layers, norms, packed),
+    *(pools, quantization, reductions, resize, shapes, windows),
 )
 
 

@@ -16,7 +16,9 @@ GELU_OPSET = 20
 """From here on ONNX has Gelu."""
 
 
-@lowering(nn.Identity, nn.Dropout, nn.Dropout2d, F.dropout, F.dropout2d)
+@lowering(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+@lowering(nn.FeatureAlphaDropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+@lowering(F.alpha_dropout, F.feature_alpha_dropout)
 def dropout(
     e: Emitter,
     _: fx.Node,
@@ -35,6 +37,8 @@ PLAIN: dict[str, tuple[LoweringTarget, ...]] = {
     "Relu": (nn.ReLU, F.relu, torch.relu, "relu"),
     "HardSwish": (nn.Hardswish, F.hardswish),
     "Tanh": (nn.Tanh, torch.tanh, F.tanh, "tanh"),
+    "Selu": (nn.SELU, F.selu, torch.selu),
+    "Softsign": (nn.Softsign, F.softsign),
 }
 """Activations with an ONNX operator of the same meaning and no settings."""
 
@@ -148,3 +152,94 @@ def softmax(
     if dim is None:
         e.refuse("give its dim")
     return e.op("Softmax", e.number(x, e.spec(node).dtype), axis=e.axis(x, dim))
+
+
+@lowering(nn.LogSoftmax, torch.log_softmax, F.log_softmax, "log_softmax")
+def log_softmax(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,  # it is the node's own dtype
+) -> str:
+    if dim is None:
+        e.refuse("give its dim")
+    return e.op("LogSoftmax", e.number(x, e.spec(node).dtype), axis=e.axis(x, dim))
+
+
+@lowering(nn.Softmin, F.softmin)
+def softmin(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,  # it is the node's own dtype
+) -> str:
+    if dim is None:
+        e.refuse("give its dim")
+    return e.op("Softmax", e.op("Neg", x), axis=e.axis(x, dim))
+
+
+@lowering(nn.Softmax2d)
+def softmax_of_channels(e: Emitter, _: fx.Node, x: fx.Node) -> str:
+    return e.op("Softmax", x, axis=e.axis(x, -3))
+
+
+@lowering(nn.LogSigmoid, F.logsigmoid)
+def log_sigmoid(e: Emitter, _: fx.Node, x: fx.Node) -> str:
+    return e.op("Neg", e.op("Softplus", e.op("Neg", x)))
+
+
+@lowering(nn.CELU, F.celu, torch.celu)
+def celu(e: Emitter, _: fx.Node, x: fx.Node, alpha: float = 1.0, inplace: bool = False) -> str:
+    return e.op("Celu", x, alpha=float(alpha))
+
+
+@lowering(nn.Tanhshrink, F.tanhshrink)
+def tanhshrink(e: Emitter, _: fx.Node, x: fx.Node) -> str:
+    return e.op("Sub", x, e.op("Tanh", x))
+
+
+@lowering(nn.Hardshrink, F.hardshrink, "hardshrink")
+def hardshrink(e: Emitter, _: fx.Node, x: fx.Node, lambd: float = 0.5) -> str:
+    return e.op("Shrink", x, lambd=float(lambd), bias=0.0)
+
+
+@lowering(nn.Softshrink, F.softshrink)
+def softshrink(e: Emitter, _: fx.Node, x: fx.Node, lambd: float = 0.5) -> str:
+    return e.op("Shrink", x, lambd=float(lambd), bias=float(lambd))
+
+
+@lowering(nn.Threshold, F.threshold)
+def threshold(
+    e: Emitter, node: fx.Node, x: fx.Node, threshold: float, value: float, inplace: bool = False
+) -> str:
+    dtype = e.spec(node).dtype
+    above = e.op("Greater", x, e.scalar(threshold, dtype))
+    return e.op("Where", above, x, e.scalar(value, dtype))
+
+
+@lowering(nn.RReLU, F.rrelu)
+def rrelu(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> str:
+    """Lower the leaky ReLU whose slope is random in training, and its mean at inference."""
+    if training:
+        e.refuse("it is in training mode; call eval() on the model")
+    return e.op("LeakyRelu", x, alpha=(lower + upper) / 2)
+
+
+@lowering(nn.GLU, F.glu)
+def glu(e: Emitter, _: fx.Node, x: fx.Node, dim: int = -1) -> str:
+    axis = e.axis(x, dim)
+    half = e.shape(x)[axis] // 2
+    value, gate = e.ops("Split", 2, x, [half, half], axis=axis)
+    return e.op("Mul", value, e.op("Sigmoid", gate))

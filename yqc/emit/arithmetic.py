@@ -239,3 +239,19 @@ def matmul(e: Emitter, _: fx.Node, x: fx.Node, other: fx.Node) -> str:
 @lowering(torch.einsum)
 def einsum(e: Emitter, _: fx.Node, equation: str, *operands: fx.Node) -> str:
     return e.op("Einsum", *operands, equation=equation.replace(" ", ""))
+
+
+@lowering(torch.addmm, "addmm", torch.baddbmm, "baddbmm")
+def add_product(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    first: fx.Node,
+    second: fx.Node,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+) -> str:
+    if (beta, alpha) != (1, 1):
+        e.refuse("only beta=1 and alpha=1 have an ONNX form here")
+    return e.op("Add", x, e.op("MatMul", first, second))

@@ -4,11 +4,8 @@ PyTorch's modules and functions share their parameters' names, so one lowering s
 call does not give is taken from the module.
 """
 
-# ruff: noqa: ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
+# ruff: noqa: D103  # the decorator says what is lowered, the arguments are PyTorch's
 
-from collections.abc import Sequence
-
-import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
@@ -53,7 +50,8 @@ def conv(
     )
 
 
-@lowering(nn.ConvTranspose1d, nn.ConvTranspose2d, F.conv_transpose1d, F.conv_transpose2d)
+@lowering(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+@lowering(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 def conv_transpose(
     e: Emitter,
     _: fx.Node,
@@ -92,41 +90,3 @@ def linear(
     else:
         product = e.op("MatMul", x, e.op("Transpose", weight, perm=[1, 0]))
     return product if bias is None else e.op("Add", product, bias)
-
-
-@lowering(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, F.batch_norm)
-def batch_norm(
-    e: Emitter,
-    _: fx.Node,
-    x: fx.Node,
-    running_mean: Operand,
-    running_var: Operand,
-    weight: Operand = None,
-    bias: Operand = None,
-    training: bool = False,
-    momentum: float | None = 0.1,  # of training
-    eps: float = 1e-5,
-) -> str:
-    if training or running_mean is None or running_var is None:
-        e.refuse("it normalises by the statistics of the batch; call eval() on the model")
-    channels, dtype = e.shape(x)[1], e.spec(x).dtype
-    scale = torch.ones(channels, dtype=dtype) if weight is None else weight
-    shift = torch.zeros(channels, dtype=dtype) if bias is None else bias
-    inputs = (x, scale, shift, running_mean, running_var)
-    return e.op("BatchNormalization", *inputs, epsilon=float(eps))
-
-
-@lowering(nn.LayerNorm, F.layer_norm)
-def layer_norm(
-    e: Emitter,
-    node: fx.Node,
-    x: fx.Node,
-    normalized_shape: Sequence[int],
-    weight: Operand = None,
-    bias: Operand = None,
-    eps: float = 1e-5,
-) -> str:
-    dtype = e.spec(node).dtype
-    scale = torch.ones(*normalized_shape, dtype=dtype) if weight is None else weight
-    axis = -len(normalized_shape)
-    return e.op("LayerNormalization", x, scale, bias, axis=axis, epsilon=float(eps))

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from yqc.emit.emitter import Emitter, Operand
 from yqc.emit.geometry import Dims, each, missing, onnx_pads, taps
+from yqc.emit.reductions import reduce_axes
 from yqc.emit.table import lowering
 
 MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -38,24 +39,30 @@ def pad(
     return e.op("Pad", x, onnx_pads(pad, len(e.shape(x))), fill, mode=MODES[mode])
 
 
-@lowering(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d)
+@lowering(nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)
+@lowering(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 def constant_pad(
     e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int], value: float = 0.0
 ) -> str:
     return pad(e, node, x, padding, value=value)
 
 
-@lowering(nn.ReflectionPad1d, nn.ReflectionPad2d)
+@lowering(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d)
+def circular_pad(e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int]) -> str:
+    return pad(e, node, x, padding, "circular")
+
+
+@lowering(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d)
 def reflection_pad(e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int]) -> str:
     return pad(e, node, x, padding, "reflect")
 
 
-@lowering(nn.ReplicationPad1d, nn.ReplicationPad2d)
+@lowering(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d)
 def replication_pad(e: Emitter, node: fx.Node, x: fx.Node, padding: Sequence[int]) -> str:
     return pad(e, node, x, padding, "replicate")
 
 
-@lowering(nn.MaxPool1d, nn.MaxPool2d, F.max_pool1d, F.max_pool2d)
+@lowering(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d)
 def max_pool(
     e: Emitter,
     node: fx.Node,
@@ -135,7 +142,7 @@ def _zero_padding(e: Emitter, x: fx.Node) -> tuple[fx.Node, list[tuple[int, int]
     return source, [(pads[i], pads[rank + i]) for i in range(2, rank)]
 
 
-@lowering(nn.AvgPool1d, nn.AvgPool2d, F.avg_pool1d, F.avg_pool2d)
+@lowering(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 def avg_pool(
     e: Emitter,
     node: fx.Node,
@@ -181,14 +188,14 @@ def avg_pool(
     return pool
 
 
-@lowering(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
-@lowering(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)
+@lowering(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+@lowering(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 def adaptive_avg_pool(e: Emitter, node: fx.Node, x: fx.Node, output_size: object) -> str:
     return _adaptive(e, node, x, "AveragePool")
 
 
-@lowering(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
-@lowering(F.adaptive_max_pool1d, F.adaptive_max_pool2d)
+@lowering(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+@lowering(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 def adaptive_max_pool(
     e: Emitter,
     node: fx.Node,
@@ -206,6 +213,44 @@ def _adaptive(e: Emitter, node: fx.Node, x: fx.Node, pool: str) -> str:
     if set(out) == {1}:
         return e.op(f"Global{pool}", x)
     if any(s % o for s, o in zip(size, out, strict=True)):
-        e.refuse(f"windows of different sizes ({size} to {out}) have no ONNX form")
+        return _uneven(e, x, size, out, mean=pool == "AveragePool")
     kernel = [s // o for s, o in zip(size, out, strict=True)]
     return e.op(pool, x, kernel_shape=kernel, strides=kernel)
+
+
+def _uneven(e: Emitter, x: fx.Node, size: Sequence[int], out: Sequence[int], *, mean: bool) -> str:
+    """Pool windows of different sizes, axis by axis: output i of m is i n / m to (i + 1) n / m.
+
+    Starts are rounded down and ends up. The elements of all windows are gathered, short windows
+    filled up with their last element, and then reduced, for a mean with its factors.
+    """
+    value: Operand = x
+    for axis, (n, m) in enumerate(zip(size, out, strict=True), 2):
+        windows = [range(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+        longest = max(map(len, windows))
+        filled = [[*w] + [w[-1]] * (longest - len(w)) for w in windows]
+        value = e.op("Gather", value, torch.tensor(filled), axis=axis)
+        if mean:
+            rows = [[1 / len(w)] * len(w) + [0.0] * (longest - len(w)) for w in windows]
+            factors = torch.tensor(rows, dtype=e.spec(x).dtype)
+            value = e.op("Mul", value, factors.reshape(m, longest, *[1] * (len(size) + 1 - axis)))
+        value = reduce_axes(e, "ReduceSum" if mean else "ReduceMax", value, [axis + 1], False)
+    return e.value(value)
+
+
+@lowering(nn.LPPool1d, nn.LPPool2d, F.lp_pool1d, F.lp_pool2d)
+def lp_pool(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    norm_type: float,
+    kernel_size: Dims,
+    stride: Dims | None = None,
+    ceil_mode: bool = False,
+) -> str:
+    dims = len(e.shape(x)) - 2
+    if norm_type != int(norm_type) or int(norm_type) % 2 or ceil_mode:
+        e.refuse("only even norms, rounded down, have an ONNX form here")
+    kernel = each(kernel_size, dims)
+    strides = kernel if stride is None or stride == [] else each(stride, dims)
+    return e.op("LpPool", x, kernel_shape=kernel, strides=strides, p=int(norm_type))

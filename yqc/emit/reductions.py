@@ -2,11 +2,14 @@
 
 # ruff: noqa: ARG001, D103  # the decorator says what is lowered, the arguments are PyTorch's
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import fx
 
 from yqc.emit.arithmetic import operands
-from yqc.emit.emitter import Emitter
+from yqc.emit.emitter import Emitter, Operand
 from yqc.emit.geometry import Dims
 from yqc.emit.table import LoweringTarget, lowering
 
@@ -18,6 +21,7 @@ REDUCTIONS: dict[str, tuple[LoweringTarget, ...]] = {
     "ReduceSum": (torch.sum, "sum"),
     "ReduceMax": (torch.amax, "amax"),
     "ReduceMin": (torch.amin, "amin"),
+    "ReduceProd": (torch.prod, "prod"),
 }
 
 
@@ -28,10 +32,14 @@ def _reduce(
     rank, dtype = len(e.shape(x)), e.specs(node)[0].dtype
     dims = [] if dim is None else [dim] if isinstance(dim, int) else list(dim)
     axes = [d % rank for d in dims] or list(range(rank))
-    value = e.number(x, dtype)
+    return reduce_axes(e, op_type, e.number(x, dtype), axes, keepdim)
+
+
+def reduce_axes(e: Emitter, op_type: str, value: Operand, axes: Sequence[int], keep: bool) -> str:
+    """Add a reduction over axes."""
     if op_type == "ReduceSum" or e.opset >= AXES_OPSET:
-        return e.op(op_type, value, axes, keepdims=keepdim)
-    return e.op(op_type, value, axes=axes, keepdims=keepdim)
+        return e.op(op_type, value, list(axes), keepdims=keep)
+    return e.op(op_type, value, axes=list(axes), keepdims=keep)
 
 
 def _register(op_type: str, targets: tuple[LoweringTarget, ...]) -> None:
@@ -112,3 +120,63 @@ def sort(
 @lowering(torch.argsort, "argsort")
 def argsort(e: Emitter, node: fx.Node, x: fx.Node, dim: int = -1, descending: bool = False) -> str:
     return sort(e, node, x, dim, descending)[1]
+
+
+def _axes(e: Emitter, x: fx.Node, dim: Dims | None) -> list[int]:
+    rank = len(e.shape(x))
+    dims = range(rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    return [d % rank for d in dims]
+
+
+@lowering(torch.var, "var")
+def variance(
+    e: Emitter,
+    _: fx.Node,
+    x: fx.Node,
+    dim: Dims | bool | None = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: int | None = None,
+) -> str:
+    """Lower the mean square of the distance from the mean, times n / (n - correction)."""
+    given = None if isinstance(dim, bool) else dim
+    axes = _axes(e, x, given)
+    less = int(unbiased if not isinstance(dim, bool) else dim) if correction is None else correction
+    count = math.prod(e.shape(x)[a] for a in axes)
+    apart = e.op("Sub", x, reduce_axes(e, "ReduceMean", x, axes, True))
+    found = reduce_axes(e, "ReduceMean", e.op("Mul", apart, apart), axes, keepdim)
+    if not less:
+        return found
+    return e.op("Mul", found, e.scalar(count / max(count - less, 1), e.spec(x).dtype))
+
+
+@lowering(torch.std, "std")
+def deviation(e: Emitter, node: fx.Node, x: fx.Node, *args: object, **kwargs: object) -> str:
+    return e.op("Sqrt", variance(e, node, x, *args, **kwargs))  # type: ignore[arg-type]
+
+
+@lowering(torch.norm, "norm")
+def norm(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    p: float | str = 2,
+    dim: Dims | None = None,
+    keepdim: bool = False,
+    out: None = None,
+    dtype: torch.dtype | None = None,
+) -> str:
+    axes = _axes(e, x, dim)
+    if dtype is not None:
+        e.refuse("a dtype has no ONNX form here; convert before")
+    if p in {2, "fro"}:
+        return e.op("Sqrt", reduce_axes(e, "ReduceSum", e.op("Mul", x, x), axes, keepdim))
+    if p != 1:
+        e.refuse(f"only norms 1 and 2 have an ONNX form here, not {p}")
+    return reduce_axes(e, "ReduceSum", e.op("Abs", x), axes, keepdim)
+
+
+@lowering(torch.cumsum, "cumsum")
+def cumulative_sum(e: Emitter, _: fx.Node, x: fx.Node, dim: int) -> str:
+    return e.op("CumSum", x, torch.tensor(e.axis(x, dim)))

@@ -90,3 +90,14 @@ def pixel_unshuffle(e: Emitter, node: fx.Node, x: fx.Node, downscale_factor: int
     blocks = e.op("Reshape", x, [0, channels // (r * r), height, r, width, r])
     swapped = e.op("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4])
     return e.op("Reshape", swapped, [0, channels, height, width])
+
+
+@lowering(nn.UpsamplingBilinear2d)
+def upsampling_bilinear(
+    e: Emitter,
+    node: fx.Node,
+    x: fx.Node,
+    size: object = None,
+    scale_factor: float | Sequence[float] | None = None,
+) -> str:
+    return interpolate(e, node, x, size, scale_factor, "bilinear", align_corners=True)

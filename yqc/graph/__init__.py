@@ -36,7 +36,7 @@ from yqc.graph.compare import node_outputs, sqnr_db
 from yqc.graph.edit import bypass, drop_unread
 from yqc.graph.folding import fold_conv_bn, fold_kernel
 from yqc.graph.history import Event, history
-from yqc.graph.memory import as_weights, channels_last
+from yqc.graph.memory import as_weights, channels_last, lay_out
 from yqc.graph.metadata import BatchNorm, Mark
 from yqc.graph.noise import make_noise
 from yqc.graph.roles import assign_roles, role
@@ -71,6 +71,7 @@ __all__ = [
     "history",
     "is_function",
     "last_uses",
+    "lay_out",
     "make_noise",
     "node_outputs",
     "propagate",

@@ -21,21 +21,39 @@ _METHODS = (
     "add sub mul div pow exp neg sqrt sigmoid softmax relu clamp view reshape flatten "
     "unflatten permute transpose contiguous unsqueeze squeeze mean sum amax max min topk "
     "gather expand repeat chunk split to float int long type matmul bmm remainder floor size "
-    "abs clone detach tanh silu argmax sort index_select masked_fill type_as expand_as t"
+    "abs clone detach tanh silu argmax sort index_select masked_fill type_as expand_as t log "
+    "reciprocal ceil round sign erf sin cos logical_not multiply maximum minimum eq lt le gt ge "
+    "ne logical_and logical_or rsub floor_divide rsqrt square where clip clamp_min clamp_max "
+    "double half bool cpu mm select narrow amin argmin argsort view_as reshape_as swapaxes "
+    "broadcast_to tile tensor_split split_with_sizes unbind roll flip std var norm prod cumsum "
+    "log_softmax hardshrink unfold group_norm addmm baddbmm"
 )
 METHODS = frozenset(_METHODS.split())
 
-_OPERATOR = "add sub mul truediv floordiv mod pow neg matmul getitem gt lt ge le eq and_ or_ invert"
+_OPERATOR = (
+    "add sub mul truediv floordiv mod pow neg matmul getitem gt lt ge le eq ne and_ or_ invert abs"
+)
 _TORCH = (
     "add sub mul div pow exp neg sqrt sigmoid softmax relu tanh cat stack chunk split unsqueeze "
     "squeeze flatten unflatten reshape permute transpose matmul bmm mean sum amax max min topk "
     "gather where clamp abs zeros_like ones_like remainder floor_divide square log maximum minimum "
-    "argmax"
+    "argmax reciprocal floor ceil round sign erf sin cos logical_not multiply eq ne lt le gt ge "
+    "logical_and logical_or rsub true_divide rsqrt masked_fill clip clamp_min clamp_max detach "
+    "clone mm einsum index_select select narrow conv1d conv3d conv_transpose1d conv_transpose2d "
+    "amin argmin sort argsort swapaxes t broadcast_to tile concat tensor_split unbind roll flip "
+    "std var norm prod cumsum log_softmax channel_shuffle adaptive_avg_pool1d avg_pool1d prelu "
+    "selu celu addmm baddbmm conv_transpose3d rms_norm group_norm instance_norm batch_norm "
+    "cosine_similarity layer_norm"
 )
 _FUNCTIONAL = (
     "silu relu relu6 leaky_relu hardswish hardsigmoid mish gelu elu sigmoid softmax max_pool2d "
     "avg_pool2d adaptive_avg_pool2d interpolate pad conv2d linear pixel_shuffle pixel_unshuffle "
-    "layer_norm scaled_dot_product_attention"
+    "layer_norm scaled_dot_product_attention dropout dropout1d dropout2d dropout3d tanh hardtanh "
+    "softplus max_pool1d max_pool3d avg_pool3d adaptive_max_pool1d adaptive_max_pool2d "
+    "adaptive_max_pool3d adaptive_avg_pool3d batch_norm upsample group_norm instance_norm unfold "
+    "fold grid_sample affine_grid normalize glu selu celu rrelu hardshrink softshrink tanhshrink "
+    "softsign logsigmoid log_softmax softmin threshold local_response_norm lp_pool1d lp_pool2d "
+    "embedding bilinear rms_norm cosine_similarity alpha_dropout feature_alpha_dropout"
 )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from yqc import evaluation as ev
 from yqc.data import CalibrationImages, KeptImages, Split
 from yqc.data.files import content_hash
+from yqc.graph import lay_out
 from yqc.graph.compare import fingerprint, macs
 from yqc.job.baseline import load_or_detect
 from yqc.job.keys import model_key
@@ -113,7 +114,7 @@ class Agreeing:
     def _detect(self, gm: fx.GraphModule) -> ev.Detections:
         device = next((p.device for p in gm.parameters()), torch.device("cpu"))
         return ev.detect(
-            ev.TorchModel(fold_batch_norms(gm).to(memory_format=torch.channels_last), device),  # type: ignore[call-overload]
+            ev.TorchModel(lay_out(fold_batch_norms(gm)), device),
             self._split,
             imgsz=self._source.imgsz,
             layout=self._source.layout,

@@ -167,6 +167,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
     for node in gm.graph.nodes:
         del node.meta[META]
     gm.graph.eliminate_dead_code(has_effect)
+    _free_of_strides(gm)
     drop_unread(gm)
     gm.recompile()
     gm.eval()
@@ -178,6 +179,16 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
 def _explain(tracer: ShapeTracer, module: nn.Module, error: Exception) -> str:
     where = tracer.place or type(module).__name__
     return clean(f"cannot trace {where}: {type(error).__name__}: {first_line(error)}")
+
+
+def _free_of_strides(gm: fx.GraphModule) -> None:
+    """Turn each `view` into a `reshape`, which works however a tensor lies in memory."""
+    for node in gm.graph.nodes:
+        if node.op == "call_method" and node.target == "view":
+            sizes = (*node.args[1:], *node.kwargs.values())
+            if not any(isinstance(size, torch.dtype) for size in sizes):
+                node.target = "reshape"
+                node.kwargs = {"shape": node.kwargs["size"]} if "size" in node.kwargs else {}
 
 
 def _name_constants(gm: fx.GraphModule) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from yqc.graph import lay_out
 from yqc.training.heads import Tap
 from yqc.training.losses import distance
 from yqc.training.plan import LEAST, MOVED, RATE, STEADY, Plan
@@ -60,7 +61,7 @@ class Session:
     def __init__(self, student: Student, teacher: Teacher, taps: Sequence[Tap], plan: Plan) -> None:
         self.student, self.teacher, self.taps, self.plan = student, teacher, taps, plan
         self.arithmetic = Arithmetic(student.device, bfloat16=False)
-        student.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_out(student.module)
         self.parameters = student.parameters
         self.optimizer = make_optimizer(self.parameters, plan)
         self.average = {k: v.clone() for k, v in student.state.items()}

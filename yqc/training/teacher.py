@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from yqc.graph import callers, chains, fold_conv_bn
+from yqc.graph import callers, chains, fold_conv_bn, lay_out
 from yqc.training.heads import Tap, cut_graph, tap_graph
 
 
@@ -27,7 +27,7 @@ class Teacher:
         """Make the teacher of an original, not changed, for a student that begins at `sources`."""
         parts = cut_graph(original, sources), tap_graph(original, taps, sources)
         folded = (fold_batch_norms(part).to(device) for part in parts)
-        return cls(*(part.to(memory_format=torch.channels_last) for part in folded))  # type: ignore[call-overload]
+        return cls(*(lay_out(part) for part in folded))
 
     @torch.no_grad()
     def run_front(self, images: Tensor) -> tuple[Tensor, ...]:
