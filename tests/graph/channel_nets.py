@@ -9,6 +9,7 @@ OPS = (
     *("conv", "wide", "depthwise", "doubled", "grouped", "transposed", "linear", "norm", "act"),
     *("prelu", "add", "mul", "scale", "cat", "chunk", "split", "slice", "pool", "resample"),
     *("view", "squeeze-excite", "heads", "attention", "spatial", "softmax"),
+    "group-norm",
 )
 Program = Sequence[tuple[str, int, int]]
 SIZE = 4
@@ -61,6 +62,8 @@ class Net(nn.Module):
             return [y.permute(0, 3, 1, 2)]
         if name == "norm":
             return [self.layer(key, nn.BatchNorm2d, c)(a)]
+        if name == "group-norm":
+            return [self.layer(key, nn.GroupNorm, c // 2, c)(a)] if c % 2 == 0 else []
         if name == "act":
             return [self.layer(key, nn.SiLU)(a)]
         if name == "prelu":

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from yqc import trace
 from yqc.graph import channel_groups
 from yqc.graph.channels.groups import dependencies, find_channels
+from yqc.pruning.surgery import remove_channels
+from yqc.testing import nets
 
 X = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Middle = Callable[[Any, Tensor], Tensor]
@@ -111,7 +114,11 @@ def test_one_module_called_twice_has_one_set_of_channels() -> None:
     ("middle", "layers", "why"),
     [
         (lambda _, x: x.softmax(1), {}, "softmax at softmax mixes channels"),
-        (lambda m, x: m.n(x), {"n": nn.GroupNorm(2, 4)}, "GroupNorm at n mixes channels"),
+        (
+            lambda m, x: m.n(x),
+            {"n": nn.LocalResponseNorm(3)},
+            "LocalResponseNorm at n mixes channels",
+        ),
         (
             lambda _, x: x.unflatten(1, (2, 2)).flatten(1, 2),
             {},
@@ -166,3 +173,21 @@ def test_weights_that_are_read_as_tensors_stay() -> None:
 
     pins = {b.pin for b in find_channels(trace(Tied(), X)).blocks}
     assert "a_weight reads the weights of a" in pins
+
+
+def test_channels_that_a_group_norm_joins_go_together() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 12, 1), nn.GroupNorm(4, 12), nn.Conv2d(12, 5, 1))
+    gm = trace(nets.seeded(net, 0), torch.rand(1, 3, 4, 4))
+    channels = find_channels(gm)
+    (slot,) = (s for s in channels.slots if s.target == "1")
+    assert slot.ids.reshape(4, 3).T.tolist() == [slot.ids[::3].tolist()] * 3
+    keep = np.ones(channels.count, dtype=np.bool_)
+    keep[slot.ids[3]] = False
+    with torch.no_grad():
+        net[2].weight[:, 3:6] = 0
+    x = torch.rand(2, 3, 4, 4)
+    want = gm(x)
+    remove_channels(gm, channels, keep)
+    assert (net[1].num_groups, net[1].num_channels) == (3, 9)
+    torch.testing.assert_close(gm(x), want)

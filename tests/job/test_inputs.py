@@ -1,15 +1,16 @@
 """What is checked before any work starts, and what tells one compile's cache from another's."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import yqc
 from yqc.data import Split
-from yqc.errors import PipelineError
+from yqc.errors import LoweringError, PipelineError
 from yqc.job.checks import check_device, check_images
 from yqc.job.inputs import find_data
 from yqc.job.judge import FEWEST, judges
@@ -43,6 +44,62 @@ def test_a_pass_that_learns_needs_images_before_anything_starts(
     with pytest.raises(PipelineError, match="recover learns from images, and none are given"):
         yqc.compile(checkpoint, "fold-bn,recover", output=tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+class Recurrent(nn.Module):
+    """Holds two modules without an ONNX form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.cell, self.pair = (
+            nn.Conv2d(3, 4, 3),
+            nn.GRUCell(4, 4),
+            nn.Bilinear(4, 4, 2),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x).mean((2, 3))
+        return self.pair(self.cell(y), y)  # type: ignore[no-any-return]
+
+
+def test_what_cannot_be_written_is_said_before_any_pass_runs(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    class Watch(yqc.Watcher):
+        def before(self, *_: object) -> None:
+            ran.append("a pass")
+
+    with pytest.raises(LoweringError, match=r"(?s)for nn\.GRUCell at .*without a .*: nn\.Bilinear"):
+        yqc.compile(
+            *(Recurrent(), "fold-bn"),
+            imgsz=(16, 16),
+            output=tmp_path / "x.onnx",
+            watchers=[Watch()],
+        )
+    assert (ran, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_pass_of_ones_own_may_replace_what_cannot_be_written(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Drop(yqc.Pass):
+        name: ClassVar[str] = "drop"
+
+        def run(self, gm: fx.GraphModule, ctx: yqc.Context) -> None:
+            output = gm.graph.output_node()
+            mean = next(n for n in gm.graph.nodes if n.target == "mean")
+            with gm.graph.inserting_before(output):
+                half = gm.graph.call_method("narrow", (mean, 1, 0, 2))
+            output.args = (half,)
+            gm.graph.eliminate_dead_code()
+
+    result = yqc.compile(
+        *(Recurrent(), [Drop()]),
+        imgsz=(16, 16),
+        output=tmp_path / "x.onnx",
+        evaluate=False,
+        html=False,
+    )
+    assert result.files.onnx.is_file()
 
 
 def test_the_key_of_a_compile_knows_images_that_were_changed(checkpoint: Path, data: Path) -> None:

@@ -43,7 +43,7 @@ from yqc.emit import (
     windows,
 )
 from yqc.emit.breakdown import layer_bytes, size_parts
-from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model
+from yqc.emit.build import HIGHEST_OPSET, LOWEST_OPSET, build_model, check_writable
 from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.foldable import halve_scales, write_foldable
 from yqc.emit.halves import write_halves
@@ -66,6 +66,7 @@ __all__ = [
     "Deviation",
     "Emitter",
     "RoundTrip",
+    "check_writable",
     "compare_runs",
     "emit",
     "layer_bytes",

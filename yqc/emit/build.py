@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
 from yqc.emit.stored import StoredValues
-from yqc.emit.table import find
+from yqc.emit.table import call_text, find
 from yqc.emit.tensors import DTYPES
 from yqc.errors import EmitError, LoweringError
 from yqc.graph import TensorSpec
@@ -41,6 +41,30 @@ def build_model(
                     f"opset {opset} is too low ({need}); ask for {need.opset} or above"
                 ) from need
             target = need.opset
+
+
+def check_writable(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> None:
+    """Raise the error that `emit` would raise for a graph's operations, before any work on it.
+
+    Raises:
+        LoweringError: naming all operations that have no ONNX form.
+        EmitError: the opset is too low for one.
+    """
+    missing: dict[str, LoweringError] = {}
+    for node in gm.graph.nodes:
+        if node.op.startswith("call_"):
+            try:
+                find(gm, node)
+            except LoweringError as error:
+                missing.setdefault(call_text(gm, node), error)
+    if len(missing) > 1:
+        first, *others = missing
+        raise LoweringError(
+            f"{missing[first]}\nAlso without a lowering: {', '.join(others)}"
+        ) from missing[first]
+    if missing:
+        raise next(iter(missing.values()))
+    build_model(gm, opset=opset, dynamic=dynamic)
 
 
 def _build(

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import fx
 
+from yqc.emit import check_writable
 from yqc.emit.embedding import Embedding
 from yqc.errors import PipelineError
 from yqc.job.outputs import Outputs
@@ -15,13 +17,24 @@ from yqc.pipeline.pipeline import Pipeline
 from yqc.settings import Settings
 
 
-def check(settings: Settings, pipeline: Pipeline, files: Outputs, model: AnyModel) -> None:
-    """Refuse what can be refused before the model is read.
+BUILT_IN = "yqc_passes."
+"""Where yqc's own passes live; others may replace what cannot be written."""
+
+
+def check(
+    settings: Settings,
+    pipeline: Pipeline,
+    files: Outputs,
+    model: AnyModel,
+    gm: fx.GraphModule | None = None,
+) -> None:
+    """Refuse what can be refused before the model is read, and, with its graph, before any pass.
 
     Raises:
         PipelineError: a wrong order of passes, no such device, no images for a pass that needs
             some, options of suppression that do not exist.
         OutputError: the outputs cannot be written.
+        LoweringError: an operation of the graph has no ONNX form, and every pass is one of yqc's.
     """
     given = settings.data is not None
     passes = pipeline.expand(given=Given(settings.target, has_data=given, can_train=given))
@@ -32,6 +45,8 @@ def check(settings: Settings, pipeline: Pipeline, files: Outputs, model: AnyMode
     named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]
     named += [str(model)] if isinstance(model, str | Path) else []
     files.check(Path(name) for name in named if name)
+    if gm is not None and all(type(each).__module__.startswith(BUILT_IN) for each in passes):
+        check_writable(gm, opset=settings.opset, dynamic=settings.dynamic)
 
 
 def check_device(device: str, passes: Sequence[Pass]) -> None:

@@ -68,6 +68,9 @@ def _trim(gm: fx.GraphModule, slot: Slot, keep: Keep) -> None:
                 _set(held, name, tensor[stay])
         if isinstance(held, _NormBase):
             held.num_features = len(stay)
+        if isinstance(held, nn.GroupNorm):
+            size = held.num_channels // held.num_groups  # whole groups go
+            held.num_channels, held.num_groups = len(stay), len(stay) // size
         if isinstance(held, nn.PReLU):
             held.num_parameters = len(stay)
 

@@ -47,8 +47,10 @@ class WalkState(Protocol):
 
 SPATIAL = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d),
-    *(nn.Upsample, nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d),
+    *(nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.LPPool1d, nn.LPPool2d, nn.CircularPad2d),
+    *(nn.Upsample, nn.UpsamplingBilinear2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ZeroPad2d),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
 )
 """Modules that work on the last axes and leave the others alone."""
 
@@ -56,7 +58,8 @@ ELEMENTWISE = (
     *(nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.Mish),
     *(nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Tanh),
     *(nn.Softplus, nn.Softsign, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-    nn.AlphaDropout,
+    *(nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU, nn.Hardshrink, nn.Softshrink),
+    *(nn.Tanhshrink, nn.Threshold),
 )
 
 _ELEMENTWISE = (
@@ -64,6 +67,7 @@ _ELEMENTWISE = (
     "exp log sqrt rsqrt square reciprocal sigmoid tanh relu relu6 silu leaky_relu hardswish "
     "hardsigmoid hardtanh mish gelu elu celu selu softplus clamp clamp_min clamp_max clip "
     "minimum maximum where lerp floor ceil round sign sin cos erf gt lt ge le eq ne expand_as "
+    "hardshrink softshrink tanhshrink softsign threshold rrelu logsigmoid "
     "dropout contiguous clone detach to float double half type type_as zeros_like ones_like"
 )
 _SPATIAL = (

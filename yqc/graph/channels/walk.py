@@ -100,6 +100,8 @@ class ChannelWalk:
             return None
         if isinstance(module, _NormBase):
             return self.per_channel(node, axis, affine=module.num_features)
+        if isinstance(module, nn.GroupNorm):
+            return self.group_norm(node, axis, module)
         if isinstance(module, nn.PReLU):
             count = module.num_parameters
             return axis if count == 1 else self.per_channel(node, axis, affine=count)
@@ -122,6 +124,12 @@ class ChannelWalk:
             return self.unknown(node)
         self.slot(str(node.target), "channels", axis.ids)
         return axis
+
+    def group_norm(self, node: fx.Node, axis: Axis, norm: nn.GroupNorm) -> Axis | None:
+        """Let channels that are normalised together go together; other groups stay equal."""
+        for group in np.split(axis.ids, norm.num_groups):
+            self.sets.unify(group[:-1], group[1:])
+        return self.per_channel(node, axis, affine=norm.num_channels)
 
     def convolution(self, node: fx.Node, conv: _ConvNd, axis: Axis | None) -> Axis | None:
         """Follow channels through a convolution: full, grouped, or depthwise; transposed or not."""
