@@ -16,7 +16,6 @@ from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
 from yqc.settings import Settings
 
-
 BUILT_IN = "yqc_passes."
 """Where yqc's own passes live; others may replace what cannot be written."""
 
