@@ -29,7 +29,7 @@ from torch import Tensor, fx, nn
 from yqc import Call, Context, Pass, State, call, callers, calls
 from yqc.graph import as_weights, channels_last, compute_node, run_graph
 from yqc.pipeline import Count
-from yqc.quant import FULL_RANGE, Int8, Observer, fake_quantize_weight
+from yqc.quant import FULL_RANGE, Int8Weights, Observer, fake_quantize_weight
 from yqc.quantizing import (
     correctable_convolutions,
     is_packed,
@@ -51,16 +51,16 @@ class BiasCorrect(Pass):
     """Number of calibration images to measure on; all of them are in memory at once."""
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        chosen: dict[fx.Node, Int8] = {}
+        chosen: dict[fx.Node, Int8Weights] = {}
         for conv in calls(gm, nn.Conv2d):
-            if (mark := Int8.on(conv.node)) is None or mark.scale is None:
+            if (mark := Int8Weights.on(conv.node)) is None or mark.scale is None:
                 continue
             if why := self.obstacle(gm, conv):
                 ctx.skipped(conv.node, why)
             else:
                 chosen[conv.node] = mark
         if ctx.calibration:
-            chosen |= {node: Int8() for node in self.packed(gm, ctx)}
+            chosen |= {node: Int8Weights() for node in self.packed(gm, ctx)}
         if not chosen:
             return
         measure = self.measure_on_images if ctx.calibration else self.derive_from_batch_norms
@@ -85,7 +85,7 @@ class BiasCorrect(Pass):
         return found
 
     def measure_on_images(
-        self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
+        self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8Weights]
     ) -> dict[fx.Node, Tensor]:
         """Measure the mean errors on calibration images: float32 [O] for each convolution."""
         count, errors = self.images, dict[fx.Node, Tensor]()
@@ -108,7 +108,7 @@ class BiasCorrect(Pass):
         return errors
 
     def derive_from_batch_norms(
-        self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8]
+        self, gm: fx.GraphModule, ctx: Context, chosen: dict[fx.Node, Int8Weights]
     ) -> dict[fx.Node, Tensor]:
         """Derive the mean errors from the means that batch norms gave the observers."""
         errors = {}
@@ -138,7 +138,7 @@ def rounding(observers: Iterable[Call[Observer]]) -> Iterator[None]:
 
 
 def convolve_rounded(
-    gm: fx.GraphModule, node: fx.Node, mark: Int8, values: Mapping[fx.Node, Any]
+    gm: fx.GraphModule, node: fx.Node, mark: Int8Weights, values: Mapping[fx.Node, Any]
 ) -> Tensor:
     """Compute a convolution with rounded weights; packed ones are rounded already."""
     conv = call(gm, node, nn.Conv2d)

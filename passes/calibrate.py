@@ -32,7 +32,7 @@ from yqc.quant import (
     FULL_RANGE,
     REDUCED_RANGE,
     Histogram,
-    Int8,
+    Int8Weights,
     Observer,
     RangeMethod,
     ValueRelevance,
@@ -82,10 +82,10 @@ class Calibrate(Pass):
         for each in observers:
             each.module.stop()
         for conv in calls(gm, nn.Conv2d):
-            if Int8.on(conv.node) is not None:
+            if Int8Weights.on(conv.node) is not None:
                 choose = minmax_channel_scale if self.weights == "minmax" else mse_channel_scale
                 most = REDUCED_RANGE if self.reduce_range else FULL_RANGE
-                Int8(choose(conv.module.weight, most), most=most).put(conv.node)
+                Int8Weights(choose(conv.module.weight, most), most=most).put(conv.node)
 
     def with_data(
         self,

@@ -25,7 +25,7 @@ from torch import fx, nn
 
 from yqc import Context, Pass, State, call, calls, shape
 from yqc.errors import OptionError, PassError
-from yqc.quant import Int8, Observer, QuantizedLayer
+from yqc.quant import Int8Weights, Observer, QuantizedLayer
 from yqc.quantizing import (
     FUSED_ACTIVATIONS,
     WEIGHTED,
@@ -129,7 +129,7 @@ class Observe(Pass):
             if why := find_float_reason(each, skip):
                 ctx.skipped(each.node, why)
             else:
-                Int8().put(each.node)
+                Int8Weights().put(each.node)
                 found.append(each.node)
         for node in filter(is_packed, gm.graph.nodes):  # the weight stays as it is packed
             layer = QuantizedLayer.on(node)

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, State, callers, calls, is_function
 from yqc.graph import bypass, node_outputs, sqnr_db
-from yqc.quant import Int8, Observer, QuantizedLayer, quantize_weight
+from yqc.quant import Int8Weights, Observer, QuantizedLayer, quantize_weight
 from yqc.quantizing import call_conv2d, hold_tensors, is_packed, keeps_values, move_bias
 
 QUANTIZE = torch.ops.yqc.quantize_linear
@@ -39,7 +39,7 @@ class Quantize(Pass):
     removes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.CALIBRATED})
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
-        names = [c.node.name for c in calls(gm, nn.Conv2d) if Int8.on(c.node) is not None]
+        names = [c.node.name for c in calls(gm, nn.Conv2d) if Int8Weights.on(c.node) is not None]
         before = node_outputs(gm, names, ctx.example_for(gm))
         for observer in calls(gm, Observer):
             if not ctx.rules.repeated_scales and repeats_scale(gm, observer):
@@ -48,7 +48,7 @@ class Quantize(Pass):
             replace_observer(gm, observer)
             ctx.rewrote(observer.node, "became quantize-dequantize")
         for conv in calls(gm, nn.Conv2d):
-            if (chosen := Int8.on(conv.node)) is None or chosen.scale is None:
+            if (chosen := Int8Weights.on(conv.node)) is None or chosen.scale is None:
                 continue
             if callers(gm, conv.target) > 1:
                 ctx.skipped(conv.node, f"{conv.target} is called from more than one place")
@@ -71,7 +71,7 @@ def update_packed(gm: fx.GraphModule, node: fx.Node) -> None:
     """Record that a packed convolution reads int8, and correct its bias if an error is known."""
     if (layer := QuantizedLayer.on(node)) is not None:
         replace(layer, activation_bits=8).put(node)
-    if (chosen := Int8.drop(node)) is not None and chosen.mean_error is not None:
+    if (chosen := Int8Weights.drop(node)) is not None and chosen.mean_error is not None:
         move_bias(gm, node, -chosen.mean_error)
 
 
@@ -114,7 +114,7 @@ def replace_observer(gm: fx.GraphModule, observer: Call[Observer]) -> None:
 
 
 def replace_convolution(
-    gm: fx.GraphModule, conv: Call[nn.Conv2d], chosen: Int8, scale: Tensor
+    gm: fx.GraphModule, conv: Call[nn.Conv2d], chosen: Int8Weights, scale: Tensor
 ) -> None:
     """Turn a convolution's module call into a function of an integer weight, in place."""
     module, node = conv.module, conv.node
@@ -132,7 +132,7 @@ def replace_convolution(
         weights = (at["weight_q"], at["weight_scale"], None, 0)
         w = gm.graph.create_node("call_function", DEQUANTIZE, weights, name=f"{node.name}_weight")
     call_conv2d(conv, w, at.get("bias"))
-    Int8.drop(node)
+    Int8Weights.drop(node)
     QuantizedLayer(
         name=conv.target,
         op="Conv2d",

@@ -11,7 +11,7 @@ from yqc.errors import PassError, PipelineError
 from yqc.graph.compare import fingerprint
 from yqc.job.work import Work
 from yqc.pipeline import base
-from yqc.quant import Int8, Observer
+from yqc.quant import Int8Weights, Observer
 from yqc.quant.ranges import RANGE_METHODS
 from yqc.store import Store
 
@@ -74,7 +74,9 @@ def test_needs_observers() -> None:
 def test_weights_get_a_scale_a_channel() -> None:
     gm = traced("fold-bn,observe,calibrate", calibrated())
     marks = [n.meta["yqc.int8"] for n in gm.graph.nodes if "yqc.int8" in n.meta]
-    assert [m.scale.shape[0] for m in marks if isinstance(m, Int8) and m.scale is not None] == [
+    assert [
+        m.scale.shape[0] for m in marks if isinstance(m, Int8Weights) and m.scale is not None
+    ] == [
         4,
         4,
         4,

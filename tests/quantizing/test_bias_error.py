@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.passes.nets import X, images, traced
 from yqc import Context
-from yqc.quant import Int8
+from yqc.quant import Int8Weights
 from yqc.quantizing import bias_error
 from yqc.quantizing.bias_error import ReferenceOutputs, shrink_mean
 from yqc_passes import bias_correct, calibrate
@@ -41,7 +41,7 @@ def test_the_error_of_outputs_is_the_one_that_relevant_places_have() -> None:
 
 
 def corrections(ctx: Context) -> dict[str, Tensor | None]:
-    marks = {n.name: Int8.on(n) for n in traced(PASSES, ctx).graph.nodes}
+    marks = {n.name: Int8Weights.on(n) for n in traced(PASSES, ctx).graph.nodes}
     return {name: mark.mean_error for name, mark in marks.items() if mark is not None}
 
 

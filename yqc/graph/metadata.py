@@ -1,10 +1,10 @@
 """Marks that passes leave on nodes: frozen dataclasses in `node.meta["yqc.<topic>"]`.
 
     @dataclass(frozen=True)
-    class Int8(Mark, topic="int8"): ...
+    class Int8Weights(Mark, topic="int8"): ...
 
-    Int8(scale).put(node)
-    if (mark := Int8.on(node)) is not None: ...
+    Int8Weights(scale).put(node)
+    if (mark := Int8Weights.on(node)) is not None: ...
 
 Saved graphs keep the marks whose class is imported when they are read. Fields are plain values or
 tensors.

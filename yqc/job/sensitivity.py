@@ -23,7 +23,7 @@ from yqc.job.layer_runs import LayerRuns
 from yqc.models.source import Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline
-from yqc.quant import Int8
+from yqc.quant import Int8Weights
 from yqc.report import Sensitivity
 
 IMAGES = 16
@@ -73,7 +73,9 @@ def measure_sensitivity(
     )
     needed = PREPARATION if calls(gm, nn.BatchNorm2d) else "observe,calibrate"
     Pipeline.parse(needed).run(gm, own, known=frozenset({"bn-folded"}))
-    layers = [c for c in calls(gm, nn.Conv2d) if isinstance(c.node.meta.get("yqc.int8"), Int8)]
+    layers = [
+        c for c in calls(gm, nn.Conv2d) if isinstance(c.node.meta.get("yqc.int8"), Int8Weights)
+    ]
     if not layers:
         raise PassError("the graph has no convolution that can be quantized")
     runs = LayerRuns(gm, layers, layout, ctx.cache)

@@ -9,14 +9,14 @@ In reading order:
     relevance        what a change of a detector's outputs counts, as one scalar to differentiate
     value_relevance  mean relevance of a tensor's values, by their size
     observer         the module that marks a tensor to quantize and keeps its histogram
-    marks            what quantization writes on nodes: `Int8`, `QuantizedLayer`
+    marks            what quantization writes on nodes: `Int8Weights`, `QuantizedLayer`
     linear           the Cholesky factor of a covariance with a ridge
     weights          few-bit weights: schemes, grids, rounding, packing
 """
 
 from yqc.quant.histogram import Histogram
 from yqc.quant.linear import cholesky_with_ridge
-from yqc.quant.marks import Int8, QuantizedLayer
+from yqc.quant.marks import Int8Weights, QuantizedLayer
 from yqc.quant.observer import DTYPES, Observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
 from yqc.quant.qparams import (
@@ -41,7 +41,7 @@ __all__ = [
     "REDUCED_RANGE",
     "Granularity",
     "Histogram",
-    "Int8",
+    "Int8Weights",
     "Observer",
     "QParams",
     "QuantizedLayer",

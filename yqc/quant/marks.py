@@ -15,7 +15,7 @@ allow_function("yqc.dequantize_linear", torch.ops.yqc.dequantize_linear)
 
 
 @dataclass(frozen=True)
-class Int8(Mark, topic="int8"):
+class Int8Weights(Mark, topic="int8"):
     """A convolution whose weights are to become int8, symmetric, one scale an output channel."""
 
     scale: Tensor | None = None

@@ -14,7 +14,7 @@ from yqc.graph.calls import call, calls
 from yqc.graph.compare import fingerprint
 from yqc.graph.metadata import Mark
 from yqc.pipeline.base import Context
-from yqc.quant.marks import Int8
+from yqc.quant.marks import Int8Weights
 from yqc.quant.observer import Observer
 from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.rewrite import is_packed
@@ -58,7 +58,7 @@ def shrink_mean(surplus: Tensor, total: Tensor) -> Tensor:
 
 def correctable_convolutions(gm: fx.GraphModule) -> list[fx.Node]:
     """List the convolutions whose biases may be corrected: to be quantized, or packed already."""
-    quantized = [c.node for c in calls(gm, nn.Conv2d) if Int8.on(c.node) is not None]
+    quantized = [c.node for c in calls(gm, nn.Conv2d) if Int8Weights.on(c.node) is not None]
     return quantized + [
         node
         for node in gm.graph.nodes
