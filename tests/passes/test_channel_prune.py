@@ -212,8 +212,12 @@ def test_works_after_folding() -> None:
 
 
 def test_a_quantized_graph_is_refused() -> None:
-    with pytest.raises(YqcError, match="put prune before int8"):
+    with pytest.raises(YqcError, match="put channel-prune before int8"):
         Pipeline.parse("int8,channel-prune{ratio=0.3}").run(traced(), context())
+    gm = traced()
+    Pipeline.parse("fold-bn,observe").run(gm, context())
+    with pytest.raises(YqcError, match="put prune before int8"):  # where its state is not known
+        ChannelPrune(ratio=0.3).run(gm, context())
 
 
 def test_without_ratio_it_keeps_the_agreement() -> None:
