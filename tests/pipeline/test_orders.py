@@ -10,13 +10,14 @@ from torch import fx, nn
 
 import yqc
 from tests.command import command
+from tests.compiling import SMALL, Plain
 from yqc.emit import emit
 from yqc.errors import PipelineError
 from yqc.pipeline.order import Order, Planned
 from yqc.pipeline.state import TRACED, State
 from yqc.pipeline.watchers import Verify
 from yqc.testing import images, nets, traced
-from yqc_passes import PASSES, Codebook, Fp16, Int4, Int8, Prune, Relu
+from yqc_passes import PASSES, Codebook, Fp16, Fuse, Int4, Int8, Prune, Relu
 
 OPTIONS = {
     "bias-correct": "{images=1}",
@@ -183,3 +184,16 @@ def test_steps_of_recipes_are_not_run_twice() -> None:
         "fold-bn (of int8): a graph that is 'bn-folded' already, by fold-bn (of fuse)",
         "dce (of int8): a graph that is 'clean' already, by dce (of fuse)",
     ]
+
+
+def test_a_report_lists_what_was_dropped(tmp_path: Path) -> None:
+    made = yqc.compile(
+        Plain(), ["fold-bn", Fuse()], output=tmp_path / "x.onnx", settings=SMALL, evaluate=False
+    )
+    assert (made.report.pipeline.text, made.report.pipeline.expanded) == (
+        "fold-bn,fuse",
+        "fold-bn,reparam,dce",
+    )
+    assert made.report.pipeline.dropped == (
+        "fold-bn (of fuse): a graph that is 'bn-folded' already, by fold-bn",
+    )

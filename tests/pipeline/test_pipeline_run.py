@@ -1,5 +1,6 @@
 """Pipelines: what a run records, verifies, and tells its watchers."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,14 @@ def test_records_what_every_pass_did() -> None:
     assert all(one.record.seconds for one in (first, second))
     assert {r.by for r in ctx.rewrites} == {"scale"}
     assert ctx.records.running == ""
+
+
+def test_a_step_is_a_line() -> None:
+    first, second = Pipeline((Scale(by=3.0), Idle())).run(net(), Context())
+    assert re.fullmatch(
+        r"1 scale\{by=3\.0\}: 2 rewrites, 0 skips, 5 -> 5 nodes, \d+ ms", str(first)
+    )
+    assert str(second).startswith("2 idle: 0 rewrites, 2 skips, 5 -> 5 nodes, ")
 
 
 def test_measures_instead_of_trusting() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import yqc_passes
 from yqc.commands.listing import describe_pass, listings
 from yqc.errors import PipelineError
 from yqc.pipeline.base import Pass
@@ -78,6 +79,16 @@ def test_every_built_in_pass_loads_and_bears_its_name() -> None:
             assert registry.load(name).name == name
             assert found.summary(), f"{name} says nothing of itself"
             assert found.summary() == registry.load(name).summary()
+
+
+def test_every_built_in_pass_is_a_name_of_the_package() -> None:
+    registry = Registry.default()
+    classes = {registry.load(name) for name in yqc_passes.PASSES}
+    assert {getattr(yqc_passes, name) for name in yqc_passes.__all__} == classes
+    assert sorted(yqc_passes.__all__) == sorted(cls.__name__ for cls in classes)
+    assert dir(yqc_passes) == yqc_passes.__all__
+    with pytest.raises(AttributeError, match="module 'yqc_passes' has no attribute 'Pruned'"):
+        getattr(yqc_passes, "Pruned")  # noqa: B009  # a type checker knows that it is not there
 
 
 QUIET = """
