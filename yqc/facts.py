@@ -20,7 +20,8 @@ class ModelFacts:
     """The facts of one model; a loaded checkpoint, a traced graph and a report all have them."""
 
     family: str
-    """`"yolov5"`, `"yolov7"` or `"ultralytics"`; `"module"` for a module from Python."""
+    """`"yolov5"`, `"yolov7"`, `"yolov9"` (its authors' project), `"ultralytics"`; `"module"` for a
+    module from Python."""
     name: str = ""
     """The model's YAML by name, such as `"yolov8n"`; the family where none is recorded."""
     task: str = "detect"

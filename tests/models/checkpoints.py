@@ -20,7 +20,8 @@ from yqc.models.blocks.csp import Bottleneck
 from yqc.models.blocks.transformer import SelfAttention
 from yqc.models.detector import Detector
 from yqc.models.heads import AnchorHead, DetectionHead, DistanceHead
-from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
+from yqc.models.heads.branched import PlainHead
+from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7, YOLOV9
 
 ADDED = {"AConv": {"mean"}, "ADown": {"mean", "pool"}}
 """Children of twins that their originals do not have."""
@@ -40,6 +41,8 @@ def class_path(module: nn.Module, project: str) -> str:
         home = next((home for home, held in HOMES.items() if name in held), "block")
         return f"ultralytics.nn.modules.{home}.{name}"
     names = {twin: name for name, twin in reversed((YOLOV5 | YOLOV7).items())}
+    if project == "yolov9":
+        names |= {twin: name for name, twin in YOLOV9.items()} | {PlainHead: "Detect"}
     names[Bottleneck] = "Bottleneck"
     name = names[type(module)]
     home = "experimental" if name in {"MixConv2d", "Sum"} else "common"
@@ -133,6 +136,7 @@ def pickled_model(detector: Detector, project: str, **attributes: object) -> nn.
         "ultralytics": "ultralytics.nn.tasks.DetectionModel",
         "yolov5": "models.yolo.DetectionModel",
         "yolov7": "models.yolo.Model",
+        "yolov9": "models.yolo.DetectionModel",
     }[project]
     cls = stand_in(str(attributes.pop("class_path", path)))
     model: nn.Module = cls.__new__(cls)

@@ -21,16 +21,19 @@ from yqc.errors import CheckpointError, first_line
 from yqc.models.arch_rows import LayerStack, Scaling, activation_of
 from yqc.models.blocks.base import Block
 from yqc.models.blocks.conv import Conv
-from yqc.models.content import V7_ONLY, refuse_other_tasks, scaled_name
+from yqc.models.content import V7_ONLY, V9_ONLY, refuse_other_tasks, scaled_name
 from yqc.models.detector import Detector
 from yqc.models.heads import AnchorHead
 from yqc.models.rebuild import widen
-from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
+from yqc.models.register import SHARED, ULTRALYTICS
 from yqc.models.split_weights import join_parts
 
 ANCHOR_DIMS = 3
 """Of stored anchors: [levels, anchors, 2]."""
-OWN_CONSTANTS = (".num_batches_tracked", ".dfl.conv.weight", ".anchors")
+OWN_CONSTANTS = (
+    *(".num_batches_tracked", ".anchors"),
+    *(".dfl.conv.weight", ".dfl2.conv.weight", ".dfl3.conv.weight"),
+)
 """Ends of the names of tensors that a fresh model holds already with their values."""
 NEVER_LOADED = (".anchor_grid", ".num_batches_tracked", "total_ops", "total_params")
 """Ends of the names of stored tensors that no model needs: derived ones, and counters."""
@@ -54,6 +57,8 @@ class Architecture:
     @property
     def family(self) -> str:
         """The project whose rules of building apply."""
+        if str(self.spec["head"][-1][2]) in V9_ONLY:
+            return "yolov9"
         if "anchors" not in self.spec:
             return "ultralytics"
         modules = {row[2] for row in (*self.spec["backbone"], *self.spec["head"])}
@@ -127,7 +132,7 @@ def build_detector(arch: Architecture, nc: int | None = None) -> Detector:
         UnknownBlockError: a row names a block without a twin.
     """
     spec = arch.spec
-    anchors = spec.get("anchors", [])
+    anchors = [] if arch.family == "yolov9" else spec.get("anchors", [])
     if isinstance(anchors, int):
         raise CheckpointError(
             "the model YAML gives a number of anchors, not their sizes: these must stand in it, or"
@@ -175,7 +180,7 @@ def load_architecture(path: Path, state: Mapping[str, Tensor]) -> BuiltDetector:
         arch = replace(arch, spec={**arch.spec, "channels": channels})
     detector = build_detector(arch, count_classes(state, arch))
     load_weights(detector, state, path)
-    tables = ULTRALYTICS if arch.family == "ultralytics" else YOLOV5 | YOLOV7
+    tables = ULTRALYTICS if arch.family == "ultralytics" else SHARED
     names = {twin: name for name, twin in reversed(tables.items())}
     types = [type(m) for m in detector.modules() if isinstance(m, Block)]
     blocks = Counter(names.get(t, t.__name__) for t in types)

@@ -12,14 +12,15 @@ from torch import nn
 from yqc.errors import CheckpointError, UnknownBlockError
 from yqc.models.blocks.elan import CBLinear
 from yqc.models.detector import Route, read_route
-from yqc.models.heads import AnchorHead, DistanceHead, SplitHead
-from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7, Twin
+from yqc.models.heads import AnchorHead, BranchedHead, DistanceHead, SplitHead
+from yqc.models.register import SHARED, ULTRALYTICS, Twin
 
 CHAINS = frozenset(
     [
         *("BottleneckCSP", "C1", "C2", "C2f", "C3", "C3x", "C3TR", "C3Ghost", "C3k2", "A2C2f"),
         *("C2PSA", "C2fPSA", "C2fCIB", "SPPCSPC", "DownC", "BottleneckCSPA", "BottleneckCSPB"),
         *("BottleneckCSPC", "ResCSPA", "ResCSPB", "ResCSPC", "ResXCSPA", "ResXCSPB", "ResXCSPC"),
+        *("C3f", "C2f_v2", "RepC3"),
     ]
 )
 """Blocks that take the repeats as their third argument; others are repeated as a whole."""
@@ -29,7 +30,7 @@ WIDE = CHAINS | frozenset(
         *("Conv", "DWConv", "ConvTranspose", "GhostConv", "GhostBottleneck", "Bottleneck", "Focus"),
         *("SPP", "SPPF", "C3SPP", "CrossConv", "MixConv2d", "RepConv", "SCDown", "PSA", "AConv"),
         *("ADown", "ELAN1", "RepNCSPELAN4", "SPPELAN", "Stem", "Res", "ResX", "nn.Conv2d"),
-        "nn.ConvTranspose2d",
+        *("nn.ConvTranspose2d", "Conv2", "LightConv"),
     ]
 )
 """Blocks that take their input's channels first, then output channels that the width scales."""
@@ -42,6 +43,10 @@ GIVEN_BACK: dict[str, Callable[[list[int], list[Any]], int]] = {
     "Contract": lambda c, args: c[0] * args[0] ** 2,
     "Expand": lambda c, args: c[0] // args[0] ** 2,
     "CBFuse": lambda c, _: c[-1],
+    "Index": lambda c, args: c[args[0]],
+    "ResNetLayer": lambda _, args: args[1] if args[3] else 4 * args[1],
+    "HGStem": lambda _, args: args[1],
+    "HGBlock": lambda _, args: args[1],
 }
 """Output channels of blocks that neither take them as an argument nor keep their input's."""
 
@@ -125,6 +130,10 @@ class LayerStack:
         if name == "nn.BatchNorm2d":
             args = [inputs[0]]
         channels = GIVEN_BACK[name](inputs, args) if name in GIVEN_BACK else inputs[0]
+        if name in {"HGStem", "HGBlock", "AIFI"}:
+            args = [inputs[0], *args]
+        if name == "HGBlock":
+            args[4:4], n = [n], 1
         if name in WIDE:
             channels = args[0] if args[0] == self.unscaled else self.scaling.channels(args[0])
             args = [inputs[0], channels, *args[1:]]
@@ -136,7 +145,7 @@ class LayerStack:
 
     def twin(self, name: str) -> Twin:
         """Return the class that a YAML's name stands for in this family."""
-        blocks = ULTRALYTICS if self.family == "ultralytics" else YOLOV5 | YOLOV7
+        blocks = ULTRALYTICS if self.family == "ultralytics" else SHARED
         twin = TORCH.get(name) or blocks.get(name.rpartition(".")[2])
         if twin is None:
             raise UnknownBlockError(f"the model YAML names {name}, a block that yqc does not know")
@@ -145,7 +154,7 @@ class LayerStack:
     @property
     def unscaled(self) -> int:
         """Output channels that are left as they are: the head's, by the projects' convention."""
-        if self.family == "ultralytics":
+        if not self.anchors:
             return self.nc
         return len(self.anchors[0]) // 2 * (self.nc + 5)
 
@@ -169,6 +178,8 @@ class LayerStack:
         """Make the head; Ultralytics keeps its `reg_max` and `end2end` beside the rows."""
         if issubclass(twin, AnchorHead):
             return twin(self.nc, self.anchors, inputs)
+        if issubclass(twin, BranchedHead):
+            return twin(self.nc, inputs)
         reg_max = int(self.head.get("reg_max", 16))
         if issubclass(twin, SplitHead):
             return twin(self.nc, inputs, reg_max)

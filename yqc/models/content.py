@@ -28,7 +28,8 @@ TASKS = {
 
 V7_ONLY = {"IDetect", "IAuxDetect", "RepConv", "SPPCSPC", "SP", "MP", "ReOrg"}
 V5_ONLY = {"C3", "C3TR", "C3SPP", "C3Ghost", "C3x", "SPPF", "Focus", "BottleneckCSP"}
-"""Blocks that occur in only one of the two projects that share class paths."""
+V9_ONLY = {"DDetect", "DualDDetect", "TripleDDetect", "DualDetect", "TripleDetect", "RepNCSPELAN4"}
+"""Blocks that occur in only one of the three projects that share class paths."""
 
 LARGEST_SIDE = 1 << 14
 """Pixels a side; a larger recorded size is not believed."""
@@ -188,6 +189,8 @@ def _family(model: Inert, layers: tuple[Inert, ...]) -> str:
     if model.class_path.startswith("ultralytics."):
         return "ultralytics"
     names = {layer.class_path.rpartition(".")[2] for layer in layers}
+    if names & V9_ONLY or "cv2" in children(layers[-1]):
+        return "yolov9"
     if names & V7_ONLY:
         return "yolov7"
     if names & V5_ONLY or "inplace" in layers[-1].state:

@@ -102,7 +102,7 @@ class Detector(nn.Module):
 
     def taps(self) -> tuple[int, ...]:
         """Return the layers whose maps the head uses."""
-        return self.routes[-1].sources[: self.head.inputs]
+        return self.head.used(self.routes[-1].sources)
 
     def needed(self) -> set[int]:
         """Return the layers that the output depends on; auxiliary branches are not among them."""

@@ -13,7 +13,7 @@ from yqc.models.blocks.base import Block
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, Route, read_route
 from yqc.models.file_kinds import describe_other_format
-from yqc.models.heads import AuxiliaryHead, HeadBranch, RegisteredHead
+from yqc.models.heads import AuxiliaryHead, BranchedHead, HeadBranch, RegisteredHead
 from yqc.models.pickles.globals import foreign
 from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
@@ -127,7 +127,8 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
         names = built.names or content.names
         content = replace(content, family=built.family, name=built.name, names=names)
         detector, blocks = built.detector, built.blocks
-    if isinstance(detector.head, AuxiliaryHead):
+    branched = isinstance(detector.head, BranchedHead) and detector.head.branches > 1
+    if branched or isinstance(detector.head, AuxiliaryHead):
         warnings.append("the auxiliary heads serve training only and were left out")
     if head is None and detector.head.preferred == "one2many":
         warnings.append("the file switches its one-to-one branches off: the others are used")

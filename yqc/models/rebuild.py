@@ -89,7 +89,8 @@ class Rebuilder:
         }
         self.quantizers.update(f"{path}.{name}" for name in quantizers)
         gone = quantizers | {name for name, part in parts.items() if is_loss(part)}
-        gone |= FUSED_AWAY if stored_forward(tree) in FUSED_FORWARDS else set()
+        if stored_forward(tree) in FUSED_FORWARDS and not tree.class_path.endswith(".Conv2"):
+            gone |= FUSED_AWAY
         return {k: v for k, v in parts.items() if v is not None and k not in gone}
 
     def _hooks(self, tree: Inert, path: str) -> list[str]:
@@ -113,7 +114,7 @@ class Rebuilder:
         tensors = {name: _tensors(tree, name, path) for name in ("_parameters", "_buffers")}
         if self._hooks(tree, path):
             _join_parts(tensors)
-        twin = find_twin(tree.class_path)
+        twin = find_twin(tree.class_path, children)
         class_path = plain_form(tree.class_path)
         if twin is not None and twin.__module__.startswith(TORCH):
             class_path, twin = f"{twin.__module__}.{twin.__name__}", None

@@ -1,13 +1,26 @@
 """Which twin stands for which pickled class, for the three projects and for users' own blocks."""
 
 import re
+from collections.abc import Container
 
 from torch import nn
 
 from yqc.errors import CheckpointError, first_line
 from yqc.graph.torch_layers import TORCH_LAYERS
-from yqc.models.blocks import attention, conv, csp, elan, ghost, pool, rep, transformer, yolor
-from yqc.models.heads import anchor, dfl
+from yqc.models.blocks import (
+    attention,
+    conv,
+    csp,
+    elan,
+    ghost,
+    hgnet,
+    pool,
+    rep,
+    transformer,
+    weighting,
+    yolor,
+)
+from yqc.models.heads import anchor, branched, dfl
 
 Twin = type[nn.Module]
 
@@ -40,6 +53,27 @@ YOLOV7: dict[str, Twin] = {
 }
 """Blocks that YOLOv7's project adds; no other name of `models.common` differs between the two."""
 
+YOLOV9: dict[str, Twin] = {
+    twin.__name__: twin
+    for twin in (
+        *(conv.Silence, pool.SPPELAN, pool.AConv, pool.ADown, elan.RepNCSPELAN4, elan.ELAN1),
+        *(elan.CBLinear, elan.CBFuse, dfl.DFL),
+    )
+} | {
+    "RepConvN": rep.RepConv,
+    "RepNBottleneck": rep.RepBottleneck,
+    "RepNCSP": rep.RepCSP,
+    "DDetect": branched.BranchedHead,
+    "DualDDetect": branched.DualHead,
+    "TripleDDetect": branched.TripleHead,
+    "DualDetect": branched.PlainDualHead,
+    "TripleDetect": branched.PlainTripleHead,
+}
+"""Blocks that the project of YOLOv9's authors adds to those of YOLOv5 and YOLOv7."""
+
+SHARED = YOLOV5 | YOLOV7 | YOLOV9
+"""Blocks of the three projects whose classes are pickled under the same paths."""
+
 ULTRALYTICS: dict[str, Twin] = {
     twin.__name__: twin
     for twin in (
@@ -51,8 +85,12 @@ ULTRALYTICS: dict[str, Twin] = {
         *(attention.Attention, attention.PSA, attention.PSABlock, attention.C2PSA),
         *(attention.C2fPSA, attention.C3k2, attention.AAttn, attention.ABlock, attention.A2C2f),
         *(transformer.TransformerLayer, transformer.TransformerBlock, transformer.C3TR, dfl.DFL),
+        *(conv.Conv2, conv.Index, csp.C3f, hgnet.LightConv, hgnet.HGStem, hgnet.HGBlock),
+        *(hgnet.RepC3, hgnet.ResNetBlock, hgnet.ResNetLayer, hgnet.AIFI),
+        *(weighting.ChannelAttention, weighting.SpatialAttention, weighting.CBAM, weighting.ECA),
     )
 } | {
+    "C2f_v2": csp.C2fV2,
     "C3x": csp.C3xU,
     "BottleneckCSP": csp.BottleneckCSPU,
     "Detect": dfl.DistanceHead,
@@ -60,9 +98,9 @@ ULTRALYTICS: dict[str, Twin] = {
 }
 
 PATHS: dict[str, dict[str, Twin]] = {
-    "models.common": YOLOV5 | YOLOV7,
-    "models.experimental": YOLOV5 | YOLOV7,
-    "models.yolo": YOLOV5 | YOLOV7,
+    "models.common": SHARED,
+    "models.experimental": SHARED,
+    "models.yolo": SHARED,
     "ultralytics.nn.modules": ULTRALYTICS,
     "ultralytics.nn.modules.conv": ULTRALYTICS,
     "ultralytics.nn.modules.block": ULTRALYTICS,
@@ -72,6 +110,10 @@ PATHS: dict[str, dict[str, Twin]] = {
 """Modules that classes were pickled under, in any release."""
 
 OTHERS: dict[str, Twin] = {
+    "__main__.C2f_v2": csp.C2fV2,
+    "ultralytics.nn.modules.conv.DWConvTranspose2d": nn.ConvTranspose2d,
+    "models.common.DWConvTranspose2d": nn.ConvTranspose2d,
+    "models.common.ECA": weighting.ECA,
     "torch.nn.modules.activation.MultiheadAttention": transformer.SelfAttention,
     "utils.activations.SiLU": nn.SiLU,
     "utils.activations.Hardswish": nn.Hardswish,
@@ -127,10 +169,16 @@ def _obstacle(twin: Twin) -> str | None:
     return None
 
 
-def find_twin(class_path: str) -> Twin | None:
-    """Return the twin of a pickled class, a user's own before a built-in one."""
+def find_twin(class_path: str, parts: Container[str] = ()) -> Twin | None:
+    """Return the twin of a pickled class, a user's own before a built-in one.
+
+    `parts` are the names of its children, by which classes of one path are told apart: the Detect
+    of YOLOv9's authors has branches, that of YOLOv5 and YOLOv7 anchors.
+    """
     if class_path in _registered:
         return _registered[class_path]
+    if class_path == "models.yolo.Detect" and "cv2" in parts:
+        return branched.PlainHead
     module, _, name = class_path.rpartition(".")
     return PATHS.get(module, {}).get(name) or OTHERS.get(class_path)
 

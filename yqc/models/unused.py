@@ -43,9 +43,19 @@ OF_HEADS = frozenset(
 
 RECORDED: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("Detect", "v10Detect", "IDetect", "IAuxDetect"), OF_HEADS),
-    "RepConv": frozenset(
-        {"c1", "c2", "g", "deploy", "groups", "in_channels", "out_channels", "padding", "dilation"}
+    **dict.fromkeys(("DDetect", "DualDDetect", "TripleDDetect"), OF_HEADS),
+    **dict.fromkeys(("DualDetect", "TripleDetect"), OF_HEADS),
+    **dict.fromkeys(
+        ("RepConv", "RepConvN"),
+        frozenset(
+            {
+                *("c1", "c2", "g", "deploy", "groups", "in_channels", "out_channels", "padding"),
+                "dilation",
+            }
+        ),
     ),
+    **dict.fromkeys(("AIFI", "TransformerEncoderLayer"), frozenset({"activation"})),
+    "ResNetLayer": frozenset({"is_first"}),
     **dict.fromkeys(("ImplicitA", "ImplicitM"), frozenset({"channel", "mean", "std"})),
     "AAttn": frozenset({"all_head_dim"}),
     "RepVGGDW": frozenset({"dim"}),

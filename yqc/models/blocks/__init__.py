@@ -17,4 +17,6 @@ Files in reading order:
     yolor        blocks that YOLOv7 shares with YOLOR
     attention    attention over positions (YOLOv10 to 12, 26)
     transformer  YOLOv5's transformer
+    hgnet        RT-DETR's backbone and encoder blocks
+    weighting    channels and positions weighted by attention
 """

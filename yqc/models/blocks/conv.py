@@ -46,6 +46,32 @@ class Conv(Block):
         return run_module(self.act, x)
 
 
+class Conv2(Conv):
+    """A `Conv` with a pointwise convolution beside the other, merged by the project's fusing."""
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        k: int = 3,
+        s: int = 1,
+        p: int | None = None,
+        g: int = 1,
+        d: int = 1,
+        act: bool | nn.Module = True,
+    ) -> None:
+        super().__init__(c1, c2, k, s, p, g, d, act)
+        self.cv2 = nn.Conv2d(c1, c2, 1, s, groups=g, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if (beside := self.child("cv2")) is not None:
+            y = y + beside(x)
+        if self.child("bn") is not None:
+            y = self.bn(y)
+        return run_module(self.act, y)
+
+
 class DWConv(Conv):
     """A `Conv` with as many groups as its channels allow (depthwise for equal counts)."""
 
@@ -180,6 +206,26 @@ class Expand(Contract):
         g = self.gain
         x = torch.unflatten(x, 1, (g, g, x.shape[1] // g**2))  # N, g, g, C/g^2, H, W
         return x.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+
+
+class Silence(Block):
+    """Give the input back (YOLOv9, where several layers read the image)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Index(Block):
+    """Choose one of several inputs."""
+
+    index: int
+
+    def __init__(self, index: int = 0) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        return xs[self.index]
 
 
 class Along(Block):

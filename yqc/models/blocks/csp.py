@@ -170,3 +170,34 @@ class C2f(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv2(run_keeping(self.m, *split_halves(self.cv1(x))))
+
+
+class C2fV2(C2f):
+    """A `C2f` whose first convolution is two, as pruning by Torch-Pruning's example leaves it."""
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, shortcut: bool = False, g: int = 1, e: float = 0.5
+    ) -> None:
+        super().__init__(c1, c2, n, shortcut, g, e)
+        self.cv0 = Conv(c1, self.c)
+        self.cv1 = Conv(c1, self.c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv2(run_keeping(self.m, self.cv0(x), self.cv1(x)))
+
+
+class C3f(Block):
+    """A `C2f` with two convolutions of the input in place of halves of one."""
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, shortcut: bool = False, g: int = 1, e: float = 0.5
+    ) -> None:
+        super().__init__()
+        c = int(c2 * e)
+        self.cv1 = Conv(c1, c)
+        self.cv2 = Conv(c1, c)
+        self.cv3 = Conv((2 + n) * c, c2)
+        self.m = nn.ModuleList(Bottleneck(c, c, shortcut, g, e=1.0) for _ in range(n))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(run_keeping(self.m, self.cv2(x), self.cv1(x)))

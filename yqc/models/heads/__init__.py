@@ -8,12 +8,14 @@ Files in reading order:
     base     the base class of all heads
     anchor   heads with anchor boxes (YOLOv5, YOLOv7)
     dfl      anchor-free heads (Ultralytics)
+    branched    anchor-free heads of YOLOv9's authors, with auxiliary branches
     registered  any module that a user registered as a head
     picking  the best detections inside the graph, for end-to-end heads
 """
 
 from yqc.models.heads.anchor import AnchorHead, AuxiliaryHead, ImplicitHead
 from yqc.models.heads.base import DetectionHead, HeadBranch
+from yqc.models.heads.branched import BranchedHead
 from yqc.models.heads.dfl import DFL, DistanceHead, SplitHead
 from yqc.models.heads.registered import RegisteredHead
 
@@ -21,6 +23,7 @@ __all__ = [
     "DFL",
     "AnchorHead",
     "AuxiliaryHead",
+    "BranchedHead",
     "DetectionHead",
     "DistanceHead",
     "HeadBranch",

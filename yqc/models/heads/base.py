@@ -48,6 +48,10 @@ class DetectionHead(Block, ABC):
         """How many of the maps that the model sends to the head are used."""
         return self.nl
 
+    def used(self, sources: tuple[int, ...]) -> tuple[int, ...]:
+        """Return those of the layers whose maps are sent to the head that its output depends on."""
+        return sources[: self.inputs]
+
     def choose_branch(self, branch: HeadBranch) -> None:
         """Keep one of the two kinds of branches of an end-to-end head and drop the other.
 
