@@ -1,13 +1,15 @@
 """yqc: a compiler for YOLO detectors. Public names; each is imported when it is first asked for."""
 
-import importlib
 import os
-from typing import TYPE_CHECKING
 
 from yqc.version import __version__
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # onnxruntime reads it as it is imported, and writes an id of the device into the home otherwise.
+
+TYPE_CHECKING = False
+"""As `typing` has it, whose import takes ten times as long as the rest of this module: until
+`yqc.__main__` runs, Ctrl-C ends in a traceback."""
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.compiler import Result, Session, compile  # noqa: A004  # it is what yqc does
@@ -168,7 +170,9 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'yqc' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    from importlib import import_module  # noqa: PLC0415  # see TYPE_CHECKING
+
+    return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
