@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import onnx
@@ -20,6 +21,11 @@ LARGEST_VALUE = 1 << 30
 """Bytes of a tensor that a graph computes, at most. A YOLO model of 1280 x 1280 pixels computes
 105 MB at a time; half of it would refuse batches of 8 such images, double needs that much memory
 to refuse a malicious file."""
+LARGEST_GRAPH = 20_000
+"""Nodes of a graph at most where functions are put in for their calls. YOLO models have some
+hundred to a few thousand; functions that call functions make any number of a few bytes, and
+onnxruntime takes minutes for 65000. Half of it changes nothing for YOLO models; double opens four
+times as long."""
 
 BITS = {
     **dict.fromkeys((onnx.TensorProto.INT4, onnx.TensorProto.UINT4), 4),
@@ -58,6 +64,7 @@ def read_onnx(path: Path, *, weights: bool = True) -> onnx.ModelProto:
             words = (node.name, node.op_type, *node.input, *node.output)
             if not all(isinstance(word, str) for word in words):  # protobuf gives bytes then
                 raise ValueError("a name in it is no UTF-8")
+        _check_functions(model)
         for tensor in model.graph.initializer:
             _check_size(tensor)
         if weights:
@@ -133,6 +140,31 @@ def _bytes_of(value: onnx.ValueInfoProto) -> int:
     except (KeyError, ValueError, TypeError):
         itemsize = 4
     return math.prod(sides) * itemsize
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    """Raise a CheckpointError if a model has too many nodes where its functions are put in."""
+    bodies = {(f.domain, f.name): f.node for f in model.functions}
+    sizes = dict[tuple[str, str], float]()
+
+    def count(nodes: Iterable[onnx.NodeProto]) -> float:
+        return sum(1 + count_called(n) + sum(map(count, _bodies_of(n))) for n in nodes)
+
+    def count_called(node: onnx.NodeProto) -> float:
+        key = node.domain, node.op_type
+        if key in bodies and key not in sizes:
+            sizes[key] = math.inf  # while it is counted: it would call itself
+            sizes[key] = count(bodies[key])
+        return sizes.get(key, 0)
+
+    if bodies and count(model.graph.node) > LARGEST_GRAPH:
+        raise CheckpointError("its functions make too many nodes, or call themselves")
+
+
+def _bodies_of(node: onnx.NodeProto) -> list[Sequence[onnx.NodeProto]]:
+    """Return the nodes of the graphs within a node, such as the branches of an If."""
+    graphs = [g for a in node.attribute for g in (a.g, *a.graphs)]
+    return [graph.node for graph in graphs if graph.node]
 
 
 def _check_size(tensor: onnx.TensorProto) -> None:

@@ -1,5 +1,6 @@
 """Malformed and malicious ONNX files by name, made by code."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,26 @@ def nested(depth: int) -> onnx.ModelProto:
         node = helper.make_node("If", ["yes"], ["output0"], then_branch=inner, else_branch=least)
         inner = helper.make_graph([node], "g", [], [OUTPUT])
     return model([*inner.node], initializers=[numpy_helper.from_array(np.asarray(True), "yes")])
+
+
+def functions(count: int, *, first: str) -> onnx.ModelProto:
+    """Functions that call the one before twice each; `first` is what the first one calls."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    names = [first, *(f"f{i}" for i in range(count))]
+    made = model(
+        [
+            helper.make_node(names[-1], ["images"], ["y"], domain="own"),
+            helper.make_node("ReduceMean", ["y"], ["mean"], keepdims=1),
+            helper.make_node("Expand", ["mean", "shape"], ["output0"]),
+        ]
+    )
+    made.opset_import.append(opsets[1])
+    for called, name in itertools.pairwise(names):
+        domain = "" if called == "Relu" else "own"
+        pairs = ("x", "t"), ("t", "y")
+        body = [helper.make_node(called, [a], [b], domain=domain) for a, b in pairs]
+        made.functions.append(helper.make_function("own", name, ["x"], ["y"], body, opsets))
+    return made
 
 
 def huge(op: str) -> list[onnx.NodeProto]:
@@ -242,6 +263,8 @@ MODELS: dict[str, Maker] = {
     "makes-much-tile": lambda: model(huge("Tile"), initializers=[LARGE]),
     "if-nested-20": lambda: nested(20),
     "if-nested-deep": lambda: nested(22),
+    "functions-nested": lambda: functions(40, first="Relu"),
+    "functions-endless": lambda: functions(3, first="f2"),
     "quantize-scale-0": lambda: quantized(
         number(np.float32, 0, "s"),
         number(np.uint8, 0, "z"),

@@ -140,5 +140,6 @@ class Data:
             for split in (self.train, self.val):
                 files = (*split.images, *split.labels)
                 for path, content in zip(files, pool.map(content_hash, files), strict=True):
-                    digest.update(f"{split.name}/{path.name} {content}\n".encode())
+                    line = f"{split.name}/{path.name} {content}\n"
+                    digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ another session that is timed in turn with it: on two busy cores 71 ms a run, an
 LARGEST = 1 << 25
 """Pixels of an input at most, such as 8192 x 4096: 400 MB of float32. Half of it would refuse
 images of satellites, double needs a GB for a size that a malicious file claims."""
+LONGEST_RUN = 60.0
+"""Seconds after which the first run of a file is given up. YOLOv8x takes 10 s for 1280 x 1280
+pixels on one core; half of it could refuse that on a small board, double waits longer for a file
+that never ends."""
 DEFAULT_SIDE = 640
 """Input height and width in pixels where neither the caller nor the file says."""
 _IMAGE_RANK, _OUTPUT_RANK = 4, 3
@@ -167,7 +172,7 @@ class OnnxModel(FileModel):
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, optimise: bool = True) -> None:
-        self._session = _open(path, threads, optimise=optimise)
+        self._session, self._ends = _open(path, threads, optimise=optimise), False
         image, output = _image(path, self._session), _detections(path, self._session)
         self._input = image.name
         shape = [side if isinstance(side, int) else None for side in image.shape]
@@ -181,10 +186,25 @@ class OnnxModel(FileModel):
             CheckpointError: onnxruntime cannot run the file on it.
         """
         try:
-            return np.asarray(self._session.run([self._output], {self._input: images})[0])
+            if self._ends:
+                return np.asarray(self._session.run([self._output], {self._input: images})[0])
+            return self._run_first(images)
         except Exception as e:
             size = "x".join(map(str, images.shape[2:]))
             raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
+
+    def _run_first(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Run the file for the first time; it may hold a loop without end."""
+        options = ort.RunOptions()
+        timer = threading.Timer(LONGEST_RUN, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            found = self._session.run([self._output], {self._input: images}, options)[0]
+        finally:
+            timer.cancel()
+        self._ends = True
+        return np.asarray(found)
 
 
 def _open(path: Path, threads: int | None, *, optimise: bool) -> ort.InferenceSession:

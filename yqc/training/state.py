@@ -41,7 +41,7 @@ class Checkpoints:
         """Open the checkpoints of one training; their name depends on graph, plan and images."""
         digest = hashlib.blake2b(fingerprint(gm).encode() if cache else b"", digest_size=12)
         digest.update(json.dumps(asdict(plan)).encode())
-        digest.update("\n".join(map(str, images)).encode())
+        digest.update("\n".join(map(str, images)).encode(errors="surrogateescape"))
         return cls(cache, f"recover-{digest.hexdigest()}")
 
     def remember_best(self, session: Session, loss: float) -> None:
