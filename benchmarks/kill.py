@@ -37,8 +37,8 @@ from typing import Any, Self
 from yqc.store import Store
 
 NAME = "x"
-TIMES = ("seconds", "latency", "environment")
-"""Keys of a report that differ between equal runs."""
+TIMES = ("seconds", "latency", "environment", "baseline")
+"""Keys of a report that differ between equal runs; a spoilt baseline is measured again."""
 
 
 class DamageError(Exception):

@@ -116,6 +116,31 @@ def functions(count: int, *, first: str) -> onnx.ModelProto:
     return made
 
 
+def endless() -> onnx.ModelProto:
+    """A loop of 2^62 rounds."""
+    flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, ())
+    value = helper.make_tensor_value_info("value", FLOAT, None)
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["flag"], ["still"]),
+            helper.make_node("Relu", ["value"], ["next"]),
+        ],
+        "body",
+        [helper.make_tensor_value_info("round", TensorProto.INT64, ()), flag, value],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("next", FLOAT, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["rounds", "yes", "images"], ["looped"], body=body),
+        helper.make_node("ReduceMean", ["looped"], ["mean"], keepdims=1),
+        helper.make_node("Expand", ["mean", "shape"], ["output0"]),
+    ]
+    yes = numpy_helper.from_array(np.asarray(True), "yes")
+    return model(nodes, initializers=[number(np.int64, 2**62, "rounds"), yes])
+
+
 def huge(op: str) -> list[onnx.NodeProto]:
     """A tensor of 10^10 numbers, from a few bytes."""
     return [

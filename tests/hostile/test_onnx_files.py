@@ -7,7 +7,8 @@ import onnx
 import pytest
 
 from tests.hostile.conftest import Bounded
-from tests.hostile.onnx_files import BYTES, MODELS, model
+from tests.hostile.onnx_files import BYTES, MODELS, endless, model
+from yqc.evaluation import runner
 
 SOUND = {
     "input-zero", "input-scalar", "input-no-shape", "input-string", "input-sequence", "inputs-two",
@@ -48,3 +49,16 @@ def test_every_command_ends_well(bounded: Bounded, hostile: Path, name: str, dat
     assert bounded("bench", hostile, "--runs", 1, "--nodes", "-q").code in {0, 1}
     assert bounded("eval", hostile, "--data", data, "-q").code in {0, 1}
     assert bounded("compile", hostile, "--passes", "dce").code == 1
+
+
+def test_a_run_without_end_is_given_up(
+    bounded: Bounded, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LONGEST_RUN", 0.2)
+    path = tmp_path / "endless.onnx"
+    onnx.save(endless(), path)
+    assert bounded("lint", path).code == 0
+    for command in (("bench", path, "--nodes", "-q"), ("eval", path, "--data", data, "-q")):
+        done = bounded(*command)
+        assert done.code == 1
+        assert "does not run at 32x32" in done.err

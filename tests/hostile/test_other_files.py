@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.hostile.conftest import Bounded
-from yqc.emit import emit, save
 from yqc.graph.serial import save_graph
 from yqc.models.source import open_model
 
@@ -222,16 +221,28 @@ def test_a_graph_file(bounded: Bounded, graph_file: Path, name: str) -> None:
     assert bounded("replay", path).code == 1
 
 
-def test_an_onnx_file_whose_name_is_no_utf8(bounded: Bounded, checkpoint: Path, data: Path) -> None:
+def test_names_that_are_no_utf8(bounded: Bounded, checkpoint: Path, data: Path) -> None:
+    """Of the model, the data and an image of it, the output, the recipe and the snapshots."""
     name = os.fsdecode(b"\xff\xfe")
-    model = Path(f"{name}.pt")
+    model, folder, out = Path(f"{name}.pt"), Path(name), f"{name}.onnx"
     shutil.copy(checkpoint, model)
+    shutil.copytree(data.parent, folder)
+    pictures = folder / "images" / "train"
+    (pictures / "000000.png").rename(pictures / f"{name}.png")
+    data = (folder / data.name).rename(folder / f"{name}.yaml")
+    more = ("--data", data, "-q", "--no-latency")
+    passes = "prune{ratio=0.2 recover=0},recover{steps=1 batch=2}"
+    snapshots = ("--save-temps", f"{name}.d")
     done = bounded(
-        "compile", model, "--passes", "dce", "--data", data, "-q", "-o", f"{name}.onnx", seconds=30
+        "compile", model, "--passes", passes, "-o", out, "--resume", *snapshots, *more, seconds=60
     )
     assert done.code == 0, done.err
-    save(emit(open_model(checkpoint).gm), Path(f"{name}2.onnx"))
-    assert bounded("eval", f"{name}.onnx", "--data", data, "-q").code == 0
-    assert bounded("lint", f"{name}.onnx").code == 0
-    assert bounded("bench", f"{name}.onnx", "--runs", 1, "-q").code == 0
-    assert bounded("inspect", f"{name}.onnx").code == 0
+    again = ("--config", f"{name}.recipe.toml", "-o", "again.onnx", "--no-eval", "--no-html")
+    done = bounded("compile", model, *again, *more, seconds=60)
+    assert done.code == 0, done.err
+    assert Path("again.onnx").read_bytes() == Path(out).read_bytes()
+    assert bounded("eval", out, "--data", data, "-q").code == 0
+    assert bounded("lint", out).code == 0
+    assert bounded("bench", out, "--runs", 1, "-q").code == 0
+    assert bounded("inspect", out).code == 0
+    assert bounded("diff", model, next(Path(f"{name}.d").glob("*.yqc"))).code == 0
