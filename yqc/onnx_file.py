@@ -180,16 +180,21 @@ def _check_size(tensor: onnx.TensorProto) -> None:
         data = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
         wrong = bool(count) != bool(len(data)) or count > 8 * len(data)
     else:
-        bits = BITS.get(tensor.data_type, 0)
-        bits = bits or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        wrong = len(tensor.raw_data) != -(-count * bits // 8)
+        wrong = len(tensor.raw_data) != _stored_bytes(tensor)
     if wrong:
         raise CheckpointError(f"{tensor.name} does not hold the {count} values that it claims")
 
 
+def _stored_bytes(tensor: onnx.TensorProto) -> int:
+    """Return the bytes that shape and type of a tensor ask for."""
+    bits = BITS.get(tensor.data_type, 0)
+    bits = bits or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return -(-math.prod(tensor.dims) * int(bits) // 8)
+
+
 def _check_external(model: onnx.ModelProto, folder: Path) -> None:
     """Raise a CheckpointError unless all external weights lie in regular files beside the model."""
-    root = os.path.realpath(folder)
+    root, total = os.path.realpath(folder), 0
     for tensor in onnx.external_data_helper._get_all_tensors(model):  # noqa: SLF001  # no public one
         if not uses_external_data(tensor):
             continue
@@ -199,5 +204,12 @@ def _check_external(model: onnx.ModelProto, folder: Path) -> None:
             raise CheckpointError(f"{tensor.name} is to be read from outside of {folder}; refused")
         require_regular(Path(place))
         offset, length = int(about.get("offset", 0)), int(about.get("length", 0))
-        if offset < 0 or length < 0 or offset + length > Path(place).stat().st_size:
+        size = Path(place).stat().st_size
+        if offset < 0 or length < 0 or offset + length > size:
             raise CheckpointError(f"{tensor.name} lies beyond the end of {place}")
+        length = length or size - offset
+        if length != _stored_bytes(tensor):
+            raise CheckpointError(f"{tensor.name} does not hold the values that it claims")
+        total += length
+    if total > LARGEST:
+        raise CheckpointError(f"its weights take {total / 1e9:.3g} GB; that is no YOLO model")

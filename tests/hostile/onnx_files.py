@@ -269,6 +269,7 @@ MODELS: dict[str, Maker] = {
     "external-pipe": lambda: external("pipe"),
     "external-link": lambda: external("link-to-zero"),
     "external-long": lambda: external("hostile.onnx", length=10**12),
+    "external-short": lambda: external("hostile.onnx", length=10),
     "external-negative": lambda: external("hostile.onnx", offset=-10, length=-1),
     "external-no-location": lambda: changed(
         lambda m: setattr(m.graph.initializer[1], "data_location", TensorProto.EXTERNAL)

@@ -36,6 +36,9 @@ LONGEST_RUN = 60.0
 """Seconds after which the first run of a file is given up. YOLOv8x takes 10 s for 1280 x 1280
 pixels on one core; half of it could refuse that on a small board, double waits longer for a file
 that never ends."""
+LONGEST_TEXT = 1 << 20
+"""Characters of an entry of a file's metadata that are parsed. Names of ten thousand classes take a
+fifth of it; half of it suits them, too, and double parses a malicious file for twice as long."""
 DEFAULT_SIDE = 640
 """Input height and width in pixels where neither the caller nor the file says."""
 _IMAGE_RANK, _OUTPUT_RANK = 4, 3
@@ -138,8 +141,11 @@ class FileModel(ABC):
         return found
 
     def _literal(self, key: str) -> object:
+        text = self._metadata.get(key, "None")
+        if len(text) > LONGEST_TEXT:
+            return None
         try:
-            return ast.literal_eval(self._metadata.get(key, "None"))
+            return ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None  # not written by a YOLO tool
 
