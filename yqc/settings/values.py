@@ -44,14 +44,15 @@ def check_value(name: str, hint: object, value: object, *, text: bool = False) -
     Raises:
         SettingError: it is no such value, or not allowed.
     """
+    given = value
     try:
         for allowed in _allowed(hint):
             value = value if allowed.read is None or value is None else allowed.read(value)
         return _checker(hint).validate_python(value, strict=not text)
     except PipelineError as error:
-        raise SettingError(name, f"is {value!r}, but {first_line(error)}") from error
+        raise SettingError(name, f"is {given!r}, but {first_line(error)}") from error
     except (ValueError, TypeError) as error:
-        raise SettingError(name, f"must be {describe(hint)}, not {value!r}") from error
+        raise SettingError(name, f"must be {describe(hint)}, not {given!r}") from error
 
 
 @functools.cache
