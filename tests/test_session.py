@@ -64,7 +64,7 @@ def test_model_and_data_are_opened_and_images_read_once(
     session = yqc.Session(checkpoint, data=data, calib_images=8)
     for _ in range(2):
         session.compile(
-            "fold-bn,observe,calibrate{ranges=minmax}",
+            "int8{ranges=minmax}",
             output=tmp_path / "x.onnx",
             evaluate=False,
             html=False,
@@ -104,6 +104,6 @@ def test_a_changed_model_is_compiled_with_evaluation(
     accuracy = result.report.accuracy
     assert accuracy.kind == "map"
     assert accuracy.drop == pytest.approx(0, abs=1e-6)
-    original = {name: p for name, p in result.original.named_parameters()}
+    original = dict(result.original.named_parameters())
     assert torch.equal(original["model.0.conv.weight"], loaded.module.model[0].conv.weight)
     assert (result.report.input.path, result.report.input.sha256) == (str(checkpoint), "")
