@@ -103,7 +103,8 @@ def test_the_report_names_the_input(compiled: Result, checkpoint: Path) -> None:
 
 def test_the_report_lists_the_passes(compiled: Result) -> None:
     found = report(compiled)
-    assert found["pipeline"] == {"text": "fuse", "expanded": "reparam,fold-bn,dce"}
+    steps = "reparam,fold-bn,dce"
+    assert found["pipeline"] == {"text": "fuse", "expanded": steps, "dropped": []}
     assert [p["name"] for p in found["passes"]] == ["reparam", "fold-bn", "dce"]
     reparam, fold, _ = found["passes"]
     assert (reparam["rewrites"], reparam["changed"]) == (0, False)
