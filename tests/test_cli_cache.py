@@ -57,7 +57,7 @@ def test_an_interrupted_compile_says_whether_it_can_be_resumed(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(resume, "LONG", 0.0 if kept else 1e9)
-    monkeypatch.setattr("yqc.compiler.verify_file", interrupt)
+    monkeypatch.setattr("yqc.compiler.verify_sizes", interrupt)
     done = run("compile", checkpoint, "--passes", "dce", "--no-eval", "-q")
     said = "the same command with --resume goes on from what was kept" if kept else "nothing was"
     assert done.code == 130

@@ -34,7 +34,7 @@ def older(tmp_path: Path) -> dict[str, bytes]:
     [
         ("Compiled.emit", EmitError("no form"), EmitError),
         ("save", OSError(28, "No space left on device"), OutputError),
-        ("verify_file", RuntimeError("broken"), RuntimeError),
+        ("verify_sizes", RuntimeError("broken"), RuntimeError),
         ("make_report", KeyboardInterrupt(), KeyboardInterrupt),
         ("make_page", OSError(5, "Input/output error"), OutputError),
     ],

@@ -20,7 +20,7 @@ from yqc.job.measure import Measured, measure_against
 from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
 from yqc.job.reporting import Compiled, make_report
-from yqc.job.verification import verify_file
+from yqc.job.verification import verify_sizes
 from yqc.job.work import open_work
 from yqc.models.load import LoadedModel
 from yqc.models.source import AnyModel

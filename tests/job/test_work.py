@@ -269,12 +269,12 @@ def test_what_decides_the_result_is_in_the_key(
 
     want = go(tmp_path / "want.onnx", 0.75)
     with monkeypatch.context() as patch:
-        patch.setattr("yqc.compiler.verify_file", interrupt)
+        patch.setattr("yqc.compiler.verify_sizes", interrupt)
         with pytest.raises(KeyboardInterrupt):
             go(out, 0.5)
     assert go(out, 0.75, resume=True) == want
     with monkeypatch.context() as patch:
-        patch.setattr("yqc.compiler.verify_file", interrupt)
+        patch.setattr("yqc.compiler.verify_sizes", interrupt)
         with pytest.raises(KeyboardInterrupt):
             go(out, 0.75)
     assert go(out, 0.75, resume=True, emit="onnx,pt2") == want

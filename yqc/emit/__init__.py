@@ -7,6 +7,7 @@
 `layers`, `activations`, `arithmetic`, `shapes`, `indexing`, `pools`, `reductions`, `resize`,
 `norms`, `windows`, `quantization`, `packed`  the lowerings
 `geometry`     sizes of windows and paddings
+`sizes`        heights and widths that vary
 `simplify`     onnxsim, and checks of its result
 `halves`       weights, biases and scales in half
 `kernels`      which convolutions run on integers
@@ -92,6 +93,7 @@ def emit(
     metadata: Mapping[str, str] | None = None,
     opset: int | None = None,
     dynamic: bool = False,
+    other: fx.GraphModule | None = None,
     target: str = "onnxruntime",
 ) -> onnx.ModelProto:
     """Turn a graph into a checked ONNX model; the same graph always gives the same bytes.
@@ -105,6 +107,8 @@ def emit(
         metadata: becomes `metadata_props`; see `yolo_metadata`.
         opset: 17 to 23; by default 17, 18 where the file decodes weights, 21 for four-bit types.
         dynamic: let the first dimension of inputs and outputs vary, under the name `batch`.
+        other: the graph at another height and width, from `yqc.graph.resizing`: what differs then
+            varies in the file, the sides of the input under the names `height` and `width`.
         target: whose forms of weights are written.
 
     Raises:
@@ -114,7 +118,7 @@ def emit(
     rules = find_target(target)
     opsets = {"seed": 18, "cast": 21}
     stored = StoredValues(opset=opsets[rules.weights]) if rules.weights in opsets else None
-    model = simplify(build_model(gm, opset=opset, dynamic=dynamic, stored=stored))
+    model = simplify(build_model(gm, opset=opset, dynamic=dynamic, stored=stored, other=other))
     if stored is None:
         halve_scales(model)
     else:

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
+from yqc.emit.sizes import Side
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import call_text, find
 from yqc.emit.tensors import DTYPES
@@ -16,12 +17,17 @@ from yqc.errors import EmitError, LoweringError
 from yqc.graph import TensorSpec
 
 LOWEST_OPSET, HIGHEST_OPSET = 17, 23
-BATCH = "batch"
-"""Name of the symbolic dimension of a model emitted for a dynamic batch."""
+BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+"""Names of the symbolic dimensions of a model emitted for any batch and size."""
 
 
 def build_model(
-    gm: fx.GraphModule, *, opset: int | None, dynamic: bool, stored: StoredValues | None = None
+    gm: fx.GraphModule,
+    *,
+    opset: int | None,
+    dynamic: bool,
+    stored: StoredValues | None = None,
+    other: fx.GraphModule | None = None,
 ) -> onnx.ModelProto:
     """Lower a graph one to one: no simplification, no checks; arguments and errors as of `emit`.
 
@@ -34,7 +40,7 @@ def build_model(
     target = LOWEST_OPSET if opset is None else opset
     while True:
         try:
-            return _build(gm, opset=target, dynamic=dynamic, stored=stored)
+            return _build(gm, opset=target, dynamic=dynamic, stored=stored, other=other)
         except OpsetNeededError as need:
             if opset is not None:
                 raise EmitError(
@@ -68,11 +74,16 @@ def check_writable(gm: fx.GraphModule, *, opset: int | None, dynamic: bool) -> N
 
 
 def _build(
-    gm: fx.GraphModule, *, opset: int, dynamic: bool, stored: StoredValues | None
+    gm: fx.GraphModule,
+    *,
+    opset: int,
+    dynamic: bool,
+    stored: StoredValues | None,
+    other: fx.GraphModule | None,
 ) -> onnx.ModelProto:
     results = list(_results(gm.graph.output_node().args[0]))
     names = [f"output{i}" for i in range(len(results))]
-    e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names, stored=stored)
+    e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names, stored=stored, other=other)
     for node in gm.graph.nodes:
         e.begin(node)
         lower(e, node)
@@ -83,7 +94,7 @@ def _build(
     graph = helper.make_graph(
         nodes=e.nodes,
         name="yqc",
-        inputs=[*(_info(e, n.name, e.spec(n)) for n in e.inputs), *_inputs_of(stored)],
+        inputs=[*(_info(e, n.name, e.spec(n), e.sides(n)) for n in e.inputs), *_inputs_of(stored)],
         outputs=outputs,
         initializer=list(e.tensors.values()),
     )
@@ -102,6 +113,7 @@ def lower(e: Emitter, node: fx.Node) -> None:
         return
     if node.op == "placeholder":
         e.values[node] = node.name
+        e.sizes.note(node, node.name, e.shape(node))
         return
     if node.op == "get_attr":
         path, _, name = str(node.target).rpartition(".")
@@ -172,11 +184,20 @@ def _output(e: Emitter, node: fx.Node, index: int | None, name: str) -> onnx.Val
         e.begin(node)
         value = e.op("Identity", value)
     e.renamed[value] = name
-    return _info(e, name, e.spec(node) if index is None else e.specs(node)[index])
+    if index is None:
+        return _info(e, name, e.spec(node), e.sides(node))
+    return _info(e, name, e.specs(node)[index])
 
 
-def _info(e: Emitter, name: str, spec: TensorSpec) -> onnx.ValueInfoProto:
+def _info(
+    e: Emitter, name: str, spec: TensorSpec, sides: Sequence[Side] = ()
+) -> onnx.ValueInfoProto:
+    """Describe an input or output; what varies has a name, or none if it is not the input's own."""
     shape: list[int | str | None] = list(spec.shape)
+    image = dict(zip(e.sides(e.inputs[0])[2:], (HEIGHT, WIDTH), strict=False))
+    for axis, side in enumerate(sides):
+        if side[0] != side[1]:
+            shape[axis] = image.get(side)
     if e.dynamic and shape:
         # An output may have the batch merged with something else into its first dimension.
         shape[0] = BATCH if spec.shape[:1] == e.shape(e.inputs[0])[:1] else None

@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
 
+from yqc.emit.sizes import Side, VaryingSizes
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import call_text, module_text
 from yqc.emit.tensors import DTYPES, FOUR_BIT, to_onnx
@@ -60,10 +61,12 @@ class Emitter:
         dynamic: bool,
         taken: Sequence[str] = (),
         stored: StoredValues | None = None,
+        other: fx.GraphModule | None = None,
     ) -> None:
         self.gm = gm
         self.stored = stored
         self.opset = opset
+        self.sizes = VaryingSizes(gm, other, opset)
         self.dynamic = dynamic
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
@@ -97,6 +100,27 @@ class Emitter:
         """Return the shape of the tensor that an fx node computes, or of a constant."""
         return node.shape if isinstance(node, Constant) else self.spec(node).shape
 
+    def sides(self, node: fx.Node) -> list[Side]:
+        """Return the dimensions of a node's tensor, each at the traced size and at another one.
+
+        The two differ where the dimension varies with height and width.
+        """
+        return self.sizes.sides(node, self.shape(node))
+
+    def dims(self, sides: Sequence[Side | int]) -> Operand:
+        """Return a shape as an operand: numbers, or computed where a dimension varies."""
+        return self.sizes.shape(sides, self.op)
+
+    def fixed(self, node: fx.Node, why: str) -> tuple[int, ...]:
+        """Return a node's shape where only a fixed height and width can be written.
+
+        Raises:
+            LoweringError: they vary.
+        """
+        if any(old != new for old, new in self.sides(node)):
+            self.refuse(f"height and width cannot vary: {why}")
+        return self.shape(node)
+
     def axis(self, node: fx.Node, dim: int) -> int:
         """Return a dimension of an fx node's tensor as a number from 0."""
         return dim % max(len(self.shape(node)), 1)
@@ -112,7 +136,8 @@ class Emitter:
         """Return the tensor behind an operand if the graph holds it, or None if it is computed."""
         if isinstance(operand, fx.Node):
             value = self.values[operand]
-            return value if isinstance(value, Constant) else None
+            varies = isinstance(value, Constant) and any(a != b for a, b in self.sides(operand))
+            return value if isinstance(value, Constant) and not varies else None
         return operand if isinstance(operand, Constant) else None
 
     def value(self, operand: Operand) -> str:
@@ -121,6 +146,9 @@ class Emitter:
             value = self.values[operand]
             if isinstance(value, tuple):
                 self.refuse(f"its input {operand.name} is several tensors")
+            if isinstance(value, Constant):
+                counted = self.sizes.counted(operand, value.value, self.op)
+                return self.value(value) if counted is None else counted
             return self.value(value)
         if isinstance(operand, str):
             return operand
@@ -231,6 +259,8 @@ class Emitter:
 
     def bind(self, node: fx.Node, lowered: fx.Node | str | Sequence[str], since: int) -> None:
         """Record what a node was lowered to; nodes from number `since` on are named after it."""
+        if isinstance(lowered, str) and isinstance(node.meta.get("yqc.value"), TensorSpec):
+            self.sizes.note(node, lowered, self.shape(node))
         if isinstance(lowered, fx.Node):
             self.values[node] = self.values[lowered]
             return

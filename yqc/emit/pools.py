@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from yqc.emit.emitter import Emitter, Operand
 from yqc.emit.geometry import Dims, each, missing, onnx_pads, taps
@@ -83,8 +83,8 @@ def max_pool(
     if return_indices:
         e.refuse("the indices of the maxima have no ONNX form here")
     source, zeros = _zero_padding(e, x)
-    size, out = e.shape(source)[2:], e.shape(node)[2:]
-    dims = len(size)
+    sizes, outs = e.sides(source)[2:], e.sides(node)[2:]
+    dims = len(sizes)
     kernel, gaps, own = each(kernel_size, dims), each(dilation, dims), each(padding, dims)
     strides = kernel if stride is None or stride == [] else each(stride, dims)
     starts, ends, touched = [], [], []
@@ -92,9 +92,12 @@ def max_pool(
         window, (before, after) = (kernel[i], strides[i], gaps[i]), zeros[i]
         start = before + own[i]
         starts.append(start)
-        ends.append(max(after + own[i], missing(size[i], out[i], *window, start)))
-        ring = {*range(-before, 0), *range(size[i], size[i] + after)}
-        touched.append([not ring.isdisjoint(taps(o, *window, start)) for o in range(out[i])])
+        both = list(zip(sizes[i], outs[i], strict=True))
+        end, *other = {max(after + own[i], missing(s, o, *window, start)) for s, o in both}
+        if other:
+            e.fixed(node, "its padding behind the end depends on the size")
+        ends.append(end)
+        touched.append(tuple(_touched(s, o, window, start, zeros[i]) for s, o in both))
     padded: Operand = source
     lowest = e.scalar(torch.finfo(e.spec(node).dtype).min, e.spec(node).dtype)
     if any(p >= k for p, k in zip(starts + ends, kernel * 2, strict=True)):
@@ -104,16 +107,33 @@ def max_pool(
     pool = e.op(
         "MaxPool", padded, kernel_shape=kernel, strides=strides, pads=starts + ends, dilations=gaps
     )
-    dtype = e.spec(node).dtype
-    floors = [_border(rim, dims - 1 - i, dtype) for i, rim in enumerate(touched) if any(rim)]
-    return e.op("Max", pool, *(e.tensor(floor) for floor in floors)) if floors else pool
+    rims = [i for i, touches in enumerate(touched) if any(map(any, touches))]
+    return e.op("Max", pool, *(_border(e, node, i, touched[i]) for i in rims)) if rims else pool
 
 
-def _border(touched: Sequence[bool], trailing: int, dtype: torch.dtype) -> Tensor:
+def _touched(
+    size: int, out: int, window: tuple[int, int, int], start: int, zeros: tuple[int, int]
+) -> list[bool]:
+    """Say for each window along one axis whether it reaches into the padding by zeros."""
+    ring = {*range(-zeros[0], 0), *range(size, size + zeros[1])}
+    return [not ring.isdisjoint(taps(o, *window, start)) for o in range(out)]
+
+
+def _border(e: Emitter, node: fx.Node, axis: int, touched: tuple[list[bool], ...]) -> Operand:
     """Return 0 where a window reaches into the zeros, else the lowest number, along one axis."""
-    lowest = torch.finfo(dtype).min
-    row = torch.tensor([0.0 if touches else lowest for touches in touched], dtype=dtype)
-    return row.reshape(-1, *[1] * trailing)
+    dtype, side = e.spec(node).dtype, e.sides(node)[2 + axis]
+    lowest, trailing = torch.finfo(dtype).min, len(e.shape(node)) - 3 - axis
+    if side[0] == side[1]:
+        row = torch.tensor([0.0 if touches else lowest for touches in touched[0]], dtype=dtype)
+        return row.reshape(-1, *[1] * trailing)
+    first, last = ([rim.index(False), rim[::-1].index(False)] for rim in touched)
+    if first != last or any(sum(rim) != sum(first) for rim in touched):
+        e.fixed(node, "which windows reach into its padding depends on the size")
+    inner = e.op("Sub", e.dims([side]), [sum(first)])
+    before, after = (torch.zeros(count, dtype=dtype) for count in first)
+    middle = e.op("Expand", e.scalar(lowest, dtype), inner)
+    made = e.op("Concat", before, middle, after, axis=0)
+    return e.op("Unsqueeze", made, list(range(1, trailing + 1))) if trailing else made
 
 
 def _zero_padding(e: Emitter, x: fx.Node) -> tuple[fx.Node, list[tuple[int, int]]]:
@@ -179,6 +199,8 @@ def avg_pool(
     if divisor_override is not None:
         factor = torch.tensor(kernel).prod().item() / divisor_override
         return e.op("Mul", pool, e.scalar(factor, dtype))
+    if ends != own:
+        e.fixed(node, "how much its last window counts depends on the size")
     if whole and ends != own:
         for i in range(dims):
             windows = [taps(o, kernel[i], strides[i], 1, own[i]) for o in range(out[i])]
@@ -213,7 +235,9 @@ def _adaptive(e: Emitter, node: fx.Node, x: fx.Node, pool: str) -> str:
     if set(out) == {1}:
         return e.op(f"Global{pool}", x)
     if any(s % o for s, o in zip(size, out, strict=True)):
+        e.fixed(x, "its windows depend on the size")
         return _uneven(e, x, size, out, mean=pool == "AveragePool")
+    e.fixed(x, "its windows are as large as the map is for the traced size")
     kernel = [s // o for s, o in zip(size, out, strict=True)]
     return e.op(pool, x, kernel_shape=kernel, strides=kernel)
 

@@ -100,14 +100,21 @@ _register_extreme("Min", torch.min, torch.argmin)
 @lowering(torch.topk, "topk")
 def topk(
     e: Emitter,
-    _: fx.Node,
+    node: fx.Node,
     x: fx.Node,
     k: int,
     dim: int = -1,
     largest: bool = True,
     sorted: bool = True,  # noqa: A002
 ) -> tuple[str, ...]:
-    return e.ops("TopK", 2, x, [k], axis=e.axis(x, dim), largest=largest, sorted=sorted)
+    axis, count = e.axis(x, dim), e.value([k])
+    picked = e.sizes.sides(node, e.specs(node)[0].shape)[axis]
+    if picked[0] != picked[1]:
+        if e.sizes.is_known(picked):
+            count = e.value(e.dims([picked]))
+        else:
+            count = e.op("Min", count, e.dims([e.sides(x)[axis]]))
+    return e.ops("TopK", 2, x, count, axis=axis, largest=largest, sorted=sorted)
 
 
 @lowering(torch.sort, "sort")

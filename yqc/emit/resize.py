@@ -37,17 +37,19 @@ def interpolate(
     """
     if mode not in KINDS or antialias:
         e.refuse(f"mode {mode}{' with antialias' * antialias} has no ONNX form here")
-    source, wanted = e.shape(x)[2:], e.shape(node)[2:]
+    source, wanted, sides = e.shape(x)[2:], e.shape(node)[2:], e.sides(node)[2:]
     coordinates = "align_corners" if align_corners else "half_pixel"
     given = None if recompute_scale_factor else scale_factor
     scales, sizes = None, None
-    if factors := _scales(source, wanted, given):
+    factors = _scales(source, wanted, given)
+    other = _scales([new for _, new in e.sides(x)[2:]], [new for _, new in sides], given)
+    if factors and factors == other:
         scales = torch.tensor([1.0, 1.0, *factors])
     elif e.opset >= AXES_OPSET:
-        sizes = e.value(wanted)
+        sizes = e.value(e.dims(sides))
     else:
         batch = e.op("Slice", e.op("Shape", x), [0], [2])
-        sizes = e.op("Concat", batch, wanted, axis=0)
+        sizes = e.op("Concat", batch, e.dims(sides), axis=0)
     rounding = "round_prefer_ceil" if mode == "nearest-exact" else "floor"
     return e.op(
         "Resize",
@@ -85,11 +87,11 @@ def pixel_shuffle(e: Emitter, _: fx.Node, x: fx.Node, upscale_factor: int) -> st
 @lowering(nn.PixelUnshuffle, F.pixel_unshuffle)
 def pixel_unshuffle(e: Emitter, node: fx.Node, x: fx.Node, downscale_factor: int) -> str:
     """Lower by Reshape and Transpose: SpaceToDepth puts the channels behind the positions."""
-    _, channels, height, width = e.shape(node)
+    channels, (height, width) = e.shape(node)[1], e.sides(node)[2:]
     r = downscale_factor
-    blocks = e.op("Reshape", x, [0, channels // (r * r), height, r, width, r])
+    blocks = e.op("Reshape", x, e.dims([0, channels // (r * r), height, r, width, r]))
     swapped = e.op("Transpose", blocks, perm=[0, 1, 3, 5, 2, 4])
-    return e.op("Reshape", swapped, [0, channels, height, width])
+    return e.op("Reshape", swapped, e.dims([0, channels, height, width]))
 
 
 @lowering(nn.UpsamplingBilinear2d)

@@ -27,25 +27,24 @@ def reshape(
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         wanted = shape[0]
     inferred = wanted.index(-1) if -1 in wanted else None
-    return _reshape(e, x, e.shape(node), inferred)
+    return _reshape(e, node, x, inferred)
 
 
-def _reshape(
-    e: Emitter, x: fx.Node, after: Sequence[int], inferred: int | None = None
-) -> fx.Node | str:
-    before = e.shape(x)
-    if tuple(after) == before:
+def _reshape(e: Emitter, node: fx.Node, x: fx.Node, inferred: int | None = None) -> fx.Node | str:
+    before, after = e.sides(x), e.sides(node)
+    if after == before:
         return x
-    if not after or 0 in after:
-        return e.op("Reshape", x, torch.tensor(after, dtype=torch.int64), allowzero=1)
+    if 0 in e.shape(node) or not after:
+        return e.op("Reshape", x, torch.tensor(e.shape(node), dtype=torch.int64), allowzero=1)
     kept = 0
     while kept < min(len(before), len(after)) and before[kept] == after[kept]:
         kept += 1
     shape = [0] * kept + list(after[kept:])
     if kept < len(after):
         free = inferred if inferred is not None and inferred >= kept > 0 else kept
-        shape[free] = -1
-    return e.op("Reshape", x, shape)
+        varying = [axis for axis in range(kept, len(after)) if after[axis][0] != after[axis][1]]
+        shape[varying[-1] if varying and kept else free] = -1
+    return e.op("Reshape", x, e.dims(shape))
 
 
 @lowering(torch.flatten, torch.nn.Flatten, "flatten")
@@ -54,7 +53,7 @@ def reshape_by_result(
     e: Emitter, node: fx.Node, x: fx.Node, *_: object, **__: object
 ) -> fx.Node | str:
     """Lower what differs from a reshape only in how the new shape is written."""
-    return _reshape(e, x, e.shape(node))
+    return _reshape(e, node, x)
 
 
 @lowering(torch.squeeze, "squeeze")
@@ -106,11 +105,12 @@ def tensor_attribute(e: Emitter, node: fx.Node, x: fx.Node, name: str) -> str:
 @lowering("expand", "expand_as", torch.broadcast_to, "broadcast_to")
 def expand(e: Emitter, node: fx.Node, x: fx.Node, *_: object) -> fx.Node | str:
     """Lower an expansion; a dimension that keeps its size is written 1, so the batch may vary."""
-    before, after = e.shape(x), e.shape(node)
+    before, after = e.sides(x), e.sides(node)
     if before == after:
         return x
-    before = (*[1] * (len(after) - len(before)), *before)
-    return e.op("Expand", x, [1 if b == a else a for b, a in zip(before, after, strict=True)])
+    before = [*[(1, 1)] * (len(after) - len(before)), *before]
+    sizes = [1 if b == a else a for b, a in zip(before, after, strict=True)]
+    return e.op("Expand", x, e.dims(sizes))
 
 
 @lowering("repeat", "tile", torch.tile)
@@ -150,6 +150,8 @@ def split(
 ) -> tuple[str, ...]:
     """Lower every way of cutting to a Split with explicit sizes: those of the results."""
     axis = e.axis(x, dim)
+    if len(set(e.sides(x)[axis])) > 1:
+        e.fixed(x, "a map is cut into parts of fixed sizes")
     parts = [spec.shape[axis] for spec in e.specs(node)]
     return e.ops("Split", len(parts), x, parts, axis=axis)
 

@@ -13,6 +13,7 @@ In reading order:
 - `compare`: how far two stages of a graph are apart
 - `memory`: how images and weights lie in memory
 - `noise`: seeded images for graphs without data
+- `resizing`: a graph for images of another size
 - `half`: graphs that compute in half precision
 - `history`: which pass made or changed a node
 - `torch_layers`: modules of torch that can be made anew, and their settings

@@ -40,6 +40,7 @@ def open_source(model: AnyModel, settings: Settings) -> Source:
         imgsz=settings.imgsz,
         head=settings.head,
         arch=Path(settings.arch) if settings.arch else None,
+        dynamic=settings.dynamic,
     )
 
 

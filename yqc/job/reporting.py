@@ -1,6 +1,7 @@
 """The report and the recipe of a compile, from what its stages left."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -11,16 +12,17 @@ from yqc import report as rp
 from yqc.data import Data
 from yqc.emit import emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding
-from yqc.errors import PassError
+from yqc.errors import PassError, TraceError
 from yqc.evaluation import count_cores
 from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
+from yqc.graph.resizing import resize_graph, trial_size
 from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.runtime_rules import check_rules
 from yqc.job.sensitivity import sensitivity_rows
 from yqc.job.verification import Verified, check_weights
-from yqc.models.source import Source
+from yqc.models.source import DEFAULT_STRIDE, Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
 from yqc.pipeline.step import Step
@@ -61,7 +63,7 @@ class Compiled:
             batch=1,
             task=source.task,
             channels=source.channels,
-            dynamic=self.settings.dynamic,
+            dynamic=self.resized is not None,
             nms=self.embedding.nms is not None,
             **own,
         )
@@ -74,7 +76,23 @@ class Compiled:
         """
         check_finite(self.gm, "the graph behind the passes", PassError)
         how = {name: getattr(self.settings, name) for name in ("opset", "dynamic", "target")}
-        return emit(self.gm, metadata=self.metadata, **how)
+        other = self.resized[0] if self.resized else None
+        return emit(self.gm, metadata=self.metadata, other=other, **how)
+
+    @cached_property
+    def resized(self) -> tuple[fx.GraphModule, fx.GraphModule] | None:
+        """The rewritten graph and the float one at another size; None where they are fixed."""
+        if not self.settings.dynamic:
+            return None
+        reason = self.source.fixed
+        try:
+            if not reason:
+                size = trial_size(self.gm, max(self.source.strides, default=DEFAULT_STRIDE))
+                return resize_graph(self.gm, size), resize_graph(self.source.gm, size)
+        except TraceError as error:
+            reason = str(error)
+        self.ctx.warn(f"only the batch is dynamic: {reason}")
+        return None
 
     @property
     def embedding(self) -> Embedding:

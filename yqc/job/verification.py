@@ -1,6 +1,7 @@
 """Verification of numbers: weights are finite, and a file computes what its graph does."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from yqc.emit.loaded import list_decoded, list_unpacked
 from yqc.errors import EmitError
 from yqc.graph.compare import first_not_finite, perturbed
 from yqc.graph.half import half_kernels, holds_half, widened
+from yqc.graph.values import KEY
 from yqc.job.layers import rounds_activations
 from yqc.pipeline.watchers import NOISE
 from yqc.targets import Target
@@ -65,6 +67,32 @@ def check_weights(gm: fx.GraphModule, file: Path, rules: Target) -> tuple[str, .
         said = "onnxruntime decodes weights at every inference, not when it loads the file"
         warnings.append(f"{said}: {', '.join(found)}")
     return tuple(warnings)
+
+
+def verify_sizes(
+    pairs: Sequence[tuple[fx.GraphModule, fx.GraphModule]],
+    file: Path,
+    example: Tensor,
+    layout: str | None,
+    *,
+    strict: bool = True,
+) -> Verified:
+    """Compare a file with its graph and the float original at each size that they were traced for.
+
+    At another size than the example's, a part of it or several of it side by side is the image.
+    Arguments and errors as of `verify_file`; the result is that of the first size, with all
+    warnings.
+    """
+    found = []
+    for gm, original in pairs:
+        image = next(node for node in gm.graph.nodes if node.op == "placeholder")
+        own, shape = example, image.meta[KEY].shape
+        if example.shape[1:] != shape[1:]:
+            times = (-(-a // b) for a, b in zip(shape[2:], example.shape[2:], strict=True))
+            own = example.repeat(1, 1, *times)[:, :, : shape[2], : shape[3]].contiguous()
+        found.append(verify_file(gm, original, file, own, layout, strict=strict))
+    warnings = dict.fromkeys(said for one in found for said in one.warnings)
+    return Verified(found[0].trip, tuple(warnings))
 
 
 def verify_file(

@@ -12,8 +12,9 @@ from torch import fx, nn
 from yqc.errors import CheckpointError, TraceError
 from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts
 from yqc.graph.compare import check_finite, parameter_count
+from yqc.graph.resizing import find_difference, resize_graph, trial_size
 from yqc.graph.serial import is_graph_file, load_graph
-from yqc.graph.values import TensorSpec
+from yqc.graph.values import KEY, TensorSpec
 from yqc.models.heads import HeadBranch
 from yqc.models.load import LoadedModel, load
 from yqc.models.pickles.read import file_stamp
@@ -21,6 +22,8 @@ from yqc.models.trace import trace
 
 AnyModel: TypeAlias = str | Path | nn.Module | LoadedModel
 """What can be compiled: a file's path, a module from Python, or what `load` returned."""
+DEFAULT_STRIDE = 32
+"""Sides of a net without known strides are tried in multiples of it, as most backbones want."""
 LARGEST = 1 << 25
 """Pixels of an image at most, such as 8192 x 4096; a larger one takes gigabytes in every layer."""
 
@@ -37,6 +40,8 @@ class Source(HasFacts):
     params: int
     """Parameters (not buffers) that the traced graph uses."""
     warnings: tuple[str, ...] = ()
+    fixed: str = ""
+    """Why height and width cannot vary in a file; empty where they can, or nothing was tried."""
 
     @property
     def imgsz(self) -> tuple[int, int]:
@@ -61,6 +66,7 @@ def open_model(
     imgsz: tuple[int, int] | None = None,
     head: HeadBranch | None = None,
     arch: Path | None = None,
+    dynamic: bool = False,
 ) -> Source:
     """Load a model and trace it at one input size.
 
@@ -71,28 +77,31 @@ def open_model(
             training recorded, else 640.
         head: for models with two heads, which one to compile; by default the end-to-end one.
         arch: a model YAML, for checkpoints that hold only a state_dict.
+        dynamic: find out whether height and width can vary, by tracing at another size, too.
 
     Raises:
         CheckpointError: the file cannot be read.
         TraceError: the size does not fit the model's strides, or the model cannot be traced.
     """
     if isinstance(model, nn.Module):
-        return _of_module(model, imgsz)
+        return _of_module(model, imgsz, dynamic=dynamic)
     if isinstance(model, LoadedModel):
         if head is not None or arch is not None:
             option = "arch" if head is None else "head"
             raise CheckpointError(f"{model.path} is loaded already; give {option} to yqc.load")
-        return replace(_of_loaded(model, imgsz), sha256="")  # its module may have been changed
+        loaded = _of_loaded(model, imgsz, dynamic=dynamic)
+        return replace(loaded, sha256="")  # its module may have been changed
     model = Path(model)
     if is_graph_file(model):
         if head is not None or arch is not None:
             option = "--arch" if head is None else "--head"
             raise CheckpointError(f"{model} is a graph that was traced already; leave {option} out")
-        return _of_graph_file(model, imgsz)
-    return _of_loaded(load(model, head=head, arch=arch), imgsz)
+        source = _of_graph_file(model, imgsz)
+        return replace(source, fixed=why_fixed(source.gm, source.strides) if dynamic else "")
+    return _of_loaded(load(model, head=head, arch=arch), imgsz, dynamic=dynamic)
 
 
-def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None) -> Source:
+def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None, *, dynamic: bool) -> Source:
     check_finite(
         loaded.module, str(loaded.path), CheckpointError, "; restore an earlier checkpoint"
     )
@@ -110,7 +119,26 @@ def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None) -> Source:
         params=parameter_count(gm),
         facts=replace(loaded.facts, imgsz=size),
         warnings=warnings,
+        fixed=why_fixed(gm, loaded.strides, loaded.module) if dynamic else "",
     )
+
+
+def why_fixed(gm: fx.GraphModule, strides: tuple[int, ...], module: nn.Module | None = None) -> str:
+    """Say why the height and width of a graph cannot vary; nothing where they can.
+
+    The graph is resized, and compared with the trace of its module at that size, where there is
+    one: a number that was computed from a size would otherwise go unseen.
+    """
+    try:
+        size = trial_size(gm, max(strides, default=DEFAULT_STRIDE))
+        other = resize_graph(gm, size)
+        if module is None:
+            return ""
+        channels = next(n for n in gm.graph.nodes if n.op == "placeholder").meta[KEY].shape[1]
+        found = find_difference(other, trace(module, torch.zeros(1, channels, *size)))
+    except TraceError as error:
+        return str(error)
+    return f"height and width cannot vary: {found} depends on the traced size" if found else ""
 
 
 def check_size(size: tuple[int, int], strides: tuple[int, ...]) -> None:
@@ -137,7 +165,7 @@ def _fitting(loaded: LoadedModel) -> tuple[int, int] | None:
     return high, wide
 
 
-def _of_module(module: nn.Module, imgsz: tuple[int, int] | None) -> Source:
+def _of_module(module: nn.Module, imgsz: tuple[int, int] | None, *, dynamic: bool) -> Source:
     if isinstance(module, fx.GraphModule) and (traced := _traced_shape(module)) is not None:
         if imgsz not in (None, traced[1:]):
             raise TraceError(
@@ -156,6 +184,7 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int] | None) -> Source:
         sha256="",
         params=parameter_count(gm),
         facts=ModelFacts(family="module", name=name, imgsz=(size[0], size[1]), channels=channels),
+        fixed=why_fixed(gm, (), None if gm is module else module) if dynamic else "",
     )
 
 

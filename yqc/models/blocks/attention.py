@@ -201,7 +201,7 @@ class AAttn(Block):
 
     def bands(self, x: Tensor) -> Tensor:
         """`[N, heads, head_dim, P]` to `[N, heads, area, head_dim, P/area]`."""
-        return torch.unflatten(x, 3, (self.area, x.shape[3] // self.area)).transpose(2, 3)
+        return torch.unflatten(x, 3, (self.area, -1)).transpose(2, 3)
 
 
 class ABlock(Block):

@@ -30,9 +30,9 @@ def pick_best(
     nc, k = scores.shape[1], min(limit, scores.shape[2])
     _, cells = torch.topk(scores.amax(1), k, 1)
     cells = cells.unsqueeze(1)  # [N, 1, k]
-    candidates = torch.gather(scores, 2, cells.repeat(1, nc, 1))  # [N, nc, k]
+    candidates = torch.gather(scores, 2, cells.repeat(1, nc, 1)).transpose(1, 2)  # [N, k, nc]
     top, index = torch.topk(candidates.flatten(1), k, 1)
-    classes, position = index // k, index % k
+    position, classes = index // nc, index % nc
     chosen = torch.gather(boxes, 2, cells.repeat(1, 4, 1))
     chosen = torch.gather(chosen, 2, position.unsqueeze(1).repeat(1, 4, 1))
     rows = (chosen, top.unsqueeze(1), classes.unsqueeze(1).to(torch.float32))
