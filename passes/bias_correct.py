@@ -44,6 +44,7 @@ class BiasCorrect(Pass):
     """Measure the mean error of each convolution, to be subtracted from its bias."""
 
     name: ClassVar[str] = "bias-correct"
+    reads_images: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED, State.FLOAT32})
     keeps_numbers: ClassVar[bool] = True
 

@@ -58,6 +58,7 @@ class Calibrate(Pass):
     """Choose scales and zero points for tensors and weights."""
 
     name: ClassVar[str] = "calibrate"
+    reads_images: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.FLOAT32})
     provides: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     keeps_numbers: ClassVar[bool] = True

@@ -38,6 +38,7 @@ class ChannelPrune(PruningOptions, Pass):
     """Remove the channels that matter least."""
 
     name: ClassVar[str] = "channel-prune"
+    reads_images: ClassVar[bool] = True
 
     requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
     excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8, State.PACKED})

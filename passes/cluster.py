@@ -38,6 +38,7 @@ class Cluster(CodebookOptions, Pass):
     """Store convolution weights as indices into a small table of values."""
 
     name: ClassVar[str] = "cluster"
+    reads_images: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED, State.FLOAT32})
     excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8})
     provides: ClassVar[frozenset[str]] = frozenset({State.PACKED})

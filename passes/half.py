@@ -40,6 +40,7 @@ class Half(Pass):
     """Store weights and compute in half precision."""
 
     name: ClassVar[str] = "half"
+    reads_images: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = frozenset({State.HALF})
     removes: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
 

@@ -43,6 +43,7 @@ class PackInt4(Int4Options, Pass):
     """Store convolution weights as uniform integers of few bits."""
 
     name: ClassVar[str] = "pack-int4"
+    reads_images: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({State.BN_FOLDED, State.FLOAT32})
     excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8})
     provides: ClassVar[frozenset[str]] = frozenset({State.PACKED})

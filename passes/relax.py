@@ -41,6 +41,7 @@ class Relax(Pass):
     """Leave the inputs of a few convolutions in float, where rounding them does most damage."""
 
     name: ClassVar[str] = "relax"
+    reads_images: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     keeps_numbers: ClassVar[bool] = True
 

@@ -43,6 +43,7 @@ class SwapActivation(SwapOptions, Pass):
     """Put an activation that costs less in the place of trained ones."""
 
     name: ClassVar[str] = "swap-activation"
+    reads_images: ClassVar[bool] = True
     requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
     excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8, State.PACKED})
     needs_images: ClassVar[bool] = True

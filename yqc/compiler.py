@@ -25,7 +25,7 @@ from yqc.job.work import open_work
 from yqc.models.load import LoadedModel
 from yqc.models.source import AnyModel
 from yqc.pipeline.base import Context, Pass, Recipe
-from yqc.pipeline.pipeline import Pipeline, given_by
+from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.resume import Stages
 from yqc.pipeline.step import Watcher
@@ -125,14 +125,15 @@ class Session:
         Raises:
             YqcError: what failed, in one sentence; nothing was written, older files are untouched.
         """
-        source, data, progress = self.source, self.data, self.progress
+        source, progress = self.source, self.progress
+        data = self.data if evaluate or self.data is None else self.data.without_evaluation()
         pipeline = Pipeline.of(passes or self.settings.passes, self.registry)
         settings = replace(self.settings, passes=str(pipeline))
         files = Outputs(Path(output) if output else default_output(self.model, pipeline))
         check(settings, pipeline, files, self.model, source.gm)
 
         with torch_threads(settings.threads):
-            ctx = make_context(settings, source, data, progress, kept=self.kept)
+            ctx = make_context(settings, source, data, progress, kept=self.kept, pipeline=pipeline)
             expanded = pipeline.expand(given=given_by(ctx))
             ctx.cache = work = open_work(
                 files, source, data, settings, pipeline, expanded, ctx, resume=resume
@@ -149,7 +150,7 @@ class Session:
             with files.staged() as stage:
                 save(emitted, stage.onnx)
                 example, layout = ctx.example_for(gm), source.layout
-                verified = verify_file(gm, source.gm, stage.onnx, example, layout, strict=verify)
+                verified = verify_sizes(compiled.graphs, stage.onnx, example, layout, strict=verify)
                 measured = Measured()
                 if evaluate:
                     measuring = source, stage.onnx, data, settings, progress

@@ -16,6 +16,7 @@ from yqc.emit.embedding import Embedding, Suppression, embed
 from yqc.emit.roundtrip import OPTIMISED, open_session
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
+from yqc.evaluation.nms import nms
 from yqc.models.trace import trace
 from yqc.settings import Settings, choose, read_recipe
 from yqc.testing import apply
@@ -56,7 +57,7 @@ def answers(model: onnx.ModelProto, images: Any, **more: Any) -> Any:
 @pytest.mark.parametrize("count", [1, 3])
 def test_suppression_gives_what_our_own_does(layout: Any, count: int) -> None:
     model, images = plain(layout, dynamic=count > 1), bytes_of(count).astype(np.float32) / 255
-    options = Suppression(iou=0.5, conf=0.3, top=20)
+    options = Suppression(iou=0.5, conf=0.3, top=20, multi_label=True)
     got = answers(embed(model, Embedding(nms=options), layout), images)
     assert got.shape == (count, 20, 6)
     raw = answers(model, images)
@@ -67,6 +68,34 @@ def test_suppression_gives_what_our_own_does(layout: Any, count: int) -> None:
         np.testing.assert_allclose(got[i, : len(want), 4], want.scores, atol=1e-6)
         np.testing.assert_array_equal(got[i, : len(want), 5], want.classes)
         assert not got[i, len(want) :].any()
+
+
+@pytest.mark.parametrize("layout", ["yolov5", "yolov8"])
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_a_box_gets_its_best_class(layout: Any, agnostic: bool) -> None:
+    model, images = plain(layout, dynamic=True), bytes_of(2).astype(np.float32) / 255
+    options = Suppression(iou=0.5, conf=0.3, top=20, agnostic=agnostic)
+    got = answers(embed(model, Embedding(nms=options), layout), images)
+    raw = answers(model, images)
+    raw = raw.transpose(0, 2, 1) if layout == "yolov8" else raw
+    for boxes, rows in zip(raw, got, strict=True):
+        scores = boxes[:, 5:] * boxes[:, 4:5] if layout == "yolov5" else boxes[:, 4:]
+        best, cls = scores.max(1), scores.argmax(1)
+        half = boxes[:, 2:4] / 2
+        xyxy = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+        sure = np.flatnonzero(best > 0.3)
+        groups = np.zeros_like(cls) if agnostic else cls
+        kept = sure[nms(xyxy[sure], best[sure], groups[sure], iou=0.5, top=20)]
+        count = int((rows[:, 4] > 0).sum())
+        assert 1 < count == len(kept)
+        np.testing.assert_allclose(rows[:count, :4], xyxy[kept], atol=1e-4)
+        np.testing.assert_allclose(rows[:count, 4], best[kept], atol=1e-6)
+        np.testing.assert_array_equal(rows[:count, 5], cls[kept])
+
+
+def test_agnostic_and_multi_label_are_refused_together() -> None:
+    with pytest.raises(PipelineError, match="leave multi_label out"):
+        Embedding.parse("nms{agnostic=true multi_label=true}")
 
 
 def test_no_detection_at_all_is_rows_of_zeros() -> None:
@@ -139,7 +168,9 @@ def test_half_goes_straight_into_a_half_graph() -> None:
 
 
 def test_all_at_once() -> None:
-    asked = Settings(nms_options="iou=0.5 conf=0.3 top=20", uint8_input=True, fp16_io=True)
+    asked = Settings(
+        nms_options="iou=0.5 conf=0.3 top=20 multi_label=true", uint8_input=True, fp16_io=True
+    )
     model, images = plain("yolov8"), bytes_of()
     made = embed(model, Embedding.of(asked), "yolov8")
     got = answers(made, images)

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from yqc.emit import emit
 from yqc.emit.roundtrip import compare_outputs, open_session, run_session
 from yqc.errors import TraceError
+from yqc.graph.compare import perturbed
 from yqc.graph.resizing import find_difference, resize_graph, trial_size
 from yqc.models.load import LoadedModel, load
 from yqc.models.source import why_fixed
@@ -21,10 +22,10 @@ from yqc.models.trace import trace
 SPECS: Mapping[str, Any] = yaml.safe_load(
     (Path(__file__).parents[1] / "models" / "specs.yaml").read_text(encoding="utf-8")
 )
-SIZES = (4, 4), (2, 3), (7, 5)
+SIZES = (4, 4), (2, 3), (5, 3)
 """In largest strides; not square but the traced one."""
-GOLDEN = ("yolov5n", "yolov7-tiny", "yolov7", "yolov5nu", "yolov8n", "yolov8n-ch1", "yolov9t",
-          "yolov10n", "yolo11n", "yolo12n", "yolo26n")  # fmt: skip
+GOLDEN = ("yolov5n", "yolov7-tiny", "yolov8n", "yolo12n", "yolo26n")
+"""One of each kind of head and decoding."""
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -59,10 +60,11 @@ def test_a_file_runs_at_three_sizes(name: str, shared: Path) -> None:
         x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             own = traced if shape[2:] == trial_size(gm, step) else resize_graph(gm, shape[2:])
-            want = [own(x).numpy()]
+            want, rounded = [own(x).numpy()], [perturbed(own)(x).numpy()]
+        noise = compare_outputs(want, rounded, loaded.layout)  # these nets amplify rounding
         found = compare_outputs(want, run_session(session, [x.numpy()]), loaded.layout)
-        assert found.boxes <= 1e-3
-        assert found.scores <= 1e-2  # these nets amplify rounding; a wrong grid moves boxes
+        assert found.boxes <= max(1e-3, 8 * noise.boxes)
+        assert found.scores <= max(1e-3, 8 * noise.scores)
 
 
 class Positions(nn.Module):

@@ -19,7 +19,8 @@ from yqc.data.sets import Split
 from yqc.errors import DataError
 
 ENOUGH = 8
-"""Calibration on fewer readable images than this is refused (unless `--calib-images` is smaller).
+"""Calibration on fewer readable images than this is refused (unless `--calib-images` is smaller, or
+nothing is evaluated: then all images of a folder calibrate).
 
 Not measured: half of it makes ranges depend on single images; double refuses data sets that are
 small but usable."""
@@ -156,6 +157,8 @@ class CalibrationImages:
     channels: int = 3
     kept: KeptImages = field(default_factory=KeptImages)
     """What is kept of images of this size and number of channels, so that it is read once."""
+    fewest: int = ENOUGH
+    """How many readable images there must be, or `count`."""
     skipped: list[Unreadable] = field(default_factory=list)
     """The unreadable images of the last reading, in the order in which they were met."""
     black: int = 0
@@ -174,7 +177,7 @@ class CalibrationImages:
         """Read the images.
 
         Raises:
-            DataError: fewer than `ENOUGH` can be read.
+            DataError: fewer than `fewest` can be read.
         """
         paths = list(self.split.images)
         random.Random(self.seed).shuffle(paths)  # noqa: S311  # a choice of images, no secret
@@ -205,12 +208,14 @@ class CalibrationImages:
         return tuple(said)
 
     def _require(self, left: int) -> None:
-        if left >= min(ENOUGH, self.count):
+        if left >= min(self.fewest, self.count):
             return
         split, bad = self.split, len(self.skipped)
         why = split.absent or f"the {split.name} split has {len(split.images)} images"
         why += f", {bad} of them unreadable ({self.skipped[0]})" if bad else ""
-        raise DataError(f"calibration needs at least {min(ENOUGH, self.count)} images: {why}.")
+        least = min(self.fewest, self.count)
+        more = "; with --no-eval all images of a folder calibrate" if least > 1 else ""
+        raise DataError(f"calibration needs at least {least} images: {why}{more}.")
 
 
 def list_unreadable(what: str, skipped: Sequence[Unreadable]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
@@ -123,10 +123,26 @@ class Data:
     val: Split
     channels: int | None = None
     """Of the images, as a data YAML says; None where nothing does."""
+    whole: bool = False
+    """Whether all images calibrate, be they few, and none is left to evaluate on."""
     common: tuple[Path, ...] = ()
     """Images of `val` that are in `train` too, by file or by content."""
     warnings: tuple[str, ...] = ()
     """What a report should say about this data, a sentence each."""
+
+    def without_evaluation(self) -> "Data":
+        """Return the data of a compile that evaluates nothing: all images of a folder calibrate."""
+        if self.kind != "folder":
+            return replace(self, whole=True)
+        images = (*self.train.images, *self.val.images)
+        train, val = replace(self.train, images=images), replace(self.val, images=())
+        return replace(self, train=train, val=val, whole=True)
+
+    def without_labels(self) -> "Data":
+        """Return the images alone, as of a folder."""
+        splits = (replace(split, read=None, labels=()) for split in (self.train, self.val))
+        train, val = splits
+        return replace(self, names=None, train=train, val=val)
 
     @cached_property
     def sha256(self) -> str:

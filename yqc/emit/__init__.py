@@ -87,6 +87,11 @@ LOWERINGS = (
 )
 
 
+PACKED_OPSETS = {"seed": 18, "cast": 21}
+"""The opset that each form of packed weights needs, where nodes of the file decode it; others
+have types of four bits, of opset 21."""
+
+
 def emit(
     gm: fx.GraphModule,
     *,
@@ -105,7 +110,7 @@ def emit(
     Args:
         gm: every node has `meta["yqc.value"]`, as `trace` leaves it.
         metadata: becomes `metadata_props`; see `yolo_metadata`.
-        opset: 17 to 23; by default 17, 18 where the file decodes weights, 21 for four-bit types.
+        opset: 13 to 23; by default 17, 18 where the file decodes weights, 21 for four-bit types.
         dynamic: let the first dimension of inputs and outputs vary, under the name `batch`.
         other: the graph at another height and width, from `yqc.graph.resizing`: what differs then
             varies in the file, the sides of the input under the names `height` and `width`.
@@ -116,8 +121,8 @@ def emit(
         EmitError: the opset is unknown or too low, or the model does not pass a check.
     """
     rules = find_target(target)
-    opsets = {"seed": 18, "cast": 21}
-    stored = StoredValues(opset=opsets[rules.weights]) if rules.weights in opsets else None
+    packed = PACKED_OPSETS.get(rules.weights)
+    stored = None if packed is None else StoredValues(opset=packed)
     model = simplify(build_model(gm, opset=opset, dynamic=dynamic, stored=stored, other=other))
     if stored is None:
         halve_scales(model)

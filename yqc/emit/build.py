@@ -16,7 +16,8 @@ from yqc.emit.tensors import DTYPES
 from yqc.errors import EmitError, LoweringError
 from yqc.graph import TensorSpec
 
-LOWEST_OPSET, HIGHEST_OPSET = 17, 23
+LOWEST_OPSET, DEFAULT_OPSET, HIGHEST_OPSET = 13, 17, 23
+"""The default is that of Ultralytics' exports; TensorRT and OpenCV read it since 2022."""
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 """Names of the symbolic dimensions of a model emitted for any batch and size."""
 
@@ -37,7 +38,7 @@ def build_model(
         raise EmitError(
             f"opset {opset} is not supported; choose one from {LOWEST_OPSET} to {HIGHEST_OPSET}"
         )
-    target = LOWEST_OPSET if opset is None else opset
+    target = DEFAULT_OPSET if opset is None else opset
     while True:
         try:
             return _build(gm, opset=target, dynamic=dynamic, stored=stored, other=other)

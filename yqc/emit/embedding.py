@@ -1,7 +1,8 @@
 """Put suppression into a detector's file, and let it take bytes or halves and give halves.
 
 1. `nms` appends a standard NonMaxSuppression and gives `output0` the form of an end-to-end head,
-   float32 [N, top, 6]: x1 y1 x2 y2 score class, by falling score; rows that are not used are 0.
+   float32 [N, top, 6]: x1 y1 x2 y2 score class, by falling score; rows that are not used are 0. A
+   box counts with its best class, as the projects' `predict` does, or with each (`multi_label`).
 2. `uint8-input` makes `images` uint8 0..255 of the same shape, and divides by 255 in the graph; an
    int8 file whose first step is 1/255 with zero point 0 then reads the bytes as they are.
 3. `fp16-io` makes float inputs and outputs float16; between them only a conversion of the input to
@@ -39,12 +40,18 @@ class Suppression:
     """Score that a box must exceed."""
     top: int = 300
     """Boxes an image that are given."""
+    multi_label: bool = False
+    """Give a box once for each class that exceeds `conf`, as the projects evaluate, not once."""
+    agnostic: bool = False
+    """Let boxes of different classes suppress each other."""
     inputs: bool = False
     """Make `nms_iou` and `nms_conf` inputs whose defaults these are."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.iou <= 1 and 0 <= self.conf <= 1 and self.top > 0):
             raise ValueError("iou and conf are within 0..1 and top is above 0")
+        if self.agnostic and self.multi_label:
+            raise ValueError("agnostic is for boxes of one class each; leave multi_label out")
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,11 @@ def _suppress(graph: onnx.GraphProto, options: Suppression, layout: str) -> None
     """Turn `output0` into [N, top, 6]; below, M is how many boxes NonMaxSuppression keeps."""
     rename(graph, OUTPUT, RAW)
     w, dims = _Writer(graph), graph.output[0].type.tensor_type.shape.dim
-    boxes, scores = _parts(w, layout)
+    boxes, scores, nc = _parts(w, layout)
+    w.constant(NONE, 0.0, np.float32)
+    best = None if options.multi_label else _best_class(w, scores)
+    if best is not None:
+        scores = _scores_of_best(w, scores, best, nc, together=options.agnostic)
     for name, value in (("nms_iou", options.iou), ("nms_conf", options.conf)):
         w.constant(name, [value], np.float32)
         if options.inputs:
@@ -146,7 +157,12 @@ def _suppress(graph: onnx.GraphProto, options: Suppression, layout: str) -> None
         center_point_box=1,
     )  # int64 [M, 3]: image, class, box
     columns = [w.ints(f"nms_column_{i}", i) for i in range(3)]
-    rows = _kept_rows(w, chosen, boxes, columns[1], options.top)
+    if best is not None and options.agnostic:
+        found = w.op("GatherND", [best, chosen], "nms_class_row")  # [M]
+        cls = w.op("Unsqueeze", [found, columns[1]], "nms_class")
+    else:
+        cls = w.op("Gather", [chosen, columns[1]], "nms_class", axis=1)  # [M, 1]
+    rows = _kept_rows(w, chosen, boxes, cls, options.top)
     ranked = _scores_by_image(w, chosen, scores, columns, most)
     _best_rows(w, rows, ranked, columns[2], most)
     for dim, size in ((dims[1], options.top), (dims[2], 6)):
@@ -154,11 +170,24 @@ def _suppress(graph: onnx.GraphProto, options: Suppression, layout: str) -> None
         dim.dim_value = size
 
 
-def _kept_rows(w: _Writer, chosen: str, boxes: str, class_column: str, top: int) -> str:
+def _best_class(w: _Writer, scores: str) -> str:
+    """Return the class of the highest score of each box, int64 [N, 1, A]."""
+    return w.op("ArgMax", [scores], "nms_best_class", axis=1, keepdims=1)
+
+
+def _scores_of_best(w: _Writer, scores: str, best: str, nc: int, *, together: bool) -> str:
+    """Return the scores of the best classes: [N, 1, A] `together`, else [N, nc, A] with zeros."""
+    if together:
+        return w.op("GatherElements", [scores, best], "nms_best_scores", axis=1)
+    classes = w.constant("nms_classes", np.arange(nc).reshape(1, nc, 1), np.int64)
+    mask = w.op("Equal", [best, classes], "nms_is_best")
+    return w.op("Where", [mask, scores, NONE], "nms_best_scores")
+
+
+def _kept_rows(w: _Writer, chosen: str, boxes: str, cls: str, top: int) -> str:
     """Return corners and class of the kept boxes, and `top` rows of zeros: [M + top, 5]."""
     place = w.op("Gather", [chosen, w.ints("nms_place", 0, 2)], "nms_image_box", axis=1)
     corners = _corners(w, w.op("GatherND", [boxes, place], "nms_xywh"))  # [M, 4]
-    cls = w.op("Gather", [chosen, class_column], "nms_class", axis=1)  # [M, 1]
     label = w.op("Cast", [cls], "nms_label", to=TensorProto.FLOAT)
     rows = w.op("Concat", [corners, label], "nms_rows", axis=1)  # [M, 5]
     pad = w.constant("nms_pad_rows", np.zeros((top, 5)), np.float32)
@@ -169,16 +198,16 @@ def _scores_by_image(w: _Writer, chosen: str, scores: str, columns: list[str], m
     """Return the scores of the kept boxes, 0 in other images than their own: [N, M + top]."""
     found = w.op("GatherND", [scores, chosen], "nms_score")  # [M]
     image = w.op("Gather", [chosen, columns[0]], "nms_image", axis=1)  # [M, 1]
-    batch = w.op("Shape", [RAW], "nms_batch", start=0, end=1)
+    shape = w.op("Shape", [RAW], "nms_shape")
+    batch = w.op("Slice", [shape, w.ints("nms_from", 0), w.ints("nms_to", 1)], "nms_batch")
     count = w.op("Squeeze", [batch], "nms_count")
     zero, one = w.constant("nms_zero", 0, np.int64), w.constant("nms_one", 1, np.int64)
     every = w.op("Range", [zero, count, one], "nms_images")  # [N]
     every = w.op("Unsqueeze", [every, columns[1]], "nms_images_column")  # [N, 1]
     own = w.op("Equal", [every, w.op("Transpose", [image], "nms_image_row")], "nms_mine")  # [N, M]
-    none = w.constant(NONE, 0.0, np.float32)
-    ranked = w.op("Where", [own, found, none], "nms_ranked")  # [N, M]
+    ranked = w.op("Where", [own, found, NONE], "nms_ranked")  # [N, M]
     size = w.op("Concat", [batch, most], "nms_pad_size", axis=0)
-    spare = w.op("Expand", [none, size], "nms_pad_scores")
+    spare = w.op("Expand", [NONE, size], "nms_pad_scores")
     return w.op("Concat", [ranked, spare], "nms_ranked_padded", axis=1)
 
 
@@ -194,8 +223,8 @@ def _best_rows(w: _Writer, rows: str, ranked: str, last_axis: str, most: str) ->
     w.op("Concat", ["nms_xyxy", column, "nms_cls"], OUTPUT, axis=2)
 
 
-def _parts(w: _Writer, layout: str) -> tuple[str, str]:
-    """Return boxes [N, A, 4] as centre and size, and scores [N, nc, A]."""
+def _parts(w: _Writer, layout: str) -> tuple[str, str, int]:
+    """Return boxes [N, A, 4] as centre and size, scores [N, nc, A], and nc."""
     axis = 1 if layout == "yolov8" else 2
     dims = w.graph.output[0].type.tensor_type.shape.dim
     classes = dims[axis].dim_value - axis - 3  # 4 + nc, or 5 + nc
@@ -206,9 +235,9 @@ def _parts(w: _Writer, layout: str) -> tuple[str, str]:
     sizes_name = w.ints("nms_sizes", *sizes)
     w.ops("Split", [RAW, sizes_name], names, "nms_split_raw", axis=axis)
     if layout == "yolov8":
-        return w.op("Transpose", [names[0]], "nms_boxes", perm=[0, 2, 1]), names[1]
+        return w.op("Transpose", [names[0]], "nms_boxes", perm=[0, 2, 1]), names[1], classes
     scores = w.op("Mul", [names[1], names[2]], "nms_products")
-    return names[0], w.op("Transpose", [scores], "nms_scores", perm=[0, 2, 1])
+    return names[0], w.op("Transpose", [scores], "nms_scores", perm=[0, 2, 1]), classes
 
 
 def _corners(w: _Writer, xywh: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NoReturn, TypeAlias, TypeVar
 
 import onnx
@@ -36,6 +37,19 @@ class Constant:
 Operand: TypeAlias = fx.Node | str | Constant | Tensor | Sequence[int] | None
 """An input of an ONNX node: an fx node (its value), a value's name, a constant, or nothing."""
 Attribute: TypeAlias = int | float | str | Sequence[int] | Sequence[float] | None
+
+
+@cache
+def first_opset(op_type: str, opset: int, attributes: tuple[str, ...]) -> int:
+    """Return the first opset from `opset` on that has an operator with these attributes."""
+    for version in range(opset, onnx.defs.onnx_opset_version() + 1):
+        try:
+            schema = onnx.defs.get_schema(op_type, version)
+        except onnx.defs.SchemaError:
+            continue
+        if schema.attributes.keys() >= {*attributes}:
+            return version
+    return opset
 
 
 class OpsetNeededError(Exception):
@@ -196,6 +210,8 @@ class Emitter:
         self, op_type: str, outputs: int, *inputs: Operand, **attributes: Attribute
     ) -> tuple[str, ...]:
         """Add an ONNX node with several outputs and return the names of their values."""
+        given_names = tuple(sorted(name for name, value in attributes.items() if value is not None))
+        self.require(first_opset(op_type, self.opset, given_names), f"the operator {op_type}")
         base = take_name(self._taken, f"{self._node.name}.{op_type.lower()}")
         many = (take_name(self._taken, f"{base}.{i}") for i in range(outputs))
         names = (base,) if outputs == 1 else tuple(many)

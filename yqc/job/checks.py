@@ -6,15 +6,16 @@ from pathlib import Path
 import torch
 from torch import fx
 
-from yqc.emit import check_writable
+from yqc.emit import PACKED_OPSETS, check_writable
 from yqc.emit.embedding import Embedding
-from yqc.errors import PipelineError
+from yqc.errors import EmitError, PipelineError
 from yqc.job.outputs import Outputs
 from yqc.models.source import AnyModel
 from yqc.pipeline.base import Given, Pass
 from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
 from yqc.settings import Settings
+from yqc.targets import find_target
 
 BUILT_IN = "yqc_passes."
 """Where yqc's own passes live; others may replace what cannot be written."""
@@ -40,6 +41,7 @@ def check(
     check_end(passes)
     check_device(settings.device, passes)
     check_images(settings, passes)
+    check_packed(settings, passes)
     Embedding.of(settings)
     named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]
     named += [str(model)] if isinstance(model, str | Path) else []
@@ -71,4 +73,15 @@ def check_images(settings: Settings, passes: Sequence[Pass]) -> None:
         raise PipelineError(
             f"{learner.name} learns from images, and none are given: add --data with a data YAML, "
             "a COCO JSON, or a folder of images"
+        )
+
+
+def check_packed(settings: Settings, passes: Sequence[Pass]) -> None:
+    """Raise an EmitError unless packed weights can be written in the opset that is asked for."""
+    packing = next((each for each in passes if State.PACKED in each.provides), None)
+    needed = PACKED_OPSETS.get(find_target(settings.target).weights, 21)
+    if packing is not None and settings.opset is not None and settings.opset < needed:
+        raise EmitError(
+            f"opset {settings.opset} is too low: the weights that {packing.name} packs need opset"
+            f" {needed} for {settings.target}"
         )

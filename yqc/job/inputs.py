@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from yqc.data import Data, KeptImages, fit_channels, fit_classes, load_data
+from yqc.data.images import ENOUGH
 from yqc.errors import DataError
 from yqc.job.judge import Agreeing, CalibrationStream, judges
 from yqc.job.sensitivity import most_sensitive
 from yqc.models.source import AnyModel, Source, open_model
 from yqc.pipeline.base import Context
+from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.progress import Progress
 from yqc.settings import Settings
 
@@ -44,19 +46,20 @@ def open_source(model: AnyModel, settings: Settings) -> Source:
     )
 
 
-def find_data(settings: Settings, source: Source) -> Data | None:
-    """Load the data that the settings name, if any.
+def find_data(settings: Settings, source: Source, *, evaluate: bool = True) -> Data | None:
+    """Load the data that the settings name, if any; of a net that is no detector, the images.
 
     Raises:
         DataError: it cannot be read, or does not fit the model.
     """
     if settings.data is None:
         return None
-    if not source.is_detector:
-        raise DataError("data was given, but the model is no YOLO detector and cannot be evaluated")
     images = Path(settings.images) if settings.images else None
     data = load_data(Path(settings.data), images=images, strict=settings.strict)
+    data = data if evaluate else data.without_evaluation()
     data = fit_channels(data, source.channels)
+    if not source.is_detector:
+        return data.without_labels()
     return fit_classes(data, source.names, single_class=settings.single_class)
 
 
@@ -67,10 +70,14 @@ def make_context(
     progress: Progress,
     *,
     kept: KeptImages | None = None,
+    pipeline: Pipeline | None = None,
 ) -> Context:
     """Make what passes are given beside the graph; calibration images that are `kept` are shared.
 
     They are by default the context's own.
+
+    Raises:
+        DataError: a pass of the pipeline reads images, and there are too few that can be read.
     """
     ctx = Context(
         device=settings.device,
@@ -92,12 +99,19 @@ def make_context(
         return ctx
 
     kept = KeptImages() if kept is None else kept
-    stream = partial(CalibrationStream, data.train, source, settings, ctx, kept)
+    fewest = 1 if data.whole else ENOUGH
+    stream = partial(CalibrationStream, data.train, source, settings, ctx, kept, fewest)
     ctx.calibration, ctx.train = stream, data.train.images
     if source.layout is not None:
         ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), settings, ctx)
     try:
         ctx.example = next(iter(stream())).contiguous()
-    except DataError as error:  # an error only if a pass really calibrates
+    except DataError as error:
+        passes = pipeline.expand(given=given_by(ctx)) if pipeline is not None else ()
+        if any(each.reads_images for each in passes):
+            raise
         ctx.warn(f"outputs are compared on noise, not on an image: {error}")
+    if (count := len(data.train.images)) < min(ENOUGH, settings.calib_images):
+        images = f"{count} image{'s' * (count > 1)}"
+        ctx.warn(f"calibration sees {images}; {ENOUGH} or more say what a usual one looks like")
     return ctx

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from yqc import evaluation as ev
 from yqc.data import CalibrationImages, KeptImages, Split
 from yqc.data.files import content_hash
+from yqc.data.images import ENOUGH
 from yqc.graph import lay_out
 from yqc.graph.compare import fingerprint, macs
 from yqc.job.baseline import load_or_detect
@@ -40,7 +41,13 @@ class CalibrationStream:
     """
 
     def __init__(
-        self, split: Split, source: Source, settings: Settings, ctx: Context, kept: KeptImages
+        self,
+        split: Split,
+        source: Source,
+        settings: Settings,
+        ctx: Context,
+        kept: KeptImages,
+        fewest: int = ENOUGH,
     ) -> None:
         self._images = CalibrationImages(
             split,
@@ -49,6 +56,7 @@ class CalibrationStream:
             settings.seed,
             channels=source.facts.channels,
             kept=kept,
+            fewest=fewest,
         )
         self._warn = ctx.warn
 

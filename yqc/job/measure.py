@@ -1,11 +1,16 @@
 """Measure accuracy and latency of the compiled file beside the float model's."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yqc import evaluation as ev
-from yqc.data import Data, Split, list_unreadable
+from yqc.data import Data, Split, Unreadable, list_unreadable, read_images, to_float
+from yqc.emit.roundtrip import open_session, run_session
 from yqc.errors import DataError
 from yqc.job.baseline import detect_resumably, detect_with_float, write_float_file
 from yqc.job.speed import time_compiled
@@ -63,7 +68,7 @@ def measure_against(
     Raises:
         DataError: there is no image to evaluate on.
     """
-    if source.layout is None:
+    if source.layout is None and data is None:
         return Measured()
     plain = compiled.with_name("float.onnx")
     write_float_file(source, settings, work.user, plain)
@@ -71,6 +76,8 @@ def measure_against(
     how: dict[str, Any] = {"threads": threads, "progress": progress}
     try:
         measured = Measured()
+        if source.layout is None:
+            return measure_outputs(plain, compiled, data, source) if data else measured
         if data is not None:
             measured = measure_accuracy(plain, compiled, data, source, settings, work, **how)
         if not latency:
@@ -119,6 +126,37 @@ def measure_accuracy(
         )
         evidence = replace(evidence, judged=(before, after))
     return Measured(accuracy, warnings=warnings, evidence=evidence)
+
+
+def measure_outputs(original: Path, compiled: Path, data: Data, source: Source) -> Measured:
+    """Compare what two files of a net that is no detector compute for the evaluation images.
+
+    Raises:
+        DataError: there is no readable image to evaluate on.
+    """
+    split, skipped = data.val, []
+    sessions = [open_session(path) for path in (original, compiled)]
+    power: NDArray[np.float64] | float = 0.0
+    noise: NDArray[np.float64] | float = 0.0
+    worst, images = 0.0, 0
+    for image in read_images(split.images, source.imgsz, channels=source.channels):
+        if isinstance(image, Unreadable):
+            skipped.append(image)
+            continue
+        given = [to_float(image.pixels)]
+        pairs = list(zip(*(run_session(session, given) for session in sessions), strict=True))
+        wide = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
+        power = power + np.array([np.square(a).sum() for a, _ in wide])
+        noise = noise + np.array([np.square(a - b).sum() for a, b in wide])
+        worst = max(worst, *(float(np.abs(a - b).max(initial=0.0)) for a, b in wide))
+        images += 1
+    if not images:
+        bad = f"; the first: {skipped[0]}" if skipped else ""
+        raise DataError(split.absent or f"no image of the {split.name} split can be read{bad}")
+    ratios = [p / n for p, n in np.stack([power, noise], 1) if n > 0]
+    lowest = 10 * math.log10(min(ratios)) if ratios and min(ratios) > 0 else None
+    accuracy = Accuracy.of_outputs(images=images, sqnr_db=lowest, max_abs_error=worst)
+    return Measured(accuracy, warnings=list_unreadable("evaluation", skipped))
 
 
 def doubt_zero(model: str, score: float | None) -> tuple[str, ...]:

@@ -197,6 +197,9 @@ class Pass(_Named):
     needs_images: ClassVar[bool] = False
     """It cannot do anything without data; this is checked before any work starts."""
 
+    reads_images: ClassVar[bool] = False
+    """It reads calibration images where there are some; too few are refused before any work."""
+
     @abstractmethod
     def run(self, gm: "fx.GraphModule", ctx: Context) -> None:
         """Rewrite `gm` in place."""

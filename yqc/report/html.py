@@ -151,6 +151,10 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
         scores = human.fraction(accuracy.float_.map), human.fraction(accuracy.compiled.map)
         on = human.plural(accuracy.images, "image")
         rows.append(("mAP", *scores, f"drop {human.fraction(accuracy.drop)}, {on}"))
+    elif (outputs := accuracy.outputs) is not None:
+        shown = "-" if outputs.sqnr_db is None else f"{outputs.sqnr_db:.1f} dB"
+        note = f"largest error {outputs.max_abs_error:.3g}, {accuracy.images} images"
+        rows.append(("Outputs, SQNR", "", shown, note))
     elif accuracy.agreement is not None:
         shown = human.fraction(accuracy.agreement.ap50)
         rows.append(("Agreement", "", shown, "AP50 against the float model"))

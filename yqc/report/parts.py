@@ -218,6 +218,17 @@ Baseline = Literal["measured", "kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputAgreement(Part):
+    """How far the outputs of a compiled net are from the float one's, over all images."""
+
+    sqnr_db: float | None
+    """Power of the float outputs over that of the error, in decibels, of the output where it is
+    lowest; None where nothing differs."""
+    max_abs_error: float
+    """Of all outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accuracy(Part):
     """Accuracy of the emitted file beside the float graph's, on the same images."""
 
@@ -230,6 +241,15 @@ class Accuracy(Part):
     compiled: Scores | None = None
     drop: float | None = None
     agreement: Agreement | None = None
+    outputs: OutputAgreement | None = None
+    """Of a net that is no detector: kind `agreement`, and `agreement` has no figures."""
+
+    @classmethod
+    def of_outputs(cls, *, images: int, sqnr_db: float | None, max_abs_error: float) -> Self:
+        """Compare the outputs of two nets that are no detectors."""
+        outputs = OutputAgreement(sqnr_db=sqnr_db, max_abs_error=max_abs_error)
+        nothing = Agreement(ap50=None, map=None)
+        return cls(kind="agreement", images=images, agreement=nothing, outputs=outputs)
 
     @classmethod
     def of_map(

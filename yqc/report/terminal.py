@@ -25,6 +25,7 @@ from yqc.report.parts import (
     Latency,
     Layer,
     ModelInput,
+    OutputAgreement,
     PassRecord,
     PipelineText,
     RoundTripError,
@@ -113,6 +114,11 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
     if accuracy.kind == "none":
         return fields([("accuracy", "not measured")], LABEL)
     images = human.plural(accuracy.images, "image")
+    if (outputs := accuracy.outputs) is not None:
+        table = columns("error at the outputs", "SQNR", "largest", label=LABEL, figure=FIGURE)
+        table.add_row("of the compiled net", *_output_figures(outputs))
+        note = f"against the float net on {images}: it is no detector"
+        return Trimmed(Group(table, say(note, QUIET)))
     if accuracy.agreement is not None:
         table = columns("agreement", "AP50", "mAP", label=LABEL, figure=FIGURE)
         agreed = accuracy.agreement
@@ -127,6 +133,11 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
         lost = difference(before, after)
         table.add_row(name, human.fraction(before), human.fraction(after), human.fraction(lost))
     return Trimmed(Group(table, *_kept(accuracy)))
+
+
+def _output_figures(outputs: OutputAgreement) -> tuple[str, str]:
+    ratio = "-" if outputs.sqnr_db is None else f"{outputs.sqnr_db:.1f} dB"
+    return ratio, f"{outputs.max_abs_error:.3g}"
 
 
 def _kept(accuracy: Accuracy) -> list[RenderableType]:
