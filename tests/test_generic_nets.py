@@ -175,5 +175,5 @@ def test_an_opset_that_is_too_low_is_refused_before_the_passes(
 ) -> None:
     with pytest.raises(yqc.YqcError, match=r"pack-int4 packs need opset 18 for onnxruntime"):
         yqc.compile(checkpoint, "int4", output=tmp_path / "x.onnx", opset=13)
-    with pytest.raises(yqc.YqcError, match="operator LayerNormalization.*ask for 17"):
+    with pytest.raises(yqc.YqcError, match=r"operator LayerNormalization.*ask for 17"):
         yqc.compile(seeded(Normed()), "fuse", output=tmp_path / "x.onnx", opset=13, imgsz=32)

@@ -79,6 +79,11 @@ class Compiled:
         other = self.resized[0] if self.resized else None
         return emit(self.gm, metadata=self.metadata, other=other, **how)
 
+    @property
+    def graphs(self) -> list[tuple[fx.GraphModule, fx.GraphModule]]:
+        """The rewritten graph and the float one, at each size that the file is verified at."""
+        return [(self.gm, self.source.gm), *([self.resized] if self.resized else [])]
+
     @cached_property
     def resized(self) -> tuple[fx.GraphModule, fx.GraphModule] | None:
         """The rewritten graph and the float one at another size; None where they are fixed."""
