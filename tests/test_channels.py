@@ -84,7 +84,7 @@ def test_the_commands_measure_such_a_file(compiled: yqc.Result, rgba: Path, run:
 
 def test_bytes_in_give_the_same(four: Path, tmp_path: Path) -> None:
     made = yqc.compile(
-        four, "fuse", output=tmp_path / "x.onnx", embed="uint8-input", evaluate=False, html=False
+        four, "fuse", output=tmp_path / "x.onnx", uint8_input=True, evaluate=False, html=False
     )
     (image,) = onnx.load(made.files.onnx).graph.input
     assert image.type.tensor_type.elem_type == onnx.TensorProto.UINT8

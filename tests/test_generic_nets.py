@@ -153,7 +153,7 @@ def test_too_few_to_evaluate_and_calibrate_are_refused_before_the_passes(
 def test_opset_13(passes: str, checkpoint: Path, tmp_path: Path) -> None:
     made = yqc.compile(
         checkpoint, passes, output=tmp_path / "x.onnx", opset=13, dynamic=passes == "fuse",
-        embed="nms", evaluate=False, html=False,
+        nms=True, evaluate=False, html=False,
     )  # fmt: skip
     assert onnx.load(made.files.onnx).opset_import[0].version == 13
 

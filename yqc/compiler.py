@@ -25,7 +25,7 @@ from yqc.job.work import open_work
 from yqc.models.load import LoadedModel
 from yqc.models.source import AnyModel
 from yqc.pipeline.base import Context, Pass, Recipe
-from yqc.pipeline.pipeline import Pipeline
+from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.resume import Stages
 from yqc.pipeline.step import Watcher

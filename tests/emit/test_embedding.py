@@ -95,7 +95,7 @@ def test_a_box_gets_its_best_class(layout: Any, agnostic: bool) -> None:
 
 def test_agnostic_and_multi_label_are_refused_together() -> None:
     with pytest.raises(PipelineError, match="leave multi_label out"):
-        Embedding.parse("nms{agnostic=true multi_label=true}")
+        Embedding.of(Settings(nms_options="agnostic=true multi_label=true"))
 
 
 def test_no_detection_at_all_is_rows_of_zeros() -> None:

@@ -14,6 +14,7 @@ from yqc.models.source import AnyModel
 from yqc.pipeline.base import Given, Pass
 from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
+from yqc.pipeline.state import State
 from yqc.settings import Settings
 from yqc.targets import find_target
 

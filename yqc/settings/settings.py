@@ -60,7 +60,7 @@ class Settings:
     seed: Whole = 0
     """Of every random choice."""
     dynamic: bool = False
-    """Any batch size."""
+    """Any batch size, height and width."""
     opset: Opset | None = None
     """ONNX opset; default: the oldest that works."""
     emit: Emitted | None = None
@@ -68,7 +68,7 @@ class Settings:
     nms: bool = False
     """Suppress boxes in the graph."""
     nms_options: OptionsText = ""
-    """iou=0.65 conf=0.25 top=300 inputs=false; implies --nms."""
+    """iou=0.65 conf=0.25 top=300 multi_label=false agnostic=false inputs=false; implies --nms."""
     fp16_io: bool = False
     """Half in and out."""
     uint8_input: bool = False
