@@ -75,6 +75,9 @@ def test_an_entry_of_another_key_is_left_aside(store: Store) -> None:
     (other,) = {*store.folder.glob("*.entry")} - {path}
     other.write_bytes(content)
     assert store.get("float", {}) is None
+    assert [entry.path for entry in store.entries()] == [path]
+    store.remove()
+    assert not store.folder.exists()
 
 
 def test_the_least_recently_used_go_first(store: Store) -> None:

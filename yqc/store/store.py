@@ -143,7 +143,8 @@ class Store:
                     continue
                 status, about = path.stat(), read_head(path)
                 kind, key = str(about["kind"]), dict(about["key"])
-                yield Entry(path, kind, key, status.st_size, status.st_mtime)
+                if entry_name(kind, key) == path.name:
+                    yield Entry(path, kind, key, status.st_size, status.st_mtime)
 
     def damaged(self) -> list[Path]:
         """List the files named as entries that are damaged or of another form; read all of them."""
