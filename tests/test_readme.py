@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from yqc.models.register import ULTRALYTICS, YOLOV5, YOLOV7
+from yqc.models.register import SHARED, ULTRALYTICS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -48,6 +48,7 @@ def families() -> tuple[Family, ...]:
         Family("YOLOv8 ghost", "C3Ghost, GhostConv"),
         Family("YOLOv9 t to m", "RepNCSPELAN4, ELAN1, AConv, SPPELAN", "yolov9t"),
         Family("YOLOv9 c, e", "ADown, CBLinear, CBFuse"),
+        Family("YOLOv9, GELAN of their authors", "DDetect, DualDDetect, TripleDDetect"),
         Family("YOLOv10 n to x", "SCDown, C2fCIB, PSA, v10Detect", "yolov10n, both heads"),
         Family("YOLO11 n to x", "C3k2, C2PSA", "yolo11n"),
         Family("YOLO12 n to x", "A2C2f, area attention", "yolo12n"),
@@ -90,7 +91,7 @@ def test_golden_tested_is_what_the_golden_tests_test() -> None:
 
 
 def test_the_blocks_named_exist() -> None:
-    known = {*ULTRALYTICS, *YOLOV5, *YOLOV7, "ConvTranspose2d"}
+    known = {*ULTRALYTICS, *SHARED, "ConvTranspose2d"}
     for row in families():
         named = re.findall(r"\b(?:[A-Z]\w*[A-Z0-9]\w*|v10Detect)\b", row.blocks)
         assert set(named) - known <= {"ReLU", "DFL"}, row.name

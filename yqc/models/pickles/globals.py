@@ -152,7 +152,7 @@ DATA = re.compile(
   | torch\.utils\.(data|tensorboard)(\.\w+)*\.[A-Z]\w*
   | torch\.(_C\.)?Generator | logging\.(getLogger|Logger) | uuid\.UUID | re\._compile
   | dill\.(_dill|dill|settings)\.\w+
-  | argparse\.Namespace | types\.SimpleNamespace | functools\.partial
+  | typing\.[A-Z]\w* | argparse\.Namespace | types\.SimpleNamespace | functools\.partial
   | datetime\.(datetime|date|time|timedelta|timezone)
   | builtins\.(int|float|str|bool|object|range|xrange|slice)
   | numpy\.(dtype|ndarray|bool_?|str_|bytes_|u?int\d+|float\d+|complex\d+|dtypes\.\w+DType)
