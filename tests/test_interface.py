@@ -54,7 +54,7 @@ def test_evaluate(file: Path, data: Path, run: Run) -> None:
         one.pop("seconds_total")
         one.pop("seconds_session")
     assert found == shown
-    assert "mAP50" in str(yqc.evaluate(file, data))
+    assert "50-95" in str(yqc.evaluate(file, data))
 
 
 def test_bench(file: Path) -> None:

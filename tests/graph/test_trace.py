@@ -203,3 +203,16 @@ def test_what_the_output_does_not_need_is_not_in_the_graph() -> None:
     assert [n.name for n in gm.graph.nodes] == ["x", "a", "output"]
     assert set(gm.state_dict()) == {"a.weight", "a.bias"}
     assert "scale" in net.state_dict(), "the module itself is as it was"
+
+
+def test_a_module_is_left_as_it_was_and_traces_to_the_same_again() -> None:
+    class Shifted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.arange(4.0)
+
+    module = Shifted()
+    before = {*vars(module)}
+    first, second = (trace(module, torch.zeros(1, 4)) for _ in range(2))
+    assert {*vars(module)} == before
+    assert text(first) == text(second)
+    assert torch.equal(second(torch.zeros(1, 4))[0], torch.arange(4.0))

@@ -156,7 +156,7 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
     """
     examples = (example,) if isinstance(example, Tensor) else tuple(example)
     module.eval()
-    tracer = ShapeTracer(examples)
+    tracer, own = ShapeTracer(examples), {*vars(module)}
     try:
         graph = tracer.trace(module)
     except YqcError:
@@ -164,6 +164,8 @@ def trace(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> fx.GraphMo
     except Exception as error:
         raise TraceError(_explain(tracer, module, error)) from error
     gm = fx.GraphModule(tracer.root, graph, type(module).__name__)
+    for name in {*vars(module)} - own:  # constants, which the tracer leaves on the user's module
+        delattr(module, name)
     for node in gm.graph.nodes:
         del node.meta[META]
     gm.graph.eliminate_dead_code(has_effect)
