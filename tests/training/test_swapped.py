@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import fx
@@ -13,10 +14,13 @@ from yqc.graph.compare import fingerprint
 from yqc.graph.metadata import Swapped
 from yqc.training import Plan, distill
 from yqc.training.distill import _hold_out, _plan_swapped
-from yqc.training.heads import Tap, hint_taps
+from yqc.training.heads import Tap, head_taps, hint_taps
 from yqc.training.losses import distance, feature_loss
 from yqc.training.plan import SWAPPED
+from yqc.training.rate_check import RateCheck
 from yqc.training.session import Session
+from yqc.training.student import Student
+from yqc.training.teacher import Teacher
 
 Make = Callable[[float], fx.GraphModule]
 MARK = Swapped("a", "SiLU", "relu", 0.1, 0.1, False, (1, 1, 1), (0, 0, 0), (0, 0, 0))
@@ -107,3 +111,20 @@ def test_a_rate_that_takes_it_off_course_is_lowered(
     assert (min(rates) < rate) == lowered
     assert done.after <= done.before
     assert (fingerprint(gm) == before) == (done.after == done.before)
+
+
+@pytest.mark.parametrize(("loss", "restarts"), [(0.9, False), (1.05, False), (1.2, True)])
+def test_a_first_rise_of_the_loss_is_let_pass(
+    graph: Make, monkeypatch: pytest.MonkeyPatch, loss: float, *, restarts: bool
+) -> None:
+    gm, original = swapped(graph(0.02)), graph(0.0)
+    taps = head_taps(original)
+    student = Student(gm, taps, "cpu")
+    session = Session(student, Teacher.of(original, taps, [], "cpu"), taps, Plan(lr=1e-3))
+    session.step = 40
+    monkeypatch.setattr(session, "evaluate_loss", lambda _: loss)
+    start = {k: v.clone() for k, v in student.state.items()}
+    said = RateCheck(np.zeros((1, 3, 8, 8), np.uint8), start, 1.0).check(session, 160)
+    student.close()
+    assert bool(said) == restarts
+    assert session.plan.lr == pytest.approx(1e-3 / 3 if restarts else 1e-3)
