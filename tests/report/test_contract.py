@@ -84,6 +84,7 @@ FULL = {
         "compiled": SCORES,
         "drop": "float",
         "agreement": "NoneType",
+        "outputs": "NoneType",
     },
     "verification": {
         "optimized": {"boxes": "float", "scores": "float"},
@@ -223,6 +224,7 @@ def test_is_null_where_nothing_was_measured(sample: Report) -> None:
         "compiled": None,
         "drop": None,
         "agreement": None,
+        "outputs": None,
     }
     assert found["latency"] is None
     assert found["verification"]["within_tolerance"] is None
