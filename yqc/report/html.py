@@ -153,7 +153,7 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
         rows.append(("mAP", *scores, f"drop {human.fraction(accuracy.drop)}, {on}"))
     elif (outputs := accuracy.outputs) is not None:
         shown = "-" if outputs.sqnr_db is None else f"{outputs.sqnr_db:.1f} dB"
-        note = f"largest error {outputs.max_abs_error:.3g}, {accuracy.images} images"
+        note = f"largest error {outputs.max_abs_error or 0:.3g}, {accuracy.images} images"
         rows.append(("Outputs, SQNR", "", shown, note))
     elif accuracy.agreement is not None:
         shown = human.fraction(accuracy.agreement.ap50)

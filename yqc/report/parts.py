@@ -224,7 +224,7 @@ class OutputAgreement(Part):
     sqnr_db: float | None
     """Power of the float outputs over that of the error, in decibels, of the output where it is
     lowest; None where nothing differs."""
-    max_abs_error: float
+    max_abs_error: float | None
     """Of all outputs."""
 
 

@@ -137,7 +137,7 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
 
 def _output_figures(outputs: OutputAgreement) -> tuple[str, str]:
     ratio = "-" if outputs.sqnr_db is None else f"{outputs.sqnr_db:.1f} dB"
-    return ratio, f"{outputs.max_abs_error:.3g}"
+    return ratio, f"{outputs.max_abs_error or 0:.3g}"
 
 
 def _kept(accuracy: Accuracy) -> list[RenderableType]:
