@@ -316,13 +316,13 @@ def test_refuses_another_contract(
     assert says in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1" * 5000])
 def test_refuses_what_is_no_json(text: str) -> None:
     with pytest.raises(DataError, match="not a JSON report"):
         Report.from_json(text)
 
 
-@pytest.mark.parametrize("text", ["[]", "[NaN]", "1" * 5000, "null", "{}", '{"schema": 1e999}'])
+@pytest.mark.parametrize("text", ["[]", "[NaN]", "null", "{}", '{"schema": 1e999}'])
 def test_refuses_json_that_is_no_report(text: str) -> None:
     with pytest.raises(DataError, match=r"^report: "):
         Report.from_json(text)
