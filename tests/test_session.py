@@ -12,6 +12,7 @@ from yqc.compiler import Result
 from yqc.data import images
 from yqc.errors import YqcError
 from yqc.job import inputs
+from yqc_passes.fold_bn import FoldBatchNorm
 
 
 def figures(result: Result) -> dict[str, Any]:
@@ -42,6 +43,21 @@ def test_compiles_of_a_session_are_those_of_single_calls(
         assert alone.files.onnx.read_bytes() == content
         assert figures(shared) == figures(alone)
         assert shared.files.recipe.read_text() == alone.files.recipe.read_text()
+    kept = [",".join(passes) for passes in opened.prefixes.kept]
+    assert kept[:3] == ["reparam", "reparam,fold-bn", "reparam,fold-bn,dce"]
+    assert not any("calibrate" in passes for passes in kept)
+
+
+def test_a_pipeline_starts_behind_the_passes_of_another(
+    opened: yqc.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how: dict[str, Any] = {"evaluate": False, "html": False}
+    first = opened.compile("fold-bn,dce", output=tmp_path / "x.onnx", **how)
+    monkeypatch.setattr(FoldBatchNorm, "run", None)
+    again = opened.compile("fold-bn", output=tmp_path / "y.onnx", **how)
+    assert [r.name for r in again.report.passes] == ["fold-bn"]
+    assert again.report.passes[0] == first.report.passes[0]
+    assert again.context.rewrites == [r for r in first.context.rewrites if r.by == "fold-bn"]
 
 
 def test_model_and_data_are_opened_and_images_read_once(

@@ -21,11 +21,12 @@ from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
 from yqc.job.reporting import Compiled, make_report
 from yqc.job.verification import verify_sizes
-from yqc.job.work import open_work
+from yqc.job.work import Work, open_work
 from yqc.models.load import LoadedModel
 from yqc.models.source import AnyModel
 from yqc.pipeline.base import Context, Pass, Recipe
 from yqc.pipeline.pipeline import Pipeline, given_by
+from yqc.pipeline.prefixes import Prefixes
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.resume import Stages
 from yqc.pipeline.step import Watcher
@@ -104,7 +105,7 @@ class Session:
             self.settings = replace(settings, threads=threads)
             self.source = open_source(model, self.settings)
             self.data = find_data(self.settings, self.source)
-        self.kept = KeptImages()
+        self.kept, self.prefixes = KeptImages(), Prefixes()
 
     def compile(
         self,
@@ -125,7 +126,7 @@ class Session:
         Raises:
             YqcError: what failed, in one sentence; nothing was written, older files are untouched.
         """
-        source, progress = self.source, self.progress
+        source, progress, watchers = self.source, self.progress, tuple(watchers)
         data = self.data if evaluate or self.data is None else self.data.without_evaluation()
         pipeline = Pipeline.of(passes or self.settings.passes, self.registry)
         settings = replace(self.settings, passes=str(pipeline))
@@ -143,36 +144,72 @@ class Session:
             stages = Stages(work, lambda: not exports or last_float.is_now)
             own = _watchers(files, verify=verify, save_temps=save_temps)
             observers = [*own, *([last_float] if exports else []), *watchers, stages]
-            steps = pipeline.run(gm, ctx, observers, done=stages.restore(gm, ctx, expanded))
+            done = stages.restore(gm, ctx, expanded)
+            if not (done or exports or save_temps or watchers):  # these want to see every pass
+                done = self.prefixes.restore(gm, ctx, expanded)
+                stages.begin_behind(done)
+            steps = pipeline.run(gm, ctx, [*observers, self.prefixes], done=done)
             compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps)
 
-            emitted = compiled.emit()
-            with files.staged() as stage:
-                save(emitted, stage.onnx)
-                example, layout = ctx.example_for(gm), source.layout
-                verified = verify_sizes(compiled.graphs, stage.onnx, example, layout, strict=verify)
-                measured = Measured()
-                if evaluate:
-                    measuring = source, stage.onnx, data, settings, progress
-                    measured = measure_against(*measuring, work=work, latency=latency)
-                if compiled.embedding:  # what was measured is what stands within it
-                    emitted = embed(emitted, compiled.embedding, layout)
-                    save(emitted, stage.onnx)
-                report = make_report(
-                    compiled, emitted, stage.onnx, verified, measured, sensitivity=sensitivity
-                )
-                stage.report.write_text(report.to_json(), encoding="utf-8")
-                stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
-                if exports:
-                    save_exported(last_float.gm, stage.exported)
-                if html:
-                    shown = PageInputs(source, gm, example, measured.evidence)
-                    page = make_page(shown, report, compiled.recipe)
-                    stage.page.write_text(page, encoding="utf-8", errors="replace")
-            work.delete()
-            made = [files.onnx, files.report, files.recipe]
-            made += [files.page] * html + [files.exported] * exports
-            return Result(report, gm, source.gm, ctx, files, tuple(made))
+            how = Writing(evaluate, latency, verify, sensitivity, html)
+            written = write_files(compiled, files, work, how, last_float.gm if exports else None)
+            return Result(written.report, gm, source.gm, ctx, files, written.paths)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is measured and written behind the passes; see `compile`."""
+
+    evaluate: bool
+    latency: bool
+    verify: bool
+    sensitivity: bool
+    html: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_files` made."""
+
+    report: rp.Report
+    paths: tuple[Path, ...]
+
+
+def write_files(
+    compiled: Compiled, files: Outputs, work: Work, how: Writing, exported: fx.GraphModule | None
+) -> Written:
+    """Emit a graph behind its passes, verify and measure the file, and write what goes beside it.
+
+    All files appear together or none does; `exported` is a float graph to save, too.
+    """
+    source, data, settings, ctx = compiled.source, compiled.data, compiled.settings, compiled.ctx
+    emitted, made = compiled.emit(), [files.onnx, files.report, files.recipe]
+    with files.staged() as stage:
+        save(emitted, stage.onnx)
+        example, layout = ctx.example_for(compiled.gm), source.layout
+        verified = verify_sizes(compiled.graphs, stage.onnx, example, layout, strict=how.verify)
+        measured = Measured()
+        if how.evaluate:
+            measuring = source, stage.onnx, data, settings, ctx.progress
+            measured = measure_against(*measuring, work=work, latency=how.latency)
+        if compiled.embedding:  # what was measured is what stands within it
+            emitted = embed(emitted, compiled.embedding, layout)
+            save(emitted, stage.onnx)
+        report = make_report(
+            compiled, emitted, stage.onnx, verified, measured, sensitivity=how.sensitivity
+        )
+        stage.report.write_text(report.to_json(), encoding="utf-8")
+        stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
+        if exported is not None:
+            save_exported(exported, stage.exported)
+            made.append(files.exported)
+        if how.html:
+            shown = PageInputs(source, compiled.gm, example, measured.evidence)
+            page = make_page(shown, report, compiled.recipe)
+            stage.page.write_text(page, encoding="utf-8", errors="replace")
+            made.insert(3, files.page)
+    work.delete()
+    return Written(report, tuple(made))
 
 
 @with_choices(*SETTINGS)

@@ -14,6 +14,7 @@ In reading order:
 - `watchers`: verification, printing, snapshots, reproducers.
 - `registry`: passes by name, from this package, plugins and files.
 - `resume`: graphs between passes, kept for a rerun.
+- `prefixes`: graphs behind first passes, kept for other pipelines.
 - `replay`: a failed pass, run again from its reproducer.
 - `new_pass`: the file of a new pass.
 """

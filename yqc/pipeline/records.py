@@ -42,6 +42,10 @@ class Records:
     _graph: "fx.Graph | None" = None
     _known: "set[fx.Node]" = field(default_factory=set)
 
+    def copied(self) -> "Records":
+        """Return the records so far, apart from what is recorded later."""
+        return Records([*self.rewrites], [*self.skips], [*self.says], [*self.warnings])
+
     def begin(self, name: str, graph: "fx.Graph") -> None:
         """Start the records of one pass, and note which nodes its graph has."""
         self.running, self.chosen = name, None

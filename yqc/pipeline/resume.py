@@ -56,13 +56,16 @@ class Stages(Watcher):
     def __init__(self, files: Files, wanted: Callable[[], bool] = lambda: True) -> None:
         self.files, self.wanted, self.done = files, wanted, list[dict[str, Any]]()
 
+    def begin_behind(self, steps: Sequence[Step]) -> None:
+        """Count steps that ran before the first one that is seen."""
+        self.done = [_entry(step) for step in steps]
+
     def after(self, step: Step) -> None:
         """Keep the graph after a pass that took long."""
         if self.done:  # a graph that was read from a file no longer shares tensors between modules
             before = self.done[-1]["record"]["weight_bytes_after"]
             step.record = replace(step.record, weight_bytes_before=before)
-        chosen = None if step.chosen is None else str(step.chosen)
-        self.done.append({"record": to_plain(step.record), "chosen": chosen})
+        self.done.append(_entry(step))
         if (step.record.seconds or 0.0) < LONG or not self.wanted():
             return
         ctx = step.ctx
@@ -106,6 +109,12 @@ class Stages(Watcher):
             _restored(i, action, gm, ctx, found)
             for i, (action, found) in enumerate(zip(passes, self.done, strict=False), start=1)
         ]
+
+
+def _entry(step: Step) -> dict[str, Any]:
+    """Return what is kept of a step."""
+    chosen = None if step.chosen is None else str(step.chosen)
+    return {"record": to_plain(step.record), "chosen": chosen}
 
 
 def _restored(
