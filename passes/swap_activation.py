@@ -29,8 +29,8 @@ from yqc.errors import PassError
 from yqc.swapping import SwapOptions, SwapTask, SwapTrial
 
 UNSEEN = 3.0
-"""How many times as much mAP50-95 is lost on other pictures as agreement on those of the fit: 2.7 on
-yolov5n of 640 px (0.045 and 12.1 %). Half of it loses more than `max_drop` there; double keeps
+"""How many times as much mAP50-95 is lost on other pictures as agreement on those of the fit: 2.7
+on yolov5n of 640 px (0.045 and 12.1 %). Half of it loses more than `max_drop` there; double keeps
 activations that could go."""
 FEW = 8
 """With fewer images than this the user is warned: fits depend on single pictures."""

@@ -189,7 +189,7 @@ def _stored_bytes(tensor: onnx.TensorProto) -> int:
     """Return the bytes that shape and type of a tensor ask for."""
     bits = BITS.get(tensor.data_type, 0)
     bits = bits or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return -(-math.prod(tensor.dims) * int(bits) // 8)
+    return int(-(-math.prod(tensor.dims) * bits // 8))
 
 
 def _check_external(model: onnx.ModelProto, folder: Path) -> None:
