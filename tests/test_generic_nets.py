@@ -97,6 +97,7 @@ def test_the_figures_are_those_of_the_files(folder: Path, tmp_path: Path) -> Non
     )
     outputs = made.report.accuracy.outputs
     assert outputs is not None
+    assert outputs.max_abs_error is not None
     assert outputs.max_abs_error < 1e-4
     assert outputs.sqnr_db is None or outputs.sqnr_db > 80
 

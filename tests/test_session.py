@@ -121,5 +121,6 @@ def test_a_changed_model_is_compiled_with_evaluation(
     assert accuracy.kind == "map"
     assert accuracy.drop == pytest.approx(0, abs=1e-6)
     original = dict(result.original.named_parameters())
-    assert torch.equal(original["model.0.conv.weight"], loaded.module.model[0].conv.weight)
+    wanted = dict(loaded.module.named_parameters())["model.0.conv.weight"]
+    assert torch.equal(original["model.0.conv.weight"], wanted)
     assert (result.report.input.path, result.report.input.sha256) == (str(checkpoint), "")

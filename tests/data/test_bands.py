@@ -39,7 +39,7 @@ def tiff(values: NDArray[np.generic], **how: int) -> bytes:
     for part in np.split(values, values.shape[2], 2) if apart else [values]:
         if how.get("predictor") == 2:
             part = np.concatenate((part[:, :1], np.diff(part, axis=1)), 1)  # noqa: PLW2901
-        raw = part.astype(part.dtype.newbyteorder(order))
+        raw = part.astype(part.dtype.newbyteorder(order))  # type: ignore[arg-type]  # < or >
         strips += [raw[y : y + 10].tobytes() for y in range(0, 37, 10)]
     strips = [zlib.compress(s) for s in strips] if how.get("compression") == 8 else strips
     at = list(np.cumsum([8, *map(len, strips)]))

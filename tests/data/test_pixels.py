@@ -25,6 +25,7 @@ def assert_as_opencv(path: Path, channels: int, tolerance: int = 0) -> None:
     assert want is not None, f"OpenCV does not read {path.name}"
     want = want[..., ::-1] if channels == 3 else want
     image, size = read_image(path, channels)
+    assert isinstance(image, Image.Image)
     assert image.mode == ("RGB" if channels == 3 else "L")
     got = np.asarray(image)
     assert got.shape == want.shape

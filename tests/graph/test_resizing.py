@@ -28,7 +28,22 @@ GOLDEN = ("yolov5n", "yolov7-tiny", "yolov8n", "yolo12n", "yolo26n")
 """One of each kind of head and decoding."""
 
 
-@pytest.mark.parametrize("name", SPECS)
+FIXED = {"ultralytics-rare"}
+"""Families whose attention (AIFI) stores the position of every pixel of its map."""
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_net_that_stores_positions_is_refused(
+    name: str, tmp_path: Path, checkpoints: ModuleType
+) -> None:
+    path = checkpoints.save(
+        tmp_path / "x.pt", checkpoints.make(SPECS[name]).half(), SPECS[name]["project"]
+    )
+    with pytest.raises(TraceError, match="it stores a number for each position of a map"):
+        resized(load(path))
+
+
+@pytest.mark.parametrize("name", sorted({*SPECS} - FIXED))
 def test_every_family(name: str, tmp_path: Path, checkpoints: ModuleType) -> None:
     detector = checkpoints.make(SPECS[name])
     path = checkpoints.save(tmp_path / "x.pt", detector.half(), SPECS[name]["project"])

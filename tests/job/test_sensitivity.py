@@ -108,7 +108,7 @@ def test_an_interrupted_measurement_goes_on_between_two_layers(
     keep_everything(monkeypatch)
     runs, memory = len(whole) * len(images()), ShortMemory(math.inf)
     alone, done = LayerRuns._quantized, list[None]()  # once a run
-    monkeypatch.setattr(LayerRuns, "_quantized", lambda *args: done.append(None) or alone(*args))
+    monkeypatch.setattr(LayerRuns, "_quantized", lambda *args: done.append(None) or alone(*args))  # type: ignore[func-returns-value]
     for more in (len(whole) + 2, 1, math.inf):
         memory.most = more + (3 if not memory.kept else 0)  # those of the calibration
         ctx = replace(context(), cache=memory)

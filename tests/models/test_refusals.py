@@ -69,7 +69,9 @@ def test_an_unknown_block_is_named_with_the_lines_that_register_it(
     assert "model.2 is a ultralytics.nn.modules.block.NewBlock, for which yqc has no" in message
     _, *lines = message.splitlines()
     exec("\n".join(line.removeprefix("    ") for line in lines))  # noqa: S102  # it is runnable
-    assert find_twin("ultralytics.nn.modules.block.NewBlock").__name__ == "NewBlockTwin"
+    twin = find_twin("ultralytics.nn.modules.block.NewBlock")
+    assert twin is not None
+    assert twin.__name__ == "NewBlockTwin"
 
 
 def test_all_unknown_classes_are_named_at_once_with_the_lines_that_register_them(

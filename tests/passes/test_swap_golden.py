@@ -27,7 +27,7 @@ def test_the_file_equals_the_graph(
     monkeypatch.setattr(positions, "TRIED", 64)
     arrays = np.load(shared / "golden" / f"{name}.npz")["input"]
     source = open_model(shared / "golden" / f"{name}.pt", imgsz=arrays.shape[2:])
-    images = list(torch.from_numpy(arrays).float().div(255).split(1))
+    images = list(torch.from_numpy(arrays).float().div(255).split(1))  # type: ignore[no-untyped-call]
 
     def calibration() -> Iterable[Tensor]:
         return images

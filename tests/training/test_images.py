@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yqc.data import Picture
 from yqc.errors import DataError
 from yqc.training import augment
 from yqc.training.images import TrainingImages
@@ -86,7 +87,7 @@ def test_plain_images_are_letterboxed(pictures: list[Path]) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_mosaic_covers_its_centre_and_the_rest_is_grey(seed: int) -> None:
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
-    images = [Image.new("RGB", (32, 32), c) for c in colours]
+    images: list[Picture] = [Image.new("RGB", (32, 32), c) for c in colours]
     whole = augment.make_mosaic(images, (64, 64), np.random.default_rng(seed))
     found = {tuple(c) for c in whole.reshape(-1, 3).tolist()}
     assert set(colours) <= found <= {*colours, (114, 114, 114)}
