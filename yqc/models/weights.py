@@ -69,6 +69,8 @@ def name_by_layers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do: the length of a JSON header, and its brace."""
     try:
+        if not path.is_file():  # a pipe would wait for a writer
+            return False
         with path.open("rb") as file:
             head = file.read(9)
             length = int.from_bytes(head[:8], "little")
