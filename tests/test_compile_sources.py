@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import yqc
-from tests.compiling import SMALL, Plain, outputs, run
+from tests.compiling import SMALL, Plain, run
 from tests.steps import Scale
 from yqc import Pipeline
-from yqc.errors import CheckpointError, DataError, TraceError
+from yqc.errors import CheckpointError, TraceError
 from yqc.graph.serial import save_graph
 from yqc.models.source import open_model
 from yqc.settings import Settings, read_recipe
@@ -40,13 +40,6 @@ def test_a_module_is_left_as_it_was(tmp_path: Path) -> None:
     yqc.compile(net, [Scale()], output=tmp_path / "x.onnx", settings=SMALL)
     assert net.state_dict().keys() == before.keys()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-
-
-def test_a_module_cannot_be_evaluated(tmp_path: Path, data: Path) -> None:
-    settings = Settings(imgsz=(16, 16), data=str(data))
-    with pytest.raises(DataError, match="the model is no YOLO detector and cannot be evaluated"):
-        yqc.compile(Plain(), output=tmp_path / "x.onnx", settings=settings)
-    assert outputs(tmp_path) == {}
 
 
 def test_compiles_a_graph_file(checkpoint: Path, tmp_path: Path) -> None:
