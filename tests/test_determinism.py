@@ -15,7 +15,7 @@ import torch
 import yqc
 torch.set_num_threads(1)
 checkpoint, data, passes, output = sys.argv[1:]
-yqc.compile(checkpoint, passes, data=data, calib_images=4, output=output, html=False)
+yqc.compile(checkpoint, passes, data=data, calib_images=4, output=output, html=False, latency=False)
 """
 TIMES = {"seconds", "latency", "baseline"}
 """Times, and whether the float model was measured or its accuracy kept."""
@@ -27,7 +27,7 @@ def without_times(value: Any) -> Any:
     return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("passes", ["int8", "int4", "int4,int8"])
+@pytest.mark.parametrize("passes", ["int8", "int4,int8"])
 def test_two_processes_write_the_same_bytes(
     checkpoint: Path, data: Path, tmp_path: Path, passes: str
 ) -> None:

@@ -80,4 +80,6 @@ def test_ci_and_make_run_the_same_steps() -> None:
     assert steps == ["tests", "quick", "lint", "types"]
     assert ".ci/check tests lint types" in read("Makefile")
     assert read(".ci/run").rstrip().endswith(".ci/check lint types")
-    assert re.findall(r"\.venv/bin/pytest.*", read("README.md")) == [".venv/bin/pytest -n 2 --dist worksteal"]
+    assert re.findall(r"\.venv/bin/pytest.*", read("README.md")) == [
+        ".venv/bin/pytest -n 2 --dist worksteal"
+    ]
