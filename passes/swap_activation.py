@@ -28,10 +28,6 @@ from yqc import Context, Pass, State
 from yqc.errors import PassError
 from yqc.swapping import SwapOptions, SwapTask, SwapTrial
 
-UNSEEN = 3.0
-"""How many times as much mAP50-95 is lost on other pictures as agreement on those of the fit: 2.7
-on yolov5n of 640 px (0.045 and 12.1 %). Half of it loses more than `max_drop` there; double keeps
-activations that could go."""
 FEW = 8
 """With fewer images than this the user is warned: fits depend on single pictures."""
 LOST = 0.5
@@ -74,7 +70,7 @@ class SwapActivation(SwapOptions, Pass):
             raise PassError(
                 "max_drop needs a detector that finds something in the calibration images"
             )
-        return task.search(before * (1 - self.max_drop / UNSEEN))
+        return task.search(before * (1 - self.max_drop))
 
     def record(
         self,

@@ -254,7 +254,7 @@ def test_max_drop_keeps_what_costs_most() -> None:
         return 1.0 - 0.02 * judged[-1]
 
     ctx.agreement = agreement
-    Pipeline.parse("swap-activation{max_drop=6%}").run(gm, ctx)
+    Pipeline.parse("swap-activation{max_drop=2.1%}").run(gm, ctx)
     assert judged[:2] == [0, 3]
     (swapped,) = [mark for node in gm.graph.nodes if (mark := Swapped.on(node))]
     alone = traced(nets.seeded(Units()), SHAPE)

@@ -19,7 +19,7 @@ class SwapOptions:
     keep: tuple[str, ...] = ()
     """Activations that stay: paths as in `only`."""
     max_drop: Annotated[float | None, Share, Bounds(least=0, below=1)] = None
-    """Share of mAP that may be lost, such as 1%; the costliest stay. The agreement judges."""
+    """What the agreement with the float model (AP50) may lose, such as 1%; the costliest stay."""
     refit: Literal["auto", "always", "never"] = "auto"
     """Refit weights, too: auto does where it lowers a layer's error on pictures held out of it."""
     images: Count = 64
