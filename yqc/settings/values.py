@@ -22,11 +22,6 @@ class SettingError(PipelineError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} {why}")
-        self.name, self.why = name, why
-
-    def named(self, name: str) -> "SettingError":
-        """Return the error with the name under which the caller knows the setting."""
-        return SettingError(name, self.why)
 
 
 @dataclass(frozen=True)
