@@ -54,7 +54,7 @@ def main() -> None:
     yqc.Pipeline.parse("reparam,fold-bn,dce").run(gm, ctx)
     images = list(islice(ctx.calibration(), min(asked.calib_images, affordable_images(gm))))
     convs = packable_convolutions(gm, ctx)
-    gathered = gather(LayerInputs(gm, convs, images, source.layout, Silent()))
+    gathered = gather(LayerInputs(gm, convs, images, source.form, Silent()))
     half = 2 * parameter_count(source.gm)
     print(f"{'scheme':10} {'granularity':11} {'bits':>4} {'rounding':8} {'mAP':>6} {'vs fp16':>8}")
     accuracy, _ = judge(source.gm, source, data)
@@ -126,7 +126,7 @@ def judge(gm: fx.GraphModule, source: Source, data: Data) -> tuple[float, int]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         save(model, path)
-        found = ev.detect(path, data.val, imgsz=source.imgsz, layout=source.layout)
+        found = ev.detect(path, data.val, imgsz=source.imgsz, form=source.form)
     truth = data.val.annotations
     if truth is None:
         raise DataError("the study needs labelled images; give a YAML or a JSON as --data")

@@ -91,8 +91,8 @@ def squared_scores(gm: fx.GraphModule, ctx: Context) -> float:
     sums = []
     for image in islice(ctx.calibration() if ctx.calibration else (), IMAGES):
         with torch.no_grad():
-            outputs = weight_outputs(gm(image), ctx.layout)
-        counted = outputs[:1] if ctx.layout else outputs  # scores come before boxes
+            outputs = weight_outputs(gm(image), ctx.form)
+        counted = outputs[:1] if ctx.form else outputs  # scores come before boxes
         sums.append(sum(float((o * weight).square().sum()) for o, weight in counted))
     return max(1.0, sum(sums) / max(1, len(sums)))
 

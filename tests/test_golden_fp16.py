@@ -77,7 +77,8 @@ def halved(
     plain = detector(emit(result.original), LEVELS[0])
     with torch.no_grad(), half_kernels(result.gm):
         half = [numbers(result.gm(torch.from_numpy(image))) for image in images]
-    layout = str(result.context.layout)
+    form = result.context.form
+    layout = "" if form is None else form.layout
     wanted = [plain(image) for image in images]
     return Halved(out, images, layout, wanted, half, dict(result.context.skips))
 

@@ -186,14 +186,14 @@ def write_files(
     emitted, made = compiled.emit(), [files.onnx, files.report, files.recipe]
     with files.staged() as stage:
         save(emitted, stage.onnx)
-        example, layout = ctx.example_for(compiled.gm), source.layout
-        verified = verify_sizes(compiled.graphs, stage.onnx, example, layout, strict=how.verify)
+        example, form = ctx.example_for(compiled.gm), source.form
+        verified = verify_sizes(compiled.graphs, stage.onnx, example, form, strict=how.verify)
         measured = Measured()
         if how.evaluate:
             measuring = source, stage.onnx, data, settings, ctx.progress
             measured = measure_against(*measuring, work=work, latency=how.latency)
         if compiled.embedding:  # what was measured is what stands within it
-            emitted = embed(emitted, compiled.embedding, layout)
+            emitted = embed(emitted, compiled.embedding, form)
             save(emitted, stage.onnx)
         report = make_report(
             compiled, emitted, stage.onnx, verified, measured, sensitivity=how.sensitivity

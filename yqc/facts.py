@@ -1,15 +1,39 @@
 """What is known about a model apart from its weights, in one record that every stage passes on."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
-Layout = Literal["yolov5", "yolov8", "end2end"]
-"""How a detector's output is laid out; coordinates are in input pixels.
+Task = Literal["detect", "segment", "pose", "obb", "classify"]
+Layout = Literal["yolov5", "yolov8", "end2end", "classes"]
+"""How a model's first output is laid out; coordinates are in input pixels.
 
-`"yolov5"`: `[N, A, 5 + nc]`, rows of centre x, centre y, width, height, objectness, scores.
-`"yolov8"`: `[N, 4 + nc, A]`, the same without objectness. `"end2end"`: `[N, min(M, A), 6]`, rows
-of x1, y1, x2, y2, score, class by falling score, M the most detections that the head keeps.
+`"yolov5"`: `[N, A, 5 + nc + E]`, rows of centre x, centre y, width, height, objectness, scores.
+`"yolov8"`: `[N, 4 + nc + E, A]`, the same without objectness. `"end2end"`: `[N, min(M, A), 6 + E]`,
+rows of x1, y1, x2, y2, score, class by falling score, M the most detections that the head keeps;
+for oriented boxes centre x, centre y, width, height in place of the corners. E are the further
+numbers of a detection (`OutputForm.extra`). `"classes"`: `[N, nc]`, probabilities.
 """
+
+
+@dataclass(frozen=True)
+class OutputForm:
+    """What a model's outputs are: all that is needed to read them."""
+
+    layout: Layout
+    nc: int | None = None
+    """How many classes it scores; None where the shape of the output does not show it."""
+    task: Task = "detect"
+    coefficients: int = 0
+    """Mask coefficients of a detection; the second output is the prototypes, `[N, E, h, w]`."""
+    kpt_shape: tuple[int, int] | None = None
+    """Keypoints of a detection and numbers of each: x, y in pixels; visibility if 3."""
+
+    @property
+    def extra(self) -> int:
+        """Numbers of a detection behind its box and scores: coefficients, keypoints, an angle."""
+        keypoints, numbers = self.kpt_shape or (0, 0)
+        return self.coefficients + keypoints * numbers + (self.task == "obb")
+
 
 DEFAULT_SIZE = (640, 640)
 """Height and width in pixels where none is recorded: what all three projects train at."""
@@ -25,6 +49,7 @@ class ModelFacts:
     name: str = ""
     """The model's YAML by name, such as `"yolov8n"`; the family where none is recorded."""
     task: str = "detect"
+    """A `Task`, or empty where a file does not say it."""
     names: tuple[str, ...] = ()
     """The class names by class number, as stored: not cleaned of control characters."""
     strides: tuple[int, ...] = ()
@@ -34,7 +59,20 @@ class ModelFacts:
     channels: int = 3
     """Channels of the input image: 1 is grey, 3 is RGB."""
     layout: Layout | None = None
-    """Layout of the output; None where it is not a decoded detector's."""
+    """Layout of the output; None where it is not that of a YOLO model."""
+    coefficients: int = 0
+    """See `OutputForm.coefficients`."""
+    kpt_shape: tuple[int, int] | None = None
+    """See `OutputForm.kpt_shape`."""
+
+    @property
+    def form(self) -> OutputForm | None:
+        """What the outputs are; None where they are not those of a YOLO model."""
+        if self.layout is None:
+            return None
+        return OutputForm(
+            self.layout, self.nc, cast(Task, self.task), self.coefficients, self.kpt_shape
+        )
 
     @property
     def nc(self) -> int:
@@ -97,3 +135,8 @@ class HasFacts:
     def layout(self) -> Layout | None:
         """See `ModelFacts.layout`."""
         return self.facts.layout
+
+    @property
+    def form(self) -> OutputForm | None:
+        """See `ModelFacts.form`."""
+        return self.facts.form

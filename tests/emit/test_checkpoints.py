@@ -25,7 +25,7 @@ def test_checkpoint_round_trips(name: str, dynamic: bool, shared: Path) -> None:
     images = torch.from_numpy(pixels).float() / 255
     gm = trace(model.module, images[:1])
     emitted = emit(gm, dynamic=dynamic)
-    trip = roundtrip(gm, emitted, images[:1], model.layout)
+    trip = roundtrip(gm, emitted, images[:1], model.form)
     # Of a mirrored image, float32 itself is 1e-4 from float64 in these random networks.
     assert trip.within() if dynamic else trip.within(boxes=1e-5, scores=2e-5)
     used = {
@@ -40,6 +40,6 @@ def test_checkpoint_round_trips(name: str, dynamic: bool, shared: Path) -> None:
         with torch.no_grad():
             want = model.module(more).numpy()
         got = run_session(open_session(emitted), [more.numpy()])
-        deviation = compare_outputs([want], got, model.layout)
+        deviation = compare_outputs([want], got, model.form)
         assert deviation.boxes < 1e-3
         assert deviation.scores < 1e-3

@@ -17,6 +17,7 @@ from yqc.emit.roundtrip import OPTIMISED, open_session
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
 from yqc.evaluation.nms import nms
+from yqc.facts import OutputForm
 from yqc.models.trace import trace
 from yqc.settings import Settings, choose, read_recipe
 from yqc.testing import apply
@@ -58,11 +59,11 @@ def answers(model: onnx.ModelProto, images: Any, **more: Any) -> Any:
 def test_suppression_gives_what_our_own_does(layout: Any, count: int) -> None:
     model, images = plain(layout, dynamic=count > 1), bytes_of(count).astype(np.float32) / 255
     options = Suppression(iou=0.5, conf=0.3, top=20, multi_label=True)
-    got = answers(embed(model, Embedding(nms=options), layout), images)
+    got = answers(embed(model, Embedding(nms=options), OutputForm(layout)), images)
     assert got.shape == (count, 20, 6)
     raw = answers(model, images)
     for i in range(count):
-        want = detections(raw[i], layout, conf=0.3, iou=0.5, top=20)
+        want = detections(raw[i], OutputForm(layout), conf=0.3, iou=0.5, top=20)
         assert len(want) > 3
         np.testing.assert_allclose(got[i, : len(want), :4], want.xyxy, atol=1e-4)
         np.testing.assert_allclose(got[i, : len(want), 4], want.scores, atol=1e-6)
@@ -75,7 +76,7 @@ def test_suppression_gives_what_our_own_does(layout: Any, count: int) -> None:
 def test_a_box_gets_its_best_class(layout: Any, agnostic: bool) -> None:
     model, images = plain(layout, dynamic=True), bytes_of(2).astype(np.float32) / 255
     options = Suppression(iou=0.5, conf=0.3, top=20, agnostic=agnostic)
-    got = answers(embed(model, Embedding(nms=options), layout), images)
+    got = answers(embed(model, Embedding(nms=options), OutputForm(layout)), images)
     raw = answers(model, images)
     raw = raw.transpose(0, 2, 1) if layout == "yolov8" else raw
     for boxes, rows in zip(raw, got, strict=True):
@@ -99,14 +100,16 @@ def test_agnostic_and_multi_label_are_refused_together() -> None:
 
 
 def test_no_detection_at_all_is_rows_of_zeros() -> None:
-    model = embed(plain("yolov8"), Embedding(nms=Suppression(conf=1.0, top=7)), "yolov8")
+    model = embed(
+        plain("yolov8"), Embedding(nms=Suppression(conf=1.0, top=7)), OutputForm("yolov8")
+    )
     got = answers(model, bytes_of().astype(np.float32) / 255)
     assert got.shape == (1, 7, 6)
     assert not got.any()
 
 
 def test_thresholds_may_be_inputs_with_defaults() -> None:
-    model = embed(plain("yolov8"), Embedding(nms=Suppression(inputs=True)), "yolov8")
+    model = embed(plain("yolov8"), Embedding(nms=Suppression(inputs=True)), OutputForm("yolov8"))
     images = bytes_of().astype(np.float32) / 255
     usual = (answers(model, images)[0, :, 4] > 0).sum()
     strict = (answers(model, images, nms_conf=np.array([0.8], np.float32))[0, :, 4] > 0).sum()
@@ -115,7 +118,7 @@ def test_thresholds_may_be_inputs_with_defaults() -> None:
 
 def test_bytes_give_what_the_scaled_image_gives() -> None:
     model, images = plain("yolov8"), bytes_of()
-    got = answers(embed(model, Embedding(uint8_input=True), "yolov8"), images)
+    got = answers(embed(model, Embedding(uint8_input=True), OutputForm("yolov8")), images)
     np.testing.assert_array_equal(got, answers(model, images.astype(np.float32) / np.float32(255)))
 
 
@@ -140,7 +143,7 @@ def quantized(scale: float) -> onnx.ModelProto:
 @pytest.mark.parametrize(("scale", "kept"), [(1 / 255, 0), (1 / 250, 1)])
 def test_bytes_go_straight_into_a_quantized_input(scale: float, kept: int) -> None:
     model, images = quantized(scale), bytes_of()
-    made = embed(model, Embedding(uint8_input=True), "yolov8")
+    made = embed(model, Embedding(uint8_input=True), OutputForm("yolov8"))
     assert sum(node.op_type == "QuantizeLinear" for node in made.graph.node) == kept
     want = answers(model, images.astype(np.float32) / np.float32(255))
     np.testing.assert_allclose(answers(made, images), want, atol=1e-5)
@@ -148,7 +151,7 @@ def test_bytes_go_straight_into_a_quantized_input(scale: float, kept: int) -> No
 
 def test_half_precision_outside_only() -> None:
     model, images = plain("yolov8"), (bytes_of().astype(np.float32) / 255).astype(np.float16)
-    got = answers(embed(model, Embedding(fp16_io=True), "yolov8"), images)
+    got = answers(embed(model, Embedding(fp16_io=True), OutputForm("yolov8")), images)
     assert got.dtype == np.float16
     want = answers(model, images.astype(np.float32))
     np.testing.assert_array_equal(got, want.astype(np.float16))
@@ -159,7 +162,7 @@ def test_half_goes_straight_into_a_half_graph() -> None:
     gm = trace(Decoded("yolov8"), torch.zeros(1, 3, 32, 48))
     apply("half", gm)
     model, images = emit(gm), (bytes_of().astype(np.float32) / 255).astype(np.float16)
-    made = embed(model, Embedding(fp16_io=True), "yolov8")
+    made = embed(model, Embedding(fp16_io=True), OutputForm("yolov8"))
     first = made.graph.node[0]
     assert (first.op_type, first.input[0]) == ("Conv", made.graph.input[0].name)
     got = answers(made, images)
@@ -172,19 +175,19 @@ def test_all_at_once() -> None:
         nms_options="iou=0.5 conf=0.3 top=20 multi_label=true", uint8_input=True, fp16_io=True
     )
     model, images = plain("yolov8"), bytes_of()
-    made = embed(model, Embedding.of(asked), "yolov8")
+    made = embed(model, Embedding.of(asked), OutputForm("yolov8"))
     got = answers(made, images)
     assert (got.dtype, got.shape) == (np.float16, (1, 20, 6))
     want = detections(
-        answers(model, images.astype(np.float32) / 255)[0], "yolov8", conf=0.3, iou=0.5
+        answers(model, images.astype(np.float32) / 255)[0], OutputForm("yolov8"), conf=0.3, iou=0.5
     )
     np.testing.assert_allclose(got[0, :20, 4], want.scores[:20], atol=1e-3)
 
 
 @pytest.mark.parametrize(("layout", "why"), [("end2end", "already"), (None, "not that of a YOLO")])
-def test_what_cannot_be_suppressed_is_refused(layout: str | None, why: str) -> None:
+def test_what_cannot_be_suppressed_is_refused(layout: Any, why: str) -> None:
     with pytest.raises(EmitError, match=why):
-        embed(plain("yolov8"), Embedding(nms=Suppression()), layout)
+        embed(plain("yolov8"), Embedding(nms=Suppression()), layout and OutputForm(layout))
 
 
 @pytest.mark.parametrize("text", ["iou", "iou=2", "top=0", "x=1", "conf=0.5},x{"])

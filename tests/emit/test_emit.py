@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from yqc.emit import emit, roundtrip, weight_bytes
 from yqc.emit.build import build_model
 from yqc.errors import EmitError
+from yqc.facts import OutputForm
 from yqc.models.trace import trace
 
 Agrees: TypeAlias = Callable[..., onnx.ModelProto]
@@ -141,7 +142,7 @@ def test_every_opset(opset: int) -> None:
     model = emit(gm, opset=opset)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
     assert model.ir_version == {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}[opset]
-    assert roundtrip(gm, model, X, "yolov8").within(boxes=1e-5, scores=1e-5)
+    assert roundtrip(gm, model, X, OutputForm("yolov8")).within(boxes=1e-5, scores=1e-5)
 
 
 @pytest.mark.parametrize("opset", [12, 24])

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from yqc.emit import Deviation, RoundTrip, emit, roundtrip, save
 from yqc.emit.roundtrip import compare_outputs
+from yqc.facts import OutputForm
 from yqc.models.trace import trace
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -32,7 +34,7 @@ class Scaled(nn.Module):
 
 def test_the_same_graph_is_within() -> None:
     gm = trace(Scaled(), X)
-    trip = roundtrip(gm, emit(gm), X, "yolov8")
+    trip = roundtrip(gm, emit(gm), X, OutputForm("yolov8"))
     assert trip.within(boxes=1e-6, scores=1e-6)
     assert trip.plain.values == 0
 
@@ -40,7 +42,7 @@ def test_the_same_graph_is_within() -> None:
 def test_a_file_is_read_from_its_path(tmp_path: Path) -> None:
     gm = trace(Scaled(), X)
     save(emit(gm), tmp_path / "m.onnx")
-    assert roundtrip(gm, tmp_path / "m.onnx", X, "yolov8").within()
+    assert roundtrip(gm, tmp_path / "m.onnx", X, OutputForm("yolov8")).within()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_a_file_is_read_from_its_path(tmp_path: Path) -> None:
     [(Scaled(box=101.0), 0.01, 0.0), (Scaled(score=0.98), 0.0, 0.02)],
 )
 def test_boxes_and_scores_are_told_apart(other: nn.Module, boxes: float, scores: float) -> None:
-    trip = roundtrip(trace(Scaled(), X), emit(trace(other, X)), X, "yolov8")
+    trip = roundtrip(trace(Scaled(), X), emit(trace(other, X)), X, OutputForm("yolov8"))
     for deviation in (trip.plain, trip.optimised):
         assert deviation.boxes == pytest.approx(boxes, rel=0.2, abs=1e-6)
         assert deviation.scores == pytest.approx(scores, rel=0.5, abs=1e-6)
@@ -83,7 +85,7 @@ def test_a_dynamic_file_must_keep_its_images_apart() -> None:
     assert roundtrip(gm, emit(gm), X).within()
     assert not roundtrip(gm, emit(gm, dynamic=True), X).within()
     gm = trace(Scaled(), X)
-    assert roundtrip(gm, emit(gm, dynamic=True), X, "yolov8").within()
+    assert roundtrip(gm, emit(gm, dynamic=True), X, OutputForm("yolov8")).within()
 
 
 @pytest.mark.parametrize(
@@ -98,17 +100,17 @@ def test_either_run_can_be_out_of_tolerance(bad: Deviation) -> None:
 
 @pytest.mark.parametrize("layout", ["yolov5", "yolov8", "end2end", None])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_number_that_is_not_finite_is_never_within(layout: str | None, value: float) -> None:
+def test_a_number_that_is_not_finite_is_never_within(layout: Any, value: float) -> None:
     good = RNG.random((1, 6, 6)).astype(np.float32)
     bad = good.copy()
     bad[0, 2, 3] = value
     for want, got in ((good, bad), (bad, good), (bad, bad)):
-        deviation = compare_outputs([want], [got], layout)
+        deviation = compare_outputs([want], [got], layout and OutputForm(layout))
         assert not RoundTrip(deviation, Deviation()).within(1e9, 1e9, 1e9)
 
 
 def test_another_shape_is_never_within() -> None:
-    deviation = compare_outputs([np.zeros((1, 6, 6))], [np.zeros((1, 6, 7))], "yolov8")
+    deviation = compare_outputs([np.zeros((1, 6, 6))], [np.zeros((1, 6, 7))], OutputForm("yolov8"))
     assert not RoundTrip(deviation, deviation).within(1e9, 1e9, 1e9)
 
 
@@ -122,7 +124,7 @@ def rows() -> NDArray[np.float32]:
 def test_rows_of_an_end_to_end_head_may_swap_at_a_tie() -> None:
     want = rows()
     got = want[:, [0, 1, 3, 2, 4, 5, 6, 7, 8, 9]]
-    deviation = compare_outputs([want], [got], "end2end")
+    deviation = compare_outputs([want], [got], OutputForm("end2end"))
     assert deviation.boxes == 0
     assert deviation.scores < 1e-6
 
@@ -132,7 +134,7 @@ def test_the_last_row_may_be_another_one_with_the_same_score() -> None:
     got = want.copy()
     got[0, 9, :4] += 50
     got[0, 9, 5] = 1
-    assert compare_outputs([want], [got], "end2end") == Deviation()
+    assert compare_outputs([want], [got], OutputForm("end2end")) == Deviation()
 
 
 def test_a_box_that_moved_is_seen_in_its_row() -> None:
@@ -140,14 +142,16 @@ def test_a_box_that_moved_is_seen_in_its_row() -> None:
     got = want.copy()
     got[0, 2, 1] += 3
     largest = np.abs(want[..., :4]).max()
-    assert compare_outputs([want], [got], "end2end").boxes == pytest.approx(3 / largest, rel=1e-3)
+    assert compare_outputs([want], [got], OutputForm("end2end")).boxes == pytest.approx(
+        3 / largest, rel=1e-3
+    )
 
 
 def test_a_class_that_changed_is_seen() -> None:
     want = rows()
     got = want.copy()
     got[0, 1, 5] = 2
-    assert compare_outputs([want], [got], "end2end").boxes == math.inf
+    assert compare_outputs([want], [got], OutputForm("end2end")).boxes == math.inf
 
 
 def test_a_row_that_stands_twice_is_no_match_for_two() -> None:
@@ -155,13 +159,13 @@ def test_a_row_that_stands_twice_is_no_match_for_two() -> None:
     want[0, 3, 5] = want[0, 2, 5]
     got = want.copy()
     got[0, 3, :4] = got[0, 2, :4]
-    assert compare_outputs([want], [got], "end2end").boxes > 0.01
+    assert compare_outputs([want], [got], OutputForm("end2end")).boxes > 0.01
 
 
 def test_a_score_that_changed_is_seen() -> None:
     want = rows()
     got = want.copy()
     got[0, 5, 4] += 5e-4
-    deviation = compare_outputs([want], [got], "end2end")
+    deviation = compare_outputs([want], [got], OutputForm("end2end"))
     assert deviation.scores == pytest.approx(5e-4, rel=1e-2)
     assert deviation.boxes == 0

@@ -59,7 +59,10 @@ def test_a_detector_that_knows_the_answers_scores_one(
     # At 100 x 100, 200 x 120 is halved and starts at y = 20.
     first = np.array([[15, 62.5, 25, 25, 1, 0.9, 0], [60, 50, 60, 55, 0.9, 0, 1]], np.float32)
     result = evaluate(
-        Oracle(val, [first, first[:0]], (100, 100)), val, imgsz=(100, 100), layout="yolov5"
+        Oracle(val, [first, first[:0]], (100, 100)),
+        val,
+        imgsz=(100, 100),
+        form=OutputForm("yolov5"),
     )
     assert (result.map, result.map50, result.map75) == pytest.approx((1, 1, 1))
     assert (result.medium, result.large) == pytest.approx((1, 1))

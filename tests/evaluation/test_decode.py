@@ -32,17 +32,19 @@ def test_yolov5_scores_are_objectness_times_class() -> None:
     output = array(
         [*XYWH[1], 0.5, 0.2, 0.002], [*XYWH[0], 0.9, 0.5, 0.8], [*XYWH[2], 0.001, 1.0, 1.0]
     )
-    assert listed(detections(output, "yolov5")) == WANT
+    assert listed(detections(output, OutputForm("yolov5"))) == WANT
 
 
 def test_yolov8_scores_stand_by_themselves() -> None:
     output = array([*XYWH[1], 0.1, 0.0], [*XYWH[0], 0.45, 0.72], [*XYWH[2], 0.001, 0.0]).T
-    assert listed(detections(output, "yolov8")) == WANT
+    assert listed(detections(output, OutputForm("yolov8"))) == WANT
 
 
 def test_end2end_rows_are_taken_as_they_are() -> None:
     output = array([*WANT[0][0], 0.72, 1], [*WANT[1][0], 0.45, 0], [86, 86, 94, 94, 0.1, 0])
-    assert listed(detections(np.concatenate([output, array([0] * 6)]), "end2end")) == WANT
+    assert (
+        listed(detections(np.concatenate([output, array([0] * 6)]), OutputForm("end2end"))) == WANT
+    )
 
 
 @pytest.mark.parametrize("layout", ["yolov5", "yolov8", "end2end"])
@@ -51,7 +53,7 @@ def test_what_is_no_number_is_no_detection(layout: Layout) -> None:
     rows[0, 0], rows[1, 3], rows[2, 4:] = np.nan, np.inf, np.nan
     rows[:, 0] += np.arange(5, dtype=np.float32) * 100
     rows[:, 2] += np.arange(5, dtype=np.float32) * (100 if layout == "end2end" else 0)
-    found = detections(rows.T if layout == "yolov8" else rows, layout)
+    found = detections(rows.T if layout == "yolov8" else rows, OutputForm(layout))
     assert sorted(set(found.xyxy[:, 0].tolist())) == (
         [350, 450] if layout == "end2end" else [320, 420]
     )
@@ -64,7 +66,7 @@ def test_keeps_at_most_the_best_300(layout: Layout) -> None:
     rows[:, :2] *= 10000
     rows[:, 4] = 1
     output = rows if layout == "yolov5" else np.delete(rows, 4, 1).T
-    found = detections(output, layout)
+    found = detections(output, OutputForm(layout))
     best = np.sort(rows[:, 5:].ravel())[::-1][:300]
     np.testing.assert_array_equal(found.scores, best)
 
@@ -95,7 +97,7 @@ def test_tells_end2end_rows_by_what_is_in_them() -> None:
     assert head_of(output) == OutputForm("yolov5", 1)
     output[..., 4] = np.sort(output[..., 4])[:, ::-1]
     assert head_of(output, None, 9) == OutputForm("end2end", 9)
-    assert head_of(output, "yolov5") == OutputForm("yolov5", 1)
+    assert head_of(output, OutputForm("yolov5")) == OutputForm("yolov5", 1)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +115,4 @@ def test_tells_end2end_rows_by_what_is_in_them() -> None:
 )
 def test_refuses_what_is_no_decoded_detector(shape: tuple[int, ...], layout: Layout | None) -> None:
     with pytest.raises(CheckpointError, match="is not that of a decoded"):
-        head_of(np.zeros(shape, np.float32), layout)
+        head_of(np.zeros(shape, np.float32), layout and OutputForm(layout))

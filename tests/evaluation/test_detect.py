@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yqc.data import Split
 from yqc.errors import CheckpointError, DataError
-from yqc.evaluation import detect
+from yqc.evaluation import OutputForm, detect
 from yqc.progress import Advance
 
 Floats = NDArray[np.float32]
@@ -95,7 +95,7 @@ def test_names_the_file_that_is_no_detector(
         detect(path, split((64, 64, [])))
     path = remember(np.zeros((1, 9, 5), np.float32))
     with pytest.raises(CheckpointError, match="is not that of a decoded yolov5 detector"):
-        detect(path, split((64, 64, [])), layout="yolov5")
+        detect(path, split((64, 64, [])), form=OutputForm("yolov5"))
 
 
 def test_other_classes_than_the_data_stop_it_at_the_first_image(split: MakeSplit) -> None:

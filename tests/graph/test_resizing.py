@@ -76,8 +76,8 @@ def test_a_file_runs_at_three_sizes(name: str, shared: Path) -> None:
         with torch.no_grad():
             own = traced if shape[2:] == trial_size(gm, step) else resize_graph(gm, shape[2:])
             want, rounded = [own(x).numpy()], [perturbed(own)(x).numpy()]
-        noise = compare_outputs(want, rounded, loaded.layout)  # these nets amplify rounding
-        found = compare_outputs(want, run_session(session, [x.numpy()]), loaded.layout)
+        noise = compare_outputs(want, rounded, loaded.form)  # these nets amplify rounding
+        found = compare_outputs(want, run_session(session, [x.numpy()]), loaded.form)
         assert found.boxes <= max(1e-3, 8 * noise.boxes)
         assert found.scores <= max(1e-3, 8 * noise.scores)
 

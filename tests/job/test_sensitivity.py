@@ -13,6 +13,7 @@ from tests.caches import ShortMemory, keep_everything
 from tests.modules import conv
 from yqc import Context, Pipeline, calls, text
 from yqc.errors import PassError, PipelineError
+from yqc.facts import OutputForm
 from yqc.graph.compare import head_outputs, sqnr_db
 from yqc.job.layer_runs import LayerRuns
 from yqc.job.sensitivity import measure_sensitivity, most_sensitive
@@ -62,7 +63,7 @@ def test_equals_what_quantizing_that_layer_alone_really_costs() -> None:
 
 
 def test_detections_are_compared_where_there_is_a_detector(gm: fx.GraphModule) -> None:
-    found = measure_sensitivity(gm, context(), layout="yolov8")
+    found = measure_sensitivity(gm, context(), form=OutputForm("yolov8"))
     assert all(c.agreement is None or 0 <= c.agreement <= 1 for c in found)
 
 
@@ -104,7 +105,7 @@ def test_a_wrong_count_is_refused_before_any_work() -> None:
 def test_an_interrupted_measurement_goes_on_between_two_layers(
     gm: fx.GraphModule, layout: Literal["yolov8"] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = measure_sensitivity(gm, context(), layout=layout)
+    whole = measure_sensitivity(gm, context(), form=layout and OutputForm(layout))
     keep_everything(monkeypatch)
     runs, memory = len(whole) * len(images()), ShortMemory(math.inf)
     alone, done = LayerRuns._quantized, list[None]()  # once a run
@@ -113,7 +114,7 @@ def test_an_interrupted_measurement_goes_on_between_two_layers(
         memory.most = more + (3 if not memory.kept else 0)  # those of the calibration
         ctx = replace(context(), cache=memory)
         with contextlib.suppress(KeyboardInterrupt):
-            assert measure_sensitivity(gm, ctx, layout=layout) == whole
+            assert measure_sensitivity(gm, ctx, form=layout and OutputForm(layout)) == whole
     assert runs <= len(done) <= runs + 2
 
 

@@ -33,10 +33,10 @@ def test_the_file_equals_the_graph(
         return images
 
     gm = source.gm
-    ctx = Context(calibration=calibration, layout=source.layout)
+    ctx = Context(calibration=calibration, form=source.form)
     SwapActivation(refit="never").run(gm, ctx)
     swapped = [node for node in gm.graph.nodes if Swapped.on(node)]
     assert len(swapped) > 30
     assert "SiLU" not in text(gm)
     assert "LeakyReLU" not in text(gm)
-    assert roundtrip(gm, emit(gm), images[0], source.layout).within(1e-3, 1e-3)
+    assert roundtrip(gm, emit(gm), images[0], source.form).within(1e-3, 1e-3)

@@ -4,7 +4,7 @@ from torch import nn
 
 from tests.modules import conv
 from yqc import trace
-from yqc.facts import Layout
+from yqc.facts import Layout, OutputForm
 from yqc.quant.relevance import project_outputs, split_boxes_and_scores
 from yqc.quantizing import measure_node_relevance
 
@@ -69,6 +69,8 @@ def test_boxes_and_scores_of_every_layout(layout: Layout, shape: tuple[int, ...]
     width = rows[..., 2] - rows[..., 0] if layout == "end2end" else rows[..., 2]
     assert torch.equal(size[..., 0], width)
     assert torch.equal(size[..., 2], width)
-    torch.autograd.backward(project_outputs(output, layout, torch.Generator().manual_seed(0)))
+    torch.autograd.backward(
+        project_outputs(output, OutputForm(layout), torch.Generator().manual_seed(0))
+    )
     assert output.grad is not None
     assert bool(output.grad.isfinite().all())

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from yqc.emit.simplify import check_model
 from yqc.errors import EmitError
+from yqc.facts import OutputForm
 from yqc.pipeline.grammar import caret, split
 from yqc.pipeline.options import build_options
 from yqc.settings import Settings
@@ -82,10 +83,10 @@ class Embedding:
         return self != Embedding()
 
 
-def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> onnx.ModelProto:
+def embed(model: onnx.ModelProto, embedding: Embedding, form: OutputForm | None) -> onnx.ModelProto:
     """Return a copy of a detector with suppression and other input and output types.
 
-    The layout is `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]) where suppression is
+    The output's layout is `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]) where suppression is
     wanted.
 
     Raises:
@@ -94,6 +95,7 @@ def embed(model: onnx.ModelProto, embedding: Embedding, layout: str | None) -> o
     made = onnx.ModelProto()
     made.CopyFrom(model)
     if embedding.nms is not None:
+        layout = None if form is None else form.layout
         if layout not in {"yolov5", "yolov8"}:
             raise EmitError(
                 "--nms: this detector's output is suppressed already; leave --nms out"

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from yqc.facts import OutputForm
 from yqc.graph.half import half_kernels
 from yqc.graph.values import list_tensors
 from yqc.onnx_file import name_or_bytes
@@ -57,12 +58,13 @@ def roundtrip(
     gm: fx.GraphModule,
     model: onnx.ModelProto | Path,
     example: Tensor | Sequence[Tensor],
-    layout: str | None = None,
+    form: OutputForm | None = None,
 ) -> RoundTrip:
     """Run a graph in PyTorch and its file in onnxruntime, plain and optimised, and compare.
 
     A file with a dynamic batch runs a batch of twice the example's size, its second half mirrored:
-    what the file computes for one image must not depend on another. The layout is `yolov5`
+    what the file computes for one image must not depend on another. The form says how
+    outputs are laid out: `yolov5`
     ([N, A, 5+nc]), `yolov8` ([N, 4+nc, A]), `end2end` ([N, K, 6]: corners, score, class; rows are
     matched, since near ties may swap), or None to compare all outputs number by number.
     """
@@ -73,13 +75,13 @@ def roundtrip(
     with torch.no_grad(), half_kernels(gm):
         want = _joined([tuple(list_tensors(gm(*batch))) for batch in batches])
     given = _joined(batches)
-    return RoundTrip(*(compare_outputs(want, run_session(s, given), layout) for s in sessions))
+    return RoundTrip(*(compare_outputs(want, run_session(s, given), form) for s in sessions))
 
 
-def compare_runs(want: object, got: object, layout: str | None = None) -> Deviation:
-    """Compare what two graphs return for the same inputs; `layout` as in `roundtrip`."""
+def compare_runs(want: object, got: object, form: OutputForm | None = None) -> Deviation:
+    """Compare what two graphs return for the same inputs; `form` as in `roundtrip`."""
     sides = [[tensor.numpy(force=True) for tensor in list_tensors(side)] for side in (want, got)]
-    return compare_outputs(sides[0], sides[1], layout)
+    return compare_outputs(sides[0], sides[1], form)
 
 
 def _joined(batches: Sequence[tuple[Tensor, ...]]) -> list[OutputArray]:
@@ -107,18 +109,18 @@ def run_session(loaded: ort.InferenceSession, inputs: Sequence[OutputArray]) -> 
 
 
 def compare_outputs(
-    want: Sequence[OutputArray], got: Sequence[OutputArray], layout: str | None = None
+    want: Sequence[OutputArray], got: Sequence[OutputArray], form: OutputForm | None = None
 ) -> Deviation:
     """Compare two lists of outputs."""
     if [a.shape for a in want] != [a.shape for a in got]:
         return Deviation(math.nan, math.nan, math.nan)
-    if layout is None:
+    if form is None:
         pairs = zip(_float64(want), _float64(got), strict=True)
         return Deviation(values=float(np.max([_relative(a, b) for a, b in pairs])))
     (a, *_), (b, *_) = _float64(want), _float64(got)
-    if layout == "end2end":
+    if form.layout == "end2end":
         return _compare_rows(a, b)
-    if layout == "yolov8":
+    if form.layout == "yolov8":
         a, b = a.swapaxes(1, 2), b.swapaxes(1, 2)
     return Deviation(_relative(a[..., :4], b[..., :4]), _largest(a[..., 4:] - b[..., 4:]))
 

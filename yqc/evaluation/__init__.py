@@ -19,12 +19,12 @@ from yqc.evaluation.accuracy import (
     agreement50,
     evaluate,
 )
-from yqc.evaluation.decode import Boxes, OutputForm, detections
+from yqc.evaluation.decode import Boxes, detections
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.latency import Timing, latency
 from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
 from yqc.evaluation.runtimes import Precision, open_file
-from yqc.facts import Layout
+from yqc.facts import Layout, OutputForm
 from yqc.targets import Runtime
 
 __all__ = [

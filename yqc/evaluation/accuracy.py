@@ -16,7 +16,7 @@ from yqc.errors import DataError
 from yqc.evaluation.decode import Boxes
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.runner import Runner
-from yqc.facts import Layout
+from yqc.facts import OutputForm
 from yqc.progress import Progress
 from yqc.report.parts import Agreement, Scores
 
@@ -66,7 +66,7 @@ def evaluate(
     split: Split,
     *,
     imgsz: tuple[int, int] | None = None,
-    layout: Layout | None = None,
+    form: OutputForm | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> DetectorAccuracy:
@@ -87,7 +87,7 @@ def evaluate(
         model,
         split,
         imgsz=imgsz,
-        layout=layout,
+        form=form,
         nc=len(truth["categories"]),
         threads=threads,
         progress=progress,

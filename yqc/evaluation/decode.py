@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from yqc.errors import CheckpointError
 from yqc.evaluation.nms import Floats, Indices, nms
-from yqc.facts import Layout
+from yqc.facts import Layout, OutputForm
 
 _CORNERS, _OBJECTNESS, _ROW = 4, 5, 6
 _END2END_ROWS = 300
@@ -43,23 +43,15 @@ class Boxes:
         return Boxes(self.xyxy[which], self.scores[which], self.classes[which])
 
 
-@dataclass(frozen=True)
-class OutputForm:
-    """Layout and number of classes of a detector, read from the shape of its output."""
-
-    layout: Layout
-    nc: int | None
-    """How many classes it scores; not known from the shape of an end-to-end output."""
-
-
-def head_of(output: Floats, layout: Layout | None = None, nc: int | None = None) -> OutputForm:
+def head_of(output: Floats, known: OutputForm | None = None, nc: int | None = None) -> OutputForm:
     """Find the layout of an output, [1, ...], by its shape, and where that is ambiguous by numbers.
 
-    Layout and number of classes are given where they are known.
+    The form, or the number of classes, is given where it is known.
 
     Raises:
         CheckpointError: the output is of none of the three layouts, or not of the known one.
     """
+    layout = known and known.layout
     rows, columns = output.shape[1:] if output.ndim == 3 else (0, 0)  # noqa: PLR2004
     match layout or _guess_layout(output, rows, columns, nc or 0):
         case "yolov8" if rows > _CORNERS:
@@ -85,7 +77,7 @@ def _guess_layout(output: Floats, rows: int, columns: int, nc: int) -> Layout:
 
 
 def detections(
-    output: Floats, layout: Layout, *, conf: float = 0.001, iou: float = 0.65, top: int = 300
+    output: Floats, form: OutputForm, *, conf: float = 0.001, iou: float = 0.65, top: int = 300
 ) -> Boxes:
     """Return the boxes of an output for one image, at most `top`, by falling score.
 
@@ -93,10 +85,10 @@ def detections(
     suppress each other (`nms`); an end-to-end output is taken as it is. Scores that are no number
     and boxes that are not finite are no detections.
     """
-    if layout == "end2end":
+    if form.layout == "end2end":
         boxes = _finite(_final(output, conf))
         return boxes.select(np.argsort(-boxes.scores, kind="stable")[:top])
-    boxes = _finite(_yolov8(output, conf) if layout == "yolov8" else _yolov5(output, conf))
+    boxes = _finite(_yolov8(output, conf) if form.layout == "yolov8" else _yolov5(output, conf))
     return boxes.select(nms(boxes.xyxy, boxes.scores, boxes.classes, iou=iou, top=top))
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from yqc.data import Letterboxed, Placed, Split, Unreadable, advise, prefetch, read_images, to_float
 from yqc.errors import CheckpointError, DataError
-from yqc.evaluation.decode import Boxes, OutputForm, detections, head_of
+from yqc.evaluation.decode import Boxes, detections, head_of
 from yqc.evaluation.nms import Floats
 from yqc.evaluation.runner import FileModel, OnnxModel, Runner, input_size
-from yqc.facts import Layout
+from yqc.facts import OutputForm
 from yqc.progress import Advance, Progress, Silent
 
 
@@ -41,7 +41,7 @@ def detect(
     split: Split,
     *,
     imgsz: tuple[int, int] | None = None,
-    layout: Layout | None = None,
+    form: OutputForm | None = None,
     nc: int | None = None,
     threads: int | None = None,
     batch: int = 1,
@@ -56,7 +56,7 @@ def detect(
         model: an ONNX file, or a `Runner`.
         split: the images.
         imgsz: height and width of the input; by default what the file fixes or records, else 640.
-        layout: how the output is laid out; by default found from its shape.
+        form: how the outputs are laid out; by default found from its shape.
         nc: how many classes the model must score, if that is known; checked at the first image.
         threads: for an ONNX file, threads within an operator.
         batch: images to run at a time; above 1 for a `Runner` that takes several.
@@ -71,7 +71,7 @@ def detect(
     """
     runner = OnnxModel(model, threads=threads) if isinstance(model, Path) else model
     channels = runner.channels if isinstance(runner, FileModel) else channels
-    job = _Job(runner, split, input_size(runner, imgsz), layout, nc, batch, channels)
+    job = _Job(runner, split, input_size(runner, imgsz), form, nc, batch, channels)
     boxes = dict[int, Boxes]() if known is None else job.go_on(known)
     with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
         begin = perf_counter()
@@ -95,7 +95,7 @@ class _Job:
     runner: Runner
     split: Split
     imgsz: tuple[int, int]
-    layout: Layout | None
+    form: OutputForm | None
     nc: int | None
     batch: int
     channels: int
@@ -147,14 +147,14 @@ class _Job:
     def finish(self, item: tuple[Placed, OutputForm, Floats]) -> tuple[int, Boxes]:
         """Return the position of the image and its boxes, in pixels of the image file."""
         image, head, output = item
-        found = detections(output, head.layout)
+        found = detections(output, head)
         return image.index, unplace(found, image.placement, image.size)
 
     def _head(self, output: Floats) -> OutputForm:
         path = getattr(self.runner, "path", "the model")
         names = self.runner.names if isinstance(self.runner, FileModel) else None
         try:
-            head = head_of(output, self.layout, len(names) if names else None)
+            head = head_of(output, self.form, len(names) if names else None)
         except CheckpointError as e:
             raise CheckpointError(f"{path} cannot be evaluated: {e}") from e
         if self.nc is not None and head.nc is not None and head.nc != self.nc:

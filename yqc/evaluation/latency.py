@@ -199,7 +199,7 @@ def _end_to_end(
         picture = shown[turn % len(shown)]
         pixels, place = letterbox(picture, imgsz)
         output = model.run(to_float(pixels))[0].astype(np.float32, copy=False)
-        return unplace(detections(output, head.layout), place, picture.size)
+        return unplace(detections(output, head), place, picture.size)
 
     return find
 

@@ -104,7 +104,7 @@ def detect_resumably(
         file,
         split,
         imgsz=source.imgsz,
-        layout=source.layout,
+        form=source.form,
         threads=threads,
         progress=progress,
         known=None if content is None else unpack_boxes(content, split),

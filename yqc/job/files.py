@@ -62,9 +62,9 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
         runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
         found = fit_channels(found, runner.channels)
         names = runner.names if source is None else source.names
-        size, layout = (settings.imgsz, None) if source is None else (source.imgsz, source.layout)
+        size, form = (settings.imgsz, None) if source is None else (source.imgsz, source.form)
         found = fit_classes(found, names, single_class=settings.single_class)
-        measured = ev.evaluate(runner, found.val, imgsz=size, layout=layout, progress=progress)
+        measured = ev.evaluate(runner, found.val, imgsz=size, form=form, progress=progress)
     return rp.EvalResult(
         path=str(path) if source is None else source.path,
         images=measured.images,

@@ -85,7 +85,7 @@ def make_context(
         target=settings.target,
         progress=progress,
         original=source.gm,
-        layout=source.layout,
+        form=source.form,
     )
     ctx.costliest = lambda gm, count: most_sensitive(gm, ctx, count)
     shape = (1, source.facts.channels, *source.imgsz)
@@ -102,7 +102,7 @@ def make_context(
     fewest = 1 if data.whole else ENOUGH
     stream = partial(CalibrationStream, data.train, source, settings, ctx, kept, fewest)
     ctx.calibration, ctx.train = stream, data.train.images
-    if source.layout is not None:
+    if source.form is not None:
         ctx.agreement = Agreeing(source, judges(data.train, settings, source.gm), settings, ctx)
     try:
         ctx.example = next(iter(stream())).contiguous()

@@ -125,7 +125,7 @@ class Agreeing:
             ev.TorchModel(lay_out(fold_batch_norms(gm)), device),
             self._split,
             imgsz=self._source.imgsz,
-            layout=self._source.layout,
+            form=self._source.form,
             batch=TOGETHER,
             channels=self._source.facts.channels,
             progress=self._ctx.progress,

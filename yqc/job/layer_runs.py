@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from yqc import evaluation as ev
 from yqc.errors import PassError
-from yqc.evaluation import Layout
+from yqc.facts import OutputForm
 from yqc.graph import Call, call, run_graph
 from yqc.graph.compare import fingerprint, head_nodes
 from yqc.pipeline.base import Cache, Pause
@@ -30,7 +30,7 @@ class LayerRuns:
     Args:
         gm: a calibrated float graph.
         layers: the convolutions that can be quantized.
-        layout: of the graph's output, for a detector: then detections are compared too.
+        form: of the graph's output, for a detector: then detections are compared too.
         cache: where an interrupted compile finds what has been measured.
     """
 
@@ -38,10 +38,10 @@ class LayerRuns:
         self,
         gm: fx.GraphModule,
         layers: list[Call[nn.Conv2d]],
-        layout: Layout | None,
+        form: OutputForm | None,
         cache: Cache | None = None,
     ) -> None:
-        self.gm, self.layers, self.layout = gm, layers, layout
+        self.gm, self.layers, self.form = gm, layers, form
         self.weights = {layer.node: _rounded_weight(layer) for layer in layers}
         self.behind = {layer.node: _behind(gm, layer.node) for layer in layers}
         self.head = head_nodes(gm)
@@ -72,13 +72,13 @@ class LayerRuns:
         first = self.done % len(self.layers)
         if not first:
             self.signal += sum(float(t.double().square().sum()) for t in before)
-            if self.layout:
+            if self.form:
                 self.reference.append(self._detections(values[output]))
         for layer in self.layers[first:]:
             unmoved = {n: v for n, v in values.items() if n not in self.behind[layer.node]}
             unmoved[layer.node] = self._quantized(layer, values)
             now = run_graph(self.gm, [], keep=[*heads, output], known=unmoved)
-            if self.layout:
+            if self.form:
                 self.found[layer.node].append(self._detections(now[output]))
             after = [_first(now[node]) for node in heads]
             self.noise[layer.node] += sum(
@@ -96,7 +96,7 @@ class LayerRuns:
 
     def agreement(self, node: fx.Node) -> float | None:
         """Return how far the detections agree with the float ones when this layer is quantized."""
-        head = ev.OutputForm(self.layout or "yolov8", None)
+        head = self.form or OutputForm("yolov8")
         sides = (
             ev.Detections(dict(enumerate(boxes)), head, (), 0.0, 0.0)
             for boxes in (self.reference, self.found[node])
@@ -105,7 +105,7 @@ class LayerRuns:
 
     def _detections(self, output: object) -> ev.Boxes:
         array = _first(output)[0].float().numpy()
-        return ev.detections(array, self.layout or "yolov8")
+        return ev.detections(array, self.form or OutputForm("yolov8"))
 
     def _quantized(self, layer: Call[nn.Conv2d], values: Mapping[fx.Node, object]) -> Tensor:
         """Compute a convolution with its weight and its input rounded."""
@@ -126,7 +126,7 @@ class KeptRuns:
 
     def __init__(self, runs: LayerRuns, cache: Cache) -> None:
         self.runs, self.cache, self.pause = runs, cache, Pause()
-        about = f"{fingerprint(runs.gm)} {runs.layout} {[str(node) for node in runs.weights]}"
+        about = f"{fingerprint(runs.gm)} {runs.form} {[str(node) for node in runs.weights]}"
         digest = hashlib.blake2b(about.encode(), digest_size=8)
         self.name = f"sensitivity-{digest.hexdigest()}"
 

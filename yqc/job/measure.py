@@ -68,7 +68,7 @@ def measure_against(
     Raises:
         DataError: there is no image to evaluate on.
     """
-    if source.layout is None and data is None:
+    if source.form is None and data is None:
         return Measured()
     plain = compiled.with_name("float.onnx")
     write_float_file(source, settings, work.user, plain)
@@ -76,7 +76,7 @@ def measure_against(
     how: dict[str, Any] = {"threads": threads, "progress": progress}
     try:
         measured = Measured()
-        if source.layout is None:
+        if source.form is None:
             return measure_outputs(plain, compiled, data, source) if data else measured
         if data is not None:
             measured = measure_accuracy(plain, compiled, data, source, settings, work, **how)

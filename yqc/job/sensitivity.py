@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
-from yqc.evaluation import Layout
+from yqc.facts import OutputForm
 from yqc.graph import calls, role
 from yqc.job.layer_runs import LayerRuns
 from yqc.models.source import Source
@@ -49,7 +49,7 @@ def measure_sensitivity(
     original: fx.GraphModule,
     ctx: Context,
     *,
-    layout: Layout | None = None,
+    form: OutputForm | None = None,
 ) -> tuple[LayerSensitivity, ...]:
     """Rank the convolutions by sensitivity to eight bits, the most sensitive first.
 
@@ -57,7 +57,7 @@ def measure_sensitivity(
         original: a float graph, folded or not; it is not changed.
         ctx: calibration data, whose first images are looked at, or without data the example;
             target, seed and cache; nothing is recorded in it.
-        layout: of the graph's output, for a detector: then detections are compared too.
+        form: of the graph's output, for a detector: then detections are compared too.
 
     Raises:
         PassError: nothing in the graph can be quantized.
@@ -78,7 +78,7 @@ def measure_sensitivity(
     ]
     if not layers:
         raise PassError("the graph has no convolution that can be quantized")
-    runs = LayerRuns(gm, layers, layout, ctx.cache)
+    runs = LayerRuns(gm, layers, form, ctx.cache)
     samples = list(islice(_images(ctx, gm), IMAGES))
     with torch.inference_mode(), ctx.progress.task("sensitivity", len(samples)) as advance:
         runs.measure(samples, advance)
@@ -86,7 +86,7 @@ def measure_sensitivity(
     with ctx.progress.task("agreement", len(layers)) as advance:
         for layer in layers:
             node = layer.node
-            agreed = runs.agreement(node) if layout else None
+            agreed = runs.agreement(node) if form else None
             found.append(
                 LayerSensitivity(layer.target, node.name, role(node), runs.sqnr(node), agreed)
             )
@@ -101,7 +101,7 @@ def most_sensitive(gm: fx.GraphModule, ctx: Context, count: int) -> tuple[str, .
 
 def sensitivity_rows(source: Source, ctx: Context) -> tuple[Sensitivity, ...]:
     """Return the ranking of a detector's layers as the report has it."""
-    layout = source.layout if ctx.calibration is not None else None
+    form = source.form if ctx.calibration is not None else None
     return tuple(
         Sensitivity(
             name=one.name,
@@ -109,7 +109,7 @@ def sensitivity_rows(source: Source, ctx: Context) -> tuple[Sensitivity, ...]:
             sqnr_db=one.sqnr_db if math.isfinite(one.sqnr_db) else None,
             agreement=one.agreement,
         )
-        for one in measure_sensitivity(source.gm, ctx, layout=layout)
+        for one in measure_sensitivity(source.gm, ctx, form=form)
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from yqc.emit import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.loaded import list_decoded, list_unpacked
 from yqc.errors import EmitError
+from yqc.facts import OutputForm
 from yqc.graph.compare import first_not_finite, perturbed
 from yqc.graph.half import half_kernels, holds_half, widened
 from yqc.graph.values import KEY
@@ -73,7 +74,7 @@ def verify_sizes(
     pairs: Sequence[tuple[fx.GraphModule, fx.GraphModule]],
     file: Path,
     example: Tensor,
-    layout: str | None,
+    form: OutputForm | None,
     *,
     strict: bool = True,
 ) -> Verified:
@@ -90,7 +91,7 @@ def verify_sizes(
         if example.shape[1:] != shape[1:]:
             times = (-(-a // b) for a, b in zip(shape[2:], example.shape[2:], strict=True))
             own = example.repeat(1, 1, *times)[:, :, : shape[2], : shape[3]].contiguous()
-        found.append(verify_file(gm, original, file, own, layout, strict=strict))
+        found.append(verify_file(gm, original, file, own, form, strict=strict))
     warnings = dict.fromkeys(said for one in found for said in one.warnings)
     return Verified(found[0].trip, tuple(warnings))
 
@@ -100,7 +101,7 @@ def verify_file(
     original: fx.GraphModule,
     file: Path,
     example: Tensor,
-    layout: str | None,
+    form: OutputForm | None,
     *,
     strict: bool = True,
 ) -> Verified:
@@ -117,13 +118,13 @@ def verify_file(
         original: the float graph.
         file: the ONNX file.
         example: an input.
-        layout: of the output.
+        form: of the outputs.
         strict: whether a difference is an error; otherwise it is a warning.
 
     Raises:
         EmitError: the file computes something else, or numbers that are not finite.
     """
-    trip = roundtrip(gm, file, example, layout)
+    trip = roundtrip(gm, file, example, form)
     if trip.within(FLOOR, FLOOR, FLOOR):
         return Verified(trip)
     rounds = rounds_activations(gm)
@@ -131,12 +132,12 @@ def verify_file(
     other = original if rounds else widened(gm) if halved else perturbed(gm)
     with torch.no_grad(), half_kernels(gm):
         outputs, others = gm(example), other(example)
-    if _has_nan(compare_runs(outputs, outputs, layout)):
+    if _has_nan(compare_runs(outputs, outputs, form)):
         node = first_not_finite(gm, example)
         raise EmitError(f"the graph computes numbers that are not finite, first at {node}")
-    noise = compare_runs(outputs, others, layout)
+    noise = compare_runs(outputs, others, form)
     allowed = _allow(noise, ROUNDED if rounds else HALVED if halved else NOISE)
-    judged = roundtrip(other, file, example, layout) if halved else trip
+    judged = roundtrip(other, file, example, form) if halved else trip
     if _is_within(judged.plain, allowed) and _is_within(judged.optimised, allowed):
         return Verified(trip)
     if not _is_within(judged.plain, allowed):

@@ -4,13 +4,13 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, cast, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import fx, nn
 
 from yqc.errors import CheckpointError, TraceError
-from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts
+from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts, Task
 from yqc.graph.compare import check_finite, parameter_count
 from yqc.graph.resizing import find_difference, resize_graph, trial_size
 from yqc.graph.serial import is_graph_file, load_graph
@@ -57,7 +57,12 @@ class Source(HasFacts):
         """Return the facts as a graph file keeps them, plain JSON values."""
         plain = {name: getattr(self, name) for name in ("family", "name", "layout", "task")}
         lists = {name: list(getattr(self, name)) for name in ("names", "strides", "imgsz")}
-        return {"kind": "model", **plain, **lists, "channels": self.channels}
+        found = {"kind": "model", **plain, **lists, "channels": self.channels}
+        if self.facts.coefficients:
+            found["coefficients"] = self.facts.coefficients
+        if self.facts.kpt_shape is not None:
+            found["kpt_shape"] = list(self.facts.kpt_shape)
+        return found
 
 
 def open_model(
@@ -245,22 +250,43 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             facts=ModelFacts(
                 family=str(info["family"]),
                 name=str(info["name"]),
-                task=str(info["task"]),
+                task=str(_one_of(Task, info["task"])),
                 names=tuple(map(str, info["names"])),
                 strides=tuple(map(int, info["strides"])),
                 imgsz=(high, wide),
                 channels=int(info.get("channels", 3)),
-                layout=_layout(info["layout"]),
+                layout=_one_of(Layout, info["layout"]) if info["layout"] else None,
+                coefficients=int(info.get("coefficients", 0)),
+                kpt_shape=_pair(info.get("kpt_shape")),
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say what model it holds ({error})") from error
 
 
-def _layout(found: object) -> Layout | None:
-    if found is not None and found not in get_args(Layout):
-        raise ValueError(f"layout {found!r}")
-    return cast(Layout | None, found)
+def _one_of(allowed: Any, found: object) -> Any:  # noqa: ANN401  # a Literal, and one of it
+    """Return what was found if a `Literal` allows it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if found not in get_args(allowed):
+        raise ValueError(f"{found!r:.40}")
+    return found
+
+
+def _pair(found: object) -> tuple[int, int] | None:
+    """Read keypoints and numbers of each, or None.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    match found:
+        case None:
+            return None
+        case [int(keypoints), int(numbers)] if keypoints > 0 and numbers in (2, 3):
+            return keypoints, numbers
+    raise ValueError(f"kpt_shape {found!r:.40}")
 
 
 def file_sha256(path: Path) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from yqc.facts import OutputForm
 from yqc.pipeline.options import check_options, format_item
 from yqc.pipeline.records import Records, Rewrite
 from yqc.progress import Progress, Silent
@@ -89,8 +90,8 @@ class Context:
     """
     costliest: "Callable[[fx.GraphModule, int], tuple[str, ...]] | None" = None
     """Paths of the so many convolutions whose quantization alone costs most; None by hand."""
-    layout: Literal["yolov5", "yolov8", "end2end"] | None = None
-    """How a detector's output is laid out; None for any other graph."""
+    form: OutputForm | None = None
+    """What the graph's outputs are; None for a graph that is no YOLO model's."""
     cache: Cache | None = None
     """Where long work leaves what it needs to go on after a kill; None when that is not asked."""
     device: str = "cpu"

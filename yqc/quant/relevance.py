@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yqc.facts import Layout
+from yqc.facts import Layout, OutputForm
 from yqc.graph.values import list_tensors
 
 
@@ -38,22 +38,22 @@ def split_boxes_and_scores(output: Tensor, layout: Layout) -> tuple[Tensor, Tens
     return box, box[..., 2:].repeat(1, 1, 2), scores
 
 
-def weight_outputs(output: Any, layout: Layout | None) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401  # nests of tensors
+def weight_outputs(output: Any, form: OutputForm | None) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401  # nests of tensors
     """List the outputs o_k of a graph with their weights c_k, without gradients, which broadcast.
 
-    Without a layout all outputs are taken as they are, each in units of its deviation.
+    Without a form all outputs are taken as they are, each in units of its deviation.
     """
-    if layout is None:
+    if form is None:
         floats = [o for o in list_tensors(output) if o.is_floating_point()]
         return [(o, 1 / o.detach().std().clamp(min=1e-12)) for o in floats]
-    box, size, score = split_boxes_and_scores(output, layout)
+    box, size, score = split_boxes_and_scores(output, form.layout)
     best = score.detach().amax(-1, keepdim=True)
     return [(score, torch.ones(())), (box, best / size.detach().clamp(min=1))]
 
 
-def project_outputs(output: Any, layout: Layout | None, generator: torch.Generator) -> Tensor:  # noqa: ANN401  # nests of tensors
+def project_outputs(output: Any, form: OutputForm | None, generator: torch.Generator) -> Tensor:  # noqa: ANN401  # nests of tensors
     """Return one random projection r . o of a graph's outputs, a scalar to differentiate."""
     total = torch.zeros(())
-    for values, weight in weight_outputs(output, layout):
+    for values, weight in weight_outputs(output, form):
         total = total + (values * weight * torch.randn(values.shape, generator=generator)).sum()
     return total

@@ -71,7 +71,7 @@ def measure_outputs(
 ) -> dict[fx.Node, ReferenceOutputs]:
     """Run images, float32 [1, 3, H, W] each, through the graph and keep the nodes' outputs."""
     kept = {node: ReferenceOutputs() for node in nodes}
-    for found in measure_node_relevance(gm, kept, images, ctx.layout, ctx.seed):
+    for found in measure_node_relevance(gm, kept, images, ctx.form, ctx.seed):
         for node, output in kept.items():
             output.add(*found[node])
     return kept

@@ -44,7 +44,7 @@ def gather_statistics(
         gm: the graph.
         observers: those that keep statistics; they begin from nothing.
         images: float32 [1, 3, H, W] each.
-        ctx: has the layout of the graph's output and the seed; shows progress.
+        ctx: has the form of the graph's outputs and the seed; shows progress.
         with_gradients: number of images, the first ones, that relevance and outputs are measured
             on.
         relevance: for nodes whose values' relevance is wanted, where it is added up, and the node
@@ -84,7 +84,7 @@ def gather_statistics(
         advance(done)
         laid = (as_weights(image, gm) for image in islice(images, done, None))
         first = islice(laid, max(0, with_gradients - done))
-        measured = measure_node_relevance(gm, read, first, ctx.layout, generator=state.generator)
+        measured = measure_node_relevance(gm, read, first, ctx.form, generator=state.generator)
         for found in measured:
             for node, (kept, place) in relevance.items():
                 kept.add(found[node][0], found[place][1])

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from yqc.facts import Layout
+from yqc.facts import OutputForm
 from yqc.graph.run import NodeValues, compute_node, run_graph
 from yqc.quant.relevance import project_outputs
 
@@ -15,13 +15,13 @@ def measure_node_relevance(
     gm: fx.GraphModule,
     nodes: Collection[fx.Node],
     images: Iterable[Tensor],
-    layout: Layout | None,
+    form: OutputForm | None,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Iterator[dict[fx.Node, tuple[Tensor, Tensor]]]:
     """Measure what nodes compute on each batch of images, [N, 3, H, W], and its relevance.
 
-    Each node computes one float tensor. The layout is that of the graph's output, None if it is no
+    Each node computes one float tensor. The form is that of the graph's outputs, None if it is no
     detector's; the seed that of the random projections, unless their generator is given.
 
     Yields:
@@ -32,14 +32,14 @@ def measure_node_relevance(
     order = [node for node in gm.graph.nodes if node in nodes]
     overwritten: set[fx.Node] = set()
     for image in images:
-        yield _measure_batch(gm, order, image, layout, generator, overwritten)
+        yield _measure_batch(gm, order, image, form, generator, overwritten)
 
 
 def _measure_batch(
     gm: fx.GraphModule,
     nodes: Sequence[fx.Node],
     image: Tensor,
-    layout: Layout | None,
+    form: OutputForm | None,
     generator: torch.Generator,
     overwritten: set[fx.Node],
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
@@ -49,7 +49,7 @@ def _measure_batch(
     with torch.inference_mode(mode=False), torch.enable_grad():
         output, values = _run_with_gradients(gm, nodes, image, overwritten)
         slopes = torch.autograd.grad(
-            project_outputs(output, layout, generator), values, allow_unused=True
+            project_outputs(output, form, generator), values, allow_unused=True
         )
     return {
         node: (y.detach(), torch.ones_like(y) if g is None else g.square())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
-from yqc.facts import Layout
+from yqc.facts import OutputForm
 from yqc.quantizing import measure_node_relevance
 from yqc.swapping.fit import fit_channels
 from yqc.swapping.forms import Form
@@ -81,14 +81,14 @@ def measure_units(
     gm: fx.GraphModule,
     units: Iterable[SwapUnit],
     images: list[Tensor],
-    layout: Layout | None,
+    form: OutputForm | None,
     seed: int,
     kept: KeptRecords,
     advance: Callable[[int], None],
 ) -> dict[str, UnitRelevance]:
     """Measure the relevance of positions of units, on images, float32 [1, C, H, W] each.
 
-    Relevance is that of what the activation computes, or the layer where there is none. The layout
+    Relevance is that of what the activation computes, or the layer where there is none. The form
     is that of the graph's output; the seed that of projections and positions. `kept` has a record
     for each image. Returns the relevance by the name of the unit's node.
     """
@@ -106,7 +106,7 @@ def measure_units(
             one.append({name: tensors[k] for k, name in names.items() if k in tensors})
     advance(len(done))
     left = images[len(done) :]
-    for measured in measure_node_relevance(gm, read, left, layout, generator=projections):
+    for measured in measure_node_relevance(gm, read, left, form, generator=projections):
         for unit in units:
             relevance = measured[nodes[unit.activation or unit.node]][1]
             inputs = None

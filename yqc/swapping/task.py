@@ -115,7 +115,7 @@ class SwapTask:
             self.ctx.progress.task("measuring relevance", len(images)) as advance,
         ):
             kept, seed = self.keep_records("relevance"), self.ctx.seed
-            return measure_units(self.teacher, every, images, self.ctx.layout, seed, kept, advance)
+            return measure_units(self.teacher, every, images, self.ctx.form, seed, kept, advance)
 
     @cached_property
     def damage(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
-from yqc.facts import Layout
+from yqc.facts import OutputForm
 from yqc.graph import Call, last_uses
 from yqc.graph.compare import fingerprint
 from yqc.graph.memory import batched
@@ -50,7 +50,7 @@ class LayerInputs:
     """Calibration images, and the inputs of chosen convolutions on them.
 
     The float graph is only read; convolutions are in graph order, images float16 or float32
-    [1, 3, H, W] each. The layout is that of the graph's output, None if it is no detector's.
+    [1, 3, H, W] each. The form is that of the graph's outputs, None if it is no detector's.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LayerInputs:
         gm: fx.GraphModule,
         convs: Sequence[Call[nn.Conv2d]],
         images: Sequence[Tensor],
-        layout: Layout | None,
+        form: OutputForm | None,
         progress: Progress,
         seed: int = 0,
         cache: Cache | None = None,
@@ -66,7 +66,7 @@ class LayerInputs:
         self.cache = cache
         self.gm, self.chosen = gm, {conv.node: conv for conv in convs}
         self.batches, self.count = batched(gm, images), len(images)
-        self.layout, self.progress, self.seed = layout, progress, seed
+        self.form, self.progress, self.seed = form, progress, seed
 
     def samples_of(self, node: fx.Node) -> int:
         """Return how many positions of an image are sampled for a convolution."""
@@ -82,7 +82,7 @@ class LayerInputs:
         done = 0 if self.cache is None else restore_samples(self.cache, name, found, generators)
         images = (batch.float() for batch in self.batches[done:])
         measured = measure_node_relevance(
-            self.gm, found, images, self.layout, self.seed, generators[0]
+            self.gm, found, images, self.form, self.seed, generators[0]
         )
         pause = Pause()
         with self.progress.task("measuring relevance", len(self.batches)) as advance:
@@ -101,7 +101,7 @@ class LayerInputs:
     def _name_samples(self) -> str:
         """Name the entry of the samples in the cache."""
         nodes = " ".join(node.name for node in self.chosen)
-        about = f"{fingerprint(self.gm)} {nodes} {self.count} {self.layout} {self.seed}"
+        about = f"{fingerprint(self.gm)} {nodes} {self.count} {self.form} {self.seed}"
         return f"samples-{hashlib.blake2b(about.encode(), digest_size=8).hexdigest()}"
 
     def walk(

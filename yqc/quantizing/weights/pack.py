@@ -91,7 +91,7 @@ def _with_data(
     """Choose the plan if there is a budget, and round by it."""
     gm, convs = rounder.gm, rounder.convs
     some = [image.half() for image in islice(images(), min(job.images, affordable_images(gm)))]
-    inputs = LayerInputs(gm, convs, some, ctx.layout, ctx.progress, ctx.seed, ctx.cache)
+    inputs = LayerInputs(gm, convs, some, ctx.form, ctx.progress, ctx.seed, ctx.cache)
     rounder.cache = ctx.cache
     if job.budget and not job.plan:
         options = measure_sensitivities(rounder, inputs, job.budget)
