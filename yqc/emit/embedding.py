@@ -86,8 +86,8 @@ class Embedding:
 def embed(model: onnx.ModelProto, embedding: Embedding, form: OutputForm | None) -> onnx.ModelProto:
     """Return a copy of a detector with suppression and other input and output types.
 
-    The output's layout is `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]) where suppression is
-    wanted.
+    The output's layout is `yolov5` (float32 [N, A, 5+nc]) or `yolov8` ([N, 4+nc, A]) where
+    suppression is wanted.
 
     Raises:
         EmitError: the detector does not take it, or the result does not pass the checker.
