@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from yqc import BatchNorm, role, text, trace
 from yqc.errors import OutputError
-from yqc.graph.compare import fingerprint, macs, parameter_count
+from yqc.graph.compare import fingerprint, graph_bytes, macs, parameter_count
 from yqc.graph.serial import load_graph, save_graph
 
 X = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -26,6 +26,7 @@ def there_and_back(gm: fx.GraphModule, path: Path) -> fx.GraphModule:
     assert text(back) == text(gm)
     assert fingerprint(back) == fingerprint(gm)
     assert parameter_count(back) == parameter_count(gm)
+    assert graph_bytes(back) == graph_bytes(gm)
     assert macs(back) == macs(gm)
     assert [role(n) for n in back.graph.nodes] == [role(n) for n in gm.graph.nodes]
     assert not back.training
@@ -43,6 +44,24 @@ def test_detectors_come_back(
     back = there_and_back(gm, tmp_path / "a.yqc")
     assert torch.equal(back(images), gm(images))
     assert type(back).__name__ == type(gm).__name__
+
+
+def test_tied_weights_stay_tied(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+            self.b.weight = self.a.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.b(self.a(x))
+            return y
+
+    back = there_and_back(trace(Tied(), X), tmp_path / "a.yqc")
+    assert back.get_parameter("b.weight") is back.get_parameter("a.weight")
+    assert back.get_parameter("b.bias") is not back.get_parameter("a.bias")
+    with zipfile.ZipFile(tmp_path / "a.yqc") as file:
+        assert len(file.read("tensors.safetensors")) < 2 * 4 * 4 * 4 * 9
 
 
 MODULES = [

@@ -8,7 +8,8 @@ from torch import Tensor
 from tests.passes.nets import Residual, X, calibrated, images, traced
 from yqc import Context, Pipeline, calls, trace
 from yqc.errors import PassError, PipelineError
-from yqc.graph.compare import fingerprint
+from yqc.graph.compare import fingerprint, graph_bytes
+from yqc.graph.serial import load_graph, save_graph
 from yqc.job.work import Work
 from yqc.pipeline import base
 from yqc.quant import Int8Weights, Observer
@@ -29,6 +30,12 @@ def test_minmax_is_the_range_of_the_images_and_one_group_has_one_scale() -> None
     group = [m for m in by_name.values() if m.group == "a_act"]
     assert len(group) == 4
     assert len({(float(m.scale), int(m.zero_point)) for m in group}) == 1
+
+
+def test_a_calibrated_graph_comes_back_with_the_same_bytes(tmp_path: Path) -> None:
+    gm = traced("fold-bn,observe,calibrate", calibrated())
+    save_graph(gm, tmp_path / "a.yqc")
+    assert graph_bytes(load_graph(tmp_path / "a.yqc")[0]) == graph_bytes(gm)
 
 
 @pytest.mark.parametrize("method", RANGE_METHODS)

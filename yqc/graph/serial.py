@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import CheckpointError, OutputError
 from yqc.graph import optable
+from yqc.graph.calls import get_attribute
 from yqc.graph.edit import tidy
 from yqc.graph.metadata import decode_meta, encode_meta
 from yqc.graph.values import SHORT
@@ -42,7 +43,9 @@ def save_graph(
     Raises:
         OutputError: a node has no name in `yqc.graph.optable`, or the file cannot be written.
     """
-    tensors = {k: v.detach().contiguous().clone() for k, v in gm.state_dict().items()}
+    ties = find_ties(gm)
+    state = {k: v for k, v in gm.state_dict().items() if k not in ties}
+    tensors = {k: v.detach().contiguous().clone() for k, v in state.items()}
     tensors |= {f"more:{k}": v.detach().contiguous().clone() for k, v in more.items()}
     nodes = []
     for node in gm.graph.nodes:
@@ -59,6 +62,7 @@ def save_graph(
         "info": dict(info or {}),
         "name": type(gm).__name__,
         "modules": modules,
+        "ties": ties,
         "parameters": [name for name, _ in gm.named_parameters()],
         "nodes": nodes,
     }
@@ -71,6 +75,18 @@ def save_graph(
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def find_ties(gm: fx.GraphModule) -> dict[str, str]:
+    """Map each name of a tensor that has several to the first of them, the first left out."""
+    held = (gm.named_parameters, gm.named_buffers)
+    named = [pair for each in held for pair in each(remove_duplicate=False)]
+    first: dict[int, str] = {}
+    return {
+        name: source
+        for name, tensor in named
+        if (source := first.setdefault(id(tensor), name)) != name
+    }
 
 
 def _add(file: zipfile.ZipFile, name: str, content: bytes, how: int) -> None:
@@ -116,7 +132,8 @@ def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Te
 
 
 def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModule:
-    root = nn.Module()
+    root, ties = nn.Module(), document.get("ties", {})
+    tensors |= {name: tensors[source] for name, source in ties.items()}
     for path, description in document["modules"].items():
         _place(root, _path(path), optable.make_module(description))
     graph, env = fx.Graph(), dict[str, fx.Node]()
@@ -141,6 +158,9 @@ def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModu
     gm = fx.GraphModule(root, graph, str(document["name"]))
     state = {k: v for k, v in tensors.items() if not k.startswith(("more:", "meta:"))}
     gm.load_state_dict(state, strict=True, assign=True)
+    for name, source in ties.items():
+        owner, _, leaf = _path(name).rpartition(".")
+        setattr(gm.get_submodule(owner), leaf, get_attribute(gm, _path(source)))
     for parameter in gm.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     gm.eval()
