@@ -17,11 +17,12 @@ writes.
 In reading order:
 
 - `nets`: small nets with seeded parameters
+- `task_nets`: the same of the tasks beyond detection
 - `checks`: `traced`, `apply`, `run`, the assertions
 - `golden`, `plugin`: pytest's option `--update-golden`
 """
 
-from yqc.testing import nets
+from yqc.testing import nets, task_nets
 from yqc.testing.checks import (
     Applied,
     apply,
@@ -42,5 +43,6 @@ __all__ = [
     "images",
     "nets",
     "run",
+    "task_nets",
     "traced",
 ]
