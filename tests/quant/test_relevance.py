@@ -5,7 +5,7 @@ from torch import nn
 from tests.modules import conv
 from yqc import trace
 from yqc.facts import Layout, OutputForm
-from yqc.quant.relevance import project_outputs, split_boxes_and_scores
+from yqc.quant.relevance import project_outputs, split_rows
 from yqc.quantizing import measure_node_relevance
 
 X = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -57,9 +57,10 @@ def test_leaves_no_gradients_behind() -> None:
 )
 def test_boxes_and_scores_of_every_layout(layout: Layout, shape: tuple[int, ...]) -> None:
     output = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    box, size, score = split_boxes_and_scores(output, layout)
+    box, size, score, extra = split_rows(output, OutputForm(layout))
     rows = output.mT if layout == "yolov8" else output
     assert box.shape == size.shape == (1, 7, 4)
+    assert extra.shape == (1, 7, 0)
     want = {
         "yolov5": rows[..., 4:5] * rows[..., 5:],
         "yolov8": rows[..., 4:],

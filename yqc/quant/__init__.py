@@ -6,7 +6,8 @@ In reading order:
     qparams          scales and zero points from ranges; weights to int8
     histogram        statistics of a tensor over many images, in fixed memory
     ranges           the range of a tensor from its histogram: minmax, percentile, mse, entropy
-    relevance        what a change of a detector's outputs counts, as one scalar to differentiate
+    relevance        what a change of a model's outputs counts, as one scalar to differentiate
+    task_relevance   the same of masks, keypoints and angles
     value_relevance  mean relevance of a tensor's values, by their size
     observer         the module that marks a tensor to quantize and keeps its histogram
     marks            what quantization writes on nodes: `Int8Weights`, `QuantizedLayer`
