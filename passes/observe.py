@@ -1,6 +1,7 @@
 """observe: mark, with observer nodes, every tensor that int8 will quantize.
 
-1. The convolutions are quantized, those of the head and of attention included.
+1. The convolutions are quantized, those of the head and of attention included. A classifier's
+   linear layer and the upsampling of mask prototypes become convolutions of one pixel first.
 2. A tensor is marked if a convolution reads it, or an addition, concat, pooling, upsampling or
    split whose result is marked. Nothing marks the outputs of the head's last convolutions, the
    decoding, and the products and softmaxes of attention: they stay in float.
@@ -38,6 +39,7 @@ from yqc.quantizing import (
     is_reshaped,
     passes_values_through,
     place_observers,
+    write_as_convolutions,
 )
 
 
@@ -61,6 +63,7 @@ class Observe(Pass):
                 raise OptionError(f"skip={word}: write worst:3 for the three that cost most")
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
+        write_as_convolutions(gm, ctx, self.skip)
         skip = self.paths(gm, ctx)
         convolutions = self.convolutions(gm, ctx, skip)
         wide = self.leave_narrow(convolutions, ctx)

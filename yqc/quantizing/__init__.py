@@ -2,20 +2,22 @@
 
 In reading order:
 
-    placement      which tensors int8 quantizes, and which share one scale
-    activations    the activation that alone reads a tensor
-    relevance      relevance of the values that nodes compute, by backward passes
-    bias_error     reference outputs of convolutions, and the mean error against them
-    calibration    images through the graph, for all of these statistics at once
-    float_time     what convolutions in float cost in a runtime
-    distribution   mean, deviation and extremes of tensors from batch norms, without data
-    half_error     what half precision does to each node of a graph
-    half           a part of a graph in half precision
-    half_storage   what quantization left in float32, stored in half
-    weights        few-bit weights of graphs: which layers, against which inputs
+    placement        which tensors int8 quantizes, and which share one scale
+    as_convolutions  layers that are convolutions of one pixel, written as such
+    activations      the activation that alone reads a tensor
+    relevance        relevance of the values that nodes compute, by backward passes
+    bias_error       reference outputs of convolutions, and the mean error against them
+    calibration      images through the graph, for all of these statistics at once
+    float_time       what convolutions in float cost in a runtime
+    distribution     mean, deviation and extremes of tensors from batch norms, without data
+    half_error       what half precision does to each node of a graph
+    half             a part of a graph in half precision
+    half_storage     what quantization left in float32, stored in half
+    weights          few-bit weights of graphs: which layers, against which inputs
 """
 
 from yqc.quantizing.activations import OnlyActivation, find_only_activation
+from yqc.quantizing.as_convolutions import write_as_convolutions
 from yqc.quantizing.bias_error import (
     ReferenceOutputs,
     correctable_convolutions,
@@ -104,4 +106,5 @@ __all__ = [
     "store_in_half",
     "stored_bias",
     "take_outputs",
+    "write_as_convolutions",
 ]

@@ -21,9 +21,9 @@ from yqc.graph.values import KEY
 
 WEIGHTED: tuple[type[Any], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers with weights, of which convolutions can be quantized."""
-PASSING_MODULES = (nn.MaxPool2d, nn.Upsample, nn.ZeroPad2d, nn.Identity)
+PASSING_MODULES = (nn.MaxPool2d, nn.Upsample, nn.PixelShuffle, nn.ZeroPad2d, nn.Identity)
 PASSING_FUNCTIONS = (
-    *(F.max_pool2d, F.interpolate, torch.cat),
+    *(F.max_pool2d, F.interpolate, F.pixel_shuffle, torch.cat),
     *(torch.chunk, torch.split, operator.getitem),
 )
 PASSING_METHODS = {"chunk", "split", "contiguous"}

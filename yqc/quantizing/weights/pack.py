@@ -13,6 +13,7 @@ from yqc.pipeline.base import Context
 from yqc.quant.marks import QuantizedLayer
 from yqc.quant.weights.rounded import RoundedLayer
 from yqc.quant.weights.scheme import Scheme
+from yqc.quantizing.as_convolutions import write_as_convolutions
 from yqc.quantizing.placement import WEIGHTED, find_float_reason
 from yqc.quantizing.weights.allocate import read_plan_line, write_plan_line
 from yqc.quantizing.weights.budget import (
@@ -52,6 +53,7 @@ def pack_layers(gm: fx.GraphModule, ctx: Context, job: PackJob) -> tuple[str, ..
     Raises:
         PassError: the budget cannot be met, or there is no data to choose schemes with.
     """
+    write_as_convolutions(gm, ctx, job.skip)
     convs = packable_convolutions(gm, ctx, job.skip)
     if not convs:
         return ()
