@@ -216,7 +216,7 @@ def _check(model: "FileModel", split: "Split", imgsz: tuple[int, int], count: in
 
     from yqc.data import Placed, read_images, to_float
     from yqc.evaluation import OnnxModel, detections
-    from yqc.evaluation.decode import head_of
+    from yqc.evaluation.forms import find_form
     from yqc.evaluation.openvino import OpenVinoModel
 
     plain: FileModel
@@ -232,12 +232,12 @@ def _check(model: "FileModel", split: "Split", imgsz: tuple[int, int], count: in
         if not isinstance(image, Placed):
             continue
         pixels = to_float(image.pixels)
-        got, want = (one.run(pixels).astype(np.float32) for one in (model, plain))
-        layout = head_of(want, None, len(model.names) if model.names else None).layout
+        got, want = (one.run(pixels)[0].astype(np.float32) for one in (model, plain))
+        form = find_form([want], None, model.hints)
         signal += float(np.square(want, dtype=np.float64).sum())
         noise += float(np.square(got - want, dtype=np.float64).sum())
         for key, output in (("found", got), ("expected", want)):
-            counts[key] += len(detections(output[0], layout).above(SURE))
+            counts[key] += len(detections(output[0], form).above(SURE))
     return {"db": 10 * float(np.log10(signal / noise)) if noise else None, **counts}
 
 

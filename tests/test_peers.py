@@ -101,5 +101,7 @@ def test_a_file_is_checked_against_itself_run_as_it_stands(
     assert good["found"] == good["expected"]
 
     right = model.run_prepared
-    monkeypatch.setattr(model, "run_prepared", lambda images: 1.1 * right(images))
+    monkeypatch.setattr(
+        model, "run_prepared", lambda images: tuple(1.1 * one for one in right(images))
+    )
     assert 15 < tools._check(model, split, size, 2)["db"] < 25

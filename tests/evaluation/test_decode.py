@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 
 from yqc.errors import CheckpointError
 from yqc.evaluation import Boxes, Layout, OutputForm
-from yqc.evaluation.decode import detections, head_of
+from yqc.evaluation.decode import detections
+from yqc.evaluation.forms import Hints, find_form
 
 Floats = NDArray[np.float32]
 
@@ -87,23 +88,22 @@ def test_keeps_at_most_the_best_300(layout: Layout) -> None:
 )
 def test_tells_the_layout(shape: tuple[int, ...], nc: int | None, head: OutputForm) -> None:
     output = np.random.default_rng(0).random(shape, np.float32)
-    assert head_of(output, None, nc) == head
+    assert find_form([output], None, Hints(nc=nc)) == head
 
 
 def test_tells_end2end_rows_by_what_is_in_them() -> None:
     output = np.random.default_rng(0).random((1, 300, 6), np.float32)
-    assert head_of(output) == OutputForm("yolov5", 1)
+    assert find_form([output]) == OutputForm("yolov5", 1)
     output[..., 5] = np.round(output[..., 5] * 9)
-    assert head_of(output) == OutputForm("yolov5", 1)
+    assert find_form([output]) == OutputForm("yolov5", 1)
     output[..., 4] = np.sort(output[..., 4])[:, ::-1]
-    assert head_of(output, None, 9) == OutputForm("end2end", 9)
-    assert head_of(output, OutputForm("yolov5")) == OutputForm("yolov5", 1)
+    assert find_form([output], None, Hints(nc=9)) == OutputForm("end2end", 9)
+    assert find_form([output], OutputForm("yolov5")) == OutputForm("yolov5", 1)
 
 
 @pytest.mark.parametrize(
     ("shape", "layout"),
     [
-        ((1, 1000), None),
         ((1, 3, 80, 80), None),
         ((1, 4, 8400), None),
         ((1, 300, 5), None),
@@ -115,4 +115,4 @@ def test_tells_end2end_rows_by_what_is_in_them() -> None:
 )
 def test_refuses_what_is_no_decoded_detector(shape: tuple[int, ...], layout: Layout | None) -> None:
     with pytest.raises(CheckpointError, match="is not that of a decoded"):
-        head_of(np.zeros(shape, np.float32), layout and OutputForm(layout))
+        find_form([np.zeros(shape, np.float32)], OutputForm(layout) if layout else None)

@@ -26,10 +26,10 @@ class Constant:
     def __init__(self, output: Floats = ROW) -> None:
         self.output, self.shapes = output, list[tuple[int, ...]]()
 
-    def run(self, images: Floats, /) -> Floats:
+    def run(self, images: Floats, /) -> tuple[Floats, ...]:
         assert images.dtype == np.float32
         self.shapes.append(images.shape)
-        return self.output
+        return (self.output,)
 
 
 def test_boxes_are_in_pixels_of_the_image_and_within_it(split: MakeSplit) -> None:
@@ -59,11 +59,11 @@ def test_the_size_comes_from_the_caller_the_file_or_its_metadata(
 
 def test_runs_several_images_at_a_time_and_tells_them_apart(split: MakeSplit) -> None:
     class Brightness(Constant):
-        def run(self, images: Floats, /) -> Floats:
+        def run(self, images: Floats, /) -> tuple[Floats, ...]:
             self.shapes.append(images.shape)
             rows = np.repeat(ROW, len(images), axis=0)
             rows[:, 0, 4] = images.mean((1, 2, 3))
-            return rows
+            return (rows,)
 
     images = split((64, 64, []), None, (64, 32, []), (32, 64, []), (16, 64, []))
     runner = Brightness()

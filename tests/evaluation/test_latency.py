@@ -115,8 +115,8 @@ def test_end_to_end_takes_the_pictures_in_turn(
     other = np.array([[[16, 16, 32, 32, 0.9, 1]]], np.float32)
     file = remember(np.concatenate([box, other]), np.array([0, 0.8], np.float32))
     seen: list[Boxes] = []
-    suppress = module.unplace
-    monkeypatch.setattr(module, "unplace", lambda *a: seen.append(suppress(*a)))
+    suppress = module.find_objects
+    monkeypatch.setattr(module, "find_objects", lambda *a: seen.append(suppress(*a)))
     pictures = [Image.new("RGB", (128, 128)), Image.new("L", (64, 64), 255)]
     latency([file], runs=2, warm_up=0, threads=1, pictures=pictures)
     assert [found.classes.tolist() for found in seen] == [[0], [1]]

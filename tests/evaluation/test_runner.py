@@ -26,7 +26,7 @@ def test_runs_any_type_batch_and_size(
 ) -> None:
     model = OnnxModel(remember(OUTPUTS, KEYS, kind=kind, batch=batch, size=size), threads=1)
     for image, want in ((BLACK, OUTPUTS[:1]), (WHITE, OUTPUTS[1:])):
-        got = model.run(image)
+        (got,) = model.run(image)
         assert got.shape == (1, 9, 7)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-3 if kind != TensorProto.FLOAT else 0)
     assert model.imgsz == size
@@ -97,4 +97,5 @@ def test_a_torch_module_runs_without_gradients() -> None:
             assert not torch.is_grad_enabled()
             return images.mean((2, 3)).unsqueeze(1) * 2
 
-    np.testing.assert_array_equal(TorchModel(OutputForm()).run(WHITE), np.full((1, 1, 3), 2))
+    (got,) = TorchModel(OutputForm()).run(WHITE)
+    np.testing.assert_array_equal(got, np.full((1, 1, 3), 2))

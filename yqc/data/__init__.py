@@ -30,7 +30,7 @@ from yqc.data.images import (
     prefetch,
     read_images,
 )
-from yqc.data.letterbox import Letterboxed, letterbox, to_float
+from yqc.data.letterbox import Letterboxed, centre_crop, fit_image, letterbox, to_float
 from yqc.data.load import load_data
 from yqc.data.matching import advise, fit_channels, fit_classes
 from yqc.data.pixels import read_image, show_image
@@ -50,8 +50,10 @@ __all__ = [
     "Unreadable",
     "advise",
     "annotate",
+    "centre_crop",
     "fit_channels",
     "fit_classes",
+    "fit_image",
     "letterbox",
     "list_unreadable",
     "load_data",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yqc.data.files import reason
-from yqc.data.letterbox import Letterboxed, letterbox, to_float
+from yqc.data.letterbox import Letterboxed, fit_image, to_float
 from yqc.data.pixels import half_of_huge, read_image
 from yqc.data.sets import Split
 from yqc.errors import DataError
@@ -44,7 +44,7 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Placed:
-    """An image that was read and letterboxed."""
+    """An image that was read and fitted into the model's input."""
 
     index: int
     """Its position in the list that was read."""
@@ -79,8 +79,9 @@ def read_images(
     channels: int = 3,
     ahead: int = AHEAD,
     channels_last: bool = False,
+    crop: bool = False,
 ) -> Iterator[Placed | Unreadable]:
-    """Read, letterbox and yield images in the order of `paths`; at most `ahead` lie in memory.
+    """Read, fit and yield images in the order of `paths`; at most `ahead` lie in memory.
 
     Args:
         paths: image files.
@@ -88,8 +89,10 @@ def read_images(
         channels: channels of the model's input: 3 for RGB, 1 for grey, else those of the files.
         ahead: how many images a thread of its own may read in advance.
         channels_last: how the pixels lie in memory, as `letterbox` takes it.
+        crop: whether the centre of an image fills the input, as for classifiers; otherwise it is
+            letterboxed.
     """
-    work = partial(_place, imgsz=imgsz, channels=channels, channels_last=channels_last)
+    work = partial(_place, imgsz=imgsz, channels=channels, channels_last=channels_last, crop=crop)
     return prefetch(work, enumerate(paths), ahead=ahead)
 
 
@@ -110,13 +113,18 @@ def prefetch(work: Callable[[_T], _R], items: Iterable[_T], *, ahead: int) -> It
 
 
 def _place(
-    item: tuple[int, Path], imgsz: tuple[int, int], channels: int, *, channels_last: bool
+    item: tuple[int, Path],
+    imgsz: tuple[int, int],
+    channels: int,
+    *,
+    channels_last: bool,
+    crop: bool,
 ) -> Placed | Unreadable:
-    """Read and letterbox one image of a numbered list."""
+    """Read and fit one image of a numbered list."""
     index, path = item
     try:
         image, size = read_image(path, channels, enough=half_of_huge(imgsz))
-        pixels, place = letterbox(image, imgsz, size=size, channels_last=channels_last)
+        pixels, place = fit_image(image, imgsz, crop=crop, size=size, channels_last=channels_last)
         return Placed(index, path, pixels, place, size)
     except Exception as e:  # noqa: BLE001  # Pillow's decoders raise anything on a broken file
         return Unreadable(index, path, reason(e))
@@ -124,7 +132,7 @@ def _place(
 
 @dataclass
 class KeptImages:
-    """Letterboxed images that are kept once they were read, by path, up to `KEPT` bytes."""
+    """Fitted images that are kept once they were read, by path, up to `KEPT` bytes."""
 
     found: dict[Path, Placed] = field(default_factory=dict)
     bytes: int = 0
@@ -144,8 +152,9 @@ class KeptImages:
 class CalibrationImages:
     """Images of a split for calibration: iterate as often as needed.
 
-    Yields float32 [1, C, H, W] in 0..1, letterboxed; channels are last in memory. The choice and
-    its order depend on the split and `seed` only. An unreadable image is replaced by the next one.
+    Yields float32 [1, C, H, W] in 0..1, letterboxed or cropped; channels are last in memory. The
+    choice and its order depend on the split and `seed` only. An unreadable image is replaced by the
+    next one.
     """
 
     split: Split
@@ -159,6 +168,8 @@ class CalibrationImages:
     """What is kept of images of this size and number of channels, so that it is read once."""
     fewest: int = ENOUGH
     """How many readable images there must be, or `count`."""
+    crop: bool = False
+    """Whether the centre of an image fills the input, as for classifiers."""
     skipped: list[Unreadable] = field(default_factory=list)
     """The unreadable images of the last reading, in the order in which they were met."""
     black: int = 0
@@ -184,7 +195,8 @@ class CalibrationImages:
         self.skipped.clear()
         self._seen.clear()
         self.black = 0
-        place = partial(_place, imgsz=self.imgsz, channels=self.channels, channels_last=True)
+        size, crop = self.imgsz, self.crop
+        place = partial(_place, imgsz=size, channels=self.channels, channels_last=True, crop=crop)
         work = partial(self.kept.read, read=place)
         for image in prefetch(work, enumerate(paths), ahead=AHEAD):
             if isinstance(image, Unreadable):
@@ -229,5 +241,6 @@ def is_black(image: Placed) -> bool:
     """Whether no pixel of an image, the padding left out, is brighter than `DARK`."""
     place, size = image.placement, image.size
     width, height = (max(1, round(side * place.scale)) for side in size)
-    inside = image.pixels[:, place.dy : place.dy + height, place.dx : place.dx + width]
+    top, left = max(0, place.dy), max(0, place.dx)
+    inside = image.pixels[:, top : place.dy + height, left : place.dx + width]
     return bool(inside.max() <= DARK)

@@ -1,8 +1,11 @@
-"""Fit an image of any size into the model's input without changing its aspect (letterboxing).
+"""Fit an image of any size into the model's input without changing its aspect.
+
+Of a detector all of the image is shown (letterboxing):
 
     scale = min(W / w, H / h)      x' = x * scale + dx,   dx = (W - round(w * scale)) // 2
 
-Bilinear, enlarging small images too; the rest of the input is 114 in every channel.
+Bilinear, enlarging small images too; the rest of the input is 114 in every channel. Of a classifier
+its centre fills the input, with max in place of min.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,10 @@ of it shows a detector an edge that it has not learned to ignore."""
 
 @dataclass(frozen=True)
 class Letterboxed:
-    """The place of an image in the model's input: input = image * scale + (dx, dy), in pixels."""
+    """The place of an image in the model's input: input = image * scale + (dx, dy), in pixels.
+
+    The shifts are negative where the image is cut.
+    """
 
     scale: float
     dx: int
@@ -57,6 +63,43 @@ def letterbox(
     pixels = canvas.transpose(2, 0, 1)
     place = Letterboxed(scale, dx, dy)
     return pixels if channels_last else np.ascontiguousarray(pixels), place
+
+
+def centre_crop(
+    image: Picture,
+    imgsz: tuple[int, int],
+    *,
+    size: tuple[int, int] | None = None,
+    channels_last: bool = False,
+) -> tuple[NDArray[np.uint8], Letterboxed]:
+    """Fill an input of `imgsz` with the centre of an image, as YOLO classifiers are evaluated.
+
+    The image is resized until its shorter side fits, bilinear; arguments and results are those of
+    `letterbox`.
+    """
+    height, width = imgsz
+    w, h = size or image.size
+    scale = max(width / w, height / h)
+    new_w, new_h = max(width, int(w * scale)), max(height, int(h * scale))
+    left, top = round((new_w - width) / 2), round((new_h - height) / 2)
+    whole = np.asarray(image.resize((new_w, new_h), Image.Resampling.BILINEAR))
+    inside = whole.reshape(new_h, new_w, -1)[top : top + height, left : left + width]
+    pixels = inside.transpose(2, 0, 1)
+    laid = pixels if channels_last else np.ascontiguousarray(pixels)
+    return laid, Letterboxed(scale, -left, -top)
+
+
+def fit_image(
+    image: Picture,
+    imgsz: tuple[int, int],
+    *,
+    crop: bool,
+    size: tuple[int, int] | None = None,
+    channels_last: bool = False,
+) -> tuple[NDArray[np.uint8], Letterboxed]:
+    """Fit an image into an input: its centre if `crop`, as for classifiers, else all of it."""
+    fit = centre_crop if crop else letterbox
+    return fit(image, imgsz, size=size, channels_last=channels_last)
 
 
 def to_float(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

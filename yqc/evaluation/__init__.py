@@ -3,8 +3,13 @@
 `runner`    run an ONNX file or a PyTorch module on images
 `openvino`  run a file under OpenVINO
 `runtimes`  open a file under a runtime by its name
-`decode`    turn an output array into boxes
+`boxes`     what is found in one image, and its form as plain arrays
+`forms`     find what a model's outputs are
 `nms`       suppress boxes that overlap
+`rotated`   overlap and suppression of oriented boxes
+`decode`    turn an output array into boxes
+`masks`     draw the masks of boxes at the size of their image
+`find`      all of these: from a model's outputs to what is in an image
 `detect`    find objects in the images of a split
 `accuracy`  compare what was found with labels, or with what another model found
 `latency`   time files against each other
@@ -19,8 +24,11 @@ from yqc.evaluation.accuracy import (
     agreement50,
     evaluate,
 )
-from yqc.evaluation.decode import Boxes, detections
+from yqc.evaluation.boxes import Boxes, stack_boxes, unstack_boxes
+from yqc.evaluation.decode import detections
 from yqc.evaluation.detect import Detections, detect
+from yqc.evaluation.find import Place, find_objects
+from yqc.evaluation.forms import find_form
 from yqc.evaluation.latency import Timing, latency
 from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
 from yqc.evaluation.runtimes import Precision, open_file
@@ -35,6 +43,7 @@ __all__ = [
     "Layout",
     "OnnxModel",
     "OutputForm",
+    "Place",
     "Precision",
     "Runner",
     "Runtime",
@@ -47,6 +56,10 @@ __all__ = [
     "detect",
     "detections",
     "evaluate",
+    "find_form",
+    "find_objects",
     "latency",
     "open_file",
+    "stack_boxes",
+    "unstack_boxes",
 ]

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from yqc.data import Annotations, Object, Split, Unreadable, advise, annotate
 from yqc.errors import DataError
-from yqc.evaluation.decode import Boxes
+from yqc.evaluation.boxes import Boxes
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.runner import Runner
 from yqc.facts import OutputForm

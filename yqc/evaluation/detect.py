@@ -1,6 +1,6 @@
 """Run a detector over a split; reading, running and suppression go on at the same time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -9,10 +9,11 @@ from time import perf_counter
 
 import numpy as np
 
-from yqc.data import Letterboxed, Placed, Split, Unreadable, advise, prefetch, read_images, to_float
+from yqc.data import Placed, Split, Unreadable, advise, prefetch, read_images, to_float
 from yqc.errors import CheckpointError, DataError
-from yqc.evaluation.decode import Boxes, detections, head_of
-from yqc.evaluation.nms import Floats
+from yqc.evaluation.boxes import Boxes, Floats
+from yqc.evaluation.find import Place, find_objects
+from yqc.evaluation.forms import Hints, find_form, sort_outputs
 from yqc.evaluation.runner import FileModel, OnnxModel, Runner, input_size
 from yqc.facts import OutputForm
 from yqc.progress import Advance, Progress, Silent
@@ -32,6 +33,8 @@ class Detections:
     """Wall time within the model's runs, added up."""
 
 
+Answer = tuple[Placed, OutputForm, list[Floats]]
+"""An image, what the outputs are, and the outputs for it without their batch dimension."""
 KeepDetections = Callable[[Callable[[], Detections]], None]
 """Takes a function that returns what was found so far, and may keep it."""
 
@@ -50,7 +53,10 @@ def detect(
     known: Detections | None = None,
     keep: KeepDetections | None = None,
 ) -> Detections:
-    """Find objects in the images of a split: score > 0.001, NMS at IoU 0.65, at most 300 an image.
+    """Find objects in the images of a split, at most 300 an image, or the class of each.
+
+    Scores and overlaps count as `LIMITS` of the task says: of a detector, scores above 0.001, and
+    NMS at an IoU of 0.65.
 
     Args:
         model: an ONNX file, or a `Runner`.
@@ -105,6 +111,13 @@ class _Job:
     first: int = 0
     """Position of the first image to read."""
 
+    @property
+    def task(self) -> str | None:
+        """The task of the model, where it is known before it runs."""
+        if self.form is None and isinstance(self.runner, FileModel):
+            return self.runner.hints.task
+        return self.form.task if self.form else None
+
     def go_on(self, known: Detections) -> dict[int, Boxes]:
         """Begin behind the images in which something is known; return what is."""
         self.head, self.skipped = known.head, [*known.skipped]
@@ -119,24 +132,25 @@ class _Job:
             raise DataError("nothing was found yet")
         return Detections(boxes, self.head, skipped, 0.0, self.seconds)
 
-    def outputs(self, advance: Advance) -> Iterator[tuple[Placed, OutputForm, Floats]]:
-        """Yield each readable image with the model's output for it, without its batch dimension."""
+    def outputs(self, advance: Advance) -> Iterator[Answer]:
+        """Yield each readable image with the model's outputs for it."""
         images = self.readable(advance)
         while some := list(islice(images, self.batch)):
             pixels = np.concatenate([to_float(image.pixels) for image in some])
             start = perf_counter()
-            output = self.runner.run(pixels)
+            found = self.runner.run(pixels)
             self.seconds += perf_counter() - start
-            output = output.astype(np.float32, copy=False)
-            self.head = self.head or self._head(output)
-            for image, own in zip(some, output, strict=True):
+            outputs = sort_outputs([one.astype(np.float32, copy=False) for one in found])
+            self.head = self.head or self._head(outputs)
+            for image, *own in zip(some, *outputs, strict=True):
                 yield image, self.head, own
                 advance(1)
 
     def readable(self, advance: Advance) -> Iterator[Placed]:
         """Read the images, and note those that cannot be read."""
         paths = self.split.images[self.first :]
-        for image in read_images(paths, self.imgsz, channels=self.channels):
+        crop = self.task == "classify"
+        for image in read_images(paths, self.imgsz, channels=self.channels, crop=crop):
             image = replace(image, index=image.index + self.first)  # noqa: PLW2901  # in the split
             if isinstance(image, Unreadable):
                 self.skipped.append(image)
@@ -144,17 +158,17 @@ class _Job:
             else:
                 yield image
 
-    def finish(self, item: tuple[Placed, OutputForm, Floats]) -> tuple[int, Boxes]:
+    def finish(self, item: Answer) -> tuple[int, Boxes]:
         """Return the position of the image and its boxes, in pixels of the image file."""
-        image, head, output = item
-        found = detections(output, head)
-        return image.index, unplace(found, image.placement, image.size)
+        image, head, outputs = item
+        place = Place(image.placement, image.size, self.imgsz)
+        return image.index, find_objects(outputs, head, place)
 
-    def _head(self, output: Floats) -> OutputForm:
+    def _head(self, outputs: Sequence[Floats]) -> OutputForm:
         path = getattr(self.runner, "path", "the model")
-        names = self.runner.names if isinstance(self.runner, FileModel) else None
+        hints = self.runner.hints if isinstance(self.runner, FileModel) else Hints()
         try:
-            head = head_of(output, self.form, len(names) if names else None)
+            head = find_form(outputs, self.form, hints)
         except CheckpointError as e:
             raise CheckpointError(f"{path} cannot be evaluated: {e}") from e
         if self.nc is not None and head.nc is not None and head.nc != self.nc:
@@ -162,14 +176,3 @@ class _Job:
                 f"{path} predicts {head.nc} classes but the data has {self.nc}; {advise(head.nc)}."
             )
         return head
-
-
-def unplace(boxes: Boxes, placement: Letterboxed, size: tuple[int, int]) -> Boxes:
-    """Move boxes from input pixels to those of an image of `size` (width, height) and clip."""
-    shift = np.array([placement.dx, placement.dy] * 2, np.float32)
-    limit = np.array(size * 2, np.float32)
-    return Boxes(
-        np.clip((boxes.xyxy - shift) / np.float32(placement.scale), 0, limit),
-        boxes.scores,
-        boxes.classes,
-    )

@@ -9,9 +9,10 @@ from time import perf_counter, process_time
 import numpy as np
 from numpy.typing import NDArray
 
-from yqc.data import Bands, Picture, letterbox, to_float
-from yqc.evaluation.decode import detections, head_of
-from yqc.evaluation.detect import unplace
+from yqc.data import Bands, Picture, centre_crop, letterbox, to_float
+from yqc.evaluation.boxes import Floats
+from yqc.evaluation.find import Place, find_objects
+from yqc.evaluation.forms import find_form, sort_outputs
 from yqc.evaluation.runner import FileModel, input_size
 from yqc.evaluation.runtimes import Precision, open_file, runtime_version
 from yqc.progress import Progress, Silent
@@ -192,14 +193,18 @@ def _end_to_end(
 ) -> Callable[[int], object]:
     """Return a function that finds the objects in the picture of a round."""
     shown = [convert_picture(picture, model.channels) for picture in pictures]
-    first = model.run(to_float(letterbox(shown[0], imgsz)[0])).astype(np.float32)
-    head = head_of(first, None, len(model.names) if model.names else None)
+    fit = centre_crop if model.hints.task == "classify" else letterbox
+
+    def run(picture: Picture) -> tuple[Place, list[Floats]]:
+        pixels, placement = fit(picture, imgsz)
+        found = [one.astype(np.float32, copy=False) for one in model.run(to_float(pixels))]
+        return Place(placement, picture.size, imgsz), list(sort_outputs(found))
+
+    head = find_form(run(shown[0])[1], None, model.hints)
 
     def find(turn: int) -> object:
-        picture = shown[turn % len(shown)]
-        pixels, place = letterbox(picture, imgsz)
-        output = model.run(to_float(pixels))[0].astype(np.float32, copy=False)
-        return unplace(detections(output, head), place, picture.size)
+        place, outputs = run(shown[turn % len(shown)])
+        return find_objects([one[0] for one in outputs], head, place)
 
     return find
 

@@ -12,9 +12,7 @@ the block in which enough boxes are kept, mostly long before the last candidate.
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Indices = NDArray[np.intp]
-Booleans = NDArray[np.bool_]
+from yqc.evaluation.boxes import Booleans, Floats, Indices
 
 CANDIDATES = 30000
 """Most candidates, the best by score, that enter suppression.

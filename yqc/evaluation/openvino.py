@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError, YqcError
-from yqc.evaluation.runner import FileModel, input_size
+from yqc.evaluation.runner import Arrays, FileModel, choose_outputs, input_size
 from yqc.report.rows import NodeCost
 
 TYPES = {"i8": "int8", "u8": "int8", "f32": "float", "f16": "float", "bf16": "float"}
@@ -81,14 +81,15 @@ class OpenVinoModel(FileModel):
             raise CheckpointError(f"OpenVINO cannot open {path}: {reason(error)}.") from error
         self._request = self._compiled.create_infer_request()
 
-    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
-        """Run what `prepare` returned, and return the file's first output, all of its batch.
+    def run_prepared(self, images: NDArray[np.generic]) -> Arrays:
+        """Run what `prepare` returned, and return the file's outputs, all of its batch.
 
         Raises:
             CheckpointError: OpenVINO cannot run the file on it.
         """
         try:
-            return np.asarray(self._request.infer({0: images})[0])
+            found = self._request.infer({0: images})
+            return tuple(np.array(found[name]) for name in self._outputs)
         except Exception as error:
             why = f"{self.path} does not run under OpenVINO: {reason(error)}."
             raise CheckpointError(why) from error
@@ -115,8 +116,8 @@ class OpenVinoModel(FileModel):
 def _describe(
     path: Path,
     model: Any,  # noqa: ANN401  # OpenVINO's own
-) -> tuple[type[np.generic], list[int | None], str, Mapping[str, str]]:
-    """Read type and shape of the image input, the first output's name, and the metadata.
+) -> tuple[type[np.generic], list[int | None], list[str], Mapping[str, str]]:
+    """Read type and shape of the image input, the names of the outputs, and the metadata.
 
     Raises:
         CheckpointError: the file has other inputs than one image.
@@ -132,7 +133,14 @@ def _describe(
     shape = [side.get_length() if side.is_static else None for side in sides]
     kept = dict(model.get_rt_info().items()).get("framework", {})
     metadata = {key: value.astype(str) for key, value in kept.items()}
-    return _INPUTS[kind], shape, model.output(0).get_any_name(), metadata
+    ranks = {port.get_any_name(): _rank(port.partial_shape) for port in model.outputs}
+    outputs = choose_outputs(ranks) or [model.output(0).get_any_name()]
+    return _INPUTS[kind], shape, outputs, metadata
+
+
+def _rank(shape: Any) -> int:  # noqa: ANN401  # OpenVINO's own
+    """Return the number of dimensions of a shape, 0 where it is unknown."""
+    return len(shape) if shape.rank.is_static else 0
 
 
 @cache

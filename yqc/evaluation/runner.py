@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast, get_args
 
 import numpy as np
 import onnxruntime as ort
@@ -16,7 +16,9 @@ from torch import nn
 
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
-from yqc.evaluation.nms import Floats
+from yqc.evaluation.boxes import Floats
+from yqc.evaluation.forms import Hints
+from yqc.facts import Task
 from yqc.graph.half import half_kernels
 from yqc.graph.memory import as_weights
 from yqc.onnx_file import name_or_bytes
@@ -41,7 +43,7 @@ LONGEST_TEXT = 1 << 20
 fifth of it; half of it suits them, too, and double parses a malicious file for twice as long."""
 DEFAULT_SIDE = 640
 """Input height and width in pixels where neither the caller nor the file says."""
-_IMAGE_RANK, _OUTPUT_RANK = 4, 3
+_IMAGE_RANK, _OUTPUT_RANKS = 4, (2, 3)
 
 
 def count_cores() -> int:
@@ -49,26 +51,30 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+Arrays = tuple[NDArray[np.floating], ...]
+
+
 class Runner(Protocol):
     """A detector that can be run on images."""
 
-    def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Return the decoded output [N, ...] of float32 [N, C, H, W] in 0..1; N is 1 by default."""
+    def run(self, images: Floats, /) -> Arrays:
+        """Return the outputs, [N, ...] each, of float32 [N, C, H, W] in 0..1; N is 1 by default."""
         ...
 
 
 class TorchModel:
-    """A `Runner` around a PyTorch module or fx graph whose output is one decoded tensor."""
+    """A `Runner` around a PyTorch module or fx graph that returns one tensor or several."""
 
     def __init__(self, module: nn.Module, device: torch.device | str = "cpu") -> None:
         self.module, self.device = module, device
 
-    def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Return the decoded output [1, ...] of float32 [1, C, H, W] in 0..1."""
+    def run(self, images: Floats, /) -> Arrays:
+        """Return the outputs, [N, ...] each, of float32 [N, C, H, W] in 0..1."""
         with torch.inference_mode(), half_kernels(self.module):
             laid = as_weights(torch.from_numpy(images), self.module)
-            output = self.module(laid.to(self.device))
-        return np.asarray(output.cpu())
+            found = self.module(laid.to(self.device))
+        outputs = found if isinstance(found, tuple | list) else (found,)
+        return tuple(np.asarray(one.cpu()) for one in outputs)
 
 
 class FileModel(ABC):
@@ -82,10 +88,10 @@ class FileModel(ABC):
         path: Path,
         dtype: type[np.generic],
         shape: Sequence[int | None],
-        output: str,
+        outputs: Sequence[str],
         metadata: Mapping[str, str],
     ) -> None:
-        self.path, self._dtype, self._output, self._metadata = path, dtype, output, metadata
+        self.path, self._dtype, self._outputs, self._metadata = path, dtype, outputs, metadata
         batch, channels, height, width = shape
         recorded = self._literal("channels")
         self.channels = channels or (recorded if isinstance(recorded, int) and recorded > 0 else 3)
@@ -104,6 +110,17 @@ class FileModel(ABC):
         return tuple(map(str, names)) if isinstance(names, list) and names else None
 
     @property
+    def hints(self) -> Hints:
+        """What the metadata say of the outputs."""
+        kpt_shape: tuple[int, int] | None = None
+        match self._literal("kpt_shape"):
+            case [int(keypoints), int(numbers)] if keypoints > 0 and numbers > 0:
+                kpt_shape = keypoints, numbers
+        task = self._metadata.get("task")
+        known = cast(Task, task) if task in get_args(Task) else None
+        return Hints(known, len(self.names) if self.names else None, kpt_shape)
+
+    @property
     def recorded_imgsz(self) -> tuple[int, int] | None:
         """The height and width in the metadata."""
         match self._literal("imgsz"):
@@ -119,25 +136,26 @@ class FileModel(ABC):
         return images.astype(self._dtype, copy=False)
 
     @abstractmethod
-    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
-        """Run what `prepare` returned, and return the file's first output, all of its batch.
+    def run_prepared(self, images: NDArray[np.generic]) -> Arrays:
+        """Run what `prepare` returned, and return the file's outputs, all of its batch.
 
         Raises:
             CheckpointError: the runtime cannot run the file on it.
         """
 
-    def run(self, images: Floats, /) -> NDArray[np.floating]:
-        """Compute the decoded output, [1, ...], of an image, float32 [1, C, H, W] in 0..1.
+    def run(self, images: Floats, /) -> Arrays:
+        """Compute the outputs, [1, ...] each, of an image, float32 [1, C, H, W] in 0..1.
 
         Raises:
             CheckpointError: the file cannot be run, or computes numbers that are not finite.
         """
-        found = self.run_prepared(self.prepare(images))[:1]
-        if not np.isfinite(found).all():
-            raise CheckpointError(
-                f"{self.path} computes numbers that are not finite in {self._output}; its weights "
-                "are damaged, or overflow"
-            )
+        found = tuple(one[:1] for one in self.run_prepared(self.prepare(images)))
+        for name, one in zip(self._outputs, found, strict=True):
+            if not np.isfinite(one).all():
+                raise CheckpointError(
+                    f"{self.path} computes numbers that are not finite in {name}; its weights "
+                    "are damaged, or overflow"
+                )
         return found
 
     def _literal(self, key: str) -> object:
@@ -179,38 +197,38 @@ class OnnxModel(FileModel):
 
     def __init__(self, path: Path, *, threads: int | None = None, optimise: bool = True) -> None:
         self._session, self._ends = _open(path, threads, optimise=optimise), False
-        image, output = _image(path, self._session), _detections(path, self._session)
+        image, outputs = _image(path, self._session), _read_outputs(path, self._session)
         self._input = image.name
         shape = [side if isinstance(side, int) else None for side in image.shape]
         metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        super().__init__(path, _TYPES[image.type], shape, output.name, metadata)
+        super().__init__(path, _TYPES[image.type], shape, outputs, metadata)
 
-    def run_prepared(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
-        """Run what `prepare` returned, and return the file's first output, all of its batch.
+    def run_prepared(self, images: NDArray[np.generic]) -> Arrays:
+        """Run what `prepare` returned, and return the file's outputs, all of its batch.
 
         Raises:
             CheckpointError: onnxruntime cannot run the file on it.
         """
         try:
             if self._ends:
-                return np.asarray(self._session.run([self._output], {self._input: images})[0])
+                return tuple(self._session.run(self._outputs, {self._input: images}))
             return self._run_first(images)
         except Exception as e:
             size = "x".join(map(str, images.shape[2:]))
             raise CheckpointError(f"{self.path} does not run at {size}: {reason(e)}.") from e
 
-    def _run_first(self, images: NDArray[np.generic]) -> NDArray[np.floating]:
+    def _run_first(self, images: NDArray[np.generic]) -> Arrays:
         """Run the file for the first time; it may hold a loop without end."""
         options = ort.RunOptions()
         timer = threading.Timer(LONGEST_RUN, setattr, (options, "terminate", True))
         timer.daemon = True
         timer.start()
         try:
-            found = self._session.run([self._output], {self._input: images}, options)[0]
+            found = self._session.run(self._outputs, {self._input: images}, options)
         finally:
             timer.cancel()
         self._ends = True
-        return np.asarray(found)
+        return tuple(found)
 
 
 def _open(path: Path, threads: int | None, *, optimise: bool) -> ort.InferenceSession:
@@ -241,15 +259,29 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     )
 
 
-def _detections(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
+def _read_outputs(path: Path, session: ort.InferenceSession) -> list[str]:
+    """Return the names of the outputs that are read: the first, and prototypes if there are any."""
     outputs = session.get_outputs()
     if not outputs:
         raise CheckpointError(f"{path} is no decoded YOLO detector: it has no output.")
-    output = outputs[0]
     floats = {"tensor(float)", "tensor(float16)"}
-    if output.type in floats and len(output.shape) in (0, _OUTPUT_RANK):
-        return output
+    names = choose_outputs({one.name: len(one.shape) for one in outputs if one.type in floats})
+    if names:
+        return names
+    first = outputs[0]
     raise CheckpointError(
         f"{path} is no decoded YOLO detector: its first output should be float [N, ., .], "
-        f"but it is {output.name}: {output.type}{output.shape}."
+        f"but it is {first.name}: {first.type}{first.shape}."
     )
+
+
+def choose_outputs(ranks: Mapping[str, int]) -> list[str]:
+    """Choose the outputs to read by their dimensions, 0 where unknown; none if none is fit.
+
+    They are those of `sort_outputs`.
+    """
+    first = next((name for name, rank in ranks.items() if rank in (0, *_OUTPUT_RANKS)), None)
+    if first is None:
+        return []
+    others = [name for name, rank in ranks.items() if rank == _IMAGE_RANK]
+    return [first, *others] if len(others) == 1 else [first]

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,21 +115,16 @@ def detect_resumably(
 
 def pack_boxes(found: ev.Detections) -> bytes:
     """Turn detections into bytes: plain arrays in a zip."""
-    boxes = found.boxes
     about = {
-        "layout": found.head.layout,
-        "nc": found.head.nc,
+        "form": asdict(found.head),
         "skipped": [[each.index, each.why] for each in found.skipped],
         "seconds": [found.seconds_total, found.seconds_session],
     }
     arrays: dict[str, Any] = {
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
-        "index": np.asarray(list(boxes), np.int64),
-        "count": np.asarray([len(each) for each in boxes.values()], np.int64),
+        "index": np.asarray(list(found.boxes), np.int64),
+        **ev.stack_boxes([*found.boxes.values()]),
     }
-    for name in ("xyxy", "scores", "classes"):
-        parts = [getattr(each, name) for each in boxes.values()]
-        arrays[name] = np.concatenate(parts) if parts else np.zeros(0)
     out = io.BytesIO()
     np.savez(out, allow_pickle=False, **arrays)
     return out.getvalue()
@@ -140,11 +136,13 @@ def unpack_boxes(content: bytes, split: Split) -> ev.Detections | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays["about"].tobytes())
-        ends = np.cumsum(arrays["count"])[:-1]
-        parts = [np.split(arrays[name], ends) for name in ("xyxy", "scores", "classes")]
-        boxes = {int(i): ev.Boxes(*one) for i, *one in zip(arrays["index"], *parts, strict=True)}
+        index = map(int, arrays["index"])
+        boxes = dict(zip(index, ev.unstack_boxes(arrays), strict=True))
         skipped = tuple(Unreadable(i, split.images[i], why) for i, why in about["skipped"])
-        head = ev.OutputForm(about["layout"], about["nc"])
-        return ev.Detections(boxes, head, skipped, *about["seconds"])
+        form = ev.OutputForm(**about["form"])
+        if form.kpt_shape is not None:  # JSON has lists only
+            keypoints, numbers = form.kpt_shape
+            form = replace(form, kpt_shape=(keypoints, numbers))
+        return ev.Detections(boxes, form, skipped, *about["seconds"])
     except (ValueError, KeyError, TypeError, LookupError, OSError):
         return None

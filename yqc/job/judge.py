@@ -57,6 +57,7 @@ class CalibrationStream:
             channels=source.facts.channels,
             kept=kept,
             fewest=fewest,
+            crop=source.task == "classify",
         )
         self._warn = ctx.warn
 

@@ -6,8 +6,8 @@ What has been measured can be kept between two layers, so that an interrupted ru
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -19,9 +19,6 @@ from yqc.graph import Call, call, run_graph
 from yqc.graph.compare import fingerprint, head_nodes
 from yqc.pipeline.base import Cache, Pause
 from yqc.quant import Observer, dequantize_linear, quantize_linear, quantize_weight
-
-BOXES = ("xyxy", "scores", "classes")
-"""Arrays of `yqc.evaluation.Boxes`, in its order."""
 
 
 class LayerRuns:
@@ -73,13 +70,13 @@ class LayerRuns:
         if not first:
             self.signal += sum(float(t.double().square().sum()) for t in before)
             if self.form:
-                self.reference.append(self._detections(values[output]))
+                self.reference.append(self._detections(values[output], image))
         for layer in self.layers[first:]:
             unmoved = {n: v for n, v in values.items() if n not in self.behind[layer.node]}
             unmoved[layer.node] = self._quantized(layer, values)
             now = run_graph(self.gm, [], keep=[*heads, output], known=unmoved)
             if self.form:
-                self.found[layer.node].append(self._detections(now[output]))
+                self.found[layer.node].append(self._detections(now[output], image))
             after = [_first(now[node]) for node in heads]
             self.noise[layer.node] += sum(
                 float((a.double() - b.double()).square().sum())
@@ -103,9 +100,11 @@ class LayerRuns:
         )
         return ev.agreement50(*sides)
 
-    def _detections(self, output: object) -> ev.Boxes:
-        array = _first(output)[0].float().numpy()
-        return ev.detections(array, self.form or OutputForm("yolov8"))
+    def _detections(self, output: object, image: Tensor) -> ev.Boxes:
+        outputs = output if isinstance(output, (tuple, list)) else (output,)
+        arrays = [_first(one)[0].float().numpy() for one in outputs]
+        place = ev.Place.whole((image.shape[2], image.shape[3]))
+        return ev.find_objects(arrays, self.form or OutputForm("yolov8"), place)
 
     def _quantized(self, layer: Call[nn.Conv2d], values: Mapping[fx.Node, object]) -> Tensor:
         """Compute a convolution with its weight and its input rounded."""
@@ -140,13 +139,10 @@ class KeptRuns:
             "done": runs.done,
             "signal": runs.signal,
             "noise": list(runs.noise.values()),
-            "counts": [[len(boxes) for boxes in side] for side in sides],
+            "counts": [len(side) for side in sides],
         }
-        boxes = [one for side in sides for one in side]
-        tensors = {
-            name: torch.from_numpy(np.concatenate([getattr(one, name) for one in boxes]))
-            for name in (BOXES if boxes else ())
-        }
+        arrays = ev.stack_boxes([one for side in sides for one in side])
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         with self.pause.measured():
             self.cache.save(self.name, tensors, about)
 
@@ -158,10 +154,8 @@ class KeptRuns:
         runs = self.runs
         runs.done, runs.signal = about["done"], about["signal"]
         runs.noise = dict(zip(runs.noise, about["noise"], strict=True))
-        ends = np.cumsum([count for counts in about["counts"] for count in counts])[:-1]
-        parts = [np.split(tensors[name].numpy(), ends) for name in BOXES if name in tensors]
-        boxes = iter([ev.Boxes(*one) for one in zip(*parts, strict=True)])
-        sides = [[next(boxes) for _ in counts] for counts in about["counts"]]
+        boxes = iter(ev.unstack_boxes({name: one.numpy() for name, one in tensors.items()}))
+        sides = [list(islice(boxes, count)) for count in about["counts"]]
         runs.reference, runs.found = sides[0], dict(zip(runs.found, sides[1:], strict=True))
 
 
