@@ -14,8 +14,12 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc_passes.channel_prune import ChannelPrune
     from yqc_passes.cluster import Cluster
     from yqc_passes.codebook import Codebook
+    from yqc_passes.conv_for_focus import ConvForFocus
+    from yqc_passes.conv_for_linear import ConvForLinear
+    from yqc_passes.conv_for_split import ConvForSplit
     from yqc_passes.dce import DeadCodeElimination
     from yqc_passes.decompose_silu import DecomposeSilu
+    from yqc_passes.deconv_for_resize import DeconvForResize
     from yqc_passes.equalize import Equalize
     from yqc_passes.fold_bn import FoldBatchNorm
     from yqc_passes.fp16 import Fp16
@@ -25,6 +29,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc_passes.int8 import Int8
     from yqc_passes.observe import Observe
     from yqc_passes.pack_int4 import PackInt4
+    from yqc_passes.pad_in_conv import PadInConv
     from yqc_passes.prune import Prune
     from yqc_passes.quantize import Quantize
     from yqc_passes.recover import Recover
@@ -32,6 +37,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc_passes.relu import Relu
     from yqc_passes.reparam import Reparameterize
     from yqc_passes.slim import Slim
+    from yqc_passes.split_pools import SplitPools
     from yqc_passes.swap_activation import SwapActivation
 
 __all__ = [
@@ -40,8 +46,12 @@ __all__ = [
     "ChannelPrune",
     "Cluster",
     "Codebook",
+    "ConvForFocus",
+    "ConvForLinear",
+    "ConvForSplit",
     "DeadCodeElimination",
     "DecomposeSilu",
+    "DeconvForResize",
     "Equalize",
     "FoldBatchNorm",
     "Fp16",
@@ -51,6 +61,7 @@ __all__ = [
     "Int8",
     "Observe",
     "PackInt4",
+    "PadInConv",
     "Prune",
     "Quantize",
     "Recover",
@@ -58,6 +69,7 @@ __all__ = [
     "Relu",
     "Reparameterize",
     "Slim",
+    "SplitPools",
     "SwapActivation",
 ]
 
@@ -67,8 +79,12 @@ _CLASSES = {
     "channel-prune": "ChannelPrune",
     "cluster": "Cluster",
     "codebook": "Codebook",
+    "conv-for-focus": "ConvForFocus",
+    "conv-for-linear": "ConvForLinear",
+    "conv-for-split": "ConvForSplit",
     "dce": "DeadCodeElimination",
     "decompose-silu": "DecomposeSilu",
+    "deconv-for-resize": "DeconvForResize",
     "equalize": "Equalize",
     "fold-bn": "FoldBatchNorm",
     "fp16": "Fp16",
@@ -78,6 +94,7 @@ _CLASSES = {
     "int8": "Int8",
     "observe": "Observe",
     "pack-int4": "PackInt4",
+    "pad-in-conv": "PadInConv",
     "prune": "Prune",
     "quantize": "Quantize",
     "recover": "Recover",
@@ -85,6 +102,7 @@ _CLASSES = {
     "relu": "Relu",
     "reparam": "Reparameterize",
     "slim": "Slim",
+    "split-pools": "SplitPools",
     "swap-activation": "SwapActivation",
 }
 

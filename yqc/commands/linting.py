@@ -13,8 +13,8 @@ RuntimeOption = Annotated[
     str,
     typer.Option(
         "--target",
-        help="A target of compile (onnxruntime, openvino, tensorrt, portable), or what else reads "
-        "ONNX: opencv, mnn, ncnn.",
+        help="A target of compile (onnxruntime, openvino, tensorrt, portable, a device's file "
+        "NPU.toml), or what else reads ONNX: opencv, mnn, ncnn.",
     ),
 ]
 

@@ -98,6 +98,11 @@ class BatchNorm(Mark, topic="bn"):
         mean, var, scale, shift = (t.detach().clone() for t in (mean, var, scale, shift))
         return cls(mean, var, scale, shift, bn.eps)
 
+    def select(self, channels: Tensor) -> "BatchNorm":
+        """Return the statistics of some channels, int64 [C']."""
+        mean, variance = self.mean[channels], self.variance[channels]
+        return BatchNorm(mean, variance, self.scale[channels], self.shift[channels], self.eps)
+
 
 @dataclass(frozen=True)
 class Kept(Mark, topic="kept"):

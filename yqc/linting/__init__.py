@@ -8,10 +8,13 @@
 `openvino`     rules for OpenVINO on a CPU
 `tensorrt`     rules for TensorRT
 `readers`      rules for OpenCV, MNN and ncnn
+`remedies`     what removes a node that a device does not take
+`device`       the limits of a device's file as rules
 `check`        all rules of one runtime over a file
 """
 
 from yqc.linting.check import find_runtime, lint
+from yqc.linting.device import Misfit
 from yqc.linting.finding import (
     Finding,
     LintResult,
@@ -24,6 +27,7 @@ from yqc.linting.finding import (
 __all__ = [
     "Finding",
     "LintResult",
+    "Misfit",
     "Severity",
     "count_ops",
     "find_runtime",

@@ -6,6 +6,7 @@ import onnx
 
 from yqc.errors import CheckpointError
 from yqc.linting import onnxruntime, openvino, tensorrt
+from yqc.linting.device import DeviceRules
 from yqc.linting.finding import Finding
 from yqc.linting.graph import Graph
 from yqc.linting.readers import READERS
@@ -25,7 +26,7 @@ ORDER = ("error", "warning", "note")
 
 
 def find_runtime(name: str) -> str:
-    """Return the name in RULES of a target, its alias, or a reader.
+    """Return the name of a target, for its name or an alias, of a reader, or a device's file.
 
     Raises:
         PipelineError: there is none.
@@ -34,13 +35,25 @@ def find_runtime(name: str) -> str:
     return word if word in READERS else find_target(name).name
 
 
+def rules_of(name: str) -> tuple[LintRule, ...]:
+    """Return the rules of a target or reader; of a device's file, those of its base and its limits.
+
+    Raises:
+        PipelineError: there is no such target, reader or file.
+    """
+    if name in RULES:
+        return RULES[name]
+    target = find_target(name)
+    return (*RULES[target.base or target.name], DeviceRules(target))
+
+
 def lint(source: Path | onnx.ModelProto, target: str = "onnxruntime") -> list[Finding]:
     """List the nodes that a runtime refuses, saturates or leaves unfused: what is refused first.
 
     Args:
         source: a file, or the model in it.
-        target: a target of a compile, or a reader of ONNX files: `opencv`, `mnn`, `ncnn`. The
-            target `portable` looks for what goes wrong on any CPU.
+        target: a target of a compile, the file of a device, or a reader of ONNX files: `opencv`,
+            `mnn`, `ncnn`. The target `portable` looks for what goes wrong on any CPU.
 
     Raises:
         PipelineError: there is no such target or reader.
@@ -54,7 +67,7 @@ def lint(source: Path | onnx.ModelProto, target: str = "onnxruntime") -> list[Fi
     try:
         graph = Graph(source)
         place = {node.name: i for i, node in enumerate(graph.nodes)}
-        found = [finding for rule in RULES[name] for finding in rule(graph)]
+        found = [finding for rule in rules_of(name) for finding in rule(graph)]
     except (LookupError, ValueError, TypeError) as error:
         raise CheckpointError(f"the ONNX graph is malformed: {error!r}") from error
-    return sorted(found, key=lambda f: (ORDER.index(f.severity), f.rule, place.get(f.node, 0)))
+    return sorted(found, key=lambda f: (ORDER.index(f.severity), f.group, place.get(f.node, 0)))

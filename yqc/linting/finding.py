@@ -29,6 +29,11 @@ class Finding:
     what: str
     fix: str
 
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What findings that are shown together have in common."""
+        return (self.severity, self.rule)
+
     @classmethod
     def at(cls, node: NodeProto, rule: str, severity: Severity, what: str, fix: str) -> Self:
         """Make a finding about a node."""
@@ -66,8 +71,8 @@ def lint_page(found: LintResult) -> RenderableType:
 
 
 def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:
-    """Yield the findings of one severity and rule together; `found` is in the order of `lint`."""
-    for _, group in itertools.groupby(found, lambda f: (f.severity, f.rule)):
+    """Yield the findings of one group together; `found` is in the order of `lint`."""
+    for _, group in itertools.groupby(found, lambda f: f.group):
         yield list(group)
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import zip_longest
 
 import numpy as np
@@ -18,6 +19,8 @@ class Graph:
     """Producers, readers and constants of a model's main graph."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        self.opset = max((one.version for one in model.opset_import if not one.domain), default=1)
         self.nodes = list(model.graph.node)
         self.about = {entry.key: entry.value for entry in model.metadata_props}
         self.outputs = {value.name for value in model.graph.output}
@@ -42,6 +45,30 @@ class Graph:
         """Return a constant's element type, `TensorProto.UNDEFINED` if it is none."""
         found = self.constants.get(name)
         return TensorProto.UNDEFINED if found is None else found.data_type
+
+    @cached_property
+    def _inferred(self) -> dict[str, onnx.TypeProto.Tensor]:
+        """Types and shapes of computed tensors, as ONNX infers them."""
+        found = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
+        values = (*found.input, *found.value_info, *found.output)
+        return {value.name: value.type.tensor_type for value in values}
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a tensor, with 0 for sides that vary; None if it is not known."""
+        if name in self.constants:
+            return tuple(self.constants[name].dims)
+        kind = self._inferred.get(name)
+        if kind is None or not kind.HasField("shape"):
+            return None
+        return tuple(side.dim_value for side in kind.shape.dim)
+
+    def dtype(self, name: str) -> str:
+        """Return the element type of a tensor in numpy's words, empty if it is not known."""
+        kind = self.kind(name)
+        if kind == TensorProto.UNDEFINED and name in self._inferred:
+            kind = self._inferred[name].elem_type
+        known = kind not in {TensorProto.UNDEFINED, TensorProto.STRING}
+        return str(onnx.helper.tensor_dtype_to_np_dtype(kind)) if known else ""
 
     def dequantizer(self, name: str) -> NodeProto | None:
         """Return the DequantizeLinear that makes a tensor, if one does."""
@@ -131,6 +158,15 @@ class Graph:
                     todo += [out for out in node.output if out not in seen]
                     seen.update(node.output)
         return None
+
+
+def kernel_sides(graph: Graph, node: NodeProto) -> list[int]:
+    """Return the sides of the kernel of a convolution or pooling; none if they are not known."""
+    for each in node.attribute:
+        if each.name == "kernel_shape":
+            return list(each.ints)
+    shape = graph.shape(node.input[1]) if len(node.input) > 1 else None
+    return list((shape or ())[2:])
 
 
 def axis(node: NodeProto, default: int = 1) -> int:

@@ -1,7 +1,5 @@
 """Remove sets of channels from a graph: weights, norms, constants, and numbers in arguments."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -171,10 +169,4 @@ def _trim_meta(node: fx.Node, axis: Axis, keep: Keep) -> None:
         Kept(stay if before is None else before.channels[stay]).put(node)
     known = BatchNorm.on(node)
     if known is not None and len(axis.ids) == len(known.mean):
-        replace(
-            known,
-            mean=known.mean[stay],
-            variance=known.variance[stay],
-            scale=known.scale[stay],
-            shift=known.shift[stay],
-        ).put(node)
+        known.select(stay).put(node)

@@ -57,10 +57,24 @@ def is_tensor(node: fx.Node) -> bool:
 def passes_values_through(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Return whether every value that a node computes is a value of one of its inputs."""
     return (
-        call(gm, node, PASSING_MODULES) is not None
+        repeats_pixels(gm, node)
+        or call(gm, node, PASSING_MODULES) is not None
         or is_function(node, *PASSING_FUNCTIONS)
         or (node.op == "call_method" and node.target in PASSING_METHODS)
     )
+
+
+def repeats_pixels(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Return whether a node is nearest upsampling that is written as a transposed convolution."""
+    found = call(gm, node, nn.ConvTranspose2d)
+    if found is None:
+        return False
+    conv = found.module
+    each = conv.in_channels == conv.out_channels == conv.groups and conv.bias is None
+    tiles = tuple(conv.kernel_size) == tuple(conv.stride) and not any(
+        (*conv.padding, *conv.output_padding)
+    )
+    return each and tiles and bool((conv.weight == 1).all())
 
 
 def is_reshaped(node: fx.Node) -> bool:

@@ -54,7 +54,7 @@ class Settings:
     calib_images: Count = 128
     """Images to calibrate on, at most."""
     target: TargetText = "onnxruntime"
-    """Runtime: onnxruntime, openvino, tensorrt, or portable for any."""
+    """Runtime: onnxruntime, openvino, tensorrt, portable for any, or a device's file NPU.toml."""
     device: Device = "cpu"
     """cpu, or cuda for passes that train."""
     seed: Whole = 0

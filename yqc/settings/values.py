@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from annotated_types import Interval
 
 from yqc.errors import PipelineError, first_line
-from yqc.targets import find_target
+from yqc.targets import DeviceFileError, find_target
 
 LARGEST = 1 << 63
 """Whole numbers are below it: what TOML and PyTorch hold."""
@@ -38,12 +38,15 @@ def check_value(name: str, hint: object, value: object, *, text: bool = False) -
 
     Raises:
         SettingError: it is no such value, or not allowed.
+        DeviceFileError: it names the file of a device, with something wrong in it.
     """
     given = value
     try:
         for allowed in _allowed(hint):
             value = value if allowed.read is None or value is None else allowed.read(value)
         return _checker(hint).validate_python(value, strict=not text)
+    except DeviceFileError:  # it shows the line
+        raise
     except PipelineError as error:
         raise SettingError(name, f"is {given!r}, but {first_line(error)}") from error
     except (ValueError, TypeError) as error:
@@ -132,4 +135,7 @@ else:  # pydantic takes no text that has no form in UTF-8, which names of files 
 Device = Annotated[str, Allowed("cpu, cuda, or cuda:1", _read_device)]
 Emitted = Annotated[str, Allowed("onnx, or onnx,pt2", _read_kinds)]
 OptionsText = Annotated[str, Allowed("options such as conf=0.25", _read_options)]
-TargetText = Annotated[str, Allowed("the name of a target", lambda name: find_target(name).name)]
+TargetText = Annotated[
+    str,
+    Allowed("the name of a target, or the file of a device", lambda name: find_target(name).name),
+]

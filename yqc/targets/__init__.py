@@ -2,15 +2,25 @@
 
 In reading order:
 
-    base          the fields of a target, each a rule that passes, emission or measurements ask
+    base          the fields of a target, each a rule that passes, emission or measurements follow
     onnxruntime   rules for onnxruntime on a CPU
     openvino      rules for OpenVINO
     tensorrt      rules for TensorRT
     portable      rules for a file that any runtime loads
-    find          targets by name, with a hint for a device that is none
+    device        the TOML file of a device, read and checked
+    find          targets by name or file, with a hint for a device that is none
 """
 
-from yqc.targets.base import Runtime, Target, TargetName
+from yqc.targets.base import Limits, Runtime, Target, TargetName
+from yqc.targets.device import DeviceFileError
 from yqc.targets.find import TARGETS, find_target
 
-__all__ = ["TARGETS", "Runtime", "Target", "TargetName", "find_target"]
+__all__ = [
+    "TARGETS",
+    "DeviceFileError",
+    "Limits",
+    "Runtime",
+    "Target",
+    "TargetName",
+    "find_target",
+]

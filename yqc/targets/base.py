@@ -1,4 +1,4 @@
-"""The rules of a target: a field for each question that a pass or the emission asks."""
+"""The rules of a target, and the limits of a device: a field for each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,13 +14,44 @@ WeightForm = Literal["dequantize", "seed", "cast"]
 """
 Runtime = Literal["onnxruntime", "openvino"]
 """A runtime that can be timed here."""
+DecodeForm = Literal["full", "scores", "raw"]
+"""What a device takes of the decoding: all of it, the sigmoid of scores alone, nothing."""
+ActivationName = Literal["relu", "relu6", "leaky-relu", "hardswish", "hard-sigmoid", "silu"]
+"""Activations as files of devices name them; all but the last are values of `relu{to=...}`."""
+
+TypeName = Literal[
+    "float32", "float16", "bfloat16", "float64", "uint8", "int8", "uint16", "int16", "uint32",
+    "int32", "uint64", "int64", "uint4", "int4", "bool",
+]  # fmt: skip
+"""Element types of ONNX tensors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The largest of each that a device takes; None where its file does not say."""
+
+    opset: int | None = None
+    """ONNX opset of the file."""
+    kernel: int | None = None
+    """Side of a convolution's kernel."""
+    pool_kernel: int | None = None
+    """Side of a pooling's window."""
+    stride: int | None = None
+    """Stride of convolutions and poolings."""
+    channels: int | None = None
+    """Channels of an image-like tensor: the second dimension of four."""
+    rank: int | None = None
+    """Dimensions of a tensor."""
+    dtypes: tuple[TypeName, ...] | None = None
+    """Element types of tensors. Constants of int64 do not count: they are shapes, axes, places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """What one runtime wants; the defaults are what any runtime loads."""
 
-    name: TargetName
+    name: str
+    """One of `TargetName`, or the path of a device's file."""
     summary: str
     """What it is for, in half a line."""
     aliases: tuple[str, ...] = ()
@@ -61,3 +92,20 @@ class Target:
 
     What the runtime folds when it loads the file costs nothing at inference; see the targets.
     """
+
+    base: TargetName | None = None
+    """The target whose rules hold where a device's file is silent; None for a target itself."""
+    sha256: str = ""
+    """Of the device's file."""
+    operators: tuple[str, ...] | None = None
+    """ONNX operators that the device runs; None: all that `base` runs."""
+    limits: Limits = Limits()
+    """What the device takes at most."""
+    decode: DecodeForm = "full"
+    """How much of the decoding the device is to run."""
+    fast_activations: tuple[ActivationName, ...] | None = None
+    """Activations that cost the device little, the cheapest first; None where that is not known."""
+
+    def runs(self, operator: str) -> bool:
+        """Return whether the device has an ONNX operator, as far as its file says."""
+        return self.operators is None or operator in self.operators

@@ -1,17 +1,20 @@
-"""Targets by their names; a device is no target, and meets a hint."""
+"""Targets by name or file; a device without a file is none, and its name meets a hint."""
 
-from typing import Final
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, get_args
 
 from yqc.errors import PipelineError, near
 from yqc.targets.base import Target, TargetName
+from yqc.targets.device import SUFFIX, read_device
 from yqc.targets.onnxruntime import ONNXRUNTIME
 from yqc.targets.openvino import OPENVINO
 from yqc.targets.portable import PORTABLE
 from yqc.targets.tensorrt import TENSORRT
 
-TARGETS: Final[dict[TargetName, Target]] = {
-    target.name: target for target in (ONNXRUNTIME, OPENVINO, TENSORRT, PORTABLE)
-}
+TARGETS: Final[dict[TargetName, Target]] = dict(
+    zip(get_args(TargetName), (ONNXRUNTIME, OPENVINO, TENSORRT, PORTABLE), strict=True)
+)
 """All targets by name; the first is the default."""
 
 _ARM = "for ARM CPUs write onnxruntime"
@@ -30,11 +33,14 @@ HINTS: Final[dict[str, str]] = {
 
 
 def find_target(name: str) -> Target:
-    """Return the target of a name or alias.
+    """Return the target of a name or alias, or that of a device's file, named `*.toml`.
 
     Raises:
         PipelineError: there is none; the message says what to write for a device.
+        DeviceFileError: the file cannot be read, or says what cannot be.
     """
+    if name.endswith(SUFFIX):
+        return _read_target(name)
     known = {word: target for t in TARGETS.values() for word, target in _words(t)}
     found = known.get(name)
     if found is None:
@@ -46,3 +52,21 @@ def find_target(name: str) -> Target:
 
 def _words(target: Target) -> list[tuple[str, Target]]:
     return [(word, target) for word in (target.name, *target.aliases)]
+
+
+def _read_target(name: str) -> Target:
+    """Return the base of a device's file, with the rules that the file states."""
+    device = read_device(Path(name))
+    keys = device.keys
+    return replace(
+        TARGETS[keys.base],
+        name=name,
+        summary=f"the device of a file; else as {keys.base}",
+        aliases=(),
+        base=keys.base,
+        sha256=device.sha256,
+        operators=keys.operators,
+        limits=device.limits,
+        decode=keys.decode,
+        fast_activations=keys.fast_activations,
+    )
