@@ -121,7 +121,7 @@ def splits(gm: fx.GraphModule) -> int:
     [
         "conv-for-split,prune{ratio=0.3 recover=0},int8{ranges=minmax}",
         "prune{ratio=0.3 recover=0},conv-for-split,int8{ranges=minmax}",
-        "fuse,conv-for-split,int4{rounding=nearest}",
+        "fuse,conv-for-split,pack-int4{rounding=nearest}",
         "conv-for-split,fp16",
     ],
 )
