@@ -37,6 +37,8 @@ class OutputForm:
 
 DEFAULT_SIZE = (640, 640)
 """Height and width in pixels where none is recorded: what all three projects train at."""
+CLASSIFY_SIZE = (224, 224)
+"""The same of classifiers (ImageNet's usual size): what YOLOv5 and Ultralytics train these at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ class ModelFacts:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the input: the recorded ones, or the default."""
-        return self.imgsz or DEFAULT_SIZE
+        return self.imgsz or (CLASSIFY_SIZE if self.task == "classify" else DEFAULT_SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)

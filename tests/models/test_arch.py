@@ -134,7 +134,7 @@ def test_anchors_count_in_cells_of_their_level(specs: Specs) -> None:
         ({"head": [[-1, 1, "nn.Bilinear", []]]}, UnknownBlockError, "names nn.Bilinear"),
         ({"head": [[-1, 1, "Conv", []]]}, CheckpointError, "row 7 of the model YAML"),
         ({"head": [[-1, 1, "Conv", [8, 3]]]}, CheckpointError, "not a detection head"),
-        ({"head": [[[3, 4], 1, "Segment", ["nc"]]]}, UnsupportedTaskError, "segmentation"),
+        ({"head": [[[3, 4], 1, "SemanticSegment", ["nc"]]]}, UnsupportedTaskError, "semantic"),
         ({"head": [[[3, 9], 1, "Detect", ["nc"]]]}, CheckpointError, "not before it"),
     ],
 )

@@ -32,12 +32,11 @@ def refusal(path: Path, error: type[CheckpointError] = CheckpointError, **option
 @pytest.mark.parametrize(
     ("class_path", "task"),
     [
-        ("ultralytics.nn.tasks.SegmentationModel", "segmentation"),
-        ("ultralytics.nn.tasks.PoseModel", "pose estimation"),
-        ("ultralytics.nn.tasks.OBBModel", "oriented boxes"),
-        ("ultralytics.nn.tasks.ClassificationModel", "classification"),
+        ("ultralytics.nn.tasks.SemanticSegmentationModel", "semantic segmentation"),
+        ("ultralytics.nn.tasks.DepthModel", "depth estimation"),
+        ("ultralytics.nn.tasks.WorldModel", "open-vocabulary detection"),
+        ("ultralytics.nn.tasks.YOLOESegModel", "open-vocabulary detection"),
         ("ultralytics.nn.tasks.RTDETRDetectionModel", "RT-DETR"),
-        ("models.yolo.SegmentationModel", "segmentation"),
         ("models.experimental.Ensemble", "several models"),
     ],
 )
@@ -47,12 +46,12 @@ def test_other_tasks(
     path = checkpoints.save(tmp_path / "m.pt", v8, "ultralytics", class_path=class_path)
     message = refusal(path, UnsupportedTaskError)
     assert task in message
-    assert message.endswith("yqc compiles detectors only")
+    assert message.endswith("which yqc does not compile")
     assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    "head", ["models.yolo.Segment", "models.yolo.IKeypoint", "ultralytics.nn.modules.head.OBB26"]
+    "head", ["models.yolo.ISegment", "models.yolo.IKeypoint", "models.yolo.DualDSegment"]
 )
 def test_heads_of_other_tasks(head: str, tmp_path: Path, v8: Any, checkpoints: ModuleType) -> None:
     v8.head.pickle_as = head

@@ -92,9 +92,9 @@ def test_other_tasks_and_other_models_are_still_refused(
     tmp_path: Path, v8: Any, checkpoints: ModuleType
 ) -> None:
     v8.model[2].pickle_as = "acme.blocks.Twist"
-    task = {"class_path": "ultralytics.nn.tasks.PoseModel"}
+    task = {"class_path": "ultralytics.nn.tasks.DepthModel"}
     path = checkpoints.save(tmp_path / "m.pt", v8, "ultralytics", **task)
-    with pytest.raises(UnsupportedTaskError, match=r"m\.pt: the checkpoint is for pose"):
+    with pytest.raises(UnsupportedTaskError, match=r"m\.pt: the checkpoint is for depth"):
         summarize(path)
     with checkpoints.project_modules():
         model = checkpoints.stand_in("acme.nets.Net")()

@@ -11,6 +11,7 @@ def yolo_metadata(
     batch: int = 1,
     task: str = "detect",
     channels: int = 3,
+    kpt_shape: tuple[int, int] | None = None,
     dynamic: bool = False,
     nms: bool = False,
     **yqc: str,
@@ -22,12 +23,14 @@ def yolo_metadata(
         strides: of the levels, in pixels; the largest is written.
         imgsz: height and width in pixels.
         batch: images a run; that of the example if it is dynamic.
-        task: `detect`.
+        task: `detect`, `segment`, `pose`, `obb` or `classify`.
         channels: of the input.
+        kpt_shape: keypoints of a detection and numbers of each, where it has some.
         dynamic: whether batch, height and width vary; Ultralytics' runtime reads that in `args`.
         nms: whether boxes are suppressed in the file; it is in `args`, too.
         yqc: `version`, `pipeline`, `input_sha256`, ...: written as `yqc.version` and so on.
     """
+    about = {} if kpt_shape is None else {"kpt_shape": str(list(kpt_shape))}
     return {
         "names": str(dict(enumerate(names))),
         "stride": str(max(int(stride) for stride in strides)),
@@ -37,4 +40,5 @@ def yolo_metadata(
         "channels": str(channels),
         "dynamic": str(dynamic),
         "args": str({"batch": batch, "dynamic": dynamic, "nms": nms}),
+        **about,
     } | {f"yqc.{key}": str(value) for key, value in yqc.items()}

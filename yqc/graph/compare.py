@@ -35,12 +35,17 @@ def head_outputs(gm: fx.GraphModule, *inputs: Tensor) -> list[Tensor]:
 
 
 def head_nodes(gm: fx.GraphModule) -> list[fx.Node]:
-    """List the nodes that the decoding reads, in the order in which it reads them."""
+    """List the nodes that the decoding reads, in the order in which it reads them.
+
+    Behind them come prototypes of masks, which are an output without decoding.
+    """
     found: dict[fx.Node, None] = {}
     for node in gm.graph.nodes:
         if node.op != "output" and role(node) == "head.decode":
             sources = [n for n in node.all_input_nodes if role(n) != "head.decode"]
             found |= dict.fromkeys(n for n in sources if n.op != "get_attr")
+    outputs = gm.graph.output_node().all_input_nodes
+    found |= dict.fromkeys(node for node in outputs if role(node) == "head.proto")
     return list(found)
 
 

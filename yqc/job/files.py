@@ -57,7 +57,12 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
         else:
             source = open_source(model, settings)
             facts = (source.names, source.strides, source.imgsz)
-            about = yolo_metadata(*facts, task=source.task, channels=source.channels)
+            about = yolo_metadata(
+                *facts,
+                task=source.task,
+                channels=source.channels,
+                kpt_shape=source.facts.kpt_shape,
+            )
             save(emit(source.gm, metadata=about), path)
         runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
         found = fit_channels(found, runner.channels)

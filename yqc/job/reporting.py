@@ -63,6 +63,7 @@ class Compiled:
             batch=1,
             task=source.task,
             channels=source.channels,
+            kpt_shape=source.facts.kpt_shape,
             dynamic=self.resized is not None,
             nms=self.embedding.nms is not None,
             **own,

@@ -12,6 +12,11 @@ COLOURS = {
     "neck": "#e2f0d9",
     "head.box": "#fde9d0",
     "head.cls": "#f9dcd9",
+    "head.mask": "#f5dcec",
+    "head.proto": "#e3def6",
+    "head.keypoint": "#f5dcec",
+    "head.angle": "#f5dcec",
+    "head.logits": "#f9dcd9",
     "head.decode": "#ececec",
 }
 

@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from yqc.errors import CheckpointError, ForbiddenGlobalError, UnknownBlockError
+from yqc.facts import OutputForm
 from yqc.graph.compare import macs
 from yqc.graph.serial import is_graph_file
 from yqc.models.load import LoadedModel, load
@@ -16,11 +17,26 @@ from yqc.models.survey import survey
 from yqc.report import ModelSummary
 
 OUTPUTS = {
-    "yolov5": "[N, A, 5+nc]: cx cy w h, objectness, scores",
-    "yolov8": "[N, 4+nc, A]: cx cy w h, scores",
-    "end2end": "[N, min(max_det, A), 6]: x1 y1 x2 y2, score, class",
+    "yolov5": "[N, A, 5+nc{extra}]: cx cy w h, objectness, scores",
+    "yolov8": "[N, 4+nc{extra}, A]: cx cy w h, scores",
+    "end2end": "[N, min(max_det, A), 6{extra}]: {box}, score, class",
+    "classes": "[N, nc]: probabilities",
 }
 """Form of `output0` by layout of the head."""
+
+
+def describe_outputs(form: OutputForm | None) -> str | None:
+    """Say what the outputs are: the first one's dimensions and numbers, prototypes of masks."""
+    if form is None:
+        return None
+    box = "cx cy w h" if form.task == "obb" else "x1 y1 x2 y2"
+    said = OUTPUTS[form.layout].format(extra=f"+{form.extra}" if form.extra else "", box=box)
+    if form.coefficients:
+        return f"{said}, mask coefficients; prototypes [N, {form.coefficients}, H/4, W/4]"
+    if form.kpt_shape is not None:
+        keypoints, numbers = form.kpt_shape
+        return f"{said}, {keypoints} keypoints of {'x y visibility' if numbers > 2 else 'x y'}"  # noqa: PLR2004
+    return f"{said}, angle" if form.task == "obb" else said
 
 
 def summarize(model: Path, *, arch: Path | None = None) -> ModelSummary:
@@ -69,7 +85,7 @@ def _summary(
         facts=known.facts,
         params=params,
         macs=macs,
-        output=OUTPUTS.get(known.layout or ""),
+        output=describe_outputs(known.form),
         blocks=blocks or {},
         warnings=known.warnings,
     )

@@ -6,6 +6,7 @@ Files in reading order:
     load           from a checkpoint file to a detector ready to trace
     pickles/       the safe reader of checkpoint files
     content        the model in what a file holds, and the settings beside it
+    transforms     size and normalisation of a classifier's images
     weights        weights without an architecture: where they stand, how they are named
     split_weights  weights that torch.nn.utils stores in parts
     file_kinds     what a file that is no checkpoint is

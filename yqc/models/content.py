@@ -14,11 +14,15 @@ from yqc.models.unknown import children, is_loss
 from yqc.models.weights import find_weights
 
 TASKS = {
-    "Seg": "segmentation",
-    "Pose": "pose estimation",
-    "Keypoint": "pose estimation",
-    "OBB": "oriented boxes",
-    "Classif": "classification",
+    "Semantic": "semantic segmentation",
+    "SemSeg": "semantic segmentation",
+    "Panoptic": "panoptic segmentation",
+    "Depth": "depth estimation",
+    "ISegment": "segmentation by YOLOv7's project",
+    "IRSegment": "segmentation by YOLOv7's project",
+    "DSegment": "segmentation by the project of YOLOv9's authors",
+    "DualDSegment": "segmentation by the project of YOLOv9's authors",
+    "Keypoint": "pose estimation by YOLOv7's project",
     "World": "open-vocabulary detection",
     "YOLOE": "open-vocabulary detection",
     "RTDETR": "transformer detection (RT-DETR)",
@@ -68,6 +72,8 @@ class Content:
     """Names of what the model object holds beside its layers."""
     class_path: str = ""
     """The model's class."""
+    transforms: object = None
+    """How a classifier's images are made, as stored."""
     ignored: tuple[str, ...] = ()
     """Sentences about what the file holds and yqc does not use."""
 
@@ -170,6 +176,7 @@ def _of_model(model: Inert, ckpt: Mapping[Any, Any]) -> Content:
         settings=tuple(filter(None, map(_settings, settings))),
         beside=tuple(sorted(held - BESIDE_LAYERS)),
         class_path=model.class_path,
+        transforms=model.state.get("transforms"),
     )
 
 
@@ -180,7 +187,7 @@ def refuse_other_tasks(class_paths: list[str]) -> None:
         for part, task in TASKS.items():
             if part in name:
                 raise UnsupportedTaskError(
-                    f"the checkpoint is for {task} ({name}); yqc compiles detectors only"
+                    f"the checkpoint is for {task} ({name}), which yqc does not compile"
                 )
 
 

@@ -11,7 +11,7 @@ from yqc.errors import CheckpointError, first_line
 from yqc.models.blocks.base import Block
 from yqc.models.blocks.conv import Focus, ReOrg
 from yqc.models.bounded import Bounded
-from yqc.models.heads import DetectionHead, RegisteredHead
+from yqc.models.heads import ClassifyHead, DetectionHead, RegisteredHead
 
 PROBE = 128
 """Pixels a side of the grey image that measures strides: the deepest stride in use."""
@@ -54,7 +54,7 @@ class Detector(nn.Module):
         super().__init__()
         if not layers or not isinstance(layers[-1], DetectionHead):
             raise CheckpointError("the model's last layer is not a detection head")
-        listed = routes[-1].many or isinstance(layers[-1], RegisteredHead)
+        listed = routes[-1].many or isinstance(layers[-1], RegisteredHead | ClassifyHead)
         if len(routes[-1].sources) < layers[-1].inputs or not listed:
             raise CheckpointError(
                 f"the head takes {layers[-1].inputs} maps and is given {len(routes[-1].sources)}:"
@@ -62,6 +62,8 @@ class Detector(nn.Module):
             )
         self.model = nn.Sequential(*layers)
         self.routes = tuple(routes)
+        self.factor: Tensor | None = None
+        self.shift: Tensor | None = None
 
     @property
     def channels(self) -> int:
@@ -77,22 +79,39 @@ class Detector(nn.Module):
                 return max(module.in_channels // folded, 1)
         return 3
 
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Subtract a mean and divide by a deviation, one a channel, before the first layer.
+
+        Raises:
+            CheckpointError: there are not as many numbers as channels.
+        """
+        if len(mean) not in {1, self.channels}:
+            raise CheckpointError(
+                f"its images have {self.channels} channels, and their normalisation {len(mean)}"
+            )
+        deviation = torch.tensor(std)
+        del self.factor, self.shift
+        self.register_buffer("factor", (1 / deviation).view(1, -1, 1, 1))
+        self.register_buffer("shift", (-torch.tensor(mean) / deviation).view(1, -1, 1, 1))
+
     @property
     def head(self) -> DetectionHead:
         """The last layer."""
         return cast(DetectionHead, self.model[-1])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images `f32[N, C, H, W]` in 0..1 to the head's layout.
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map images `f32[N, C, H, W]` in 0..1 to the head's outputs.
 
         C is `channels`; H and W are multiples of the strides.
         """
-        y: Tensor = self.head(self.features(images))
+        y: Tensor | tuple[Tensor, ...] = self.head(self.features(images))
         return y
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the maps that the head uses, finest first as a rule."""
         needed = self.needed()
+        if self.factor is not None and self.shift is not None:
+            images = images * self.factor + self.shift
         results: dict[int, Tensor] = {-1: images}
         for i, layer in enumerate(list(self.model)[:-1]):
             if i in needed:
@@ -150,4 +169,4 @@ class Detector(nn.Module):
                 raise CheckpointError(f"layer {i}, a {kind}, does not make one map for the head")
         if isinstance(self.head, RegisteredHead):
             self.head.recognise(maps)
-        return tuple(PROBE / x.shape[-1] for x in maps)
+        return self.head.strides_of(maps, PROBE)

@@ -18,6 +18,7 @@ from yqc.models.pickles.globals import foreign
 from yqc.models.pickles.read import read_with_sha256
 from yqc.models.rebuild import Rebuilder
 from yqc.models.register import known
+from yqc.models.transforms import IMAGENET, ImageTransforms, read_transforms
 from yqc.models.unknown import refuse_unknown
 from yqc.models.unused import Origin, refuse_edited, refuse_unused
 from yqc.models.weights import is_safetensors, read_safetensors
@@ -134,6 +135,9 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
         warnings.append("the file switches its one-to-one branches off: the others are used")
     finish_detector(detector, head)
     warnings += [*detector.head.ignored(), *refuse_unused(detector, origins)]
+    transforms = read_transforms(content.transforms)
+    if detector.head.task == "classify":
+        warnings += normalise_images(detector, transforms, content.family)
     names, doubts = class_names(content.names, detector.head.nc)
     return LoadedModel(
         module=detector,
@@ -144,13 +148,29 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
             name=content.name,
             names=names,
             strides=tuple(map(int, detector.head.stride)),
-            imgsz=training_size(content),
+            imgsz=(transforms and transforms.size) or training_size(content),
             channels=detector.channels,
+            task=detector.head.task,
             layout=detector.head.layout,
+            coefficients=detector.head.coefficients,
+            kpt_shape=detector.head.keypoints,
         ),
         blocks=dict(sorted(blocks.items())),
         warnings=tuple(map(clean, (*warnings, *doubts))),
     )
+
+
+def normalise_images(
+    detector: Detector, transforms: ImageTransforms | None, family: str
+) -> list[str]:
+    """Let a classifier normalise its images as it was trained; return what was assumed."""
+    said = []
+    if transforms is None and family == "yolov5":
+        transforms = ImageTransforms(None, *IMAGENET)
+        said.append("the file records no normalisation; that of ImageNet is assumed")
+    if transforms is not None and transforms.normalises:
+        detector.normalise(transforms.mean, transforms.std)
+    return said
 
 
 def as_head(last: nn.Module, route: Route, content: Content) -> nn.Module:

@@ -19,7 +19,7 @@ from yqc.models.pickles.read import Inert
 from yqc.models.register import find_twin
 from yqc.models.split_weights import HOOKS, join_parts
 from yqc.models.torch_modules import QUANTIZERS, TORCH, make_torch_module, plain_form
-from yqc.models.unknown import is_loss
+from yqc.models.unknown import is_loss, left_out_of
 from yqc.models.unused import (
     FUSED_AWAY,
     FUSED_FORWARDS,
@@ -89,6 +89,7 @@ class Rebuilder:
         }
         self.quantizers.update(f"{path}.{name}" for name in quantizers)
         gone = quantizers | {name for name, part in parts.items() if is_loss(part)}
+        gone |= left_out_of(tree)
         if stored_forward(tree) in FUSED_FORWARDS and not tree.class_path.endswith(".Conv2"):
             gone |= FUSED_AWAY
         return {k: v for k, v in parts.items() if v is not None and k not in gone}

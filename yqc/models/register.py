@@ -20,7 +20,7 @@ from yqc.models.blocks import (
     weighting,
     yolor,
 )
-from yqc.models.heads import anchor, branched, dfl
+from yqc.models.heads import anchor, branched, classify, dfl, oriented, pose, segment
 
 Twin = type[nn.Module]
 
@@ -32,7 +32,13 @@ YOLOV5: dict[str, Twin] = {
         *(pool.SPP, pool.SPPF, pool.C3SPP, ghost.GhostConv, ghost.GhostBottleneck, ghost.C3Ghost),
         *(transformer.TransformerLayer, transformer.TransformerBlock, transformer.C3TR),
     )
-} | {"Bottleneck": csp.Bottleneck1, "Detect": anchor.AnchorHead}
+} | {
+    "Bottleneck": csp.Bottleneck1,
+    "Detect": anchor.AnchorHead,
+    "Segment": segment.AnchorSegmentHead,
+    "Proto": segment.Proto,
+    "Classify": classify.ClassifyHead,
+}
 
 YOLOV7: dict[str, Twin] = {
     twin.__name__: twin
@@ -95,6 +101,15 @@ ULTRALYTICS: dict[str, Twin] = {
     "BottleneckCSP": csp.BottleneckCSPU,
     "Detect": dfl.DistanceHead,
     "v10Detect": dfl.SplitHead,
+    "Segment": segment.SegmentHead,
+    "Segment26": segment.Segment26Head,
+    "Proto": segment.Proto,
+    "Proto26": segment.Proto26,
+    "Pose": pose.PoseHead,
+    "Pose26": pose.Pose26Head,
+    "OBB": oriented.OrientedHead,
+    "OBB26": oriented.Oriented26Head,
+    "Classify": classify.ClassifyHead,
 }
 
 PATHS: dict[str, dict[str, Twin]] = {

@@ -110,7 +110,7 @@ def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None, *, dynamic: b
     check_finite(
         loaded.module, str(loaded.path), CheckpointError, "; restore an earlier checkpoint"
     )
-    size = imgsz or _fitting(loaded) or DEFAULT_SIZE
+    size = imgsz or _fitting(loaded) or loaded.facts.size
     warnings = loaded.warnings
     if imgsz is None and loaded.imgsz is None:
         high, wide = size

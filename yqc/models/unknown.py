@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from yqc.errors import UnknownBlockError
+from yqc.models.blocks.base import Block
 from yqc.models.pickles.read import Inert, shown
 from yqc.models.register import find_twin
 from yqc.models.torch_modules import FORMS, QUANTIZERS, TORCH, plain_form
@@ -40,10 +41,17 @@ def is_loss(tree: object) -> bool:
     return bool(parts) or LOSS.search(name) is not None
 
 
+def left_out_of(tree: Inert) -> frozenset[str]:
+    """Return the names of the children of a pickled module that its twin leaves out."""
+    twin = find_twin(tree.class_path, children(tree))
+    return twin.left_out if twin is not None and issubclass(twin, Block) else frozenset()
+
+
 def walk_modules(layers: Iterable[Inert]) -> Iterator[tuple[str, Inert]]:
     """Yield the pickled modules in and below some layers, each object once, with their paths.
 
-    Losses and quantizers are left out, which no forward of a detector runs.
+    Losses, quantizers and what serves training only are left out: no forward of a detector runs
+    them.
     """
     seen: set[int] = set()
     todo = [(f"model.{i}", layer) for i, layer in enumerate(layers)]
@@ -54,7 +62,7 @@ def walk_modules(layers: Iterable[Inert]) -> Iterator[tuple[str, Inert]]:
             continue
         seen.add(id(tree))
         yield path, tree
-        below = children(tree).items()
+        below = [(k, c) for k, c in children(tree).items() if k not in left_out_of(tree)]
         todo[:0] = [(f"{path}.{name}", c) for name, c in below if isinstance(c, Inert)]
 
 

@@ -41,10 +41,14 @@ OF_HEADS = frozenset(
 )
 """Attributes of the heads: recomputed, applied by the loader, or for export only."""
 
+OF_TASK_HEADS = OF_HEADS | {"npr", "nk", "nk_sigma", "detect"}
+"""The same of heads beyond detection: sizes that their modules show, the detection's forward."""
+
 RECORDED: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("Detect", "v10Detect", "IDetect", "IAuxDetect"), OF_HEADS),
     **dict.fromkeys(("DDetect", "DualDDetect", "TripleDDetect"), OF_HEADS),
     **dict.fromkeys(("DualDetect", "TripleDetect"), OF_HEADS),
+    **dict.fromkeys(("Segment", "Segment26", "Pose", "Pose26", "OBB", "OBB26"), OF_TASK_HEADS),
     **dict.fromkeys(
         ("RepConv", "RepConvN"),
         frozenset(

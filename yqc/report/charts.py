@@ -21,6 +21,11 @@ ROLES = {
     "neck": "#4caf7a",
     "head.box": "#e0962a",
     "head.cls": "#d9594c",
+    "head.mask": "#c2579b",
+    "head.proto": "#7d6bd0",
+    "head.keypoint": "#c2579b",
+    "head.angle": "#c2579b",
+    "head.logits": "#d9594c",
     "head.decode": "#9a8fb5",
     "": "#8a8f98",
 }

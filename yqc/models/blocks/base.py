@@ -1,7 +1,7 @@
 """Base class of all twins, and the small helpers that their constructors share."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ class Block(nn.Module):
     """
 
     __call__: Callable[..., Tensor]
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Names of stored children that serve training only, and are not rebuilt."""
 
     def finish(self) -> None:
         """Derive what is not stored and drop what is stale, once weights are in place."""

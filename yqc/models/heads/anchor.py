@@ -24,7 +24,7 @@ class AnchorHead(DetectionHead):
     na: int
     """How many anchors a level."""
     no: int
-    """How many numbers an anchor: 5 + nc."""
+    """How many numbers an anchor: 5 + nc, and mask coefficients."""
     anchors: Tensor
     """`f32[nl, na, 2]`, width and height in cells of the level."""
 
@@ -44,7 +44,7 @@ class AnchorHead(DetectionHead):
 
     def check(self) -> None:
         shape = (self.nl, self.na, 2)
-        if self.no != self.nc + 5 or tuple(self.anchors.shape) != shape:
+        if self.no != self.nc + 5 + self.coefficients or tuple(self.anchors.shape) != shape:
             raise CheckpointError(
                 f"the head has {self.nc} classes, {self.no} numbers an anchor and anchors of shape"
                 f" {list(self.anchors.shape)}: the checkpoint is damaged"
@@ -67,7 +67,7 @@ class AnchorHead(DetectionHead):
             for i, x in zip(range(self.nl), xs, strict=False)
         ]
 
-    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+    def forward(self, xs: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
         levels = [self.decode(i, self.level(i, xs[i])) for i in range(self.nl)]
         return torch.cat(levels, 1)
 
@@ -76,14 +76,19 @@ class AnchorHead(DetectionHead):
 
         They are joined where a channel is one run of memory, so that only one copy is transposed.
         """
+        return to_rows(self.decode_cells(i, y))
+
+    def decode_cells(self, i: int, y: Tensor) -> Tensor:
+        """Decode level i: boxes and scores, `f32[N, na, 5 + nc, h, w]`."""
         h, w = y.shape[-2:]
+        numbers = y.shape[1] // self.na
         t = self.stride[i]
         size = (self.anchors[i] * (4 * t)).view(self.na, 2, 1, 1)
-        parts = torch.unflatten(torch.sigmoid(y), 1, (self.na, self.no))
-        col, row, side, score = torch.split(parts, [1, 1, 2, self.no - 4], 2)
+        parts = torch.unflatten(torch.sigmoid(y), 1, (self.na, numbers))
+        col, row, side, score = torch.split(parts, [1, 1, 2, numbers - 4], 2)
         x = col * (2 * t) + cell_centres(w, t, -0.5)
         y = row * (2 * t) + cell_centres(h, t, -0.5)[:, None]
-        return to_rows(torch.cat((x, y, side**2 * size, score), 2))
+        return torch.cat((x, y, side**2 * size, score), 2)
 
 
 def to_rows(x: Tensor) -> Tensor:

@@ -2,21 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
-from yqc.facts import Layout
+from yqc.facts import Layout, Task
 from yqc.models.blocks.base import Block
 
 HeadBranch = Literal["one2one", "one2many"]
 
 
 class DetectionHead(Block, ABC):
-    """The last layer of a detector: feature maps in, decoded detections out."""
+    """The last layer of a model: feature maps in, decoded detections or class scores out."""
 
+    task: ClassVar[Task] = "detect"
     nc: int
     """How many classes."""
     nl: int
@@ -28,6 +29,16 @@ class DetectionHead(Block, ABC):
     @abstractmethod
     def layout(self) -> Layout:
         """How the output is laid out."""
+
+    @property
+    def coefficients(self) -> int:
+        """Mask coefficients of a detection; 0 for other tasks than segment."""
+        return 0
+
+    @property
+    def keypoints(self) -> tuple[int, int] | None:
+        """Keypoints of a detection and numbers of each; None for other tasks than pose."""
+        return None
 
     @property
     def preferred(self) -> HeadBranch | None:
@@ -65,13 +76,20 @@ class DetectionHead(Block, ABC):
     def check(self) -> None:
         """Raise a CheckpointError unless classes, levels and convolutions fit together."""
 
+    def strides_of(self, maps: Sequence[Tensor], side: int) -> tuple[float, ...]:
+        """Return the pixels a cell of the maps of an image that is `side` pixels wide."""
+        return tuple(side / x.shape[-1] for x in maps)
+
     @abstractmethod
     def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return the last convolutions' outputs, level by level, as training wants them."""
 
     @abstractmethod
-    def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        """Map feature maps, float32 [N,C,h,w] each, to the decoded output."""
+    def forward(self, xs: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """Map feature maps, float32 [N,C,h,w] each, to the decoded output.
+
+        Where masks are found, the prototypes follow, float32 [N,`coefficients`,h,w].
+        """
 
 
 def cell_centres(size: int, stride: float, offset: float) -> Tensor:

@@ -8,6 +8,7 @@ strides. With `reg_max > 1` a distance is the expectation of a distribution over
 # ruff: noqa: D102 - what `DetectionHead` says of a method holds for its subclasses
 
 from collections.abc import Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +38,14 @@ class DFL(Block):
 
 
 class DistanceHead(DetectionHead):
-    """Two branches a level: `cv2` for distances, `cv3` for class scores.
+    """Two branches a level: `cv2` for distances, `cv3` for class scores; heads of tasks add others.
 
-    Where branches `one2one_cv2` and `one2one_cv3` exist, they are the ones used, with the best
+    Where branches `one2one_cv2`, `one2one_cv3` exist, they are the ones used, with the best
     detections picked in the graph; `choose_branch` says otherwise.
     """
+
+    branches_of: ClassVar[tuple[str, ...]] = ("cv2", "cv3")
+    """Names of the branches, without the `one2one_` of one-to-one ones."""
 
     reg_max: int = 16
     max_det: int = MAX_DET
@@ -98,7 +102,7 @@ class DistanceHead(DetectionHead):
 
     @property
     def training_only(self) -> frozenset[str]:
-        return frozenset({"cv2", "cv3"}) if self.is_dual else frozenset()
+        return frozenset(self.branches_of) if self.is_dual else frozenset()
 
     def finish(self) -> None:
         """Drop the stored expectation, which is recomputed; refuse one that was edited."""
@@ -120,31 +124,44 @@ class DistanceHead(DetectionHead):
     def choose_branch(self, branch: HeadBranch) -> None:
         if not self.is_dual:
             super().choose_branch(branch)
-        elif branch == "one2one":
-            del self.cv2, self.cv3
-        else:
-            del self.one2one_cv2, self.one2one_cv3
+            return
+        kind = "" if branch == "one2one" else "one2one_"
+        for name in self.branches_of:
+            self._modules.pop(kind + name, None)
 
     def check(self) -> None:
         for kind in ("", "one2one_") if self.is_dual else ("",):
-            for name, channels in (("cv2", 4 * self.reg_max), ("cv3", self.nc)):
+            for name, channels in self.channels_of().items():
                 check_outputs(self.child(kind + name), self.nl, channels, kind + name)
 
-    def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-        """Return for each level `f32[N, 4 * reg_max, h, w]` and score logits `f32[N, nc, h, w]`."""
-        box, score = (self.one2one_cv2, self.one2one_cv3) if self.is_dual else (self.cv2, self.cv3)
-        return [(box[i](xs[i]), score[i](xs[i])) for i in range(self.nl)]
+    def channels_of(self) -> dict[str, int]:
+        """Return the channels that each branch ends in, by the branch's name."""
+        return {"cv2": 4 * self.reg_max, "cv3": self.nc}
 
-    def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        corners = self.is_dual
-        boxes, scores = [], []
-        for (box, score), stride in zip(self.raw(xs), self.stride, strict=True):
-            boxes.append(self.boxes(box, stride, corners).flatten(2))
-            scores.append(score.flatten(2))
-        box, score = torch.cat(boxes, 2), torch.sigmoid(torch.cat(scores, 2))
-        if not corners:
-            return torch.cat((box, score), 1)
-        return pick_best(box, score, self.max_det, agnostic=self.agnostic_nms)
+    def raw(self, xs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Return for each level `f32[N, 4 * reg_max, h, w]`, score logits `f32[N, nc, h, w]`, ...
+
+        ... and what further branches give.
+        """
+        used = [self.branch(name) for name in self.channels_of()]
+        return [tuple(branch[i](xs[i]) for branch in used) for i in range(self.nl)]
+
+    def branch(self, name: str) -> nn.ModuleList:
+        """Return the branch of that name that is used: the one-to-one one if it is there."""
+        return cast(nn.ModuleList, self.get_submodule(f"one2one_{name}" if self.is_dual else name))
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        levels = [self.decode(*level) for level in zip(self.raw(xs), self.stride, strict=True)]
+        box, score, *extra = (torch.cat(parts, 2) for parts in zip(*levels, strict=True))
+        if not self.is_dual:
+            return torch.cat((box, torch.sigmoid(score), *extra), 1)
+        how = {"agnostic": self.agnostic_nms}
+        return pick_best(box, torch.sigmoid(score), self.max_det, extra, **how)
+
+    def decode(self, raw: tuple[Tensor, ...], stride: float) -> tuple[Tensor, ...]:
+        """Decode one level: boxes `f32[N, 4, A]`, score logits `f32[N, nc, A]`, further numbers."""
+        box, score = raw
+        return self.boxes(box, stride, corners=self.is_dual).flatten(2), score.flatten(2)
 
     def boxes(self, raw: Tensor, stride: float, corners: bool) -> Tensor:
         """Decode one level to boxes `f32[N, 4, h, w]`, by corners or by centre and size."""
@@ -191,3 +208,9 @@ def score_branch(c: int, hidden: int, nc: int, legacy: bool) -> nn.Sequential:
         nn.Sequential(DWConv(hidden, hidden, 3), Conv(hidden, hidden)),
         nn.Conv2d(hidden, nc, 1),
     )
+
+
+def extra_branch(ch: Sequence[int], out: int) -> nn.ModuleList:
+    """Make branches, one a level, that give `out` further numbers of each cell."""
+    hidden = max(ch[0] // 4, out)
+    return nn.ModuleList(box_branch(c, hidden, out) for c in ch)

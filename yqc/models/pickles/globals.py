@@ -142,6 +142,8 @@ DATA = re.compile(
   | torch\.optim(\.\w+)+\.[A-Z]\w*                      # what unstripped training files carry
   | torch\.(cuda\.)?amp\.grad_scaler\.[A-Z]\w*
   | torch\.utils\.hooks\.[A-Z]\w*
+  | torchvision\.transforms\.transforms\.(Compose|Resize|CenterCrop|ToTensor|Normalize)
+  | torchvision\.transforms\.functional\.InterpolationMode
   | torch\.(device|Tensor|nn\.parameter\.(Parameter|Buffer)|serialization\._get_layout)
   | (ultralytics\.(yolo\.)?)?utils\.(loss|tal|torch_utils)\.[A-Z]\w*
   | ultralytics\.(yolo\.)?utils\.IterableSimpleNamespace
