@@ -1,5 +1,7 @@
 """Graph files: what comes back is what was saved, and what could not be read is not saved."""
 
+import errno
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,6 +64,18 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     assert back.get_parameter("b.bias") is not back.get_parameter("a.bias")
     with zipfile.ZipFile(tmp_path / "a.yqc") as file:
         assert len(file.read("tensors.safetensors")) < 2 * 4 * 4 * 4 * 9
+
+
+def test_a_disk_that_becomes_read_only_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **_more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OutputError, match=r"cannot write .*a\.yqc: Read-only file system"):
+        save_graph(trace(nn.Conv2d(4, 4, 3), X), tmp_path / "a.yqc")
 
 
 MODULES = [

@@ -15,6 +15,7 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def save_graph(
             _add(file, "tensors.safetensors", save_tensors(tensors), zipfile.ZIP_STORED)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk may have become read-only
+            temporary.unlink()
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
