@@ -8,6 +8,7 @@ In reading order:
 - `augment`: letterboxed, scaled, recoloured images and mosaics.
 - `heads`: the outputs and features of two graphs that are compared.
 - `losses`: distances between the outputs of two graphs.
+- `task_losses`: the same of masks, keypoints, angles and a classifier's logits.
 - `untouched`: the nodes of a rewritten graph that still compute what the original does.
 - `options`: the options of recipes that train at their end.
 - `teacher`: the original, cut behind these nodes.

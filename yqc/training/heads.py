@@ -2,8 +2,10 @@
 
 Raw outputs are those before any decoding, which gradients pass well. Their layout follows from
 shapes: `split` heads give class logits and distances in different maps (roles `head.cls` and
-`head.box`); `anchor` heads give both in one map, `5 + nc` numbers per anchor, as many as a row of
-the decoded output has; any other output is compared number by number (`plain`).
+`head.box`), and what else a task's detections have in further ones (`head.mask`, `head.keypoint`,
+`head.angle`); `anchor` heads give all in one map, as many numbers per anchor as a row of the
+decoded output has. Prototypes of masks and a classifier's logits are maps of their own. Any other
+output is compared number by number (`plain`).
 """
 
 import copy
@@ -23,15 +25,29 @@ HINTS = 3.0
 head. Not varied: half of it follows the detections more, double the blocks' outputs."""
 
 
+TapKind = Literal[
+    "box", "cls", "mask", "keypoint", "angle", "anchor", "proto", "logits", "plain", "feature"
+]
+"""What a tensor to compare is; the first five are maps of a level."""
+EXTRAS: dict[str, TapKind] = {
+    "head.mask": "mask",
+    "head.keypoint": "keypoint",
+    "head.angle": "angle",
+}
+"""Maps of a level beside those of boxes and classes, by their roles."""
+
+
 @dataclass(frozen=True)
 class Tap:
     """One tensor to compare."""
 
     name: str
     """Of its node, in both graphs."""
-    kind: Literal["box", "cls", "anchor", "plain", "feature"]
+    kind: TapKind
     numbers: int = 0
-    """For an anchor head: numbers per anchor."""
+    """Numbers per anchor of an anchor head; of a map of keypoints, numbers of each."""
+    coefficients: int = 0
+    """For an anchor head: mask coefficients of an anchor, the last of its numbers."""
     kept: Tensor | None = field(default=None, compare=False)
     """For a feature: the channels of the teacher's that it has, int64; all by default."""
     weight: float = 1.0
@@ -43,16 +59,39 @@ class Tap:
 def head_taps(gm: fx.GraphModule) -> list[Tap]:
     """List the raw outputs of a graph's head, or the outputs of a graph that has none.
 
-    The box map of a level comes right before its class map.
+    The other maps of a level come right before its class map, the prototypes of masks last.
     """
-    nodes = head_nodes(gm)
+    nodes = [node for node in head_nodes(gm) if role(node) != "head.proto"]
     if not nodes:
         sources = gm.graph.output_node().all_input_nodes
         return [Tap(n.name, "plain") for n in sources if isinstance(_shape(n), tuple)]
-    if pairs := _pairs(nodes):
-        return [t for box, cls in pairs for t in (Tap(box.name, "box"), Tap(cls.name, "cls"))]
-    numbers = _numbers(gm, nodes)
-    return [Tap(n.name, "anchor" if numbers else "plain", numbers) for n in nodes]
+    if all(role(node) == "head.logits" for node in nodes):
+        return [Tap(node.name, "logits") for node in nodes]
+    outputs = gm.graph.output_node().all_input_nodes
+    prototypes = [node for node in outputs if role(node) == "head.proto"]
+    taps = _level_taps(nodes)
+    if not taps:
+        coefficients = sum((_shape(node) or (0, 0))[1] for node in prototypes)
+        numbers = _numbers(gm, nodes)
+        kind: TapKind = "anchor" if numbers else "plain"
+        taps = [Tap(n.name, kind, numbers, coefficients) for n in nodes]
+    return taps + [Tap(node.name, "proto") for node in prototypes]
+
+
+def find_confidence(taps: Sequence[Tap], tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the highest class probability at each position of a level, [N, h, w].
+
+    It is the same for all taps of a level, and stands under the name of each; tensors are those of
+    the taps.
+    """
+    found: dict[str, Tensor] = {}
+    sure: Tensor | None = None
+    for tap, tensor in zip(reversed(taps), reversed(tensors), strict=True):
+        if tap.kind == "cls":
+            sure = tensor.detach().float().sigmoid().amax(1)
+        if sure is not None and tap.kind in {"box", "cls", *EXTRAS.values()}:
+            found[tap.name] = sure
+    return found
 
 
 def _shape(node: fx.Node) -> tuple[int, ...] | None:
@@ -60,20 +99,40 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
     return value.shape if isinstance(value, TensorSpec) else None
 
 
-def _pairs(nodes: Sequence[fx.Node]) -> list[tuple[fx.Node, fx.Node]]:
-    """Pair the maps of boxes and classes of each level, or return nothing."""
-    boxes = [n for n in nodes if role(n) == "head.box"]
-    classes = [n for n in nodes if role(n) == "head.cls"]
-    if len(boxes) != len(classes) or len(boxes) + len(classes) != len(nodes):
+def _level_taps(nodes: Sequence[fx.Node]) -> list[Tap]:
+    """List the taps of a head with separate maps, level by level, or nothing for another head."""
+    by_role: dict[str, list[fx.Node]] = {}
+    for node in nodes:
+        by_role.setdefault(role(node), []).append(node)
+    boxes, classes = by_role.pop("head.box", []), by_role.pop("head.cls", [])
+    if not boxes or not by_role.keys() <= EXTRAS.keys():
         return []
-    places = [[(_shape(n) or ())[2:] for n in each] for each in (boxes, classes)]
+    rows = [boxes, *by_role.values(), classes]
+    places = [[(_shape(n) or ())[2:] for n in row] for row in rows]
     multiple = all(len(s := _shape(n) or ()) == 4 and s[1] % 4 == 0 for n in boxes)  # noqa: PLR2004
-    return list(zip(boxes, classes, strict=True)) if places[0] == places[1] and multiple else []
+    if not multiple or any(each != places[0] for each in places):
+        return []
+    kinds: list[TapKind] = ["box", *(EXTRAS[name] for name in by_role), "cls"]
+    return [
+        Tap(node.name, kind, _keypoint_numbers(node) if kind == "keypoint" else 0)
+        for level in zip(*rows, strict=True)
+        for kind, node in zip(kinds, level, strict=True)
+    ]
+
+
+def _keypoint_numbers(node: fx.Node) -> int:
+    """Return how many numbers a keypoint has, by the shape in which the decoding reads the map."""
+    count = (_shape(node) or (0, 0))[1]
+    while (shape := _shape(node)) is not None and shape[1] == count and node.users:
+        node = next(iter(node.users))
+    shape = _shape(node) or ()
+    split = len(shape) > 3 and shape[1] * shape[2] == count  # noqa: PLR2004  # [N, K, D, ...]
+    return shape[2] if split else 2
 
 
 def _numbers(gm: fx.GraphModule, nodes: Sequence[fx.Node]) -> int:
     """Return the numbers per anchor of an anchor head, or 0 for another one."""
-    output = gm.graph.output_node().all_input_nodes
+    output = [n for n in gm.graph.output_node().all_input_nodes if role(n) != "head.proto"]
     rows = _shape(output[0]) if len(output) == 1 else None
     shapes = [_shape(n) or () for n in nodes]
     if rows is None or len(rows) != 3 or rows[2] <= 5:  # noqa: PLR2004  # [N, A, 5 + nc]

@@ -8,6 +8,7 @@ there, and the sum over all positions is divided by the sum of confidences: the 
               distance's absolute error, weighted by confidence
     anchors   KL of Bernoulli distributions for objectness; where an object can be, also for
               classes, weighted by objectness, and the absolute error of the sigmoids of a box
+    others    masks, keypoints, angles, a classifier's logits: see `task_losses`
     features  squared error over the teacher's variance, channel by channel; where activations
               were swapped, less its mean
 """
@@ -18,7 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yqc.training.heads import Tap
+from yqc.training.heads import Tap, find_confidence
+from yqc.training.task_losses import (
+    angle_loss,
+    coefficient_moments,
+    keypoint_loss,
+    logit_loss,
+    mask_loss,
+    proto_loss,
+    prototype_moments,
+    relative_error,
+)
 
 SIDES = 4
 BOX = 8.0
@@ -38,26 +49,43 @@ def distance(
 
     `features` is the weight of the features.
     """
-    objects = plain = torch.zeros((), device=student[0].device)
-    mass = torch.zeros_like(objects)
-    sure = objects  # of the class map of the same level
-    pairs = list(zip(taps, student, teacher, strict=True))
-    for tap, s, t in reversed(pairs):  # a box map comes before its class map
-        if tap.kind == "cls":
-            sure = t.float().sigmoid().amax(1)
-            mass = mass + sure.sum()
-            objects = objects + bernoulli_divergence(s.float(), t.float()).sum()
-        elif tap.kind == "box":
-            objects = objects + box_loss(s.float(), t.float(), sure)
-        elif tap.kind == "anchor":
-            loss, count = anchor_loss(s, t, tap.numbers)
+    objects = mass = plain = torch.zeros((), device=student[0].device)
+    confidence = find_confidence(taps, teacher)
+    grams = [
+        prototype_moments(t) for tap, t in zip(taps, teacher, strict=True) if tap.kind == "proto"
+    ]
+    for tap, raw, wanted in zip(taps, student, teacher, strict=True):
+        s, t = raw.float(), wanted.float()
+        if tap.kind == "anchor":
+            loss, count = anchor_loss(s, t, tap.numbers, tap.coefficients, grams)
             objects, mass = objects + loss, mass + count
+        elif tap.name in confidence:
+            sure = confidence[tap.name]
+            objects = objects + level_loss(tap, s, t, sure, grams)
+            mass = mass + sure.sum() if tap.kind == "cls" else mass
+        elif tap.kind == "proto":
+            plain = plain + proto_loss(s, t, coefficient_moments(taps, teacher, confidence))
+        elif tap.kind == "logits":
+            plain = plain + logit_loss(s, t)
         else:
             left = t if tap.kept is None else t.index_select(1, tap.kept.to(t.device))
             weight = features * tap.weight if tap.kind == "feature" else 1.0
-            loss = feature_loss(s.float(), left.float(), centered=tap.centered)
-            plain = plain + weight * loss
+            plain = plain + weight * feature_loss(s, left, centered=tap.centered)
     return objects / mass.clamp(min=1.0) + plain
+
+
+def level_loss(tap: Tap, s: Tensor, t: Tensor, sure: Tensor, grams: Sequence[Tensor]) -> Tensor:
+    """Compare one map of a level, float32 [N, ..., h, w], whose confidence is `sure`, [N, h, w].
+
+    `grams` has the moments of the teacher's prototypes, if it has prototypes.
+    """
+    if tap.kind == "cls":
+        return bernoulli_divergence(s, t).sum()
+    if tap.kind == "mask":
+        return mask_loss(s, t, grams[0], sure)
+    if tap.kind == "keypoint":
+        return keypoint_loss(s, t, tap.numbers, sure)
+    return angle_loss(s, t, sure) if tap.kind == "angle" else box_loss(s, t, sure)
 
 
 def bernoulli_divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -85,21 +113,31 @@ def box_loss(student: Tensor, teacher: Tensor, sure: Tensor) -> Tensor:
     return total
 
 
-def anchor_loss(student: Tensor, teacher: Tensor, numbers: int) -> tuple[Tensor, Tensor]:
+def anchor_loss(
+    student: Tensor,
+    teacher: Tensor,
+    numbers: int,
+    coefficients: int = 0,
+    grams: Sequence[Tensor] = (),
+) -> tuple[Tensor, Tensor]:
     """Compare boxes, objectness and classes of an anchor head, [N, na * numbers, h, w].
+
+    The last `coefficients` of the numbers make masks with prototypes, whose moments `grams` has.
 
     Returns:
         The loss, and the sum of the teacher's confidences.
     """
     s, t = (torch.unflatten(x, 1, (-1, numbers)).movedim(2, -1) for x in (student, teacher))
+    end = numbers - coefficients
     objects = bernoulli_divergence(s[..., 4].float(), t[..., 4].float()).sum()
     here = t[..., 4].float().sigmoid() >= SURE
+    masks = relative_error(s[..., end:], t[..., end:], grams[0])[here] if coefficients else 0.0
     s, t = s[here].float(), t[here].float()
     object_ = t[:, 4].sigmoid()
-    sure = object_ * t[:, 5:].sigmoid().amax(1)
+    sure = object_ * t[:, 5:end].sigmoid().amax(1)
     box = (s[:, :4].sigmoid() - t[:, :4].sigmoid()).abs().mean(1)
-    classes = bernoulli_divergence(s[:, 5:], t[:, 5:]).sum(1)
-    return objects + (object_ * classes + BOX * sure * box).sum(), sure.sum()
+    classes = bernoulli_divergence(s[:, 5:end], t[:, 5:end]).sum(1)
+    return objects + (object_ * classes + sure * (BOX * box + masks)).sum(), sure.sum()
 
 
 def feature_loss(student: Tensor, teacher: Tensor, *, centered: bool = False) -> Tensor:
