@@ -28,7 +28,10 @@ ADDED = {"AConv": {"mean"}, "ADown": {"mean", "pool"}}
 
 HOMES = {
     "conv": {"Conv", "DWConv", "ConvTranspose", "Focus", "GhostConv", "RepConv", "Concat"},
-    "head": {"Detect", "v10Detect"},
+    "head": {
+        *("Detect", "v10Detect", "Segment", "Segment26", "Pose", "Pose26", "OBB", "OBB26"),
+        "Classify",
+    },
     "transformer": {"TransformerLayer", "TransformerBlock"},
 }
 

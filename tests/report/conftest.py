@@ -124,8 +124,8 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
         compute=Compute(macs_before=2_253_000_000, macs_after=1_601_000_000),
         accuracy=Accuracy.of_map(images=128, float_=before, compiled=after),
         verification=Verification(
-            optimized=RoundTripError(boxes=2.1e-6, scores=3e-7),
-            unoptimized=RoundTripError(boxes=1.2e-6, scores=4e-7),
+            optimized=RoundTripError(boxes=2.1e-6, scores=3e-7, extra=0.0),
+            unoptimized=RoundTripError(boxes=1.2e-6, scores=4e-7, extra=0.0),
             within_tolerance=True,
         ),
         latency=Latency(

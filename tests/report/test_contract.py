@@ -87,8 +87,8 @@ FULL = {
         "outputs": "NoneType",
     },
     "verification": {
-        "optimized": {"boxes": "float", "scores": "float"},
-        "unoptimized": {"boxes": "float", "scores": "float"},
+        "optimized": {"boxes": "float", "scores": "float", "extra": "float"},
+        "unoptimized": {"boxes": "float", "scores": "float", "extra": "float"},
         "within_tolerance": "bool",
     },
     "latency": {
@@ -352,12 +352,12 @@ def test_divides_by_nothing() -> None:
 def test_takes_over_a_round_trip() -> None:
     found = Verification(
         optimized=RoundTripError.of(1e-6, 2e-6),
-        unoptimized=RoundTripError.of(0.5, 0.25),
+        unoptimized=RoundTripError.of(0.5, 0.25, extra=0.125),
         within_tolerance=False,
     )
     assert json.loads(to_json(found)) == {
-        "optimized": {"boxes": 1e-6, "scores": 2e-6},
-        "unoptimized": {"boxes": 0.5, "scores": 0.25},
+        "optimized": {"boxes": 1e-6, "scores": 2e-6, "extra": 0.0},
+        "unoptimized": {"boxes": 0.5, "scores": 0.25, "extra": 0.125},
         "within_tolerance": False,
     }
     assert RoundTripError.of(0, 0, 1e-7) == RoundTripError(boxes=None, scores=None)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,20 +21,25 @@ from yqc.onnx_file import name_or_bytes
 OutputArray: TypeAlias = NDArray[Any]
 Numbers: TypeAlias = NDArray[np.float64]
 
+BOX = 4
+"""Numbers of a box."""
 PLAIN = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 OPTIMISED = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """The largest differences between two runs of a detector; NaN if a number was not finite."""
+    """The largest differences between two runs of a model; NaN if a number was not finite."""
 
     boxes: float = 0.0
-    """Of box coordinates, as a fraction of the largest coordinate."""
+    """Of coordinates of boxes and keypoints, as a fraction of the largest box coordinate."""
     scores: float = 0.0
-    """Of scores, absolute."""
+    """Of scores, visibilities and probabilities, absolute."""
     values: float = 0.0
     """Of the outputs of anything that is no detector, as a fraction of the largest value."""
+    extra: float = 0.0
+    """Of angles in radians, and of mask coefficients and prototypes as a fraction of the largest
+    value of their kind, or absolute where that is below 1."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,16 @@ class RoundTrip:
     optimised: Deviation
     """With all of them. Far larger than `plain`: a fusion or kernel of the runtime is at fault."""
 
-    def within(self, boxes: float = 1e-3, scores: float = 1e-3, values: float = 1e-3) -> bool:
+    def within(
+        self,
+        boxes: float = 1e-3,
+        scores: float = 1e-3,
+        values: float = 1e-3,
+        extra: float = 1e-3,
+    ) -> bool:
         """Return whether both runs agree with the graph to these tolerances; NaN never does."""
         return all(
-            d.boxes <= boxes and d.scores <= scores and d.values <= values
+            d.boxes <= boxes and d.scores <= scores and d.values <= values and d.extra <= extra
             for d in (self.plain, self.optimised)
         )
 
@@ -63,10 +74,9 @@ def roundtrip(
     """Run a graph in PyTorch and its file in onnxruntime, plain and optimised, and compare.
 
     A file with a dynamic batch runs a batch of twice the example's size, its second half mirrored:
-    what the file computes for one image must not depend on another. The form says how
-    outputs are laid out: `yolov5`
-    ([N, A, 5+nc]), `yolov8` ([N, 4+nc, A]), `end2end` ([N, K, 6]: corners, score, class; rows are
-    matched, since near ties may swap), or None to compare all outputs number by number.
+    what the file computes for one image must not depend on another. The form says what the
+    outputs are; rows of an end-to-end one are matched, since near ties may swap. Without a form,
+    all outputs are compared number by number.
     """
     batches = [(example,) if isinstance(example, Tensor) else tuple(example)]
     sessions = [open_session(model, level) for level in (PLAIN, OPTIMISED)]
@@ -117,12 +127,49 @@ def compare_outputs(
     if form is None:
         pairs = zip(_float64(want), _float64(got), strict=True)
         return Deviation(values=float(np.max([_relative(a, b) for a, b in pairs])))
-    (a, *_), (b, *_) = _float64(want), _float64(got)
-    if form.layout == "end2end":
-        return _compare_rows(a, b)
+    (a, *more_a), (b, *more_b) = _float64(want), _float64(got)
+    if form.layout == "classes":
+        return Deviation(scores=_largest(a - b))
     if form.layout == "yolov8":
         a, b = a.swapaxes(1, 2), b.swapaxes(1, 2)
-    return Deviation(_relative(a[..., :4], b[..., :4]), _largest(a[..., 4:] - b[..., 4:]))
+    compare = _compare_rows if form.layout == "end2end" else _compare_columns
+    found = compare(a, b, form)
+    maps = [_distance(x, y, "values") for x, y in zip(more_a, more_b, strict=True)]
+    return replace(found, extra=float(np.max([found.extra, *maps])))
+
+
+def _kinds_of(form: OutputForm, width: int) -> dict[str, list[int]]:
+    """Return the columns of a detection that are coordinates, scores, and other numbers."""
+    first = width - form.extra
+    found = {"coordinates": list(range(BOX)), "scores": list(range(BOX, first)), "values": []}
+    if form.layout == "end2end":
+        found["scores"] = [BOX]
+    if form.kpt_shape is None:
+        found["values"] = list(range(first, width))
+    else:
+        for column in range(first, width):
+            is_seen = (column - first) % form.kpt_shape[1] == 2  # noqa: PLR2004  # x, y, visibility
+            found["scores" if is_seen else "coordinates"].append(column)
+    return found
+
+
+def _compare_columns(
+    want: Numbers, got: Numbers, form: OutputForm, largest: float | None = None
+) -> Deviation:
+    """Compare rows of detections one by one; `largest` is the largest box coordinate if known."""
+    parts = {
+        kind: (want[..., columns], got[..., columns])
+        for kind, columns in _kinds_of(form, want.shape[-1]).items()
+    }
+    scale = (_largest(want[..., :BOX]) if largest is None else largest) or 1.0
+    boxes = _largest(np.subtract(*parts["coordinates"])) / scale
+    scores = _largest(np.subtract(*parts["scores"]))
+    return Deviation(boxes, scores, extra=_distance(*parts["values"], form.task))
+
+
+def _distance(want: Numbers, got: Numbers, task: str) -> float:
+    """Compare angles absolutely, and other numbers as a fraction of the largest if that is > 1."""
+    return _largest(want - got) / (1.0 if task == "obb" else max(1.0, _largest(want)))
 
 
 def _float64(outputs: Sequence[OutputArray]) -> list[Numbers]:
@@ -139,7 +186,7 @@ def _largest(values: Numbers) -> float:
     return float(np.abs(values).max(initial=0.0))  # NaN if there is one
 
 
-def _compare_rows(want: Numbers, got: Numbers, near: float = 1e-3) -> Deviation:
+def _compare_rows(want: Numbers, got: Numbers, form: OutputForm, near: float = 1e-3) -> Deviation:
     """Compare the rows of an end-to-end head, image by image, as sets.
 
     A row is matched with the one of the same class whose score is within `near` and whose box is
@@ -148,20 +195,25 @@ def _compare_rows(want: Numbers, got: Numbers, near: float = 1e-3) -> Deviation:
     """
     if np.isnan(want).any() or np.isnan(got).any():
         return Deviation(math.nan, math.nan)
-    scale = _largest(want[..., :4]) or 1.0
-    scores = _largest(np.sort(want[..., 4]) - np.sort(got[..., 4]))
-    boxes = max((_match(a, b, near) for a, b in zip(want, got, strict=True)), default=0.0)
-    return Deviation(boxes / scale, scores)
+    scores = _largest(np.sort(want[..., BOX]) - np.sort(got[..., BOX]))
+    pairs = [_match(a, b, near) for a, b in zip(want, got, strict=True)]
+    if any(pair is None for pair in pairs):
+        return Deviation(math.inf, scores)
+    matched = [np.concatenate(side) for side in zip(*filter(None, pairs), strict=True)]
+    found = _compare_columns(matched[0], matched[1], form, _largest(want[..., :BOX]))
+    return replace(found, scores=max(scores, found.scores))
 
 
-def _match(want: Numbers, got: Numbers, near: float) -> float:
+def _match(want: Numbers, got: Numbers, near: float) -> tuple[Numbers, Numbers] | None:
+    """Pair the rows of one image; None where a row has no partner."""
     free = np.ones(len(got), dtype=bool)
-    worst = 0.0
-    for row in want[want[:, 4] > got[:, 4].min(initial=math.inf) + near]:
-        fits = free & (got[:, 5] == row[5]) & (np.abs(got[:, 4] - row[4]) <= near)
+    rows = want[want[:, BOX] > got[:, BOX].min(initial=math.inf) + near]
+    partners = []
+    for row in rows:
+        fits = free & (got[:, BOX + 1] == row[BOX + 1]) & (np.abs(got[:, BOX] - row[BOX]) <= near)
         if not fits.any():
-            return math.inf
-        distance = np.where(fits, np.abs(got[:, :4] - row[:4]).max(axis=1), np.inf)
-        free[distance.argmin()] = False
-        worst = max(worst, float(distance.min()))
-    return worst
+            return None
+        distance = np.where(fits, np.abs(got[:, :BOX] - row[:BOX]).max(axis=1), np.inf)
+        partners.append(int(distance.argmin()))
+        free[partners[-1]] = False
+    return rows, got[np.array(partners, int)]

@@ -212,8 +212,12 @@ def count_classes(state: Mapping[str, Tensor], arch: Architecture) -> int | None
     for key, tensor in state.items():
         if re.fullmatch(rf"model\.{arch.last}\.cv[357]\.0\.\d+\.bias", key):
             return len(tensor)
+        if key == f"model.{arch.last}.linear.bias":
+            return len(tensor)
         if key == f"model.{arch.last}.m.0.bias" and isinstance(anchors, list):
-            return len(tensor) // (len(anchors[0]) // 2) - 5
+            _, _, kind, args = arch.spec["head"][-1]
+            masks = int(args[2]) if kind == "Segment" else 0
+            return len(tensor) // (len(anchors[0]) // 2) - 5 - masks
     return None
 
 
@@ -228,7 +232,8 @@ def load_weights(detector: nn.Module, state: Mapping[str, Tensor], path: Path) -
 
     What every model computes for itself may be missing: counters of batch norms, the numbers of
     the distance expectation, anchors whose sizes the YAML gives. Batch norms may be missing, too,
-    where the convolutions have biases instead, as after the projects' own fusing.
+    where the convolutions have biases instead, as after the projects' own fusing. What serves
+    training only is left out.
 
     Raises:
         CheckpointError: names or shapes differ from the model's.
@@ -236,7 +241,17 @@ def load_weights(detector: nn.Module, state: Mapping[str, Tensor], path: Path) -
     drop_fused_norms(detector, state)
     ours = detector.state_dict()
     whole = join_parts({k: widen(v) for k, v in state.items()}, ours.__contains__)
-    given = {k: v for k, v in whole.items() if k in ours or not k.endswith(NEVER_LOADED)}
+    unwanted = tuple(
+        f"{name}.{part}."
+        for name, module in detector.named_modules()
+        if isinstance(module, Block)
+        for part in module.left_out
+    )
+    given = {
+        k: v
+        for k, v in whole.items()
+        if k in ours or not (k.endswith(NEVER_LOADED) or k.startswith(unwanted))
+    }
     wrong = sorted(k for k in ours.keys() & given.keys() if ours[k].shape != given[k].shape)
     parts = [
         *(f"{k} is missing" for k in ours if k not in given and not k.endswith(OWN_CONSTANTS)),

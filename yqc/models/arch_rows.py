@@ -12,7 +12,17 @@ from torch import nn
 from yqc.errors import CheckpointError, UnknownBlockError
 from yqc.models.blocks.elan import CBLinear
 from yqc.models.detector import Route, read_route
-from yqc.models.heads import AnchorHead, BranchedHead, DistanceHead, SplitHead
+from yqc.models.heads import (
+    AnchorHead,
+    AnchorSegmentHead,
+    BranchedHead,
+    ClassifyHead,
+    DetectionHead,
+    OrientedHead,
+    PoseHead,
+    SegmentHead,
+    SplitHead,
+)
 from yqc.models.register import SHARED, ULTRALYTICS, Twin
 
 CHAINS = frozenset(
@@ -60,6 +70,11 @@ TORCH: dict[str, Twin] = {
 }
 
 
+KPT_SHAPE = [17, 3]
+"""Keypoints of a person, x, y and visibility of each, as COCO has them: what a YAML without
+`kpt_shape` means."""
+
+
 @dataclass(frozen=True)
 class Scaling:
     """Depth, width and channel limit that scale a YAML's numbers to one size of a family."""
@@ -88,7 +103,7 @@ class LayerStack:
     nc: int
     anchors: list[list[float]] = field(default_factory=list)
     head: Mapping[str, Any] = field(default_factory=dict)
-    """`reg_max` and `end2end`, for heads that take them."""
+    """`reg_max`, `end2end` and `kpt_shape`, for heads that take them."""
     images: int = 3
     """Channels of the image."""
     layers: list[nn.Module] = field(default_factory=list)
@@ -123,8 +138,8 @@ class LayerStack:
     def make(self, name: str, inputs: list[int], n: int, args: list[Any]) -> tuple[nn.Module, int]:
         """Make one layer; return it and its output channels."""
         twin = self.twin(name)
-        if issubclass(twin, (AnchorHead, DistanceHead)):
-            return self.make_head(twin, inputs), 0
+        if issubclass(twin, DetectionHead):
+            return self.make_head(twin, inputs, args), 0
         if name == "CBLinear":
             return CBLinear(inputs[0], *args), 0
         if name == "nn.BatchNorm2d":
@@ -174,16 +189,33 @@ class LayerStack:
         block: Callable[..., nn.Module] = twin
         return lambda: block(*args, **options)
 
-    def make_head(self, twin: Twin, inputs: list[int]) -> nn.Module:
-        """Make the head; Ultralytics keeps its `reg_max` and `end2end` beside the rows."""
+    def make_head(
+        self, twin: type[DetectionHead], inputs: list[int], args: list[Any]
+    ) -> DetectionHead:
+        """Make the head; Ultralytics keeps its `reg_max` and `end2end` beside the rows.
+
+        Heads of masks take how many prototypes, and their hidden channels, behind what a detection
+        head takes; those of keypoints their shape; those of oriented boxes the numbers of an angle.
+        """
+        make: Callable[..., DetectionHead] = twin
+        if issubclass(twin, ClassifyHead):
+            return make(inputs[0], self.nc)
         if issubclass(twin, AnchorHead):
-            return twin(self.nc, self.anchors, inputs)
+            masks = self.mask_sizes(args[2:]) if issubclass(twin, AnchorSegmentHead) else []
+            return make(self.nc, self.anchors, inputs, *masks)
         if issubclass(twin, BranchedHead):
-            return twin(self.nc, inputs)
+            return make(self.nc, inputs)
         reg_max = int(self.head.get("reg_max", 16))
         if issubclass(twin, SplitHead):
-            return twin(self.nc, inputs, reg_max)
-        return twin(self.nc, inputs, reg_max, bool(self.head.get("end2end")), self.legacy)
+            return make(self.nc, inputs, reg_max)
+        options = {"end2end": bool(self.head.get("end2end")), "legacy": self.legacy}
+        more = self.mask_sizes(args[1:]) if issubclass(twin, SegmentHead) else []
+        more = args[1:2] if issubclass(twin, PoseHead | OrientedHead) else more
+        return make(self.nc, inputs, *more, reg_max=reg_max, **options)
+
+    def mask_sizes(self, args: Sequence[int]) -> list[int]:
+        """Return the number of prototypes, and their hidden channels by this model's width."""
+        return [*args[:1], *map(self.scaling.channels, args[1:2])]
 
     def value(self, item: object) -> object:
         """Read an argument; a text may name the classes' number, None, a boolean, an activation."""
@@ -191,13 +223,17 @@ class LayerStack:
             return [self.value(part) for part in item]
         if not isinstance(item, str):
             return item
-        if item == "nc":
-            return self.nc
-        if item == "anchors":
-            return self.anchors
         if item.startswith("nn."):
             return activation_of(item)
-        return {"None": None, "True": True, "False": False}.get(item, item)
+        names = {
+            "nc": self.nc,
+            "anchors": self.anchors,
+            "kpt_shape": self.head.get("kpt_shape", KPT_SHAPE),
+            "None": None,
+            "True": True,
+            "False": False,
+        }
+        return names.get(item, item)
 
 
 def activation_of(text: str) -> nn.Module:

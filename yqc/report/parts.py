@@ -288,11 +288,13 @@ class RoundTripError(Part):
     boxes: float | None = None
     """Relative to the largest coordinate."""
     scores: float | None = None
+    extra: float | None = None
+    """Of mask coefficients, prototypes (relative to the largest) and angles (radians)."""
 
     @classmethod
-    def of(cls, boxes: float, scores: float, values: float = 0.0) -> Self:
-        """Copy both numbers; where `values` of what is no detector differ, there are none."""
-        return cls() if values else cls(boxes=boxes, scores=scores)
+    def of(cls, boxes: float, scores: float, values: float = 0.0, extra: float = 0.0) -> Self:
+        """Copy the numbers; where `values` of what is no detector differ, there are none."""
+        return cls() if values else cls(boxes=boxes, scores=scores, extra=extra)
 
 
 @dataclass(frozen=True, kw_only=True)

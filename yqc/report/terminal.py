@@ -261,9 +261,9 @@ def written_files(files: Sequence[WrittenFile]) -> RenderableType:
 def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
     """One line with the larger errors if all is well; else one for each way to run the file."""
     on, off = verification.optimized, verification.unoptimized
-    pairs = ((on.boxes, off.boxes), (on.scores, off.scores))
+    pairs = ((on.boxes, off.boxes), (on.scores, off.scores), (on.extra, off.extra))
     larger = (max((v for v in pair if v is not None), default=None) for pair in pairs)
-    worst = RoundTripError(**dict(zip(("boxes", "scores"), larger, strict=True)))
+    worst = RoundTripError(**dict(zip(("boxes", "scores", "extra"), larger, strict=True)))
     if verification.within_tolerance is None:
         if worst.boxes is None:
             return [("file vs graph", "not compared")]
@@ -279,5 +279,6 @@ def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
 
 
 def _errors(error: RoundTripError) -> str:
-    """The two differences."""
-    return f"boxes {human.magnitude(error.boxes)}, scores {human.magnitude(error.scores)}"
+    """Write the differences; that of mask numbers and angles where there is one."""
+    said = f"boxes {human.magnitude(error.boxes)}, scores {human.magnitude(error.scores)}"
+    return f"{said}, masks or angles {human.magnitude(error.extra)}" if error.extra else said

@@ -85,6 +85,8 @@ def bind_method(args: tuple[object, ...], _: Allowance) -> object:
     match args:
         case (Inert(), str(name)) if name.isidentifier() and not name.startswith("__"):
             return Inert(GETATTR, (name,))
+        case (Named(path), "forward") if foreign(path):
+            return Inert(GETATTR, ("forward",))  # heads of tasks hold that of their base class
     raise MalformedError("it takes an attribute of something that is no object of a class")
 
 
