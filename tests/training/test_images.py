@@ -122,3 +122,17 @@ def test_most_images_are_as_they_are_or_mirrored(pictures: list[Path]) -> None:
     found = [image.tobytes() in known for image in batch]
     assert sum(found) == pytest.approx(64 * augment.PLAIN, abs=8)
     assert len({image.tobytes() for image in batch if image.tobytes() in known}) == 12
+
+
+def test_a_classifier_is_trained_on_the_centres_of_images(tmp_path: Path) -> None:
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 16:44] = 255
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path in paths:
+        Image.fromarray(wide).save(path)
+    cropped = TrainingImages(paths, (16, 16), crop=True)
+    assert (cropped.plain(2) == 255).all()
+    plain = [b for b in (cropped.batch(step, 1) for step in range(12)) if (b == 255).all()]
+    assert len(plain) >= 6
+    whole = TrainingImages(paths, (16, 16))
+    assert (whole.plain(1) == 0).any()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from yqc.data.bands import Picture
-from yqc.data.letterbox import PAD, letterbox
+from yqc.data.letterbox import PAD, fit_image
 
 Bytes = NDArray[np.uint8]
 
@@ -104,9 +104,11 @@ def recolour(pixels: Bytes, rng: np.random.Generator) -> Bytes:
     return np.asarray(changed)
 
 
-def letterbox_mirrored(image: Picture, imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:
-    """Letterbox an image to `imgsz`, mirrored or not: uint8 [C, H, W]."""
-    return mirror_at_random(letterbox(image, imgsz)[0].transpose(1, 2, 0), rng)
+def fit_mirrored(
+    image: Picture, imgsz: tuple[int, int], rng: np.random.Generator, *, crop: bool = False
+) -> Bytes:
+    """Letterbox an image to `imgsz`, or `crop` its centre, mirrored or not: uint8 [C, H, W]."""
+    return mirror_at_random(fit_image(image, imgsz, crop=crop)[0].transpose(1, 2, 0), rng)
 
 
 def augment(images: list[Picture], imgsz: tuple[int, int], rng: np.random.Generator) -> Bytes:

@@ -88,7 +88,8 @@ def distill(
     imgsz = plan.imgsz or (size[0], size[1])
     plan, hints = _plan_swapped(plan, gm, original)
     learned, held = _hold_out(images, plan)
-    data = TrainingImages(learned, imgsz, plan.seed, channels, workers=workers)
+    crop = ctx.form is not None and ctx.form.task == "classify"
+    data = TrainingImages(learned, imgsz, plan.seed, channels, crop, workers=workers)
     judges = replace(data, paths=held)
     same = set() if plan.bn_l1 else find_untouched(gm, original)
     taps = _taps(gm, original, plan, hints)

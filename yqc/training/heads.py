@@ -160,10 +160,14 @@ def feature_taps(gm: fx.GraphModule, original: fx.GraphModule) -> list[Tap]:
 
 
 def _feature_tap(node: fx.Node, theirs: Mapping[str, tuple[int, ...] | None]) -> Tap | None:
-    """Return the tap of a map that both graphs have, given the original's shapes, or None."""
-    mine = _shape(node) or ()
-    if len(mine) != 4:  # noqa: PLR2004
-        return None
+    """Return the tap of a map that both graphs have, given the original's shapes, or None.
+
+    Where the node computes no map, it is that of the map which it is computed from.
+    """
+    while len(mine := _shape(node) or ()) != 4 or mine[2:] == (1, 1):  # noqa: PLR2004
+        if len(node.all_input_nodes) != 1:
+            return None
+        node = node.all_input_nodes[0]  # a classifier's linear layer reads the mean of a map
     kept = Kept.on(node)
     stay = None if kept is None else kept.channels
     shape = theirs.get(node.name) or ()

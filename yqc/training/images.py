@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from yqc.data import Picture, letterbox, prefetch, read_image
+from yqc.data import Picture, fit_image, prefetch, read_image
 from yqc.data.files import reason
 from yqc.errors import DataError
 from yqc.training import augment
@@ -49,6 +49,8 @@ class TrainingImages:
     seed: int = 0
     channels: int = 3
     """3 for RGB, 1 for grey, else those of the files."""
+    crop: bool = False
+    """Whether the model sees the centre of an image, as a classifier does; then no mosaics."""
     memory: int = MEMORY
     workers: int = 1
     """Threads that make the images of a batch; the images do not depend on it."""
@@ -91,10 +93,9 @@ class TrainingImages:
         rng = np.random.default_rng((self.seed, 2, number))
         first = self.order(epoch)[place]
         if rng.random() < augment.PLAIN:
-            return augment.letterbox_mirrored(self._near(first), self.imgsz, rng)
-        others = (
-            rng.integers(len(self.paths), size=3).tolist() if rng.random() < augment.MOSAIC else []
-        )
+            return augment.fit_mirrored(self._near(first), self.imgsz, rng, crop=self.crop)
+        mosaic = rng.random() < augment.MOSAIC and not self.crop
+        others = rng.integers(len(self.paths), size=3).tolist() if mosaic else []
         return augment.augment([self._near(i) for i in (first, *others)], self.imgsz, rng)
 
     def _near(self, index: int) -> Picture:
@@ -139,10 +140,12 @@ class TrainingImages:
     def _enough(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the width and height in which an image is kept."""
         w, h = size
-        scale = SPARE * min(self.imgsz[1] / w, self.imgsz[0] / h)
+        sides = self.imgsz[1] / w, self.imgsz[0] / h
+        scale = SPARE * (max(sides) if self.crop else min(sides))
         return (max(1, round(w * scale)), max(1, round(h * scale))) if scale < 1 else size
 
     def plain(self, count: int) -> NDArray[np.uint8]:
-        """Letterbox the first images of a seeded choice: uint8 [count, C, H, W]."""
+        """Fit the first images of a seeded choice to the input: uint8 [count, C, H, W]."""
         chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.paths))[:count]
-        return np.stack([letterbox(self._near(i), self.imgsz)[0] for i in chosen.tolist()])
+        fitted = (fit_image(self._near(i), self.imgsz, crop=self.crop) for i in chosen.tolist())
+        return np.stack([pixels for pixels, _ in fitted])
