@@ -188,6 +188,7 @@ class Trial:
         """
         place = self.folder / "place"
         shutil.copytree(self.folder / "older", place)
+        forget_stages(self.folder)
         kills: list[Kill] = []
         while True:
             server, resumed = self.servers[len(kills) % 2], bool(kills)
@@ -262,6 +263,14 @@ def kept_in(folder: Path) -> str:
     found = [entry for store in stores for entry in store.entries() if entry.kind == "work"]
     names = {str(entry.key["name"]).partition("-")[0].partition(".")[0] for entry in found}
     return ", ".join(sorted(names)) or "nothing"
+
+
+def forget_stages(folder: Path) -> None:
+    """Remove graphs behind passes, which the compile of another round would begin with."""
+    for store in [Store(path.parent) for path in folder.rglob("CACHEDIR.TAG")]:
+        for entry in store.entries():
+            if entry.kind == "stage":
+                entry.path.unlink()
 
 
 def spoil_entry(folder: Path, dice: random.Random) -> str:

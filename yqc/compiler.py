@@ -137,15 +137,16 @@ class Session:
             ctx = make_context(settings, source, data, progress, kept=self.kept, pipeline=pipeline)
             expanded = pipeline.expand(given=given_by(ctx))
             ctx.cache = work = open_work(
-                files, source, data, settings, pipeline, expanded, ctx, resume=resume
+                files, source, data, settings, pipeline, expanded, ctx, resume=resume, verify=verify
             )
             gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
             exports = "pt2" in (settings.emit or "")
-            stages = Stages(work, lambda: not exports or last_float.is_now)
+            stages = Stages(work, expanded, lambda: not exports or last_float.is_now)
             own = _watchers(files, verify=verify, save_temps=save_temps)
             observers = [*own, *([last_float] if exports else []), *watchers, stages]
-            done = stages.restore(gm, ctx, expanded)
-            if not (done or exports or save_temps or watchers):  # these want to see every pass
+            every = bool(exports or save_temps or watchers)  # these want to see every pass
+            done = stages.restore(gm, ctx) if resume or not every else []
+            if not (done or every):
                 done = self.prefixes.restore(gm, ctx, expanded)
                 stages.begin_behind(done)
             steps = pipeline.run(gm, ctx, [*observers, self.prefixes], done=done)

@@ -178,7 +178,6 @@ def kept(folder: Path) -> list[str]:
 def test_an_interrupted_pipeline_goes_on_after_its_last_long_pass(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
 ) -> None:
-    monkeypatch.setattr(resume, "LONG", 0.0)
     runs.clear()
     passes = yqc.Pipeline([Halve(), Halve(fail=True)])
     whole = yqc.Pipeline([Halve(), Halve()])
@@ -190,10 +189,11 @@ def test_an_interrupted_pipeline_goes_on_after_its_last_long_pass(
     want = go(whole, "want.onnx", resume=False)
     assert not (tmp_path / "want.cache").exists()
     assert kept(cache_folder) == []
+    monkeypatch.setattr(resume, "LONG", 0.0)
     runs.clear()
     with pytest.raises(KeyboardInterrupt):
         go(passes, "x.onnx", resume=False)
-    assert kept(cache_folder) == ["stage.yqc"]
+    assert kept(cache_folder) == ["stage"]
     assert not (tmp_path / "x.cache").exists()
     runs.append("before the rerun")
     result = go(passes, "x.onnx", resume=True)
@@ -206,6 +206,68 @@ def test_an_interrupted_pipeline_goes_on_after_its_last_long_pass(
     assert result.report.warnings == want.report.warnings
     assert result.report.passes[0].skips == want.report.passes[0].skips
     assert not (tmp_path / "x.cache").exists()
+
+
+@dataclass(frozen=True)
+class Again(Halve):
+    """Halve all weights, too."""
+
+    name: ClassVar[str] = "again"
+
+
+def test_another_pipeline_begins_behind_the_passes_that_it_shares(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_folder: Path
+) -> None:
+    def go(passes: list[yqc.Pass], **more: Any) -> tuple[list[str], bytes]:
+        runs.clear()
+        out = tmp_path / "x.onnx"
+        yqc.compile(checkpoint, passes, output=out, evaluate=False, html=False, **more)
+        return list(runs), out.read_bytes()
+
+    _, alone = go([Halve(), Again(), Halve()])
+    monkeypatch.setattr(resume, "LONG", 0.0)
+    assert go([Halve(), Halve()])[0] == ["halve", "halve"]
+    ran, shared = go([Halve(), Again(), Halve()])
+    assert (ran, shared == alone) == (["again", "halve"], True)
+    assert go([Halve(), Halve()], imgsz=96)[0] == ["halve", "halve"]
+    assert go([Halve(), Halve()], verify=False)[0] == ["halve", "halve"]
+    ran, shared = go([Halve(), Halve()], opset=18, nms=True)
+    assert ran == []
+    for entry in Store(cache_folder).entries():
+        entry.path.write_bytes(entry.path.read_bytes()[:-1])  # damaged: made anew
+    assert go([Halve(), Halve()], opset=18, nms=True) == (["halve", "halve"], shared)
+
+
+@dataclass(frozen=True)
+class Ahead(yqc.Pass):
+    """Look at what comes later."""
+
+    name: ClassVar[str] = "ahead"
+
+    def run(self, gm: fx.GraphModule, ctx: yqc.Context) -> None:
+        runs.append(f"{self} {','.join(ctx.upcoming)}")
+
+
+@dataclass(frozen=True)
+class Seer(Ahead):
+    """Look at what comes later, and say that it does."""
+
+    name: ClassVar[str] = "seer"
+    reads_upcoming: ClassVar[bool] = True
+
+
+def test_upcoming_passes_decide_where_a_pass_reads_them(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "LONG", 0.0)
+
+    def go(*passes: yqc.Pass) -> list[str]:
+        runs.clear()
+        yqc.compile(checkpoint, passes, output=tmp_path / "x.onnx", evaluate=False, html=False)
+        return list(runs)
+
+    assert go(Ahead(), Seer(), Ahead()) == ["ahead ", "seer ahead", "ahead "]
+    assert go(Ahead(), Seer(), Seer()) == ["seer seer", "seer "]
 
 
 class Odd(nn.ReLU):
@@ -230,9 +292,11 @@ def test_a_graph_that_cannot_be_kept_stops_nothing(
     monkeypatch.setattr(resume, "LONG", 0.0)
     gm = open_model(checkpoint).gm
     work = open_again(Store(tmp_path / "store"))
-    steps = yqc.Pipeline([Strange()]).run(gm, yqc.Context(), watchers=[resume.Stages(work)])
+    steps = yqc.Pipeline([Strange()]).run(
+        gm, yqc.Context(), watchers=[resume.Stages(work, [Strange()])]
+    )
     assert [step.record.rewrites for step in steps] == [1]
-    assert work.load_bytes("stage.yqc") is None
+    assert work.load_stage([Strange()], 1) is None
 
 
 MINE = """
@@ -286,7 +350,11 @@ def interrupt(*_: object, **__: object) -> None:
 
 
 def test_a_recovery_that_was_killed_ends_in_the_same_file(
-    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache_folder: Path,
 ) -> None:
     monkeypatch.setattr(base, "PAUSE", 0.0)
     monkeypatch.setattr(base, "LONGEST", 0.0)
@@ -298,6 +366,7 @@ def test_a_recovery_that_was_killed_ends_in_the_same_file(
         return out.read_bytes()
 
     want = go("want.onnx")
+    Store(cache_folder).remove()
     save = Work.save
 
     def kill(self: Work, *args: object) -> None:

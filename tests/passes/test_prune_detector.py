@@ -79,6 +79,7 @@ def test_passes_are_told_what_follows() -> None:
 
     class Look(yqc.Pass):
         name = "look"
+        reads_upcoming = True
 
         def run(self, gm: torch.fx.GraphModule, ctx: Context) -> None:
             seen.append(ctx.upcoming)

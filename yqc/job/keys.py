@@ -4,7 +4,7 @@ import functools
 import hashlib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ from yqc.report import Environment
 from yqc.settings import SETTINGS, Settings
 from yqc.version import __version__
 
+AFTER_PASSES = {
+    *("passes", "emit", "opset", "nms", "nms_options", "fp16_io", "uint8_input"),
+    *("data", "images", "target", "threads"),
+}
+"""Settings that no graph behind a pass depends on, and those that a key holds in another form."""
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxsim", "numpy", "pillow")
 
 
@@ -43,12 +48,38 @@ def compile_key(
     return {
         **model_key(source, settings),
         "passes": ",".join(map(str, passes)),
-        "code": sorted(_code_hashes(passes)),
+        "code": sorted(hash_code(passes)),
         "loaded": [sha256 for _, sha256 in pipeline.registry.files],
         "settings": chosen,
         "data": None if data is None else data.sha256,
         "threads": torch.get_num_threads(),
     }
+
+
+def stage_key(source: Source, data: Data | None, settings: Settings) -> dict[str, Any]:
+    """Return what decides the graphs behind passes, but for the passes."""
+    chosen = {name: getattr(settings, name) for name in SETTINGS if name not in AFTER_PASSES}
+    device = Path(settings.target)
+    return {
+        **model_key(source, settings),
+        "opset": None,
+        "settings": chosen,
+        "target": file_sha256(device) if device.is_file() else settings.target,
+        "data": None if data is None else [data.sha256, data.whole, len(data.train.images)],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def key_of_passes(passes: Sequence[Pass], count: int) -> list[list[Any]]:
+    """Return what of the first passes decides a graph behind them: options and code.
+
+    The names of upcoming passes count where a pass reads them.
+    """
+    names = [one.name for one in passes]
+    return [
+        [str(one), *hash_code([one]), names[index:] if one.reads_upcoming else None]
+        for index, one in enumerate(passes[:count], start=1)
+    ]
 
 
 @functools.cache
@@ -72,7 +103,7 @@ def _own_stamp() -> str:
     return digest.hexdigest()[:16]
 
 
-def _code_hashes(passes: Iterable[Pass]) -> set[str]:
+def hash_code(passes: Iterable[Pass]) -> set[str]:
     """Hash the files in which passes are defined; those of `--load` and of plugins change."""
     found = set()
     for kind in {type(each) for each in passes}:

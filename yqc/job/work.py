@@ -21,7 +21,7 @@ from torch import Tensor
 
 from yqc.data import Data
 from yqc.errors import OutputError
-from yqc.job.keys import compile_key
+from yqc.job.keys import compile_key, key_of_passes, stage_key
 from yqc.job.outputs import Outputs
 from yqc.models.source import Source
 from yqc.pipeline.base import Context, Pass
@@ -31,7 +31,7 @@ from yqc.store import Store, user_store
 from yqc.store.folders import is_marked
 from yqc.store.locks import lock_folder
 
-KIND = "work"
+KIND, STAGE = "work", "stage"
 ABOUT = "__about__"
 """Name under which plain values lie among the tensors, as JSON."""
 
@@ -42,6 +42,9 @@ class Work:
     Args:
         stores: the first one is written to, all are read.
         key: what decides the result, plain values; `output` in it names the file that is made.
+        user: the store in the user's cache folder; the last one by default.
+        stage_key: what decides graphs behind passes, which any compile may begin with; `key` by
+            default.
         resume: whether what an earlier run has kept may be used.
         warn: called once if nothing can be kept; None makes that an error.
         note: called in the end with what was wrong with a store.
@@ -56,6 +59,7 @@ class Work:
         key: Mapping[str, Any],
         user: Store | None = None,
         *,
+        stage_key: Mapping[str, Any] | None = None,
         resume: bool,
         warn: Callable[[str], None] | None = None,
         note: Callable[[str], None] = lambda _: None,
@@ -64,6 +68,7 @@ class Work:
         self.user = user or self.stores[-1]
         """The store in the user's cache folder."""
         self.key: dict[str, Any] = json.loads(json.dumps(dict(key)))
+        self.stage_key = dict(key if stage_key is None else stage_key)
         self._resume, self._names = resume, set[str]()
         self._lock: BaseFileLock | None = None
         self._silent = False
@@ -126,20 +131,38 @@ class Work:
 
     def save_bytes(self, name: str, content: bytes) -> None:
         """Keep bytes under a name; see `save`."""
-        store = self.stores[0]
-        if not self._is_locked():
-            return
-        if store.put(KIND, {**self.key, "name": name}, content):
+        if self._is_locked() and self._put(KIND, {**self.key, "name": name}, content, name):
             self._names.add(name)
-        elif store.trouble and not self._silent:
+
+    def load_stage(self, passes: Sequence[Pass], count: int) -> bytes | None:
+        """Return what any compile has kept behind the first `count` of these passes, or None."""
+        key = {**self.stage_key, "passes": key_of_passes(passes, count)}
+        found = (store.get(STAGE, key) for store in self.stores)
+        return next((content for content in found if content is not None), None)
+
+    def save_stage(self, passes: Sequence[Pass], count: int, content: bytes) -> None:
+        """Keep bytes behind passes, and that this compile has come there; see `save`."""
+        key = {**self.stage_key, "passes": key_of_passes(passes, count)}
+        if self._put(STAGE, key, content, STAGE):
+            self.save_bytes(STAGE, str(passes[count - 1]).encode())
+
+    def _put(self, kind: str, key: Mapping[str, Any], content: bytes, name: str) -> bool:
+        """Write to the first store; say why once if that is not possible."""
+        store = self.stores[0]
+        if store.put(kind, key, content):
+            return True
+        if store.trouble and not self._silent:
             self._silent = True
             if self._warn is None:
                 raise OutputError(f"cannot keep {name} for --resume: {store.trouble}")
             self._warn(f"a kill would lose this compile's work: {store.trouble}")
+        return False
 
     def delete(self) -> None:
         """Remove all work on this output, and the store beside it; called when it is made."""
-        for entry in self._entries():
+        beside = [s.entries() for s in self.stores if s.folder != self.user.folder]
+        stages = [entry for found in beside for entry in found if entry.kind == STAGE]
+        for entry in (*self._entries(), *stages):
             with contextlib.suppress(OSError):
                 entry.path.unlink()
         if self._lock is not None:
@@ -202,6 +225,7 @@ def open_work(
     ctx: Context,
     *,
     resume: bool,
+    verify: bool = True,
 ) -> Work:
     """Open the work of one compile; everything that decides its result is in its key.
 
@@ -213,7 +237,9 @@ def open_work(
     user = user_store()
     stores = stores_of(files.cache, user, resume=resume)
     note = ctx.progress.note
-    work = Work(stores, key, user, resume=resume, warn=None if resume else ctx.warn, note=note)
+    warn = None if resume else ctx.warn
+    behind = {**stage_key(source, data, settings), "verify": verify, "loaded": key["loaded"]}
+    work = Work(stores, key, user, stage_key=behind, resume=resume, warn=warn, note=note)
     if resume and stores[0] is user:
         note(f"{files.cache} is not yqc's: work is kept in {user.folder}")
     if resume and (names := work.differences()):

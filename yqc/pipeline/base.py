@@ -198,6 +198,9 @@ class Pass(_Named):
     needs_images: ClassVar[bool] = False
     """It cannot do anything without data; this is checked before any work starts."""
 
+    reads_upcoming: ClassVar[bool] = False
+    """Whether what it does depends on the passes that come later: others find `ctx.upcoming` empty,
+    and are not run again in a pipeline that goes on in another way."""
     reads_images: ClassVar[bool] = False
     """It reads calibration images where there are some; too few are refused before any work."""
 

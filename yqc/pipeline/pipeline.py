@@ -191,7 +191,8 @@ class Pipeline:
             if steps:
                 advance(len(steps))
             for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
-                ctx.upcoming = tuple(later.name for later in passes[index:])
+                later = passes[index:] if action.reads_upcoming else []
+                ctx.upcoming = tuple(one.name for one in later)
                 record = PassRecord(name=action.name)
                 step = Step(index, action, gm, ctx, copy.deepcopy(gm), record)
                 printed = self._run_one(step, watchers, len(passes), printed)

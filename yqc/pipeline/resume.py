@@ -1,12 +1,13 @@
-"""Resuming an interrupted pipeline after the last pass that took long.
+"""Stages: graphs behind passes that took long, kept for any later run that begins in the same way.
 
 The graph behind such a pass is kept together with what was recorded until then, in one entry, so
-that both always fit each other. A later run starts from it and repeats what follows.
+that both always fit each other. It is found by the passes that led to it: a pipeline that was
+interrupted, and another one that shares its first passes, start there and run what follows.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,28 +34,34 @@ a second at most; double loses up to 4 s of work at a kill.
 STAGE = "stage.yqc"
 
 
-class Files(Protocol):
-    """Keeps bytes by name, whole or not at all; see `yqc.job.work`."""
+class StageFiles(Protocol):
+    """Keeps bytes by the passes that led to them, whole or not at all; see `yqc.job.work`."""
 
-    def load_bytes(self, name: str) -> bytes | None:
-        """Return what is kept under a name, or None."""
+    def load_stage(self, passes: Sequence[Pass], count: int) -> bytes | None:
+        """Return what is kept behind the first `count` of these passes, or None."""
         ...
 
-    def save_bytes(self, name: str, content: bytes) -> None:
-        """Keep bytes under a name, in place of what was kept before."""
+    def save_stage(self, passes: Sequence[Pass], count: int, content: bytes) -> None:
+        """Keep bytes behind the first `count` of these passes."""
         ...
 
 
 class Stages(Watcher):
-    """Keeps graphs between passes, and restores the last one.
+    """Keeps graphs between passes, and restores the one behind most passes.
 
     Args:
         files: where they are kept.
+        passes: all that are run.
         wanted: returns, after each pass, whether a later run may start there.
     """
 
-    def __init__(self, files: Files, wanted: Callable[[], bool] = lambda: True) -> None:
-        self.files, self.wanted, self.done = files, wanted, list[dict[str, Any]]()
+    def __init__(
+        self, files: StageFiles, passes: Sequence[Pass], wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.files, self.passes, self.wanted = files, tuple(passes), wanted
+        self.done = list[dict[str, Any]]()
+        self.warned = 0
+        """Warnings that are not of passes."""
 
     def begin_behind(self, steps: Sequence[Step]) -> None:
         """Count steps that ran before the first one that is seen."""
@@ -62,9 +69,6 @@ class Stages(Watcher):
 
     def after(self, step: Step) -> None:
         """Keep the graph after a pass that took long."""
-        if self.done:  # a graph that was read from a file no longer shares tensors between modules
-            before = self.done[-1]["record"]["weight_bytes_after"]
-            step.record = replace(step.record, weight_bytes_before=before)
         self.done.append(_entry(step))
         if (step.record.seconds or 0.0) < LONG or not self.wanted():
             return
@@ -74,7 +78,7 @@ class Stages(Watcher):
             "rewrites": [asdict(rewrite) for rewrite in ctx.rewrites],
             "skips": ctx.skips,
             "says": ctx.records.says,
-            "warnings": ctx.warnings,
+            "warnings": ctx.warnings[self.warned :],
             "fingerprint": fingerprint(step.gm),
         }
         with tempfile.TemporaryDirectory() as folder:
@@ -84,13 +88,19 @@ class Stages(Watcher):
             except OutputError as error:  # such as a module of a pass's own, which no table knows
                 ctx.progress.note(f"--resume cannot start after {step.name}: {error}")
                 return
-            self.files.save_bytes(STAGE, path.read_bytes())
+            self.files.save_stage(self.passes, step.index, path.read_bytes())
 
-    def restore(self, gm: fx.GraphModule, ctx: Context, passes: Sequence[Pass]) -> list[Step]:
-        """Put `gm` and the records into the state of the last stage; return its steps."""
-        content = self.files.load_bytes(STAGE)
-        if content is None:
-            return []
+    def restore(self, gm: fx.GraphModule, ctx: Context) -> list[Step]:
+        """Put `gm` and the records behind as many passes as are kept; return their steps."""
+        self.warned = len(ctx.warnings)
+        for count in range(len(self.passes), 0, -1):
+            content = self.files.load_stage(self.passes, count)
+            if content is not None and (steps := self._start_behind(content, gm, ctx)):
+                return steps
+        return []
+
+    def _start_behind(self, content: bytes, gm: fx.GraphModule, ctx: Context) -> list[Step]:
+        """Restore one stage; return its steps, or none if it is damaged."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, STAGE)
             path.write_bytes(content)
@@ -104,10 +114,14 @@ class Stages(Watcher):
         self.done, records = info["steps"], ctx.records
         records.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
         records.skips[:] = [(node, why) for node, why in info["skips"]]
-        records.says[:], records.warnings[:] = info["says"], info["warnings"]
+        records.says[:] = info["says"]
+        for sentence in info["warnings"]:
+            ctx.warn(sentence)
+        names = ", ".join(one["record"]["name"] for one in self.done)
+        ctx.progress.note(f"kept from an earlier run: {names}")
         return [
             _restored(i, action, gm, ctx, found)
-            for i, (action, found) in enumerate(zip(passes, self.done, strict=False), start=1)
+            for i, (action, found) in enumerate(zip(self.passes, self.done, strict=False), start=1)
         ]
 
 

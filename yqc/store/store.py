@@ -56,8 +56,10 @@ class Store:
         `float`  the float model as an ONNX file (`yqc.job.baseline`)
         `boxes`  what the float model finds in images: those of the evaluation
                  (`yqc.job.baseline`), those that agreement is judged on (`yqc.job.judge`)
-        `work`   what an interrupted compile goes on with (`yqc.job.work`), by the graph behind a
-                 long pass (`yqc.pipeline.resume`) and by what passes keep (`Context.cache`)
+        `stage`  the graph behind passes that took long, which any compile that begins with them
+                 starts from (`yqc.pipeline.resume`)
+        `work`   what an interrupted compile goes on with within a pass (`yqc.job.work`,
+                 `Context.cache`)
 
     Args:
         folder: where; made on first use. One that is there and not empty must have yqc's marker.
