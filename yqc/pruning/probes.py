@@ -149,7 +149,11 @@ def project_keypoints(
 
 
 def project_distribution(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Project logits of distributions, [N, nc], with the covariance diag(p) - p p'."""
-    p = value.detach().softmax(1)
+    """Project logits of distributions, [N, nc], by divergence and by the error of logits."""
+    fixed = value.detach()
+    p = fixed.softmax(1)
     noise = p.sqrt() * random_signs(p, generator)
-    return (value * (noise - p * noise.sum(1, keepdim=True))).sum()
+    noise = noise - p * noise.sum(1, keepdim=True)
+    own, signs = fixed - fixed.mean(1, keepdim=True), random_signs(p, generator)
+    weight = (2 / p.shape[1] / (own.square().mean() + EPS)).sqrt()
+    return (value * (noise + weight * (signs - signs.mean(1, keepdim=True)))).sum()

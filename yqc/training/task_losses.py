@@ -7,7 +7,9 @@
     keypoints      absolute error of x and y, in cells or halves of them; KL of Bernoulli
                    distributions of the visibility
     angles         absolute error
-    logits         KL of the distributions of a classifier
+    logits         KL of the distributions of a classifier, and squared error of its logits (Kim et
+                   al., Comparing Kullback-Leibler Divergence and Mean Squared Error Loss in
+                   Knowledge Distillation, IJCAI 2021)
 
 Coefficients, keypoints and angles are weighted by the teacher's confidence at each position.
 """
@@ -121,6 +123,12 @@ def angle_loss(student: Tensor, teacher: Tensor, sure: Tensor) -> Tensor:
 
 
 def logit_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the KL divergence from teacher to student of distributions, as logits [N, nc]."""
+    """Compare distributions by their logits, [N, nc]: a mean of images.
+
+    It is the KL divergence from teacher to student, and the squared error of the logits over their
+    variance, each image's less its mean: images that are decided have hardly any divergence.
+    """
     logs = student.log_softmax(1), teacher.log_softmax(1)
-    return (logs[1].exp() * (logs[1] - logs[0])).sum(1).mean()
+    divergence = (logs[1].exp() * (logs[1] - logs[0])).sum(1).mean()
+    off, own = (x - x.mean(1, keepdim=True) for x in (student - teacher, teacher))
+    return divergence + off.square().mean() / (own.square().mean() + EPS)
