@@ -131,7 +131,7 @@ class Session:
         pipeline = Pipeline.of(passes or self.settings.passes, self.registry)
         settings = replace(self.settings, passes=str(pipeline))
         files = Outputs(Path(output) if output else default_output(self.model, pipeline))
-        check(settings, pipeline, files, self.model, source.gm)
+        check(settings, pipeline, files, self.model, source)
 
         with torch_threads(settings.threads):
             ctx = make_context(settings, source, data, progress, kept=self.kept, pipeline=pipeline)

@@ -45,6 +45,116 @@ def plain(layout: str, *, dynamic: bool = False) -> onnx.ModelProto:
     return emit(trace(Decoded(layout), torch.zeros(1, 3, 32, 48)), dynamic=dynamic)
 
 
+class DecodedTask(nn.Module):
+    """The same with further numbers of each box, and prototypes for masks."""
+
+    def __init__(self, form: OutputForm, classes: int = CLASSES) -> None:
+        super().__init__()
+        self.form, self.first = form, 4 + (form.layout == "yolov5") + classes
+        self.conv = nn.Conv2d(3, self.first + form.extra, 4, stride=4)
+        nn.init.normal_(self.conv.weight, 0, 0.6)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        y = self.conv(x).flatten(2)
+        boxes, scores = y[:, :4].sigmoid() * 20 + 4, y[:, 4 : self.first].sigmoid()
+        y = torch.cat([boxes, scores, y[:, self.first :] * 0.7], 1)
+        rows = y.transpose(1, 2) if self.form.layout == "yolov5" else y
+        return (rows, x[:, :, ::2, ::2] + 1) if self.form.coefficients else rows
+
+
+TASKS = [
+    OutputForm("yolov8", CLASSES, "segment", coefficients=3),
+    OutputForm("yolov5", CLASSES, "segment", coefficients=3),
+    OutputForm("yolov8", CLASSES, "pose", kpt_shape=(2, 3)),
+]
+
+
+@pytest.mark.parametrize("form", TASKS, ids=lambda form: f"{form.task}-{form.layout}")
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_further_numbers_are_carried_along(form: OutputForm, multi_label: bool) -> None:
+    torch.manual_seed(3)
+    model = emit(trace(DecodedTask(form), torch.zeros(1, 3, 32, 48)), dynamic=True)
+    images = bytes_of(2).astype(np.float32) / 255
+    options = Suppression(iou=0.5, conf=0.1, top=20, multi_label=multi_label)
+    made = embed(model, Embedding(nms=options), form)
+    running = open_session(made, OPTIMISED)
+    got, *maps = running.run(None, {"x": images})
+    assert got.shape == (2, 20, 6 + form.extra)
+    if form.coefficients:
+        np.testing.assert_allclose(maps[0], images[:, :, ::2, ::2] + 1)
+    raw = answers(model, images)
+    for given, rows in zip(
+        got, raw if form.layout == "yolov5" else raw.swapaxes(1, 2), strict=True
+    ):
+        used = given[given[:, 4] > 0]
+        assert len(used) > 3
+        for row in used:  # its numbers are those of the one box that lies where it does
+            centre = (row[:2] + row[2:4]) / 2
+            own = rows[np.abs(rows[:, :2] - centre).max(1).argmin()]
+            np.testing.assert_allclose(own[2:4], row[2:4] - row[:2], atol=1e-4)
+            np.testing.assert_allclose(own[-form.extra :], row[6:], atol=1e-5)
+
+
+def overlap_of(one: Any, other: Any) -> float:
+    """ProbIoU of two boxes (cx, cy, w, h, angle), by matrices."""
+    means, spreads = [], []
+    for x, y, wide, high, turn in (one, other):
+        about = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        spreads.append(about @ np.diag([wide**2 / 12, high**2 / 12]) @ about.T)
+        means.append(np.array([x, y]))
+    mean, apart = (spreads[0] + spreads[1]) / 2, means[0] - means[1]
+    dets = [np.linalg.det(each) for each in (mean, *spreads)]
+    distance = apart @ np.linalg.inv(mean) @ apart / 8
+    distance += 0.5 * np.log(dets[0] / np.sqrt(dets[1] * dets[2]))
+    return float(1 - np.sqrt(1 - np.exp(-distance)))
+
+
+def suppressed(rows: Any, options: Suppression) -> list[tuple[float, int, Any]]:
+    """Score, class and box of what is kept of rows [A, 5 + nc]: fast NMS, pair by pair."""
+    pairs = []
+    for row in rows:
+        scores = row[4:-1]
+        labels = range(CLASSES) if options.multi_label else [int(scores.argmax())]
+        box = np.array([*row[:4], row[-1]], np.float64)
+        pairs += [(float(scores[c]), c, box) for c in labels if scores[c] > options.conf]
+    pairs.sort(key=lambda pair: -pair[0])
+    kept = []
+    for i, (score, label, box) in enumerate(pairs):
+        rivals = [b for _, c, b in pairs[:i] if options.agnostic or c == label]
+        if all(overlap_of(box, rival) <= options.iou for rival in rivals):
+            kept.append((score, label, box))
+    return kept[: options.top]
+
+
+@pytest.mark.parametrize("change", [{}, {"multi_label": True}, {"agnostic": True}, {"top": 3}])
+def test_oriented_boxes_suppress_by_how_their_areas_overlap(change: Any) -> None:
+    form = OutputForm("yolov8", CLASSES, "obb")
+    torch.manual_seed(3)
+    model = emit(trace(DecodedTask(form), torch.zeros(1, 3, 32, 48)), dynamic=True)
+    images = bytes_of(2).astype(np.float32) / 255
+    options = Suppression(**{"iou": 0.3, "conf": 0.3, "top": 400, **change})
+    got = answers(embed(model, Embedding(nms=options), form), images)
+    assert got.shape == (2, options.top, 7)
+    for given, raw in zip(got, answers(model, images), strict=True):
+        want = suppressed(raw.T, options)
+        assert 3 <= len(want) < 3 * ANCHORS
+        assert np.count_nonzero(given[:, 4]) == len(want)
+        for row, (score, label, box) in zip(given, want, strict=False):
+            np.testing.assert_allclose(row[[0, 1, 2, 3, 6]], box, atol=1e-4)
+            assert row[4] == pytest.approx(score, abs=1e-6)
+            assert row[5] == label
+
+
+def test_no_oriented_box_at_all_is_rows_of_zeros() -> None:
+    form = OutputForm("yolov8", CLASSES, "obb")
+    model = emit(trace(DecodedTask(form), torch.zeros(1, 3, 32, 48)))
+    got = answers(
+        embed(model, Embedding(nms=Suppression(conf=1.0)), form), bytes_of() / np.float32(255)
+    )
+    assert got.shape == (1, 300, 7)
+    assert not got.any()
+
+
 def bytes_of(count: int = 1) -> Any:
     return np.random.default_rng(4).integers(0, 256, (count, 3, 32, 48), np.uint8)
 
@@ -184,7 +294,10 @@ def test_all_at_once() -> None:
     np.testing.assert_allclose(got[0, :20, 4], want.scores[:20], atol=1e-3)
 
 
-@pytest.mark.parametrize(("layout", "why"), [("end2end", "already"), (None, "not that of a YOLO")])
+@pytest.mark.parametrize(
+    ("layout", "why"),
+    [("end2end", "already"), ("classes", "no boxes"), (None, "not that of a YOLO")],
+)
 def test_what_cannot_be_suppressed_is_refused(layout: Any, why: str) -> None:
     with pytest.raises(EmitError, match=why):
         embed(plain("yolov8"), Embedding(nms=Suppression()), layout and OutputForm(layout))

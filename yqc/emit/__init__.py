@@ -18,6 +18,7 @@
 `wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
 `metadata`     what YOLO runtimes read
 `embedding`    suppression in the graph; bytes or halves in, halves out
+`suppression`, `rotated`  suppression of boxes; of oriented ones
 `save`         files written whole or not at all
 `roundtrip`    the file under onnxruntime against the graph
 `breakdown`    bytes by cause and by layer

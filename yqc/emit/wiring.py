@@ -1,11 +1,12 @@
 """What makes, reads and holds the values of an ONNX graph, for rewriting it."""
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 
 class Wiring:
@@ -56,3 +57,52 @@ def take_name(taken: set[str], name: str) -> str:
         unique = f"{name}_{count}"
     taken.add(unique)
     return unique
+
+
+OUTPUT = "output0"
+NONE = "nms_none"
+"""The constant 0: the score of no box."""
+
+
+class GraphWriter:
+    """Appends nodes to a graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+
+    def constant(self, name: str, value: object, dtype: type[np.generic]) -> str:
+        """Hold a constant and return its name."""
+        self.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
+        return name
+
+    def op(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401  # as ONNX takes them
+        """Append a node of one output, which is called as the node is; return its name."""
+        self.ops(op_type, inputs, [output], output, **attributes)
+        return output
+
+    def ops(
+        self,
+        op_type: str,
+        inputs: list[str],
+        outputs: list[str],
+        name: str,
+        **attributes: Any,  # noqa: ANN401
+    ) -> None:
+        """Append a node of several outputs."""
+        node = helper.make_node(op_type, inputs, outputs, name=name, **attributes)
+        self.graph.node.append(node)
+
+    def ints(self, name: str, *values: int) -> str:
+        """Hold a vector of int64 and return its name."""
+        return self.constant(name, list(values), np.int64)
+
+
+def rename(graph: onnx.GraphProto, old: str, new: str, *, outputs: bool = True) -> None:
+    """Rename a value wherever nodes read it, and where one makes it."""
+    for node in graph.node:
+        if outputs and old in node.output and node.name == old:
+            node.name = new
+        for names in (node.input, node.output) if outputs else (node.input,):
+            for i, name in enumerate(names):
+                if name == old:
+                    names[i] = new

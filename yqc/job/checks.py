@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import fx
 
 from yqc.emit import PACKED_OPSETS, check_writable
 from yqc.emit.embedding import Embedding
+from yqc.emit.suppression import check_suppression
 from yqc.errors import EmitError, PipelineError
 from yqc.job.outputs import Outputs
-from yqc.models.source import AnyModel
+from yqc.models.source import AnyModel, Source
 from yqc.pipeline.base import Given, Pass
 from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
@@ -27,13 +27,14 @@ def check(
     pipeline: Pipeline,
     files: Outputs,
     model: AnyModel,
-    gm: fx.GraphModule | None = None,
+    source: Source | None = None,
 ) -> None:
-    """Refuse what can be refused before the model is read, and, with its graph, before any pass.
+    """Refuse what can be refused before the model is read, and, once it is, before any pass.
 
     Raises:
         PipelineError: a wrong order of passes, no such device, no images for a pass that needs
             some, options of suppression that do not exist.
+        EmitError: suppression of an output that has no boxes, or is suppressed already.
         OutputError: the outputs cannot be written.
         LoweringError: an operation of the graph has no ONNX form, and every pass is one of yqc's.
     """
@@ -43,12 +44,16 @@ def check(
     check_device(settings.device, passes)
     check_images(settings, passes)
     check_packed(settings, passes)
-    Embedding.of(settings)
+    embedding = Embedding.of(settings)
     named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]
     named += [str(model)] if isinstance(model, str | Path) else []
     files.check(Path(name) for name in named if name)
-    if gm is not None and all(type(each).__module__.startswith(BUILT_IN) for each in passes):
-        check_writable(gm, opset=settings.opset, dynamic=settings.dynamic)
+    if source is None:
+        return
+    if embedding.nms is not None:
+        check_suppression(source.form)
+    if all(type(each).__module__.startswith(BUILT_IN) for each in passes):
+        check_writable(source.gm, opset=settings.opset, dynamic=settings.dynamic)
 
 
 def check_device(device: str, passes: Sequence[Pass]) -> None:
