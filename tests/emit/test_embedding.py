@@ -75,7 +75,7 @@ def test_further_numbers_are_carried_along(form: OutputForm, multi_label: bool) 
     torch.manual_seed(3)
     model = emit(trace(DecodedTask(form), torch.zeros(1, 3, 32, 48)), dynamic=True)
     images = bytes_of(2).astype(np.float32) / 255
-    options = Suppression(iou=0.5, conf=0.1, top=20, multi_label=multi_label)
+    options = Suppression(iou=0.5, conf=0.01, top=20, multi_label=multi_label)
     made = embed(model, Embedding(nms=options), form)
     running = open_session(made, OPTIMISED)
     got, *maps = running.run(None, {"x": images})
