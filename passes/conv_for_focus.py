@@ -23,7 +23,7 @@ from yqc import Call, Context, Pass, State, call, callers, is_function, shape
 
 IMAGE = 4
 """Dimensions of what has pixels and channels."""
-Source = tuple[int, int, int]
+ChannelSource = tuple[int, int, int]
 """Channel and offset, down and right, that a channel of a space-to-depth holds."""
 
 
@@ -35,7 +35,7 @@ class SpaceToDepth:
     x: fx.Node
     side: int
     """Of the squares."""
-    sources: list[Source]
+    sources: list[ChannelSource]
     """What each channel of the result holds."""
 
 
@@ -57,7 +57,7 @@ class ConvForFocus(Pass):
             if why := self.obstacle(gm, found, conv):
                 ctx.skipped(node, why)
             elif conv is not None:
-                gm.set_submodule(conv.target, widen(conv.module, found))
+                gm.set_submodule(conv.target, absorb_squares(conv.module, found))
                 conv.node.args = (found.x,)
                 erase_unread(gm, node)
                 ctx.rewrote(conv.node, f"took in the space-to-depth {node}")
@@ -80,7 +80,7 @@ class ConvForFocus(Pass):
         return None
 
 
-def widen(conv: nn.Conv2d, found: SpaceToDepth) -> nn.Conv2d:
+def absorb_squares(conv: nn.Conv2d, found: SpaceToDepth) -> nn.Conv2d:
     """Return the convolution on what was moved into the channels that `conv` reads."""
     side, weight = found.side, conv.weight.detach()
     sizes: tuple[Any, ...] = (weight.shape[2:], conv.stride, conv.padding)

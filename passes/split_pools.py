@@ -19,8 +19,8 @@ from torch import fx, nn
 from yqc import Call, Context, Pass, State, calls
 from yqc.pipeline import Bounds
 
-Size = tuple[int, int]
-Stage = tuple[Size, Size, Size]
+WindowSize = tuple[int, int]
+Stage = tuple[WindowSize, WindowSize, WindowSize]
 """Window, stride and padding of a pool, height and width each."""
 
 
@@ -38,7 +38,7 @@ class SplitPools(Pass):
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         made: dict[tuple[fx.Node, Stage], fx.Node] = {}
         for pool in calls(gm, nn.MaxPool2d):
-            if max(as_pair(pool.module.kernel_size)) <= self.kernel:
+            if max(pair_sides(pool.module.kernel_size)) <= self.kernel:
                 continue
             if why := self.obstacle(pool):
                 ctx.skipped(pool.node, why)
@@ -49,7 +49,7 @@ class SplitPools(Pass):
 
     def obstacle(self, pool: Call[nn.MaxPool2d]) -> str | None:
         """Return why a pool must stay as it is, or None."""
-        if max(as_pair(pool.module.dilation)) > 1:
+        if max(pair_sides(pool.module.dilation)) > 1:
             return "its window is dilated"
         if pool.module.ceil_mode:
             return "it rounds its size up"
@@ -57,11 +57,11 @@ class SplitPools(Pass):
 
     def stages(self, pool: nn.MaxPool2d) -> list[Stage]:
         """List the pools of a chain, the first one first."""
-        sizes, paddings = as_pair(pool.kernel_size), as_pair(pool.padding)
+        sizes, paddings = pair_sides(pool.kernel_size), pair_sides(pool.padding)
         axes = [self.split(*one) for one in zip(sizes, paddings, strict=True)]
         count = max(map(len, axes))
         high, wide = ([(1, 0)] * (count - len(axis)) + axis for axis in axes)
-        strides = [(1, 1)] * (count - 1) + [as_pair(pool.stride)]
+        strides = [(1, 1)] * (count - 1) + [pair_sides(pool.stride)]
         return [
             ((h, w), stride, (top, left))
             for (h, top), (w, left), stride in zip(high, wide, strides, strict=True)
@@ -102,6 +102,6 @@ class SplitPools(Pass):
         made.setdefault((before, stages[-1]), node)
 
 
-def as_pair(value: int | Size) -> Size:
+def pair_sides(value: int | WindowSize) -> WindowSize:
     """Return a size of height and width."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -14,6 +14,7 @@ from yqc.data import KeptImages
 from yqc.emit import save
 from yqc.emit.embedding import embed
 from yqc.job.checks import check
+from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import find_data, make_context, open_source, torch_threads
 from yqc.job.measure import Measured, measure_against
@@ -132,6 +133,8 @@ class Session:
         settings = replace(self.settings, passes=str(pipeline))
         files = Outputs(Path(output) if output else default_output(self.model, pipeline))
         check(settings, pipeline, files, self.model, source)
+        fitted = fit_pipeline(pipeline, source.gm, settings, progress)
+        pipeline = fitted.pipeline
 
         with torch_threads(settings.threads):
             ctx = make_context(settings, source, data, progress, kept=self.kept, pipeline=pipeline)
@@ -150,7 +153,7 @@ class Session:
                 done = self.prefixes.restore(gm, ctx, expanded)
                 stages.begin_behind(done)
             steps = pipeline.run(gm, ctx, [*observers, self.prefixes], done=done)
-            compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps)
+            compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps, fitted)
 
             how = Writing(evaluate, latency, verify, sensitivity, html)
             written = write_files(compiled, files, work, how, last_float.gm if exports else None)

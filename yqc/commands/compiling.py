@@ -11,6 +11,7 @@ import typer
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
 from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
 from yqc.settings import SETTINGS, Settings, read_recipe
+from yqc.targets import find_target
 
 if TYPE_CHECKING:
     from yqc.pipeline.registry import Registry
@@ -91,7 +92,8 @@ def _check_output(
     from yqc.job.outputs import Outputs  # noqa: PLC0415
 
     if output is not None:
-        named = map(Path, filter(None, (settings.data, settings.arch)))
+        device = find_target(settings.target).file
+        named = map(Path, filter(None, (settings.data, settings.arch, device)))
         Outputs(output).check([model, *named, *load])
 
 

@@ -3,6 +3,7 @@
 In the order in which a compile uses them:
 
 - `checks`: what is refused before any work.
+- `fitting`: the rewrites that a device's file asks for, and what is left beyond its limits.
 - `inputs`: the model, the data, and the context that passes work in.
 - `judge`: images for calibration, and the agreement of a graph with the original.
 - `keys`: the hashes of all that decides a result.

@@ -45,7 +45,9 @@ def check(
     check_images(settings, passes)
     check_packed(settings, passes)
     embedding = Embedding.of(settings)
-    named = [settings.data, settings.arch, *(path for path, _ in pipeline.registry.files)]
+    device = find_target(settings.target).file
+    loaded = [path for path, _ in pipeline.registry.files]
+    named = [settings.data, settings.arch, device, *loaded]
     named += [str(model)] if isinstance(model, str | Path) else []
     files.check(Path(name) for name in named if name)
     if source is None:

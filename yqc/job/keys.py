@@ -18,6 +18,7 @@ from yqc.pipeline.base import Pass
 from yqc.pipeline.pipeline import Pipeline
 from yqc.report import Environment
 from yqc.settings import SETTINGS, Settings
+from yqc.targets import find_target
 from yqc.version import __version__
 
 AFTER_PASSES = {
@@ -52,6 +53,7 @@ def compile_key(
         "loaded": [sha256 for _, sha256 in pipeline.registry.files],
         "settings": chosen,
         "data": None if data is None else data.sha256,
+        "device": find_target(settings.target).sha256,
         "threads": torch.get_num_threads(),
     }
 

@@ -17,6 +17,14 @@ from yqc.evaluation import count_cores
 from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
 from yqc.graph.resizing import resize_graph, trial_size
+from yqc.job.fitting import (
+    Fitted,
+    check_fit,
+    choose_opset,
+    describe_target,
+    device_file,
+    warn_of_decode,
+)
 from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
 from yqc.job.runtime_rules import check_rules
@@ -27,6 +35,7 @@ from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
 from yqc.pipeline.step import Step
 from yqc.settings import HashedFile, Provenance, Settings, write_recipe
+from yqc.targets import find_target
 from yqc.version import __version__
 
 
@@ -42,6 +51,7 @@ class Compiled:
     gm: fx.GraphModule
     """The rewritten graph."""
     steps: list[Step]
+    fitted: Fitted
 
     @property
     def passes(self) -> str:
@@ -53,7 +63,7 @@ class Compiled:
         """What `metadata_props` of the ONNX file hold."""
         source = self.source
         own = {"version": __version__, "pipeline": self.passes, "input_sha256": source.sha256}
-        own["target"] = self.settings.target
+        own |= describe_target(find_target(self.settings.target))
         if not source.is_detector:
             return {f"yqc.{key}": value for key, value in own.items()}
         return yolo_metadata(
@@ -76,9 +86,15 @@ class Compiled:
             PassError: the passes left numbers that are not finite.
         """
         check_finite(self.gm, "the graph behind the passes", PassError)
-        how = {name: getattr(self.settings, name) for name in ("opset", "dynamic", "target")}
-        other = self.resized[0] if self.resized else None
-        return emit(self.gm, metadata=self.metadata, other=other, **how)
+        settings, other = self.settings, self.resized[0] if self.resized else None
+        return emit(
+            self.gm,
+            metadata=self.metadata,
+            other=other,
+            opset=choose_opset(settings),
+            dynamic=settings.dynamic,
+            target=settings.target,
+        )
 
     @property
     def graphs(self) -> list[tuple[fx.GraphModule, fx.GraphModule]]:
@@ -114,6 +130,7 @@ class Compiled:
             model=HashedFile(self.source.path, self.source.sha256),
             data=None if data is None else HashedFile(str(data.source), data.sha256),
             loaded=tuple(HashedFile(*file) for file in registry.files),
+            target_file=device_file(self.settings),
         )
 
     @property
@@ -178,8 +195,10 @@ def make_report(
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
         swaps=list_swaps(gm),
+        device=check_fit(emitted, compiled.fitted, settings),
         warnings=(
             *settings.written_for.changes(origin),
+            *warn_of_decode(settings),
             *source.warnings,
             *ctx.warnings,
             *verified.warnings,

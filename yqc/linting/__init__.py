@@ -14,7 +14,7 @@
 """
 
 from yqc.linting.check import find_runtime, lint
-from yqc.linting.device import Misfit
+from yqc.linting.device import Misfit, list_misfits
 from yqc.linting.finding import (
     Finding,
     LintResult,
@@ -23,8 +23,10 @@ from yqc.linting.finding import (
     group_findings,
     name_nodes,
 )
+from yqc.linting.remedies import EXACT_ORDER
 
 __all__ = [
+    "EXACT_ORDER",
     "Finding",
     "LintResult",
     "Misfit",
@@ -33,5 +35,6 @@ __all__ = [
     "find_runtime",
     "group_findings",
     "lint",
+    "list_misfits",
     "name_nodes",
 ]

@@ -1,20 +1,23 @@
 """Rules: which nodes of a file are outside of what a device takes.
 
 The limits are those of the device's own file (`yqc.targets.device`). Of each node one limit is
-reported, the first that it is beyond in the order of that file.
+reported, the first that it is beyond in the order of that file. QuantizeLinear and DequantizeLinear
+state the types of tensors: `dtypes` limits them, and `operators` does not.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import onnx
 from onnx import NodeProto, TensorProto
 
 from yqc.linting.finding import Finding
-from yqc.linting.graph import Graph, kernel_sides
-from yqc.linting.remedies import CONVOLUTIONS, Surroundings, find_remedy
+from yqc.linting.graph import DEQUANTIZE, QUANTIZE, Graph, kernel_sides
+from yqc.linting.remedies import CONVOLUTIONS, NAMES, NOTHING, Surroundings, find_remedy, find_swap
 from yqc.targets import Target
 
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+QUANTIZERS = frozenset({QUANTIZE, DEQUANTIZE})
 IMAGE = 4
 """Dimensions of tensors whose second one are channels."""
 
@@ -32,6 +35,11 @@ class Misfit(Finding):
     def group(self) -> tuple[str, ...]:
         """What findings that are shown together have in common."""
         return (self.severity, self.rule, self.what, self.fix)
+
+
+def list_misfits(model: onnx.ModelProto, target: Target) -> list[Misfit]:
+    """List the nodes of a model that a device does not take, or not at its full speed."""
+    return list(DeviceRules(target)(Graph(model)))
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,25 @@ class DeviceRules:
                 remedy, fix = find_remedy(place, node, key, self.target)
                 rule = key.removeprefix("limits.").removesuffix("s").replace("_", "-")
                 yield Misfit(node.name, node.op_type, rule, "error", what, fix, key, remedy)
+            elif self._is_slow(place, node):
+                what, remedy = "the device does not name it as fast", find_swap(self.target)
+                fix = f"the recipe {remedy} puts in one that is" if remedy else NOTHING
+                about = "fast_activations", remedy
+                yield Misfit(node.name, node.op_type, "activation", "note", what, fix, *about)
+
+    def _is_slow(self, place: Surroundings, node: NodeProto) -> bool:
+        """Return whether a node is an activation that is not among the device's fast ones."""
+        fast = self.target.fast_activations
+        if fast is None or not place.is_activation(node) or place.is_decoding(node):
+            return False
+        return NAMES.get(node.op_type, "") not in {*fast, "-"}
 
     def _find_excess(self, g: Graph, node: NodeProto) -> tuple[str, str] | None:
         """Return the key of the first limit that a node is beyond, and what that means."""
         operators, limits = self.target.operators, self.target.limits
-        if operators is not None and (node.domain or node.op_type not in operators):
+        is_notation = node.op_type in QUANTIZERS  # of element types, which `dtypes` limits
+        known = operators is None or (node.op_type in operators and not node.domain)
+        if not (known or is_notation):
             return "operators", f"the device has no {node.op_type}"
         for key, (what, values) in measure_node(g, node).items():
             most = getattr(limits, key)

@@ -10,7 +10,7 @@ LAYERS = CONVOLUTIONS | {"Gemm"}
 """Operators with weights; a product with a constant matrix is one, too."""
 ACTIVATIONS = frozenset({
     *("HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Celu", "Selu", "Gelu", "Mish", "Softplus"),
-    *("Tanh", "Sigmoid", "Clip"),
+    *("Tanh", "Sigmoid", "Clip", "Relu"),
 })  # fmt: skip
 """Operators of the activations that `relu` swaps for others."""
 EXACT = {
@@ -23,9 +23,20 @@ EXACT = {
     "Resize": ("deconv-for-resize", "ConvTranspose"),
 }
 """For an operator that a device lacks: the pass that writes it as another one, and that one."""
+EXACT_ORDER = (
+    *("conv-for-focus", "pad-in-conv", "conv-for-linear", "conv-for-split"),
+    *("deconv-for-resize", "split-pools"),
+)
+"""The passes that keep the numbers, in the order in which they run."""
 SWAPS = {"relu": "Relu", "relu6": "Clip", "leaky-relu": "LeakyRelu", "hardswish": "HardSwish"}
 """The operator of each activation that `relu{to=...}` puts in."""
 
+NAMES = {word: name for name, word in SWAPS.items()} | {
+    "HardSigmoid": "hard-sigmoid",
+    "Sigmoid": "silu",
+    "Mul": "-",
+}
+"""The name of the activation of each operator in a device's file; a Mul is a part of one."""
 RAW_HEADS = (
     "it is part of the decoding, which stays in the file: cut the file before it, and decode in"
     " the program that runs it"
@@ -46,7 +57,7 @@ class Surroundings:
             if is_layer(g, node) or not self._before.isdisjoint(node.output):
                 self._before.update(node.input)
             is_near = not is_layer(g, node) and not self._around.isdisjoint(node.output)
-            if is_near or is_product(g, node):
+            if is_near or is_computed_product(g, node):
                 self._around.update(node.input)
                 self._behind.update(node.output)
         for node in g.nodes:
@@ -77,7 +88,7 @@ class Surroundings:
         return "" if node is None else node.op_type
 
 
-def is_product(g: Graph, node: NodeProto) -> bool:
+def is_computed_product(g: Graph, node: NodeProto) -> bool:
     """Return whether a node multiplies two computed matrices."""
     return node.op_type == "MatMul" and len(g.data_inputs(node)) == 2  # noqa: PLR2004
 
@@ -107,7 +118,7 @@ def find_remedy(
     """
     if place.is_decoding(node):
         return "", RAW_HEADS
-    if limit == "operators" and node.op_type in {QUANTIZE, DEQUANTIZE}:
+    if limit == "limits.dtypes" and node.op_type in {QUANTIZE, DEQUANTIZE}:
         return "", QUANTIZED
     if place.is_attention(node):
         return "", ATTENTION

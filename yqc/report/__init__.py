@@ -27,6 +27,7 @@ from yqc.report.parts import (
     Agreement,
     Compute,
     DataInput,
+    DeviceFit,
     Latency,
     Layer,
     LoadedFile,
@@ -41,6 +42,7 @@ from yqc.report.parts import (
     SizeParts,
     Skip,
     Swap,
+    Unfit,
     Verification,
 )
 from yqc.report.progress import make_progress
@@ -80,6 +82,7 @@ __all__ = [
     "CacheRow",
     "Compute",
     "DataInput",
+    "DeviceFit",
     "Environment",
     "EvalResult",
     "Latency",
@@ -104,6 +107,7 @@ __all__ = [
     "SizeParts",
     "Skip",
     "Swap",
+    "Unfit",
     "Verification",
     "WrittenFile",
     "bench_table",

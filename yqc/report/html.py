@@ -38,6 +38,7 @@ In names and texts of a document, quotes are escaped, so that this never matches
 SECTIONS = (
     ("summary", "Summary"),
     ("warnings", "Warnings"),
+    ("device", "Device"),
     ("accuracy", "Accuracy"),
     ("images", "Images"),
     ("passes", "Passes"),
@@ -126,6 +127,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
     report = page.report
     empty = {
         "warnings": not report.notices,
+        "device": report.device is None,
         "images": not page.pictures,
         "ranges": not page.spreads,
         "graph": not page.drawing.edges,

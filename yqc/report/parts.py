@@ -6,6 +6,8 @@ that follow from others are computed here, by the class methods, and nowhere els
 """
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Self
 
@@ -375,6 +377,66 @@ class Swap(Part):
     """Smallest, mean and largest of all channels; so are b and m."""
     b: tuple[float | None, float | None, float | None]
     m: tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfit(Part):
+    """A node of the file that a device does not take."""
+
+    node: str
+    op: str
+    limit: str
+    """The key of the device's file that it is beyond: `operators`, `limits.kernel`."""
+    what: str
+    """How it is beyond that."""
+    remedy: str | None
+    """The pass or recipe that would remove it; None if there is none."""
+    fix: str
+    """What to do about it."""
+
+
+def _count_kinds(what: str, nodes: Sequence[Unfit]) -> str:
+    """Name the operators of nodes, with their numbers where there are several."""
+    counts = Counter(one.op for one in nodes)
+    if what.endswith("has no"):
+        kinds = ", ".join(f"{op} ({count})" for op, count in counts.items())
+        return f"{len(nodes)} nodes: {what} {kinds}"
+    return f"{len(nodes)} nodes: {what} ({', '.join(filter(None, counts)) or 'the file'})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFit(Part):
+    """What of the file a device does not take, by the limits of the device's own file."""
+
+    path: str
+    """Of the device's file."""
+    sha256: str
+    base: str
+    """The target whose rules hold where the device's file is silent."""
+    decode: Literal["full", "scores", "raw"]
+    """How much of the decoding the device is to run."""
+    inserted: tuple[str, ...]
+    """Exact rewrites that were put into the pipeline for it."""
+    nodes: int
+    """Of the file."""
+    unfit_before: int
+    """How many nodes the device would not take of the float model's file."""
+    unfit: tuple[Unfit, ...]
+    """The nodes of this file that it does not take, in graph order."""
+    slow_activations: int
+    """Activations that it has, and that its file does not name among the fast ones."""
+    swap: str | None
+    """The recipe that swaps activations for one that it has, or for a fast one; None where that
+    would change no node."""
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """What does not fit: kinds of nodes with their numbers, and what to do about them."""
+        found: dict[tuple[str, str], list[Unfit]] = {}
+        for one in self.unfit:
+            what = "the device has no" if one.limit == "operators" else one.what
+            found.setdefault((what, one.fix), []).append(one)
+        return [(_count_kinds(what, nodes), fix) for (what, fix), nodes in found.items()]
 
 
 @dataclass(frozen=True, kw_only=True)

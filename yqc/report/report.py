@@ -14,6 +14,7 @@ from yqc.report.parts import (
     Accuracy,
     Compute,
     DataInput,
+    DeviceFit,
     Latency,
     Layer,
     LoadedFile,
@@ -56,13 +57,16 @@ class Report(Part, Shown):
     environment: Environment
     swaps: tuple[Swap, ...] = ()
     """Activations that were put in the place of others, in graph order."""
+    device: DeviceFit | None = None
+    """What does not fit the device of the target's file; None for a target that is no such file."""
     sensitivity: tuple[Sensitivity, ...] | None = None
     """Layers by sensitivity, the most sensitive first; None where it was not measured."""
 
     @property
     def notices(self) -> tuple[str, ...]:
         """The warnings, and what follows from the latency, which differs from run to run."""
-        measured = self.latency, self.layers, self.target, self.environment
+        target = self.target if self.device is None else self.device.base
+        measured = self.latency, self.layers, target, self.environment
         return (*self.warnings, *advise_on_speed(*measured))
 
     def to_json(self) -> str:
@@ -101,6 +105,9 @@ class Report(Part, Shown):
         yield terminal.accuracy_table(self.accuracy)
         yield ""
         yield terminal.checks(self.verification, self.latency)
+        if self.device is not None:
+            yield ""
+            yield terminal.device_table(self.device)
         if self.swaps:
             yield ""
             yield terminal.swaps_table(self.swaps)

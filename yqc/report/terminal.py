@@ -22,6 +22,7 @@ from yqc.report.layout import (
 from yqc.report.parts import (
     Accuracy,
     Compute,
+    DeviceFit,
     Latency,
     Layer,
     ModelInput,
@@ -249,6 +250,21 @@ def swaps_table(rows: Sequence[Swap], most: int = 5) -> RenderableType:
     if len(rows) > most:
         table.add_row(say(f"and {len(rows) - most} more", QUIET))
     return Trimmed(table)
+
+
+def device_table(device: DeviceFit) -> RenderableType:
+    """Show how many nodes a device does not take, by kind: why, and what removes them."""
+    before, after = device.unfit_before, len(device.unfit)
+    counts = f"{before} nodes of the float file do not fit, {after} of this one's {device.nodes}"
+    rows: list[tuple[str, RenderableType]] = [("device", counts)]
+    if device.inserted:
+        rows.append(("  inserted", ", ".join(device.inserted)))
+    rows += [("  left", Group(say(kind), say(fix, QUIET))) for kind, fix in device.groups]
+    if device.slow_activations:
+        slow = human.plural(device.slow_activations, "activation")
+        swap = f"; {device.swap} puts in one that is" if device.swap else ""
+        rows.append(("  slow", f"{slow} that the device's file does not name as fast{swap}"))
+    return fields(rows, LABEL)
 
 
 def written_files(files: Sequence[WrittenFile]) -> RenderableType:

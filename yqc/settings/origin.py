@@ -21,6 +21,8 @@ class Provenance:
     data: HashedFile | None = None
     loaded: tuple[HashedFile, ...] = ()
     """Python files given by `--load`."""
+    target_file: HashedFile | None = None
+    """The device's file that `target` names."""
 
     def changes(self, now: "Provenance") -> tuple[str, ...]:
         """Describe in sentences what is other now; nothing where the recipe records nothing."""
@@ -28,6 +30,7 @@ class Provenance:
             return ()
         said = [f"version {self.version} of yqc"] if self.version != now.version else []
         pairs = [(self.model, now.model, "model"), (self.data, now.data, "data set")]
+        pairs.append((self.target_file, now.target_file, "file of the target"))
         for was, found, what in pairs:
             if was is not None and (found is None or was.sha256 != found.sha256):
                 said.append(f"another {what}, {was.path} (SHA-256 {was.sha256[:12]})")

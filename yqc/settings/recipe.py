@@ -12,6 +12,10 @@
     path = "data.yaml"
     sha256 = "..."
 
+    [target_file]
+    path = "my-npu.toml"
+    sha256 = "..."
+
     [[load]]
     path = "my_pass.py"
     sha256 = "..."
@@ -37,7 +41,7 @@ LARGEST = 16 << 20
 changes nothing but the memory that a file of another kind takes before it is refused."""
 DEEP = 100
 """Dots in a key at most; the time that tomllib takes grows with their square."""
-ORIGINS = ("input", "dataset", "load")
+ORIGINS = ("input", "dataset", "target_file", "load")
 """The tables of a recipe file that say what it was written for."""
 
 
@@ -49,7 +53,11 @@ def write_recipe(settings: Settings, origin: Provenance) -> str:
         if value is not None:
             plain = list(value) if isinstance(value, tuple) else value
             lines.append(f"{name} = {_toml(plain)}")
-    tables = [("[input]", origin.model), ("[dataset]", origin.data)]
+    tables = [
+        ("[input]", origin.model),
+        ("[dataset]", origin.data),
+        ("[target_file]", origin.target_file),
+    ]
     tables += [("[[load]]", file) for file in origin.loaded]
     for head, file in tables:
         if file is not None:
@@ -108,6 +116,7 @@ def _provenance(found: Mapping[str, Any]) -> Provenance:
         version=str(found.get("yqc", "")),
         model=_hashed(found.get("input")),
         data=_hashed(found.get("dataset")),
+        target_file=_hashed(found.get("target_file")),
         loaded=tuple(filter(None, map(_hashed, loaded if isinstance(loaded, list) else ()))),
     )
 

@@ -20,6 +20,11 @@ def recipe_schema() -> dict[str, Any]:
         kind = str | None if describe(hint) == "a path" else hint  # names that are no UTF-8, too
         keys[name] = (kind, Field(getattr(Settings(), name), description=setting_helps()[name]))
     found: dict[str, Any] = create_model("Recipe", **keys).model_json_schema()
-    origin = {"yqc": {"type": "string"}, "input": _HASHED, "dataset": _HASHED}
+    origin = {
+        "yqc": {"type": "string"},
+        "input": _HASHED,
+        "dataset": _HASHED,
+        "target_file": _HASHED,
+    }
     found["properties"] |= {**origin, "load": {"type": "array", "items": _HASHED}}
     return {**found, "additionalProperties": False}

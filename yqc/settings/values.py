@@ -137,5 +137,7 @@ Emitted = Annotated[str, Allowed("onnx, or onnx,pt2", _read_kinds)]
 OptionsText = Annotated[str, Allowed("options such as conf=0.25", _read_options)]
 TargetText = Annotated[
     str,
-    Allowed("the name of a target, or the file of a device", lambda name: find_target(name).name),
+    Allowed(
+        "the name of a target, or the file of a device", lambda name: find_target(fspath(name)).name
+    ),
 ]

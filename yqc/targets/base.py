@@ -106,6 +106,11 @@ class Target:
     fast_activations: tuple[ActivationName, ...] | None = None
     """Activations that cost the device little, the cheapest first; None where that is not known."""
 
+    @property
+    def file(self) -> str | None:
+        """The path of the device's file; None for a target that is none."""
+        return self.name if self.base else None
+
     def runs(self, operator: str) -> bool:
         """Return whether the device has an ONNX operator, as far as its file says."""
         return self.operators is None or operator in self.operators

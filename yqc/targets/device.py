@@ -111,7 +111,7 @@ def _read(path: Path, _changed: int, _size: int) -> DeviceFile:
         text = content.decode("utf-8")
     except (OSError, ValueError) as error:
         raise DeviceFileError(f"cannot read the target {path}: {error}") from error
-    source = _Source(path, text)
+    source = _DeviceText(path, text)
     try:
         found = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ def _read(path: Path, _changed: int, _size: int) -> DeviceFile:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _DeviceText:
     """The text of a file, where its keys and words are looked up."""
 
     path: Path
@@ -160,7 +160,7 @@ def _names_key(line: str, key: str) -> bool:
     return re.match(rf"\s*(\[\s*{name}\s*\]|{name}\s*[.=])", line) is not None
 
 
-def _check(source: _Source, found: Mapping[str, Any]) -> DeviceKeys:
+def _check(source: _DeviceText, found: Mapping[str, Any]) -> DeviceKeys:
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  # takes long, --help must not
 
     _check_keys(source, found, DeviceKeys, "the file of a target")
@@ -179,14 +179,14 @@ def _check(source: _Source, found: Mapping[str, Any]) -> DeviceKeys:
     return keys
 
 
-def _check_keys(source: _Source, found: Mapping[str, Any], kind: type, where: str) -> None:
+def _check_keys(source: _DeviceText, found: Mapping[str, Any], kind: type, where: str) -> None:
     known = [one.name for one in fields(kind)]
     for key in found:
         if key not in known:
             raise source.refuse(f"{where} has no key {key!r}{near(key, known)}", key)
 
 
-def _explain(source: _Source, fault: Mapping[str, Any]) -> DeviceFileError:
+def _explain(source: _DeviceText, fault: Mapping[str, Any]) -> DeviceFileError:
     """Say in a sentence what pydantic found first."""
     names = [word for word in fault["loc"] if isinstance(word, str) and word.isidentifier()]
     key = next((word for word in reversed(names) if word in _KEYS), "")

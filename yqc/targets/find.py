@@ -39,7 +39,7 @@ def find_target(name: str) -> Target:
         PipelineError: there is none; the message says what to write for a device.
         DeviceFileError: the file cannot be read, or says what cannot be.
     """
-    if str(name).endswith(SUFFIX):
+    if name.endswith(SUFFIX):
         return _read_target(name)
     known = {word: target for t in TARGETS.values() for word, target in _words(t)}
     found = known.get(name)
