@@ -105,8 +105,8 @@ def test_a_device_is_a_file(tmp_path: Path) -> None:
             "line 2: limits has no key 'kernels'; did you mean 'kernel'?\n  kernels = 3\n  ^^^^^^^",
         ),
         (
-            "[limits]\nopset = 11",
-            "line 2: opset must be at least 13, not 11\n  opset = 11\n  ^^^^^",
+            "[limits]\nopset = 0",
+            "line 2: opset must be at least 1, not 0\n  opset = 0\n  ^^^^^",
         ),
         (
             "[limits]\nrank = true",

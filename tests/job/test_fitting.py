@@ -114,7 +114,7 @@ def test_the_report_has_what_is_left_and_why(made: yqc.Result) -> None:
     assert Report.from_json(made.report.to_json()).device == device
     assert json.loads(made.files.report.read_text())["device"]["unfit"][0]["op"] == "Tanh"
     page = made.files.page.read_text()
-    assert "1 nodes: the device has no Tanh (1)" in page
+    assert "1 node: the device has no Tanh (1)" in page
 
 
 def test_the_terminal_shows_it(made: yqc.Result, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +123,7 @@ def test_the_terminal_shows_it(made: yqc.Result, capsys: pytest.CaptureFixture[s
     show(made.report)
     text = " ".join(capsys.readouterr().out.split())
     assert "4 nodes of the float file do not fit, 1 of this one's" in text
-    assert "left 1 nodes: the device has no Tanh (1) no pass removes it" in text
+    assert "left 1 node: the device has no Tanh (1) no pass removes it" in text
     assert "slow 4 activations that the device's file does not name as fast; relu puts" in text
 
 

@@ -135,6 +135,7 @@ FULL = {
         "seed": "int",
     },
     "swaps": [],
+    "device": "NoneType",
     "sensitivity": "NoneType",
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from yqc.report import Report, Sensitivity, SizeParts
+from yqc.report import DeviceFit, Report, Sensitivity, SizeParts, Unfit
 from yqc.report.html import SECTIONS, to_html
 from yqc.report.page import (
     Box,
@@ -105,8 +105,32 @@ def page(sample: Report) -> Page:
     )
 
 
+def fitted(page: Page) -> Page:
+    """The page of a compile for the file of a device."""
+    unfit = Unfit(
+        node="split", op="Split", limit="operators", what="the device has no Split", remedy=None,
+        fix="no pass removes it <b>",
+    )  # fmt: skip
+    device = DeviceFit(
+        path="npu.toml", sha256="0", base="portable", decode="full", inserted=("split-pools",),
+        nodes=9, unfit_before=4, unfit=(unfit,), slow_activations=2, swap="relu",
+    )  # fmt: skip
+    return replace(page, report=replace(page.report, device=device))
+
+
+def test_what_does_not_fit_a_device_is_shown(page: Page) -> None:
+    text = to_html(fitted(page))
+    assert (
+        "4 nodes of the float file do not fit npu.toml, 1 of this one's 9. Inserted: split-pools."
+        " 2 activations are not among those that it names as fast; relu puts in one that is."
+    ) in text
+    assert "<td>1 node: the device has no Split (1)</td>" in text
+    assert "<td>no pass removes it &lt;b&gt;</td>" in text
+    assert 'id="device"' not in to_html(page)
+
+
 def test_every_section_is_there(page: Page) -> None:
-    text = to_html(page)
+    text = to_html(fitted(page))
     for anchor, title in SECTIONS:
         assert f'<section id="{anchor}"><h2>{title}</h2>' in text
         assert f'<a href="#{anchor}">{title}</a>' in text

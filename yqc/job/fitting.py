@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 from torch import fx
 
-from yqc.emit import emit
+from yqc.emit import LOWEST_OPSET, emit
 from yqc.errors import LoweringError
 from yqc.linting import EXACT_ORDER, Misfit, list_misfits
 from yqc.pipeline.base import Context, Given, Pass
@@ -88,7 +88,7 @@ def choose_opset(settings: Settings) -> int | None:
     """Return the opset to write: the one asked for, or what a device takes; None: the usual one."""
     most = find_target(settings.target).limits.opset
     if settings.opset is None and most is not None and most < USUAL_OPSET:
-        return most
+        return max(most, LOWEST_OPSET)
     return settings.opset
 
 

@@ -18,6 +18,8 @@ from yqc.targets import Target
 
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 QUANTIZERS = frozenset({QUANTIZE, DEQUANTIZE})
+LOWEST = 13
+"""The lowest opset that a compile writes."""
 IMAGE = 4
 """Dimensions of tensors whose second one are channels."""
 
@@ -53,7 +55,8 @@ class DeviceRules:
         most, place = self.target.limits.opset, Surroundings(g)
         if most is not None and g.opset > most:
             what = f"it is of opset {g.opset}, and the device takes {most}"
-            fix = f"compile with --opset {most}"
+            lower = f"compile with --opset {most}"
+            fix = lower if most >= LOWEST else "convert the file with ONNX's version converter"
             yield Misfit("the file", "", "opset", "error", what, fix, "limits.opset", "")
         for node in g.nodes:
             found = None if node.op_type == "Constant" else self._find_excess(g, node)

@@ -398,10 +398,11 @@ class Unfit(Part):
 def _count_kinds(what: str, nodes: Sequence[Unfit]) -> str:
     """Name the operators of nodes, with their numbers where there are several."""
     counts = Counter(one.op for one in nodes)
+    number = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
     if what.endswith("has no"):
         kinds = ", ".join(f"{op} ({count})" for op, count in counts.items())
-        return f"{len(nodes)} nodes: {what} {kinds}"
-    return f"{len(nodes)} nodes: {what} ({', '.join(filter(None, counts)) or 'the file'})"
+        return f"{number}: {what} {kinds}"
+    return f"{number}: {what} ({', '.join(filter(None, counts)) or 'the file'})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ class LimitKeys:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    opset: Annotated[int, Interval(ge=13, le=23)] | None = None
+    opset: Largest | None = None
     kernel: Largest | None = None
     pool_kernel: Largest | None = None
     stride: Largest | None = None
