@@ -15,6 +15,7 @@ from torch.nn.utils import prune, spectral_norm, weight_norm
 
 from tests.models.hostile import text, zipped
 from yqc.errors import CheckpointError, ForbiddenGlobalError
+from yqc.facts import OutputForm
 from yqc.models.load import LoadedModel, load
 from yqc.models.pickles.dill import GLOBAL
 from yqc.models.pickles.globals import BUILDERS, Gate
@@ -298,6 +299,58 @@ class Misstated(Decoding):
     layout = "yolo9000"
 
 
+class Points(Decoding):
+    """Two keypoints of x and y behind each box."""
+
+    task, kpt_shape = "pose", (2, 2)
+
+    def lay_out(self, y: Tensor) -> Tensor:
+        return torch.cat((y, y[:, :4] + 1), 1)
+
+
+class PickedPoints(Points):
+    def lay_out(self, y: Tensor) -> Tensor:
+        rows = Picked.lay_out(self, y)  # type: ignore[arg-type]
+        return torch.cat((rows, rows[..., :4]), 2)
+
+
+class Turned(Decoding):
+    task = "obb"
+
+    def lay_out(self, y: Tensor) -> Tensor:
+        return torch.cat((y, y[:, :1] * 0.1), 1)
+
+
+class Masks(Decoding):
+    task = "segment"
+
+    def lay_out(self, y: Tensor) -> Tensor:
+        return torch.cat((y, y[:, :2]), 1)
+
+    def forward(self, maps: list[Tensor]) -> Any:
+        return super().forward(maps), maps[0][:, :2]
+
+
+class Labels(Decoding):
+    task = "classify"
+
+    def forward(self: Any, maps: list[Tensor]) -> Any:
+        logits = [self.cls[i](x).mean((2, 3)) + self.box[i](x).mean() for i, x in enumerate(maps)]
+        return sum(logits).softmax(1)
+
+
+class Pointless(Decoding):
+    task = "pose"
+
+
+class Unmasked(Decoding):
+    task = "segment"
+
+
+class Taskless(Decoding):
+    task = "dream"
+
+
 def own_head(path: Path, detector: Any, checkpoints: ModuleType) -> Path:
     def edit(model: Any, stand_in: Any) -> None:
         head = stand_in("acme.heads.DetectX")()
@@ -337,8 +390,39 @@ def test_a_registered_head_is_known_by_its_output(
 
 
 @pytest.mark.parametrize(
+    ("twin", "form", "shapes"),
+    [
+        (Points, OutputForm("yolov8", 3, "pose", kpt_shape=(2, 2)), [(2, 11, 504)]),
+        (PickedPoints, OutputForm("end2end", 3, "pose", kpt_shape=(2, 2)), [(2, 20, 10)]),
+        (Turned, OutputForm("yolov8", 3, "obb"), [(2, 8, 504)]),
+        (Masks, OutputForm("yolov8", 3, "segment", 2), [(2, 9, 504), (2, 2, 16, 24)]),
+        (Labels, OutputForm("classes", 3, "classify"), [(2, 3)]),
+    ],
+)
+def test_a_registered_head_may_be_of_any_task(
+    twin: type[nn.Module],
+    form: OutputForm,
+    shapes: list[tuple[int, ...]],
+    tmp_path: Path,
+    v8: Any,
+    checkpoints: ModuleType,
+) -> None:
+    path = own_head(tmp_path / "m.pt", v8, checkpoints)
+    register_block("acme.heads.DetectX", twin)
+    found: LoadedModel = load(path)
+    assert (found.form, found.warnings) == (form, ())
+    assert found.strides == ((1,) if form.task == "classify" else (8, 16, 32))
+    outputs = found.module(checkpoints.images(2))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    assert [tuple(y.shape) for y in outputs] == shapes
+
+
+@pytest.mark.parametrize(
     ("twin", "said"),
     [
+        (Pointless, r"the head Pointless states kpt_shape None: state how many keypoints"),
+        (Unmasked, "the head Unmasked states task 'segment': return detections and prototypes"),
+        (Taskless, "the head Taskless states task 'dream'; the tasks are detect, segment"),
         (Undecoded, r"the head Undecoded gives \[1, 2352\] for 336 cells: decode it to \[N, 4"),
         (Misstated, "the head Misstated states layout 'yolo9000'; the layouts are yolov5, yolov8"),
         (nn.Identity, "last layer is not a detection head"),

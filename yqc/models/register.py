@@ -156,7 +156,9 @@ def register_block(class_path: str, twin: Twin) -> None:
         twin: an `nn.Module` class whose forward can be traced. It is made without its `__init__`,
             then given the pickled children, parameters, buffers and plain attributes. A class of
             torch.nn is made from its pickled settings. A head's twin takes a list of maps and
-            returns decoded detections; it may state `layout` and `nc`.
+            returns decoded detections; it may state `layout` and `nc`. One of another task than
+            detection states `task` (`"segment"`, `"pose"`, `"obb"`, `"classify"`), and for
+            keypoints `kpt_shape`; a segmenting one returns the prototypes, too.
 
     Raises:
         CheckpointError: the path is no dotted name, the twin is no `nn.Module` class, or is one

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ HeadBranch = Literal["one2one", "one2many"]
 class DetectionHead(Block, ABC):
     """The last layer of a model: feature maps in, decoded detections or class scores out."""
 
-    task: ClassVar[Task] = "detect"
+    task: Task = "detect"
     nc: int
     """How many classes."""
     nl: int

@@ -3,7 +3,6 @@
 # ruff: noqa: D102 - what `DetectionHead` says of a method holds for its subclasses
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ both projects took over. A fact of their checkpoints, read from them; used to bu
 class ClassifyHead(DetectionHead):
     """Convolution, mean over the map, linear layer; the softmax of it is the output."""
 
-    task: ClassVar[Task] = "classify"
+    task: Task = "classify"
     nc: int = 0
     nl: int = 1
     linear: nn.Module

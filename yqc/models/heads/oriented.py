@@ -21,7 +21,7 @@ from yqc.models.heads.dfl import DistanceHead, extra_branch
 class OrientedHead(DistanceHead):
     """Ultralytics' OBB: branches `cv4` for the angle, (sigmoid - 1/4) pi of their output."""
 
-    task: ClassVar[Task] = "obb"
+    task: Task = "obb"
     branches_of: ClassVar[tuple[str, ...]] = (*DistanceHead.branches_of, "cv4")
     ne: int = 1
     """Numbers of an angle."""

@@ -24,7 +24,7 @@ class PoseHead(DistanceHead):
     With (col, row) the cell and t its stride: x = (2 k_x + col) t, y = (2 k_y + row) t.
     """
 
-    task: ClassVar[Task] = "pose"
+    task: Task = "pose"
     branches_of: ClassVar[tuple[str, ...]] = (*DistanceHead.branches_of, "cv4")
     factor: ClassVar[float] = 2.0
     """What a raw coordinate is multiplied by."""

@@ -69,7 +69,7 @@ class Proto26(Proto):
 class SegmentHead(DistanceHead):
     """Ultralytics' Segment: branches `cv4` for coefficients, and `proto`."""
 
-    task: ClassVar[Task] = "segment"
+    task: Task = "segment"
     branches_of: ClassVar[tuple[str, ...]] = (*DistanceHead.branches_of, "cv4")
     nm: int = 32
     """How many prototypes."""
@@ -127,7 +127,7 @@ class Segment26Head(SegmentHead):
 class AnchorSegmentHead(AnchorHead):
     """YOLOv5's Segment: the coefficients of an anchor follow its scores, without a sigmoid."""
 
-    task: ClassVar[Task] = "segment"
+    task: Task = "segment"
     nm: int = 32
     """How many prototypes."""
     proto: Proto
