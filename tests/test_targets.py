@@ -6,6 +6,7 @@ import pytest
 
 from yqc import Context, Given
 from yqc.errors import PipelineError
+from yqc.linting import EXACT_ORDER
 from yqc.linting.readers import READERS
 from yqc.settings import choose
 from yqc.targets import TARGETS, DeviceFileError, Limits, find_target
@@ -39,13 +40,27 @@ def test_the_default_is_where_accuracy_is_measured() -> None:
     assert choose(None, {"target": "generic"}).target == "portable"
 
 
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "targets").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_names_its_sources(path: Path) -> None:
+    target, text = find_target(str(path)), path.read_text(encoding="utf-8")
+    assert target.operators is not None
+    assert {"Conv", "Concat", "MaxPool", "Add"} < {*target.operators}
+    assert "https://" in text
+    assert "not tested on" in text
+
+
 def test_the_page_on_devices_has_all_targets_readers_and_engines() -> None:
     page = (Path(__file__).parents[1] / "docs" / "devices.md").read_text(encoding="utf-8")
-    table, load, _, engines = page.split("\n## ")
+    table, load, _, lacks, engines = page.split("\n## ")
     for target in TARGETS.values():
         assert f"| `{target.name}` |" in table
         assert all(f"`{alias}`" in table for alias in target.aliases)
         assert f"    {target.engine.replace('FILE', 'model-int8')}".rstrip() in engines
+    assert all(f"`{name}`" in lacks for name in EXACT_ORDER)
+    assert all(f"`{path.stem}`" in lacks for path in EXAMPLES)
     for reader in READERS:
         assert reader in table
         assert f"| {reader} |" in load.lower()

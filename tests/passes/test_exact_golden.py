@@ -27,16 +27,28 @@ REWRITES = {
     "yolo12n": (3, 2, 0),
     "yolo26n": (9, 2, 3),
     "yolov8n-ch1": (8, 2, 3),
+    "yolo11n-cls": (5, 0, 0),
+    "yolo11n-pose": (9, 2, 3),
+    "yolo11n-seg": (9, 2, 3),
+    "yolo26n-obb": (9, 2, 3),
+    "yolo26n-pose": (9, 2, 3),
+    "yolo26n-seg": (9, 2, 3),
+    "yolov8n-obb": (8, 2, 3),
 }
 """How often the last three passes find something."""
 
 
-def outputs(gm: fx.GraphModule, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return boxes and the rest of one image, a row a box."""
+def outputs(gm: fx.GraphModule, image: Tensor, name: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the coordinates that one image gives, and the rest: scores, coefficients, masks."""
     with torch.no_grad():
-        found = gm(image)[0]
-    rows = found if found.shape[0] > found.shape[1] else found.T
-    return rows[:, :4], rows[:, 4:]
+        found = gm(image)
+    first, *others = [found] if isinstance(found, Tensor) else found
+    if name.endswith("-cls"):
+        return [], [first]
+    rows = first[0] if first.shape[1] > first.shape[2] else first[0].T
+    if not name.endswith("-pose"):
+        return [rows[:, :4]], [rows[:, 4:], *others]
+    return [rows[:, :4], rows[:, 6:]], [rows[:, 4:6]]  # key points are coordinates, too
 
 
 @pytest.mark.parametrize("name", REWRITES)
@@ -48,7 +60,7 @@ def test_numbers_stay(shared: Path, name: str) -> None:
         head="one2many" if name in {"yolov10n", "yolo26n"} else None,
     )
     image = torch.from_numpy(images[:1].astype(np.float32) / 255)
-    boxes, rest = outputs(source.gm, image)
+    before = outputs(source.gm, image, name)
     found = []
     for word in PASSES:
         ctx = yqc.Context()
@@ -58,9 +70,11 @@ def test_numbers_stay(shared: Path, name: str) -> None:
         found.append(len(ctx.rewrites))
         if ctx.rewrites:
             tidy(source.gm)
-            new_boxes, new_rest = outputs(source.gm, image)
-            assert (new_boxes - boxes).abs().max() <= 1e-4 * boxes.abs().max()
-            assert (new_rest - rest).abs().max() <= 1e-5
+            after = outputs(source.gm, image, name)
+            for boxes, new in zip(before[0], after[0], strict=True):
+                assert (new - boxes).abs().max() <= 1e-4 * boxes.abs().max()
+            for rest, new in zip(before[1], after[1], strict=True):
+                assert (new - rest).abs().max() <= 1e-5
     assert tuple(found[3:]) == REWRITES[name]
     pools = [m for m in source.gm.modules() if isinstance(m, nn.MaxPool2d)]
     assert all(max(np.atleast_1d(pool.kernel_size)) <= 3 for pool in pools)
