@@ -16,9 +16,9 @@ from yqc.emit.wiring import NONE, OUTPUT, GraphWriter
 CANDIDATES = 1024
 """Pairs of box and class, the best of an image, that are compared with each other.
 
-The comparison takes K x K numbers a few times: 4 MB each. Half of it drops weak boxes of crowded
-images at low `conf`; double takes four times the time and memory, and changes an image only where
-more than 1024 pairs exceed `conf`.
+Fewer where fewer exceed `conf`. The comparison takes K x K numbers a few times: at most 4 MB each.
+Half of it drops weak boxes of crowded images at low `conf`; double takes up to four times the time
+and memory, and changes an image only where more than 1024 pairs exceed `conf`.
 """
 SMALL = 1e-7
 """Added where boxes without area would divide by 0 or take the logarithm of 0; below float32's
@@ -66,7 +66,7 @@ def _candidates(w: GraphWriter, boxes: str, scores: str, nc: int) -> tuple[str, 
     flat = w.op("Flatten", [scores], "nms_flat", axis=1)  # [N, nc * A]
     ends = [w.ints("nms_from", 1), w.ints("nms_to", 2)]
     size = w.op("Slice", [w.op("Shape", [flat], "nms_flat_shape"), *ends], "nms_pairs")
-    many = w.op("Min", [size, w.ints("nms_most", CANDIDATES)], "nms_count")
+    many = _count(w, flat)
     w.ops("TopK", [flat, many], ["nms_score", "nms_pair"], "nms_candidates", axis=1)
     cells = w.op("Div", [size, w.ints("nms_class_count", nc)], "nms_cells")
     cls = w.op("Div", ["nms_pair", cells], "nms_class")
@@ -74,6 +74,20 @@ def _candidates(w: GraphWriter, boxes: str, scores: str, nc: int) -> tuple[str, 
     index = w.op("Unsqueeze", [place, w.ints("nms_last", 2)], "nms_cell_column")
     box = w.op("GatherND", [boxes, index], "nms_candidate", batch_dims=1)
     return "nms_score", cls, box, many
+
+
+def _count(w: GraphWriter, flat: str) -> str:
+    """Return how many candidates are looked at, [1]: the scores that count in the fullest image."""
+    counts = w.op(
+        "Cast",
+        [w.op("Greater", [flat, "nms_conf"], "nms_counts")],
+        "nms_counted",
+        to=TensorProto.INT64,
+    )
+    own = w.op("ReduceSum", [counts, w.ints("nms_pairs_axis", 1)], "nms_own", keepdims=0)  # [N]
+    fullest = w.op("ReduceMax", [own], "nms_fullest", keepdims=0)
+    some = w.op("Max", [fullest, w.ints("nms_least", 1)], "nms_some")
+    return w.op("Min", [some, w.ints("nms_most", CANDIDATES)], "nms_count")
 
 
 def _is_better(w: GraphWriter, many: str) -> str:
