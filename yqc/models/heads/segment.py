@@ -62,7 +62,8 @@ class Proto26(Proto):
     def of_maps(self, xs: Sequence[Tensor]) -> Tensor:
         total, *coarser = xs
         for refine, x in zip(self.feat_refine, coarser, strict=True):
-            total = total + F.interpolate(refine(x), size=total.shape[-2:])
+            factor = total.shape[-1] // x.shape[-1]
+            total = total + F.interpolate(refine(x), scale_factor=float(factor))
         return self(self.feat_fuse(total))
 
 
