@@ -53,6 +53,14 @@ def families() -> tuple[Family, ...]:
         Family("YOLO11 n to x", "C3k2, C2PSA", "yolo11n"),
         Family("YOLO12 n to x", "A2C2f, area attention", "yolo12n"),
         Family("YOLO26 n to x", "C3k2 with attention, no DFL", "yolo26n, both heads"),
+        Family("YOLOv8, 9, 11, 12 -seg, P6", "Segment, Proto", "yolo11n-seg"),
+        Family("YOLOv8, 11, 12 -pose, P6", "Pose", "yolo11n-pose"),
+        Family("YOLOv8, 11, 12 -obb", "OBB", "yolov8n-obb"),
+        Family("YOLOv8, 11, 12, 26 -cls", "Classify", "yolo11n-cls"),
+        Family("YOLO26 -seg", "Segment26, Proto26", "yolo26n-seg, both heads"),
+        Family("YOLO26 -pose", "Pose26", "yolo26n-pose, both heads"),
+        Family("YOLO26 -obb", "OBB26", "yolo26n-obb, both heads"),
+        Family("YOLOv5 -seg, -cls (its project)", "Segment, Proto; Classify"),
     )
 
 
@@ -83,11 +91,18 @@ def test_a_row_says_what_it_was_tested_by() -> None:
 
 
 def test_golden_tested_is_what_the_golden_tests_test() -> None:
-    source = (ROOT / "tests" / "models" / "test_golden.py").read_text(encoding="utf-8")
-    listed = re.search(r"^NAMES = \((.*?)^\)", source, re.MULTILINE | re.DOTALL)
-    assert listed is not None
+    tested = set()
+    for file, name in (
+        ("models/test_golden.py", "NAMES"),
+        ("test_golden_tasks.py", "NAMES"),
+        ("test_golden_tasks.py", "DUAL"),
+    ):
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        listed = re.search(rf"^{name} = \((.*?)\)$", source, re.MULTILINE | re.DOTALL)
+        assert listed is not None
+        tested |= set(re.findall(r'"([^"]+)"', listed[1]))
     claimed = {name for row in families() for name in re.findall(r"yolo\w+(?:-\w+)?", row.golden)}
-    assert claimed == set(re.findall(r'"([^"]+)"', listed[1]))
+    assert claimed == tested
 
 
 def test_the_blocks_named_exist() -> None:

@@ -1,5 +1,8 @@
 """Roles are told from structure: the same on detectors that yqc has never seen."""
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, fx, nn
 
@@ -70,6 +73,48 @@ class OneLevel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         y = self.stem(images)
         return torch.cat((self.box(y).flatten(2) * 8, self.cls(y).flatten(2).sigmoid()), 1)
+
+
+class Tasks(nn.Module):
+    """Boxes, scores and further numbers of one level, and perhaps maps."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.stem, self.box, self.cls = (nn.Conv2d(c, 4, 1) for c in (3, 4, 4))
+        self.more, self.maps = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: Tensor) -> Any:
+        y = self.stem(images)
+        more = self.more(y).flatten(2)
+        box = self.box(y).flatten(2) * 8
+        if self.kind == "point":
+            more = more * 8 + 1
+        if self.kind == "angle":
+            box = box * torch.cos(more)
+        rows = torch.cat((box, self.cls(y).flatten(2).sigmoid(), more), 1)
+        return (rows, self.maps(y).relu()) if self.kind == "mask" else rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "role_of_it"),
+    [("mask", "head.mask"), ("point", "head.keypoint"), ("angle", "head.angle")],
+)
+def test_further_numbers_are_known_by_what_is_done_with_them(
+    kind: str, role_of_it: str, images: Tensor
+) -> None:
+    found = by_role(trace(Tasks(kind), images))
+    assert (found["head.box"], found["head.cls"]) == ({"box"}, {"cls"})
+    assert found[role_of_it] == {"more"}
+    assert found.get("head.proto") == ({"maps", "relu"} if kind == "mask" else None)
+    assert found["backbone"] == {"images", "stem"}
+
+
+def test_a_classifier_with_a_softmax_has_logits(images: Tensor) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    found = by_role(trace(nn.Sequential(net, nn.Softmax(1)), images))
+    assert found["head.logits"] == {"_0_3"}
+    assert found["head.decode"] == {"_1", "output"}
 
 
 def test_one_level_without_a_neck(images: Tensor) -> None:
