@@ -5,6 +5,7 @@
 2. A tensor is marked if a convolution reads it, or an addition, concat, pooling, upsampling or
    split whose result is marked. Nothing marks the outputs of the head's last convolutions, the
    decoding, and the products and softmaxes of attention: they stay in float.
+   Where the file ends before the decoding, its outputs are marked, each with a scale of its own.
    Where the target multiplies matrices of attention on integers, both factors are marked, too.
 3. The tensors of a concat, a pooling, an upsampling or a split share one scale.
 4. Where the target runs a convolution on integers only if its own result is quantized, the tensors
@@ -26,6 +27,7 @@ from torch import fx, nn
 
 from yqc import Context, Pass, State, call, calls, shape
 from yqc.errors import OptionError, PassError
+from yqc.graph import head_nodes
 from yqc.quant import Int8Weights, Observer, QuantizedLayer
 from yqc.quantizing import (
     FUSED_ACTIVATIONS,
@@ -73,6 +75,8 @@ class Observe(Pass):
             placement.points = [n for n in placement.points if not is_fused_summand(gm, n)]
         if ctx.rules.integer_results:
             placement.points = self.with_results(gm, wide, placement.points, ctx)
+        if ctx.decode != "full":
+            placement.points = sorted({*placement.points, *head_nodes(gm)})
         for point in placement.points:
             insert_observer(gm, point, placement, ctx)
             ctx.rewrote(point, "observed")

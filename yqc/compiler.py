@@ -16,7 +16,7 @@ from yqc.emit.embedding import embed
 from yqc.job.checks import check
 from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
-from yqc.job.inputs import find_data, make_context, open_source, torch_threads
+from yqc.job.inputs import find_data, make_context, open_for, torch_threads
 from yqc.job.measure import Measured, measure_against
 from yqc.job.outputs import Outputs
 from yqc.job.page import PageInputs, make_page
@@ -103,8 +103,7 @@ class Session:
         self.model, self.registry, self.progress = model, registry, progress or Silent()
         settings = choose(settings, choices)
         with torch_threads(settings.threads) as threads:
-            self.settings = replace(settings, threads=threads)
-            self.source = open_source(model, self.settings)
+            self.source, self.settings = open_for(model, replace(settings, threads=threads))
             self.data = find_data(self.settings, self.source)
         self.kept, self.prefixes = KeptImages(), Prefixes()
 
@@ -190,7 +189,7 @@ def write_files(
     emitted, made = compiled.emit(), [files.onnx, files.report, files.recipe]
     with files.staged() as stage:
         save(emitted, stage.onnx)
-        example, form = ctx.example_for(compiled.gm), source.form
+        example, form = ctx.example_for(compiled.gm), compiled.written_form
         verified = verify_sizes(compiled.graphs, stage.onnx, example, form, strict=how.verify)
         measured = Measured()
         if how.evaluate:

@@ -35,6 +35,20 @@ class OutputForm:
         return self.coefficients + keypoints * numbers + (self.task == "obb")
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadFacts:
+    """How a head's raw outputs are decoded, beside what `OutputForm` says; see `yqc.runtime`."""
+
+    reg_max: int = 0
+    """Bins of a distance to a side of a box; 1 where it is the number itself, 0 for anchors."""
+    anchors: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Width and height in pixels of the anchors of each level; empty for heads without."""
+    keypoints: tuple[float, float] | None = None
+    """Factor f and offset o of a raw coordinate k: it lies at (f k + cell + o) strides."""
+    angle: Literal["sigmoid", "radians"] | None = None
+    """Whether an angle is (sigmoid - 1/4) pi of the raw number, or that number."""
+
+
 DEFAULT_SIZE = (640, 640)
 """Height and width in pixels where none is recorded: what all three projects train at."""
 CLASSIFY_SIZE = (224, 224)
@@ -66,6 +80,8 @@ class ModelFacts:
     """See `OutputForm.coefficients`."""
     kpt_shape: tuple[int, int] | None = None
     """See `OutputForm.kpt_shape`."""
+    head: HeadFacts | None = None
+    """How raw outputs are decoded; None where that is not known."""
 
     @property
     def form(self) -> OutputForm | None:

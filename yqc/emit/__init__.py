@@ -51,6 +51,7 @@ from yqc.emit.foldable import halve_scales, write_foldable
 from yqc.emit.halves import write_halves
 from yqc.emit.metadata import yolo_metadata
 from yqc.emit.products import write_products
+from yqc.emit.raw_heads import CutForm, cut_decode, refuse_cut
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.save import save, write_file
 from yqc.emit.simplify import check_model, drop_unused, simplify
@@ -65,14 +66,17 @@ __all__ = [
     "LOWEST_OPSET",
     "TABLE",
     "Constant",
+    "CutForm",
     "Deviation",
     "Emitter",
     "RoundTrip",
     "check_writable",
     "compare_runs",
+    "cut_decode",
     "emit",
     "layer_bytes",
     "lowering",
+    "refuse_cut",
     "roundtrip",
     "save",
     "size_parts",

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from yqc.emit.emitter import Constant, Emitter, OpsetNeededError
+from yqc.emit.raw_heads import OUTPUT_NAMES
 from yqc.emit.sizes import Side
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import call_text, find
@@ -83,7 +84,8 @@ def _build(
     other: fx.GraphModule | None,
 ) -> onnx.ModelProto:
     results = list(_results(gm.graph.output_node().args[0]))
-    names = [f"output{i}" for i in range(len(results))]
+    end = gm.graph.output_node()
+    names = list(end.meta.get(OUTPUT_NAMES) or (f"output{i}" for i in range(len(results))))
     e = Emitter(gm, opset=opset, dynamic=dynamic, taken=names, stored=stored, other=other)
     for node in gm.graph.nodes:
         e.begin(node)
@@ -181,10 +183,11 @@ def _output(e: Emitter, node: fx.Node, index: int | None, name: str) -> onnx.Val
     held = e.values[node]
     value = held[index] if isinstance(held, tuple) and index is not None else e.value(node)
     made = {output for producer in e.nodes for output in producer.output}
-    if value not in made or e.renamed.get(value, "").startswith("output"):
+    if value not in made or value in e.results:
         e.begin(node)
         value = e.op("Identity", value)
     e.renamed[value] = name
+    e.results.add(value)
     if index is None:
         return _info(e, name, e.spec(node), e.sides(node))
     return _info(e, name, e.specs(node)[index])

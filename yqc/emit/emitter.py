@@ -86,6 +86,8 @@ class Emitter:
         self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
         self.values: dict[fx.Node, str | Constant | tuple[str, ...]] = {}
         self.renamed: dict[str, str] = {}
+        self.results: set[str] = set()
+        """Values that are outputs of the graph."""
         self.inputs = [node for node in gm.graph.nodes if node.op == "placeholder"]
         self._node: fx.Node = next(iter(gm.graph.nodes))
         computed = (node.name for node in gm.graph.nodes if node.op not in {"get_attr", "output"})

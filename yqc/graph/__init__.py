@@ -33,7 +33,7 @@ from yqc.graph.calls import (
     is_function,
 )
 from yqc.graph.channels import ChannelBlock, Channels, channel_groups, dependencies
-from yqc.graph.compare import node_outputs, sqnr_db
+from yqc.graph.compare import head_nodes, node_outputs, sqnr_db
 from yqc.graph.edit import bypass, drop_unread
 from yqc.graph.folding import fold_conv_bn, fold_kernel
 from yqc.graph.history import Event, history
@@ -69,6 +69,7 @@ __all__ = [
     "fold_kernel",
     "get_attribute",
     "has_effect",
+    "head_nodes",
     "history",
     "is_function",
     "last_uses",

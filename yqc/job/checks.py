@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from yqc.emit import PACKED_OPSETS, check_writable
+from yqc.emit import PACKED_OPSETS, check_writable, refuse_cut
 from yqc.emit.embedding import Embedding
 from yqc.emit.suppression import check_suppression
 from yqc.errors import EmitError, PipelineError
+from yqc.job.inputs import decode_of
 from yqc.job.outputs import Outputs
 from yqc.models.source import AnyModel, Source
 from yqc.pipeline.base import Given, Pass
@@ -45,6 +46,7 @@ def check(
     check_images(settings, passes)
     check_packed(settings, passes)
     embedding = Embedding.of(settings)
+    check_decode(settings, source)
     device = find_target(settings.target).file
     loaded = [path for path, _ in pipeline.registry.files]
     named = [settings.data, settings.arch, device, *loaded]
@@ -56,6 +58,26 @@ def check(
         check_suppression(source.form)
     if all(type(each).__module__.startswith(BUILT_IN) for each in passes):
         check_writable(source.gm, opset=settings.opset, dynamic=settings.dynamic)
+
+
+def check_decode(settings: Settings, source: Source | None) -> None:
+    """Raise a PipelineError unless the decoding can be cut off where that is asked for."""
+    decode = decode_of(settings)
+    if decode == "full":
+        return
+    where = f"--decode {decode}" if settings.decode else f"{settings.target}, decode = {decode!r},"
+    if settings.head == "one2one":
+        raise PipelineError(
+            f"--head one2one picks its detections in the decoding, which {where} cuts off; leave "
+            "one of them out"
+        )
+    if Embedding.of(settings).nms is not None:
+        raise PipelineError(
+            f"--nms suppresses decoded boxes, and {where} cuts the decoding off; leave one of them"
+            " out"
+        )
+    if source is not None and (why := refuse_cut(source.form, source.facts.head)):
+        raise PipelineError(f"{where} cannot cut the decoding of {source.path or 'it'} off: {why}")
 
 
 def check_device(device: str, passes: Sequence[Pass]) -> None:

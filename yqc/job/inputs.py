@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.progress import Progress
 from yqc.settings import Settings
+from yqc.targets import DecodeForm, find_target
 
 
 @contextmanager
@@ -44,6 +46,25 @@ def open_source(model: AnyModel, settings: Settings) -> Source:
         arch=Path(settings.arch) if settings.arch else None,
         dynamic=settings.dynamic,
     )
+
+
+def open_for(model: AnyModel, settings: Settings) -> tuple[Source, Settings]:
+    """Load and trace a model, with its one-to-many branches where its decoding is cut off.
+
+    Raises:
+        YqcError: as of `open_source`.
+    """
+    source = open_source(model, settings)
+    picks = source.form is not None and source.form.layout == "end2end"
+    if picks and decode_of(settings) != "full" and settings.head is None:
+        settings = replace(settings, head="one2many")
+        source = open_source(model, settings)
+    return source, settings
+
+
+def decode_of(settings: Settings) -> DecodeForm:
+    """Return how much of the decoding stays in the file: as asked, else as the target takes."""
+    return settings.decode or find_target(settings.target).decode
 
 
 def find_data(settings: Settings, source: Source, *, evaluate: bool = True) -> Data | None:
@@ -83,6 +104,7 @@ def make_context(
         device=settings.device,
         seed=settings.seed,
         target=settings.target,
+        decode=decode_of(settings),
         progress=progress,
         original=source.gm,
         form=source.form,

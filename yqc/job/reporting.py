@@ -1,8 +1,10 @@
 """The report and the recipe of a compile, from what its stages left."""
 
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -10,10 +12,11 @@ from torch import fx
 
 from yqc import report as rp
 from yqc.data import Data
-from yqc.emit import emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
+from yqc.emit import cut_decode, emit, layer_bytes, size_parts, weight_bytes, yolo_metadata
 from yqc.emit.embedding import Embedding
-from yqc.errors import PassError, TraceError
+from yqc.errors import EmitError, PassError, TraceError
 from yqc.evaluation import count_cores
+from yqc.facts import OutputForm
 from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
 from yqc.graph.resizing import resize_graph, trial_size
@@ -53,6 +56,27 @@ class Compiled:
     steps: list[Step]
     fitted: Fitted
 
+    @cached_property
+    def cut(self) -> tuple[fx.GraphModule, dict[str, Any]] | None:
+        """The rewritten graph without its decoding and what is known of it; None if it stays."""
+        return None if self.ctx.decode == "full" else self._cut(self.gm)
+
+    def _cut(self, gm: fx.GraphModule) -> tuple[fx.GraphModule, dict[str, Any]]:
+        facts, decode = self.source.facts, self.ctx.decode
+        if facts.form is None or facts.head is None or decode == "full":
+            raise EmitError("the decoding cannot be cut off: it is not known")
+        return cut_decode(gm, facts.form, facts.head, decode)
+
+    @property
+    def written(self) -> fx.GraphModule:
+        """The graph that the file computes."""
+        return self.gm if self.cut is None else self.cut[0]
+
+    @property
+    def written_form(self) -> OutputForm | None:
+        """What the file's outputs are; None where they are not decoded."""
+        return self.source.form if self.cut is None else None
+
     @property
     def passes(self) -> str:
         """The pipeline text that does the same again, with the options that passes chose."""
@@ -64,6 +88,8 @@ class Compiled:
         source = self.source
         own = {"version": __version__, "pipeline": self.passes, "input_sha256": source.sha256}
         own |= describe_target(find_target(self.settings.target))
+        if self.cut is not None:
+            own["heads"] = json.dumps(self.cut[1])
         if not source.is_detector:
             return {f"yqc.{key}": value for key, value in own.items()}
         return yolo_metadata(
@@ -87,8 +113,10 @@ class Compiled:
         """
         check_finite(self.gm, "the graph behind the passes", PassError)
         settings, other = self.settings, self.resized[0] if self.resized else None
+        if other is not None and self.cut is not None:
+            other = self._cut(other)[0]
         return emit(
-            self.gm,
+            self.written,
             metadata=self.metadata,
             other=other,
             opset=choose_opset(settings),
@@ -99,7 +127,10 @@ class Compiled:
     @property
     def graphs(self) -> list[tuple[fx.GraphModule, fx.GraphModule]]:
         """The rewritten graph and the float one, at each size that the file is verified at."""
-        return [(self.gm, self.source.gm), *([self.resized] if self.resized else [])]
+        pairs = [(self.gm, self.source.gm), *([self.resized] if self.resized else [])]
+        if self.cut is None:
+            return pairs
+        return [(self._cut(gm)[0], self._cut(original)[0]) for gm, original in pairs]
 
     @cached_property
     def resized(self) -> tuple[fx.GraphModule, fx.GraphModule] | None:

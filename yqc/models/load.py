@@ -154,6 +154,7 @@ def _load(path: Path, head: HeadBranch | None, arch: Path | None) -> LoadedModel
             layout=detector.head.layout,
             coefficients=detector.head.coefficients,
             kpt_shape=detector.head.keypoints,
+            head=detector.head.facts(),
         ),
         blocks=dict(sorted(blocks.items())),
         warnings=tuple(map(clean, (*warnings, *doubts))),

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import fx, nn
 
 from yqc.errors import CheckpointError, TraceError
-from yqc.facts import DEFAULT_SIZE, HasFacts, Layout, ModelFacts, Task
+from yqc.facts import DEFAULT_SIZE, HasFacts, HeadFacts, Layout, ModelFacts, Task
 from yqc.graph.compare import check_finite, parameter_count
 from yqc.graph.resizing import find_difference, resize_graph, trial_size
 from yqc.graph.serial import is_graph_file, load_graph
@@ -62,6 +62,8 @@ class Source(HasFacts):
             found["coefficients"] = self.facts.coefficients
         if self.facts.kpt_shape is not None:
             found["kpt_shape"] = list(self.facts.kpt_shape)
+        if self.facts.head is not None:
+            found["head"] = asdict(self.facts.head)
         return found
 
 
@@ -258,6 +260,7 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
                 layout=_one_of(Layout, info["layout"]) if info["layout"] else None,
                 coefficients=int(info.get("coefficients", 0)),
                 kpt_shape=_pair(info.get("kpt_shape")),
+                head=_read_head(info.get("head")),
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -287,6 +290,24 @@ def _pair(found: object) -> tuple[int, int] | None:
         case [int(keypoints), int(numbers)] if keypoints > 0 and numbers in (2, 3):
             return keypoints, numbers
     raise ValueError(f"kpt_shape {found!r:.40}")
+
+
+def _read_head(found: object) -> HeadFacts | None:
+    """Read how raw outputs are decoded, or None.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if not isinstance(found, dict):
+        return None
+    levels = [[(float(w), float(h)) for w, h in level] for level in found["anchors"]]
+    factors = found["keypoints"]
+    return HeadFacts(
+        reg_max=int(found["reg_max"]),
+        anchors=tuple(map(tuple, levels)),
+        keypoints=None if factors is None else (float(factors[0]), float(factors[1])),
+        angle=found["angle"] and _one_of(Literal["sigmoid", "radians"], found["angle"]),
+    )
 
 
 def file_sha256(path: Path) -> str:

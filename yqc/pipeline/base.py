@@ -13,7 +13,7 @@ from yqc.facts import OutputForm
 from yqc.pipeline.options import check_options, format_item
 from yqc.pipeline.records import Records, Rewrite
 from yqc.progress import Progress, Silent
-from yqc.targets import Target, find_target
+from yqc.targets import DecodeForm, Target, find_target
 
 if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
     import networkx as nx
@@ -98,6 +98,8 @@ class Context:
     seed: int = 0
     target: str = "onnxruntime"
     """Name of the target to compile for; `rules` has what it wants."""
+    decode: DecodeForm = "full"
+    """How much of the decoding stays in the file: `full`, `scores` or `raw`."""
     progress: Progress = field(default_factory=Silent)
     upcoming: tuple[str, ...] = ()
     """Names of the passes that the pipeline runs after this one, in order."""

@@ -65,6 +65,8 @@ class Settings:
     """ONNX opset; default: the oldest that works."""
     emit: Emitted | None = None
     """onnx, or onnx,pt2: torch.export too."""
+    decode: Literal["full", "scores", "raw"] | None = None
+    """full; raw: outputs before decoding; scores: the same, scores after their sigmoid."""
     nms: bool = False
     """Suppress boxes in the graph."""
     nms_options: OptionsText = ""

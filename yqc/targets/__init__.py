@@ -11,12 +11,13 @@ In reading order:
     find          targets by name or file, with a hint for a device that is none
 """
 
-from yqc.targets.base import Limits, Runtime, Target, TargetName
+from yqc.targets.base import DecodeForm, Limits, Runtime, Target, TargetName
 from yqc.targets.device import DeviceFileError
 from yqc.targets.find import TARGETS, find_target
 
 __all__ = [
     "TARGETS",
+    "DecodeForm",
     "DeviceFileError",
     "Limits",
     "Runtime",

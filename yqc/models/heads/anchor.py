@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
-from yqc.facts import Layout
+from yqc.facts import HeadFacts, Layout
 from yqc.models.blocks.base import Block
 from yqc.models.heads.base import DetectionHead, cell_centres, check_outputs
 
@@ -37,6 +37,10 @@ class AnchorHead(DetectionHead):
     @property
     def layout(self) -> Layout:
         return "yolov5"
+
+    def facts(self) -> HeadFacts:
+        pixels = self.anchors * torch.tensor(self.stride).view(-1, 1, 1)
+        return HeadFacts(anchors=tuple(tuple((w, h) for w, h in lv) for lv in pixels.tolist()))
 
     def finish(self) -> None:
         """Drop the grid of anchors that older releases store beside the anchors."""

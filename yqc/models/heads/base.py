@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
-from yqc.facts import Layout, Task
+from yqc.facts import HeadFacts, Layout, Task
 from yqc.models.blocks.base import Block
 
 HeadBranch = Literal["one2one", "one2many"]
@@ -38,6 +38,10 @@ class DetectionHead(Block, ABC):
     @property
     def keypoints(self) -> tuple[int, int] | None:
         """Keypoints of a detection and numbers of each; None for other tasks than pose."""
+        return None
+
+    def facts(self) -> HeadFacts | None:
+        """Return how raw outputs are decoded; None where only the module itself knows."""
         return None
 
     @property

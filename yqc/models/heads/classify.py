@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yqc.errors import CheckpointError
-from yqc.facts import Layout, Task
+from yqc.facts import HeadFacts, Layout, Task
 from yqc.models.blocks.base import run_module
 from yqc.models.blocks.conv import Conv
 from yqc.models.heads.base import DetectionHead
@@ -39,6 +39,9 @@ class ClassifyHead(DetectionHead):
     @property
     def layout(self) -> Layout:
         return "classes"
+
+    def facts(self) -> HeadFacts:
+        return HeadFacts()
 
     @property
     def inputs(self) -> int:

@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from yqc.facts import Layout
+from yqc.facts import HeadFacts, Layout
 from yqc.models.blocks.base import Block, run_module
 from yqc.models.blocks.conv import Conv, DWConv
 from yqc.models.heads.base import DetectionHead, HeadBranch, cell_centres, check_outputs
@@ -99,6 +99,9 @@ class DistanceHead(DetectionHead):
     @property
     def layout(self) -> Layout:
         return "end2end" if self.is_dual else "yolov8"
+
+    def facts(self) -> HeadFacts:
+        return HeadFacts(reg_max=self.reg_max)
 
     @property
     def training_only(self) -> frozenset[str]:

@@ -8,12 +8,13 @@ cell; the output's boxes are centre, width along the turned x axis, height, and 
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from yqc.facts import Task
+from yqc.facts import HeadFacts, Task
 from yqc.models.heads.base import cell_centres
 from yqc.models.heads.dfl import DistanceHead, extra_branch
 
@@ -23,6 +24,8 @@ class OrientedHead(DistanceHead):
 
     task: Task = "obb"
     branches_of: ClassVar[tuple[str, ...]] = (*DistanceHead.branches_of, "cv4")
+    given: ClassVar[Literal["sigmoid", "radians"]] = "sigmoid"
+    """What the branches give: see `HeadFacts.angle`."""
     ne: int = 1
     """Numbers of an angle."""
 
@@ -46,6 +49,9 @@ class OrientedHead(DistanceHead):
         super().finish()
         if self.ne != 1:
             raise ValueError(f"ne is {self.ne}, and an angle is one number")
+
+    def facts(self) -> HeadFacts:
+        return replace(super().facts(), angle=self.given)
 
     def channels_of(self) -> dict[str, int]:
         return {**super().channels_of(), "cv4": self.ne}
@@ -72,6 +78,8 @@ class OrientedHead(DistanceHead):
 
 class Oriented26Head(OrientedHead):
     """YOLO26's OBB26: the branches give the angle itself."""
+
+    given: ClassVar[Literal["sigmoid", "radians"]] = "radians"
 
     def angle(self, raw: Tensor) -> Tensor:
         return raw

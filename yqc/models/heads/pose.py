@@ -7,12 +7,13 @@ sigmoid is given.
 # ruff: noqa: D102 - what `DetectionHead` says of a method holds for its subclasses
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from yqc.facts import Task
+from yqc.facts import HeadFacts, Task
 from yqc.models.blocks.conv import Conv
 from yqc.models.heads.base import cell_centres
 from yqc.models.heads.dfl import DistanceHead, extra_branch
@@ -56,6 +57,9 @@ class PoseHead(DistanceHead):
     def numbers(self) -> int:
         """Numbers of a detection's keypoints."""
         return self.kpt_shape[0] * self.kpt_shape[1]
+
+    def facts(self) -> HeadFacts:
+        return replace(super().facts(), keypoints=(self.factor, self.offset))
 
     @property
     def keypoints(self) -> tuple[int, int] | None:
