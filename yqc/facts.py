@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
-Layout = Literal["yolov5", "yolov8", "end2end", "classes"]
+Layout = Literal["yolov5", "yolov8", "end2end", "classes", "raw"]
 """How a model's first output is laid out; coordinates are in input pixels.
 
 `"yolov5"`: `[N, A, 5 + nc + E]`, rows of centre x, centre y, width, height, objectness, scores.
 `"yolov8"`: `[N, 4 + nc + E, A]`, the same without objectness. `"end2end"`: `[N, min(M, A), 6 + E]`,
 rows of x1, y1, x2, y2, score, class by falling score, M the most detections that the head keeps;
 for oriented boxes centre x, centre y, width, height in place of the corners. E are the further
-numbers of a detection (`OutputForm.extra`). `"classes"`: `[N, nc]`, probabilities.
+numbers of a detection (`OutputForm.extra`). `"classes"`: `[N, nc]`, probabilities. `"raw"`: several
+outputs, as they are before the decoding.
 """
 
 

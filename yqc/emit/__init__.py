@@ -16,6 +16,7 @@
 `loaded`       weights that a file holds unpacked, or that a runtime still decodes
 `products`     1x1 convolutions with float results as products of integer matrices
 `wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
+`raw_heads`    outputs before the decoding, which is cut off
 `metadata`     what YOLO runtimes read
 `embedding`    suppression in the graph; bytes or halves in, halves out
 `suppression`, `rotated`  suppression of boxes; of oriented ones

@@ -54,7 +54,8 @@ def cut_decode(
     image = next(node for node in graph.nodes if node.op == "placeholder")
     height = _shape(image)[2]
     found = [_describe(node, form, height) for node in head_nodes(made)]
-    found.sort(key=lambda one: one.get("stride", height + 1))
+    order = [*KINDS.values(), "raw"]
+    found.sort(key=lambda one: (one.get("stride", height + 1), order.index(one["kind"])))
     names = [str(one["name"]) for one in found]
     if not found or len(set(names)) != len(names):
         raise EmitError(f"the decoding cannot be cut off: the outputs before it are {names}")
@@ -108,7 +109,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 def _describe(node: fx.Node, form: OutputForm, height: int) -> dict[str, Any]:
     """Return an output's node, kind, name and, of a level, stride."""
-    kind = KINDS.get(role(node), "")
+    kind = KINDS.get(role(node), "raw")
     if form.layout == "yolov5" and kind != "proto":
         kind = "raw"
     if kind in {"proto", "logits"}:

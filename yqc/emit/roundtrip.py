@@ -127,6 +127,10 @@ def compare_outputs(
     if form is None:
         pairs = zip(_float64(want), _float64(got), strict=True)
         return Deviation(values=float(np.max([_relative(a, b) for a, b in pairs])))
+    if form.layout == "raw":  # numbers of the order of 1: logits, distances in strides
+        pairs = zip(_float64(want), _float64(got), strict=True)
+        apart = [_largest(a - b) / max(1.0, _largest(a)) for a, b in pairs]
+        return Deviation(values=float(np.max(apart)))
     (a, *more_a), (b, *more_b) = _float64(want), _float64(got)
     if form.layout == "classes":
         return Deviation(scores=_largest(a - b))

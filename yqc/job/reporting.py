@@ -74,8 +74,8 @@ class Compiled:
 
     @property
     def written_form(self) -> OutputForm | None:
-        """What the file's outputs are; None where they are not decoded."""
-        return self.source.form if self.cut is None else None
+        """What the file's outputs are."""
+        return self.source.form if self.cut is None else OutputForm("raw")
 
     @property
     def passes(self) -> str:
