@@ -169,3 +169,45 @@ def test_a_score_that_changed_is_seen() -> None:
     deviation = compare_outputs([want], [got], OutputForm("end2end"))
     assert deviation.scores == pytest.approx(5e-4, rel=1e-2)
     assert deviation.boxes == 0
+
+
+POSE = OutputForm("end2end", 3, "pose", kpt_shape=(2, 3))
+FORMS = [
+    (OutputForm("classes", 6, "classify"), (2, 6), 3, "scores"),
+    (OutputForm("yolov8", 3, "segment", 4), (1, 11, 20), (0, 9, 5), "extra"),
+    (OutputForm("yolov5", 3, "segment", 4), (1, 20, 12), (0, 5, 11), "extra"),
+    (OutputForm("yolov8", 3, "obb"), (1, 8, 20), (0, 7, 5), "extra"),
+    (OutputForm("yolov8", 3, "pose", kpt_shape=(2, 3)), (1, 13, 20), (0, 7, 5), "boxes"),
+    (OutputForm("yolov8", 3, "pose", kpt_shape=(2, 3)), (1, 13, 20), (0, 9, 5), "scores"),
+    (POSE, (1, 5, 12), (0, 1, 10), "boxes"),
+    (POSE, (1, 5, 12), (0, 1, 11), "scores"),
+    (OutputForm("end2end", 3, "obb"), (1, 5, 7), (0, 1, 6), "extra"),
+]
+
+
+@pytest.mark.parametrize(("form", "shape", "place", "kind"), FORMS)
+def test_every_number_counts_in_its_own_unit(
+    form: OutputForm, shape: tuple[int, ...], place: Any, kind: str
+) -> None:
+    want = RNG.random(shape)
+    if form.layout == "end2end":
+        want[..., 4], want[..., 5] = np.linspace(0.9, 0.1, shape[1]), 1
+    got = want.copy()
+    got[place] += 0.25
+    if form.layout == "end2end":
+        got = got[:, ::-1]  # rows are a set
+    maps = [RNG.random((1, 4, 3, 3))] if form.coefficients else []
+    found = compare_outputs([want, *maps], [got, *maps], form)
+    assert {name for name, value in vars(found).items() if value > 1e-12} == {kind}
+    if kind != "boxes":
+        assert getattr(found, kind) == pytest.approx(0.25)
+    assert compare_outputs([want, *maps], [want, *maps], form) == Deviation()
+
+
+def test_prototypes_count_as_a_share_of_the_largest() -> None:
+    rows, maps = RNG.random((1, 11, 20)), RNG.random((1, 4, 3, 3))
+    maps[0, 0, 0, 0] = 10.0
+    other = maps.copy()
+    other[0, 1, 1, 1] += 1.0
+    found = compare_outputs([rows, maps], [rows, other], OutputForm("yolov8", 3, "segment", 4))
+    assert found == Deviation(extra=pytest.approx(0.1))
