@@ -154,9 +154,10 @@ def test_metadata_name_base_and_file_without_its_folder(made: yqc.Result) -> Non
 def test_a_refused_rewrite_is_the_reason(device: Path, tmp_path: Path) -> None:
     class Twice(Net):
         def forward(self, images: Tensor) -> Tensor:
-            y = self.csp.cv1(images)
+            csp: Any = self.csp
+            y = csp.cv1(images)
             left, right = y.chunk(2, 1)
-            z: Tensor = self.csp.cv2(torch.cat([y, left + right], 1))
+            z: Tensor = csp.cv2(torch.cat([y, left + right], 1))
             return z
 
     done = yqc.compile(
@@ -183,6 +184,12 @@ def test_a_low_opset_is_written(device: Path, tmp_path: Path) -> None:
     assert done.report.device.unfit == ()
     assert choose_opset(Settings(target=str(device), opset=18)) == 18
     assert choose_opset(Settings(target="portable")) is None
+
+
+def test_an_opset_too_low_for_packed_weights_is_refused_before_any_work(device: Path) -> None:
+    device.write_text("[limits]\nopset = 14")
+    with pytest.raises(yqc.EmitError, match="opset 14 is too low: the weights that pack-int4"):
+        yqc.compile("absent.pt", "int4", target=device)
 
 
 def test_the_file_of_a_device_is_not_overwritten(device: Path) -> None:

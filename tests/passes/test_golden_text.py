@@ -43,6 +43,18 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "channel-prune": (nets.detector, "channel-prune{ratio=0.3}"),
     "prune": (nets.detector, "prune{ratio=0.3}"),
     "slim": (nets.detector, "prune{ratio=0.3}"),
+    "conv-for-focus": (
+        lambda: nets.chain(nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 3)),
+        "conv-for-focus",
+    ),
+    "conv-for-linear": (
+        lambda: nets.chain(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)),
+        "conv-for-linear",
+    ),
+    "conv-for-split": (nets.csp, "fold-bn,conv-for-split"),
+    "deconv-for-resize": (lambda: nets.chain(nn.Upsample(scale_factor=2)), "deconv-for-resize"),
+    "pad-in-conv": (lambda: nets.chain(nn.ZeroPad2d(1), nn.Conv2d(3, 4, 3)), "pad-in-conv"),
+    "split-pools": (lambda: nets.chain(nn.MaxPool2d(5, 1, 2)), "split-pools"),
 }
 FOR_ONNXRUNTIME = {"decompose-silu", "int8-onnxruntime"}
 """Cases of the default target; the others are of `portable`, whose graphs are smaller."""

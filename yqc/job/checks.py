@@ -9,6 +9,7 @@ from yqc.emit import PACKED_OPSETS, check_writable, refuse_cut
 from yqc.emit.embedding import Embedding
 from yqc.emit.suppression import check_suppression
 from yqc.errors import EmitError, PipelineError
+from yqc.job.fitting import choose_opset
 from yqc.job.inputs import decode_of
 from yqc.job.outputs import Outputs
 from yqc.models.source import AnyModel, Source
@@ -57,7 +58,7 @@ def check(
     if embedding.nms is not None:
         check_suppression(source.form)
     if all(type(each).__module__.startswith(BUILT_IN) for each in passes):
-        check_writable(source.gm, opset=settings.opset, dynamic=settings.dynamic)
+        check_writable(source.gm, opset=choose_opset(settings), dynamic=settings.dynamic)
 
 
 def check_decode(settings: Settings, source: Source | None) -> None:
@@ -110,8 +111,9 @@ def check_packed(settings: Settings, passes: Sequence[Pass]) -> None:
     """Raise an EmitError unless packed weights can be written in the opset that is asked for."""
     packing = next((each for each in passes if State.PACKED in each.provides), None)
     needed = PACKED_OPSETS.get(find_target(settings.target).weights, 21)
-    if packing is not None and settings.opset is not None and settings.opset < needed:
+    opset = choose_opset(settings)
+    if packing is not None and opset is not None and opset < needed:
         raise EmitError(
-            f"opset {settings.opset} is too low: the weights that {packing.name} packs need opset"
+            f"opset {opset} is too low: the weights that {packing.name} packs need opset"
             f" {needed} for {settings.target}"
         )
