@@ -173,7 +173,7 @@ def test_a_score_that_changed_is_seen() -> None:
 
 POSE = OutputForm("end2end", 3, "pose", kpt_shape=(2, 3))
 FORMS = [
-    (OutputForm("classes", 6, "classify"), (2, 6), 3, "scores"),
+    (OutputForm("classes", 6, "classify"), (2, 6), (1, 3), "scores"),
     (OutputForm("yolov8", 3, "segment", 4), (1, 11, 20), (0, 9, 5), "extra"),
     (OutputForm("yolov5", 3, "segment", 4), (1, 20, 12), (0, 5, 11), "extra"),
     (OutputForm("yolov8", 3, "obb"), (1, 8, 20), (0, 7, 5), "extra"),
