@@ -10,10 +10,14 @@ In reading order:
     pixels      read an image file as cv2.imread does
     letterbox   fit an image into the model's input
     images      read many images ahead, choose those for calibration
+    outlines    masks in run-length form, the rectangle around corners
     sets        a data set in memory: splits, annotations, its hash
+    label_lines a line of a YOLO label file
     labels      YOLO label files
     yolo        data YAMLs
-    coco        COCO instances JSON
+    coco        COCO JSON of instances and keypoints
+    coco_shapes the masks and keypoints of its annotations
+    class_folders  folders of classes, for classifiers
     load        a data set of any kind
     matching    number the classes as a model does; compare the channels
     scenes      drawn pictures with exact boxes
@@ -33,8 +37,9 @@ from yqc.data.images import (
 from yqc.data.letterbox import Letterboxed, centre_crop, fit_image, letterbox, to_float
 from yqc.data.load import load_data
 from yqc.data.matching import advise, fit_channels, fit_classes
+from yqc.data.outlines import Mask
 from yqc.data.pixels import read_image, show_image
-from yqc.data.sets import Annotations, Data, Object, Split, annotate
+from yqc.data.sets import Annotations, Data, Labelling, Object, Split, annotate
 
 __all__ = [
     "Annotations",
@@ -42,7 +47,9 @@ __all__ = [
     "CalibrationImages",
     "Data",
     "KeptImages",
+    "Labelling",
     "Letterboxed",
+    "Mask",
     "Object",
     "Picture",
     "Placed",

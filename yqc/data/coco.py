@@ -1,19 +1,21 @@
 """Read a COCO instances JSON (Lin et al. 2014): images, objects, categories with any ids."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from yqc.data.coco_shapes import Shaped, draw_shape, is_number, read_shape
 from yqc.data.files import is_dir, is_file, reason, shorten
+from yqc.data.outlines import say_boxes_only
 from yqc.data.pixels import Frame, find_frame
-from yqc.data.sets import Annotations, Data, Object, Split, annotate
+from yqc.data.sets import Annotations, Data, Labelling, Object, Split, annotate
 from yqc.errors import DataError
 
 Id = int | str
 """An id; text of digits is the same as the number."""
+BOXES_ONLY = Labelling()
 _DIGITS = 4000
 """Text of more digits than this is no number: Python refuses to convert more than 4300."""
 
@@ -34,15 +36,22 @@ class Listed(NamedTuple):
 class CocoObjects:
     """The objects of the images, and what was found beside them."""
 
-    by_image: dict[Id, list[Object]]
+    by_image: dict[Id, list[Shaped]]
     unlisted: int = 0
     """Annotations of images that are not in the table of images."""
     repeated: int = 0
     """Annotations that equal another one of the same image in category, box and crowd."""
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many objects there are, with an outline, and with keypoints."""
+        found = [one for things in self.by_image.values() for one in things]
+        outlined = sum(one.outline is not None for one in found)
+        return len(found), outlined, sum(bool(one.thing.keypoints) for one in found)
 
-def load_coco(source: Path, images: Path | None = None) -> Data:
-    """Read an instances file: the first half is for calibration, the second for evaluation.
+
+def load_coco(source: Path, images: Path | None = None, labelling: Labelling = BOXES_ONLY) -> Data:
+    """Read instances or keypoints: the first half is for calibration, the second for evaluation.
 
     Images are taken by rising id, and those that are not on this disk are left out. Class i is the
     i-th category by rising id. CocoObjects are in pixels of the upright image, unless 'width' and
@@ -51,10 +60,16 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
     Args:
         source: the JSON file.
         images: the folder its `file_name`s are in; by default the usual places are tried.
+        labelling: what is read beside the boxes.
 
     Raises:
         DataError: the file is malformed, or none of its images is found.
     """
+    if labelling.task == "obb":
+        raise DataError(
+            f"{source} is a COCO JSON, which has no oriented boxes; give a data YAML whose label "
+            "lines are class and four corners."
+        )
     entries, objects, categories = _tables(source)
     classes = _classes(source, categories)
     listed = _listed(source, entries)
@@ -68,13 +83,19 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
             f"none of the {len(listed)} images of {source} is in {folder}; "
             f"give their folder with --images."
         )
-    boxes = _objects(source, objects, listed, classes)
+    boxes = _objects(source, objects, listed, classes, labelling)
+    count, outlined, with_keypoints = boxes.counts
+    if labelling.task == "pose" and not with_keypoints:
+        raise DataError(f"{source} has no keypoints, and this model predicts them.")
     names = tuple(name for _, name in sorted(classes.values()))
     ids, half = list(found), len(found) // 2
 
     def split(name: str, part: Sequence[Id]) -> Split:
         def annotations() -> Annotations:
-            things = [_upright(boxes.by_image.get(i, []), listed[i], found[i]) for i in part]
+            things = [
+                _upright(boxes.by_image.get(i, []), listed[i], found[i], masks=bool(outlined))
+                for i in part
+            ]
             return annotate([listed[i].file_name for i in part], things, names)
 
         return Split(name, tuple(found[i] for i in part), annotations)
@@ -83,6 +104,8 @@ def load_coco(source: Path, images: Path | None = None) -> Data:
     if missing := len(listed) - len(found):
         warnings.append(f"{missing} of {len(listed)} images of {source} are not in {folder}")
     warnings += _complaints(source, boxes)
+    if labelling.task == "segment":
+        warnings += say_boxes_only(f"annotations of {source}", count, outlined)
     warnings += _compare_sizes(source, {found[i]: listed[i] for i in ids[half:]})
     return Data(
         kind="coco",
@@ -107,12 +130,15 @@ def _complaints(source: Path, boxes: CocoObjects) -> list[str]:
     return said
 
 
-def _upright(objects: list[Object], entry: Listed, path: Path) -> list[Object]:
-    """Turn the objects of an image where its entry describes the pixels before EXIF turns them."""
-    frame = find_frame(path) if entry.size else None
-    if frame is None or not entry.is_stored(frame):
-        return objects
-    return [thing._replace(bbox=frame.turn_box(thing.bbox)) for thing in objects]
+def _upright(objects: list[Shaped], entry: Listed, path: Path, *, masks: bool) -> list[Object]:
+    """Draw the objects of an image, turned where its entry describes the pixels before EXIF."""
+    frame = find_frame(path) if entry.size or masks else None
+    if frame is None:
+        return [each.thing for each in objects]
+    stored = entry.is_stored(frame)
+    size = frame.stored if stored else frame.size
+    turned = frame if stored else None
+    return [draw_shape(each, size, turned, masks=masks) for each in objects]
 
 
 def _compare_sizes(source: Path, images: Mapping[Path, Listed]) -> list[str]:
@@ -197,6 +223,7 @@ def _objects(
     entries: list[dict[str, Any]],
     listed: Mapping[Id, Listed],
     classes: Mapping[Id, tuple[int, str]],
+    labelling: Labelling,
 ) -> CocoObjects:
     """Return the objects of each image; as in pycocotools, those of unlisted images are ignored."""
     found = CocoObjects({})
@@ -209,17 +236,18 @@ def _objects(
             continue
         if (kind := _id(category)) is None or kind not in classes:
             raise DataError(f"{source}: annotation {i} has an unknown category: {shorten(entry)}.")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):  # noqa: PLR2004
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):  # noqa: PLR2004
             raise DataError(f"{source}: the 'bbox' of annotation {i} is not four finite numbers.")
         area = entry.get("area", box[2] * box[3])
-        if not _is_number(area):
+        if not is_number(area):
             raise DataError(f"{source}: the 'area' of annotation {i} is not a finite number.")
         left, top, width, height = map(float, box)
         crowd = entry.get("iscrowd") in (1, True)
         thing = Object(classes[kind][0], (left, top, width, height), float(area), crowd)
-        found.by_image.setdefault(number, []).append(thing)
+        shaped = read_shape(f"{source}: annotation {i}", entry, thing, labelling)
+        found.by_image.setdefault(number, []).append(shaped)
     for number, things in found.by_image.items():
-        distinct = {(thing.cls, thing.bbox, thing.crowd): thing for thing in reversed(things)}
+        distinct = {each.same: each for each in reversed(things)}
         found.repeated += len(things) - len(distinct)
         found.by_image[number] = list(distinct.values())[::-1]
     return found
@@ -247,10 +275,3 @@ def _id(value: object) -> Id | None:
         plain = value.isascii() and value.isdecimal() and len(value) <= _DIGITS
         return int(value) if plain and str(int(value)) == value else value
     return value if isinstance(value, int) else None
-
-
-def _is_number(value: object) -> bool:
-    try:
-        return not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
-    except (TypeError, OverflowError):
-        return False

@@ -1,25 +1,23 @@
-"""Read YOLO label files: one object a line, as class and box or outline relative to the image."""
+"""Read YOLO label files: one object a line, relative to the image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yqc.data.files import is_file, read_text, shorten
+import numpy as np
+
+from yqc.data.files import is_file, read_text
+from yqc.data.label_lines import Label, LabelKind
+from yqc.data.outlines import draw_polygons, draw_rectangle, mask_area, say_boxes_only, smallest_rectangle
 from yqc.data.pixels import find_frame
 from yqc.data.sets import Object
 from yqc.errors import DataError
+from yqc.facts import Task
 
-_BOX = 5
-"""A label line of a box: class, centre x, centre y, width, height, the last four in 0..1."""
-_POLYGON = 7
-"""A label line of an outline has at least three points after the class."""
-_SLACK = 0.01
-"""How far outside 0..1 a coordinate may lie: Ultralytics takes values up to 1.01, YOLOv5 and YOLOv7
-up to 1. Half of it refuses labels that Ultralytics trains on; double takes what none of them does.
-"""
-
-Label = tuple[int, tuple[float, ...]]
-"""Class, and centre x, centre y, width, height relative to the image."""
+KEYPOINT_AREA = 0.53
+"""Share of its box that a labelled object covers, by which OKS measures how far a keypoint is off;
+the mean of COCO's people, which Ultralytics validates with. Half of it halves the squared distance
+that still counts as right, double doubles it."""
 
 
 @dataclass
@@ -29,8 +27,7 @@ class Labels:
     images: Sequence[Path]
     files: Sequence[Path]
     """The label file of each image."""
-    nc: int
-    """Classes are 0 to nc - 1."""
+    kind: LabelKind
     strict: bool = False
     """Whether a bad line is an error; otherwise its image has no labels (None)."""
     boxes: list[list[Label] | None] = field(default_factory=list)
@@ -44,7 +41,7 @@ class Labels:
 
     def _read(self, path: Path) -> list[Label] | None:
         try:
-            found = read_labels(path, self.nc)
+            found = read_labels(path, self.kind)
         except DataError as error:
             if self.strict:
                 raise
@@ -54,16 +51,29 @@ class Labels:
         self.repeated += len(found) - len(distinct)
         return distinct
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many objects are labelled, and how many of them with an outline."""
+        found = [label for boxes in self.boxes for label in boxes or ()]
+        return len(found), sum(bool(label.outline) for label in found)
+
+    @property
+    def task(self) -> Task:
+        """The task of the lines; for segmentation without any outline, detection."""
+        count, outlined = self.counts
+        boxed = self.kind.task == "segment" and count and not outlined
+        return "detect" if boxed else self.kind.task
+
     def without_bad(self) -> "Labels":
         """Return the labels of the images without a bad label."""
         good = [i for i, boxes in enumerate(self.boxes) if boxes is not None]
         images, files = ([paths[i] for i in good] for paths in (self.images, self.files))
-        return Labels(images, files, self.nc, boxes=[self.boxes[i] for i in good])
+        return Labels(images, files, self.kind, boxes=[self.boxes[i] for i in good])
 
     def objects(self) -> list[list[Object] | None]:
         """Return the objects of each image in its pixels; None for an image with a bad label."""
         return [
-            None if boxes is None else to_objects(path, boxes)
+            None if boxes is None else to_objects(path, boxes, self.task)
             for path, boxes in zip(self.images, self.boxes, strict=True)
         ]
 
@@ -83,6 +93,8 @@ class Labels:
             )
         if self.repeated:
             said.append(f"{self.repeated} boxes of {where} are written twice and count once")
+        if self.kind.task == "segment":
+            said += say_boxes_only(f"labels of {where}", *self.counts)
         if shared := find_shared(self.images, self.files):
             one, other = shared[0]
             said.append(
@@ -112,7 +124,7 @@ def label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def to_objects(image: Path, labels: Sequence[Label]) -> list[Object]:
+def to_objects(image: Path, labels: Sequence[Label], task: Task = "detect") -> list[Object]:
     """Scale labels to pixels of the upright image, which trainers' labels are relative to.
 
     An image whose header cannot be read has none; the reader of its pixels reports it.
@@ -120,53 +132,35 @@ def to_objects(image: Path, labels: Sequence[Label]) -> list[Object]:
     frame = find_frame(image) if labels else None
     if frame is None:
         return []
-    width, height = frame.size
-    boxes = [
-        (cls, ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height))
-        for cls, (x, y, w, h) in labels
-    ]
-    return [Object(cls, box, box[2] * box[3]) for cls, box in boxes]
+    return [_to_object(label, task, frame.size) for label in labels]
 
 
-def read_labels(path: Path, nc: int) -> list[Label]:
+def _to_object(label: Label, task: Task, size: tuple[int, int]) -> Object:
+    """Scale a label to an image of `size` (width, height), and draw its mask for segmentation."""
+    width, height = size
+    x, y, w, h = label.box
+    box = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
+    thing = Object(label.cls, box, box[2] * box[3])
+    points = np.reshape(label.outline, (-1, 2)) * size
+    if task == "obb":
+        return thing._replace(rotated=smallest_rectangle(points))
+    if label.keypoints:
+        shares = np.reshape(label.keypoints, (-1, 3)) * (width, height, 1)
+        area = KEYPOINT_AREA * thing.area
+        return thing._replace(keypoints=tuple(shares.ravel().tolist()), area=area)
+    if task == "segment":
+        mask = draw_polygons([points.ravel().tolist()], size) if len(points) else draw_rectangle(box, size)
+        return thing._replace(mask=mask, area=mask_area(mask))
+    return thing
+
+
+def read_labels(path: Path, kind: LabelKind) -> list[Label]:
     """Read a label file; an image without one shows none of the classes.
 
     Raises:
-        DataError: a line is no label of a class below `nc`; it names file and line.
+        DataError: a line is no label of this kind; it names file and line.
     """
     if not is_file(path):
         return []
     lines = enumerate(read_text(path).splitlines(), 1)
-    return [parse_label(f"{path}:{n}", line.split(), nc) for n, line in lines if line.strip()]
-
-
-def parse_label(where: str, words: list[str], nc: int) -> Label:
-    """Read the words of one line; `where` begins the message of an error.
-
-    Raises:
-        DataError: they are no label.
-    """
-    try:
-        cls, *values = map(float, words)
-    except ValueError as e:
-        raise DataError(f"{where} is no label: {shorten(' '.join(words))}.") from e
-    if not cls.is_integer() or not 0 <= cls < nc:
-        raise DataError(f"{where} names class {words[0]:.20}, and the classes are 0 to {nc - 1}.")
-    if not all(-_SLACK <= v <= 1 + _SLACK for v in values):
-        raise DataError(
-            f"{where} has a coordinate outside 0..1; YOLO labels are relative to the image."
-        )
-    if len(words) >= _POLYGON and len(words) % 2:
-        return int(cls), _box_around(values)
-    if len(words) != _BOX:
-        raise DataError(f"{where} has {len(words)} numbers; a label is class, x, y, width, height.")
-    if min(values[2:]) < 0:
-        raise DataError(f"{where} has a negative width or height.")
-    return int(cls), tuple(values)
-
-
-def _box_around(outline: list[float]) -> tuple[float, ...]:
-    """Return the box around an outline x1 y1 x2 y2 ... as centre and size."""
-    xs, ys = outline[0::2], outline[1::2]
-    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    return [kind.parse(f"{path}:{n}", line.split()) for n, line in lines if line.strip()]

@@ -134,6 +134,11 @@ class Frame(NamedTuple):
     turn: int
     """The EXIF orientation that leads from one to the other, 1 to 8; 1 is none."""
 
+    @property
+    def transposition(self) -> Image.Transpose | None:
+        """What turns the stored pixels upright; None where they are."""
+        return _TURNS.get(self.turn)
+
     def turn_box(self, box: Rectangle) -> Rectangle:
         """Turn a box (left, top, width, height) of the stored pixels into the upright image."""
         (x, y, w, h), (width, height) = box, self.stored

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
 from yqc.data.files import content_hash
+from yqc.data.outlines import Mask
+from yqc.facts import OutputForm, Task
 
 
 class Object(NamedTuple):
@@ -22,6 +24,50 @@ class Object(NamedTuple):
     """Square pixels."""
     crowd: bool = False
     """Whether the box stands for a crowd, which no detection has to find."""
+    mask: Mask | None = None
+    """Its pixels, where masks are labelled and read."""
+    keypoints: tuple[float, ...] = ()
+    """x, y and visibility of each keypoint, where these are labelled and read."""
+    rotated: tuple[float, ...] = ()
+    """Centre x, centre y, width, height, angle in radians, of an oriented box."""
+
+    @property
+    def shape(self) -> "ShapeEntry":
+        """What is known of it beside the box, as `Annotations` hold it."""
+        found: ShapeEntry = {}
+        if self.mask is not None:
+            found["segmentation"] = self.mask
+        if self.keypoints:
+            found["keypoints"] = list(self.keypoints)
+            found["num_keypoints"] = sum(seen > 0 for seen in self.keypoints[2::3])
+        if self.rotated:
+            found["rotated"] = list(self.rotated)
+        return found
+
+
+class ShapeEntry(TypedDict, total=False):
+    """What an object of `Annotations` has beside its box, if anything."""
+
+    segmentation: Mask
+    keypoints: list[float]
+    num_keypoints: int
+    """How many of them are labelled."""
+    rotated: list[float]
+
+
+class Labelling(NamedTuple):
+    """What is read of the labels of a data set: what a model's task needs."""
+
+    task: Task = "detect"
+    keypoints: int | None = None
+    """Keypoints of an object, where the model is known."""
+
+    @classmethod
+    def of(cls, form: OutputForm | None) -> "Labelling":
+        """Take what the outputs of a model need; of what is no YOLO model, boxes."""
+        if form is None:
+            return cls()
+        return cls(form.task, form.kpt_shape[0] if form.kpt_shape else None)
 
 
 class ImageEntry(TypedDict):
@@ -31,7 +77,7 @@ class ImageEntry(TypedDict):
     file_name: str
 
 
-class BoxEntry(TypedDict):
+class BoxEntry(ShapeEntry):
     """One object of `Annotations`, measured as in `Object`."""
 
     id: int
@@ -80,6 +126,7 @@ def annotate(
                 "bbox": list(thing.bbox),
                 "area": thing.area,
                 "iscrowd": int(thing.crowd),
+                **thing.shape,
             }
             for i, (image, thing) in enumerate(flat, 1)
         ],
@@ -115,7 +162,7 @@ class Split:
 class Data:
     """A data set as `load_data` found it."""
 
-    kind: Literal["yolo", "coco", "folder"]
+    kind: Literal["yolo", "coco", "classes", "folder"]
     source: Path
     names: tuple[str, ...] | None
     """Class names in class order; None for a folder of images."""

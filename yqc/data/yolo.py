@@ -7,21 +7,24 @@ from typing import Any
 import yaml
 
 from yqc.data.files import SUFFIXES, is_dir, is_file, list_images, read_text, reason, shorten
+from yqc.data.label_lines import LabelKind
 from yqc.data.labels import Labels, label_file
-from yqc.data.sets import Annotations, Data, Split, annotate
+from yqc.data.sets import Annotations, Data, Labelling, Split, annotate
 from yqc.errors import DataError
 
 _DIGITS = 7
 """A class number has fewer digits than this, so that reading one as text takes no time."""
 
 
-def load_yolo(source: Path, *, strict: bool = False) -> Data:
-    """Read a data YAML with `path`, `train`, `val` and `names`, and perhaps `channels`.
+def load_yolo(source: Path, labelling: Labelling, *, strict: bool = False) -> Data:
+    """Read a data YAML with `path`, `train`, `val`, `names`, perhaps `channels` and `kpt_shape`.
 
     `path` is relative to the YAML file and may be absent; `train` and `val` are a folder, a `.txt`
     list of images, or a list of such; the labels of `images/a/b.jpg` are in `labels/a/b.txt`. The
     labels of `val` are read at once, so that a bad one is found before any long work; those of
     `train` on first use.
+
+    What a label line holds is decided by `labelling` and by `kpt_shape` of the YAML.
 
     A bad label line is an error if `strict`; otherwise its image is left out, as trainers do, and
     `warnings` says how many are.
@@ -40,10 +43,12 @@ def load_yolo(source: Path, *, strict: bool = False) -> Data:
         raise DataError(f"'val' of {source} holds no images.")
     files = tuple(map(label_file, images))
     if not any(map(is_file, files)):
+        _refuse_bitmaps(source, images, files)
         raise DataError(
             f"no image of 'val' of {source} has a label file; the first should be {files[0]}."
         )
-    labels = Labels(images, files, len(names), strict)
+    kind = LabelKind(len(names), labelling.task, _kpt_shape(source, top, labelling))
+    labels = Labels(images, files, kind, strict)
     if len(labels.bad) == len(images):
         raise DataError(
             f"every image of 'val' of {source} has a bad label, such as: {labels.bad[0]}."
@@ -53,7 +58,7 @@ def load_yolo(source: Path, *, strict: bool = False) -> Data:
     owners = tuple(map(label_file, train))
 
     def read_train() -> Annotations:
-        return _annotations(Labels(train, owners, len(names), strict), names)
+        return _annotations(Labels(train, owners, kind, strict), names)
 
     def read_val() -> Annotations:
         return _annotations(good, names)
@@ -113,6 +118,45 @@ def _channels(source: Path, top: dict[Any, Any]) -> int | None:
             f"{source}: 'channels' must be a positive whole number, not {shorten(found)}."
         )
     return found
+
+
+def _kpt_shape(source: Path, top: dict[Any, Any], labelling: Labelling) -> tuple[int, int] | None:
+    """Return `kpt_shape`, which a data set of keypoints must have; None where it is absent.
+
+    Raises:
+        DataError: it is malformed, absent from data for a pose model, or of another number of
+            keypoints than the model's.
+    """
+    found, wanted = top.get("kpt_shape"), labelling.keypoints
+    if found is None:
+        if labelling.task != "pose":
+            return None
+        raise DataError(
+            f"{source} has no 'kpt_shape': a data set of keypoints says kpt_shape: [K, 2] or "
+            "[K, 3], K the number of keypoints of an object."
+        )
+    match found:
+        case [int(count), 2 | 3 as numbers] if count > 0:
+            if labelling.task == "pose" and wanted not in (None, count):
+                raise DataError(
+                    f"{source} has {count} keypoints an object (kpt_shape), and the model "
+                    f"predicts {wanted}; give the data that the model was trained on."
+                )
+            return count, numbers
+    raise DataError(f"{source}: 'kpt_shape' must be [K, 2] or [K, 3], not {shorten(found)}.")
+
+
+def _refuse_bitmaps(source: Path, images: Sequence[Path], files: Sequence[Path]) -> None:
+    """Raise a DataError where the labels are masks as images, which YOLO trainers do not read."""
+    for image, file in zip(images, files, strict=True):
+        parts = ["masks" if part == "images" else part for part in image.parts]
+        for one in (file.with_suffix(".png"), Path(*parts).with_suffix(".png")):
+            if one != image and is_file(one):
+                raise DataError(
+                    f"the labels of 'val' of {source} are bitmaps, such as {one}; write outlines "
+                    "in their place, a line an object: class x1 y1 x2 y2 ..., relative to the "
+                    "image (cv2.findContours finds them)."
+                )
 
 
 def _class_key(key: object) -> object:

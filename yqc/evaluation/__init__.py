@@ -11,6 +11,7 @@
 `masks`     draw the masks of boxes at the size of their image
 `find`      all of these: from a model's outputs to what is in an image
 `detect`    find objects in the images of a split
+`judges`    average precision by pycocotools, of boxes, masks, keypoints, oriented boxes
 `accuracy`  compare what was found with labels, or with what another model found
 `latency`   time files against each other
 `profile`   time every node of a file

@@ -1,41 +1,46 @@
-"""Compute COCO average precision of a detector (Lin et al. 2014) with pycocotools."""
+"""Compute the accuracy of a model, and the agreement of two, by the measure of their task."""
 
-import contextlib
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from yqc.data import Annotations, Object, Split, Unreadable, advise, annotate
+from yqc.data import Annotations, Split, Unreadable, advise
+from yqc.data.labels import KEYPOINT_AREA
 from yqc.errors import DataError
-from yqc.evaluation.boxes import Boxes
 from yqc.evaluation.detect import Detections, detect
+from yqc.evaluation.judges import IOUS, MAIN, OVERLAPS, compare, list_entries, precision_of
 from yqc.evaluation.runner import Runner
 from yqc.facts import OutputForm
 from yqc.progress import Progress
-from yqc.report.parts import Agreement, Scores
+from yqc.report.parts import Agreement, Main, Precision, Scores
 
-IOUS = tuple(0.5 + 0.05 * i for i in range(10))
-"""Intersections over union that COCO averages over."""
+COCO_FIGURES = ("map", "map50", "map75", "small", "medium", "large")
+"""The first of pycocotools' summary, and of `Scores`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorAccuracy(Scores):
-    """COCO average precision of one detector, and what it was computed from."""
+    """The figures of one model, and what they were computed from."""
 
     images: int
     """How many images were read."""
     detections: Detections = field(repr=False, compare=False)
     """What was found, kept for `agreement`."""
+    main: Main = "map"
+    """The figure that counts."""
     curve: tuple[float, ...] = field(default=(), repr=False, compare=False)
-    """Precision at the recalls 0, 0.01, .. 1 and IoU 0.50, mean over classes."""
+    """Precision at the recalls 0, 0.01, .. 1 and IoU 0.50, mean over classes; none of classes."""
     by_class: tuple[float | None, ...] = field(default=(), repr=False, compare=False)
-    """`map` of every class, in the order of the categories."""
+    """The main figure of every class, in the order of the categories."""
+
+    @property
+    def main_figure(self) -> float | None:
+        """The value of the figure that counts."""
+        return self.figure(self.main)
 
     @property
     def skipped(self) -> tuple[Unreadable, ...]:
@@ -98,19 +103,64 @@ def evaluate(
 def accuracy(found: Detections, truth: Annotations) -> DetectorAccuracy:
     """Compare what was found with the annotations of the same split.
 
+    What counts is what the task adds to boxes; boxes, where nothing but these is labelled.
+
     Raises:
         DataError: the model scores another number of classes than the annotations have.
     """
     _check_classes(found, len(truth["categories"]))
-    judge = _judge(truth, {i + 1: boxes for i, boxes in found.boxes.items()})
+    if found.head.task == "classify":
+        return _classification(found, truth)
+    overlap = OVERLAPS.get(found.head.task, "bbox")
+    if overlap == "segm" and truth["annotations"] and not _is_outlined(truth):
+        overlap = "bbox"
+    by_id = {i + 1: boxes for i, boxes in found.boxes.items()}
+    scores: dict[str, Any] = dict.fromkeys(COCO_FIGURES)
+    judge = None
+    if overlap != "rotated":  # There is no upright box to compare.
+        judge = compare(truth, by_id, found.head)
+        scores = _scores(judge)
+    if judge is None or overlap != "bbox":
+        judge = compare(truth, by_id, found.head, overlap)
+        part = MAIN[overlap].partition(".")[0]
+        figures = precision_of(judge)
+        scores[part] = Precision(map=_mean(figures), map50=_mean(figures[0]))
     curve, by_class = _details(judge)
     return DetectorAccuracy(
-        **_scores(judge), images=len(found.boxes), detections=found, curve=curve, by_class=by_class
+        **scores,
+        images=len(found.boxes),
+        detections=found,
+        main=MAIN[overlap],
+        curve=curve,
+        by_class=by_class,
+    )
+
+
+def _classification(found: Detections, truth: Annotations) -> DetectorAccuracy:
+    """Compare the likeliest classes of images with the labelled ones."""
+    labels = {one["image_id"] - 1: one["category_id"] - 1 for one in truth["annotations"]}
+    ranks = {i: boxes.classes.tolist() for i, boxes in found.boxes.items() if i in labels}
+    first = {i: labels[i] in classes[:1] for i, classes in ranks.items()}
+    among = [labels[i] in classes for i, classes in ranks.items()]
+    own: list[list[bool]] = [[] for _ in truth["categories"]]
+    for i, hit in first.items():
+        own[labels[i]].append(hit)
+    return DetectorAccuracy(
+        **dict.fromkeys(COCO_FIGURES),
+        top1=_share([*first.values()]),
+        top5=_share(among),
+        images=len(found.boxes),
+        detections=found,
+        main="top1",
+        by_class=tuple(map(_share, own)),
     )
 
 
 def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -> DetectorAgreement:
     """Compare what two models found in the same split; this needs no labels.
+
+    Masks, keypoints or oriented boxes are compared where the task has them; of classifiers, the
+    likeliest class of each image.
 
     Args:
         reference: its detections with a score of at least `conf` stand for the truth.
@@ -118,26 +168,58 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
         conf: the confidence at which YOLO's own tools show detections. At half of it, more and
             less certain detections count as the truth; at double, only the plainest ones.
     """
-    precision = _agreed(reference, other, conf, IOUS)
     images = len(reference.boxes.keys() & other.boxes.keys())
+    if reference.head.task == "classify":
+        equal = _equal_classes(reference, other)
+        return DetectorAgreement(ap50=None, map=None, top1=equal, images=images)
+    precision = _agreed(reference, other, conf, IOUS)
     return DetectorAgreement(ap50=_mean(precision[0]), map=_mean(precision), images=images)
 
 
 def agreement50(reference: Detections, other: Detections, *, conf: float = 0.25) -> float | None:
-    """Return `agreement(...).ap50` alone, without computing the other nine IoU thresholds."""
+    """Return how far two models agree in one number: `ap50` of `agreement`, of classifiers `top1`.
+
+    The other nine IoU thresholds are not computed.
+    """
+    if reference.head.task == "classify":
+        return _equal_classes(reference, other)
     return _mean(_agreed(reference, other, conf, IOUS[:1]))
+
+
+def _equal_classes(reference: Detections, other: Detections) -> float | None:
+    images = reference.boxes.keys() & other.boxes.keys()
+    sides = ([one.boxes[i].classes[:1].tolist() for i in images] for one in (reference, other))
+    return _share([a == b for a, b in zip(*sides, strict=True)])
 
 
 def _agreed(
     reference: Detections, other: Detections, conf: float, ious: Sequence[float]
 ) -> "np.ma.MaskedArray[Any, Any]":
     """Return precision by IoU, recall, class, size and number; masked where nothing is measured."""
+    form = reference.head
+    overlap = OVERLAPS.get(form.task, "bbox")
     images = sorted(reference.boxes.keys() & other.boxes.keys())
-    sure = [_objects(reference.boxes[i].above(conf)) for i in images]
-    nc = 1 + max((thing.cls for things in sure for thing in things), default=0)
-    truth = annotate([str(i) for i in images], sure, [str(c) for c in range(nc)])
-    judge = _judge(truth, {n: other.boxes[i] for n, i in enumerate(images, 1)}, ious)
-    return np.ma.masked_less(np.asarray(judge.eval["precision"]), 0)
+    entries: list[Any] = [
+        {"image_id": n, "iscrowd": 0, **entry}
+        for n, i in enumerate(images, 1)
+        for entry in list_entries(reference.boxes[i].above(conf), form, overlap)
+    ]
+    for number, entry in enumerate(entries, 1):
+        entry["id"] = number
+        if overlap == "keypoints":
+            entry["area"] *= KEYPOINT_AREA
+    nc = max((entry["category_id"] for entry in entries), default=1)
+    truth: Annotations = {
+        "images": [{"id": n, "file_name": str(i)} for n, i in enumerate(images, 1)],
+        "annotations": entries,
+        "categories": [{"id": c, "name": str(c)} for c in range(1, nc + 1)],
+    }
+    found = {n: other.boxes[i] for n, i in enumerate(images, 1)}
+    return precision_of(compare(truth, found, form, overlap, ious))
+
+
+def _is_outlined(truth: Annotations) -> bool:
+    return any("segmentation" in one for one in truth["annotations"])
 
 
 def _check_classes(found: Detections, nc: int) -> None:
@@ -151,46 +233,10 @@ def _check_classes(found: Detections, nc: int) -> None:
         )
 
 
-def _objects(boxes: Boxes) -> list[Object]:
-    return [
-        Object(cls, (x1, y1, x2 - x1, y2 - y1), (x2 - x1) * (y2 - y1))
-        for cls, (x1, y1, x2, y2) in zip(boxes.classes.tolist(), boxes.xyxy.tolist(), strict=True)
-    ]
-
-
-def _judge(
-    truth: Annotations, found: Mapping[int, Boxes], ious: Sequence[float] | None = None
-) -> COCOeval:
-    """Compare what was found in images, by their ids, with the truth, in pycocotools.
-
-    Where `ious` are given, `eval` holds the precisions at these for objects of all sizes, and there
-    is no summary; the other sizes and IoUs take most of the time.
-    """
-    results = annotate([""] * len(found), [_objects(boxes) for boxes in found.values()], [])
-    predicted: dict[str, Any] = {**truth, "annotations": results["annotations"]}
-    ids = list(found)
-    scores = [score for boxes in found.values() for score in boxes.scores.tolist()]
-    for entry, score in zip(predicted["annotations"], scores, strict=True):
-        entry.update(image_id=ids[entry["image_id"] - 1], score=score)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does.
-        judge = COCOeval(_coco(truth), _coco(predicted), "bbox")
-        judge.params.imgIds = ids
-        if ious is not None:
-            judge.params.iouThrs = np.asarray(ious)
-            judge.params.areaRng, judge.params.areaRngLbl = judge.params.areaRng[:1], ["all"]
-            judge.params.maxDets = judge.params.maxDets[-1:]
-        judge.evaluate()
-        judge.accumulate()
-        if ious is None:
-            judge.summarize()
-    return judge
-
-
 def _scores(judge: COCOeval) -> dict[str, float | None]:
-    """Return the fields of `Scores`; pycocotools writes -1 where there is nothing to measure."""
-    names = (one.name for one in fields(Scores))
-    values = (None if value < 0 else float(value) for value in judge.stats[:6])
-    return dict(zip(names, values, strict=True))
+    """Return the figures of boxes; pycocotools writes -1 where there is nothing to measure."""
+    values = (None if value < 0 else float(value) for value in judge.stats[: len(COCO_FIGURES)])
+    return dict(zip(COCO_FIGURES, values, strict=True))
 
 
 def _mean(precision: "np.ma.MaskedArray[Any, Any]") -> float | None:
@@ -198,20 +244,16 @@ def _mean(precision: "np.ma.MaskedArray[Any, Any]") -> float | None:
     return float(precision.mean()) if precision.count() else None
 
 
+def _share(hits: Sequence[bool]) -> float | None:
+    """Return which share is true, None of nothing."""
+    return sum(hits) / len(hits) if hits else None
+
+
 def _details(judge: COCOeval) -> tuple[tuple[float, ...], tuple[float | None, ...]]:
     """Return precision by recall at IoU 0.5, and AP by class; None without such objects."""
-    precision = np.asarray(judge.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, class
-    measured = np.ma.masked_less(precision, 0)
+    measured = precision_of(judge)[:, :, :, 0, -1]  # IoU, recall, class
     curve = measured[0].mean(axis=-1).filled(0)
     by_class = measured.mean(axis=(0, 1))
     return tuple(map(float, curve)), tuple(
         None if value is np.ma.masked else float(value) for value in by_class
     )
-
-
-def _coco(annotations: Mapping[str, Any]) -> COCO:
-    coco = COCO()
-    objects = [dict(entry) for entry in annotations["annotations"]]  # It marks them as it goes.
-    coco.dataset = {**annotations, "annotations": objects}
-    coco.createIndex()
-    return coco

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from yqc.data import Data, KeptImages, fit_channels, fit_classes, load_data
+from yqc.data import Data, KeptImages, Labelling, fit_channels, fit_classes, load_data
 from yqc.data.images import ENOUGH
 from yqc.errors import DataError
 from yqc.job.judge import Agreeing, CalibrationStream, judges
@@ -76,7 +76,10 @@ def find_data(settings: Settings, source: Source, *, evaluate: bool = True) -> D
     if settings.data is None:
         return None
     images = Path(settings.images) if settings.images else None
-    data = load_data(Path(settings.data), images=images, strict=settings.strict)
+    labelling = Labelling.of(source.form)
+    data = load_data(
+        Path(settings.data), images=images, strict=settings.strict, labelling=labelling
+    )
     data = data if evaluate else data.without_evaluation()
     data = fit_channels(data, source.channels)
     if not source.is_detector:

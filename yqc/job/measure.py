@@ -69,13 +69,13 @@ def measure_against(
         DataError: there is no image to evaluate on.
     """
     if source.form is None and data is None:
-        return Measured()
+        return Measured(Accuracy.unmeasured(source.task))
     plain = compiled.with_name("float.onnx")
     write_float_file(source, settings, work.user, plain)
     threads = settings.threads or ev.count_cores()
     how: dict[str, Any] = {"threads": threads, "progress": progress}
     try:
-        measured = Measured()
+        measured = Measured(Accuracy.unmeasured(source.task))
         if source.form is None:
             return measure_outputs(plain, compiled, data, source) if data else measured
         if data is not None:
@@ -117,12 +117,19 @@ def measure_accuracy(
     truth, evidence = split.annotations, Evidence(split, (first, second))
     if truth is None:
         agreed = ev.agreement(first, second)
-        accuracy = Accuracy.of_agreement(images=agreed.images, agreement=agreed, baseline=origin)
+        accuracy = Accuracy.of_agreement(
+            images=agreed.images, agreement=agreed, baseline=origin, task=source.task
+        )
     else:
         before, after = (ev.accuracy(one, truth) for one in (first, second))
-        warnings += doubt_zero("float model", before.map)
+        warnings += doubt_zero("float model", before)
         accuracy = Accuracy.of_map(
-            images=after.images, float_=before, compiled=after, baseline=origin
+            images=after.images,
+            float_=before,
+            compiled=after,
+            baseline=origin,
+            task=source.task,
+            main=before.main,
         )
         evidence = replace(evidence, judged=(before, after))
     return Measured(accuracy, warnings=warnings, evidence=evidence)
@@ -159,10 +166,17 @@ def measure_outputs(original: Path, compiled: Path, data: Data, source: Source) 
     return Measured(accuracy, warnings=list_unreadable("evaluation", skipped))
 
 
-def doubt_zero(model: str, score: float | None) -> tuple[str, ...]:
-    """Say in a sentence that an mAP of 0 (`score`) means that data and model do not fit."""
+def doubt_zero(model: str, accuracy: ev.DetectorAccuracy) -> tuple[str, ...]:
+    """Say in a sentence that a main figure of 0 means that data and model do not fit."""
+    score = accuracy.main_figure
     if score is None or score >= ZERO:
         return ()
+    if accuracy.main == "top1":
+        said = (
+            f"the {model} finds the labelled class of no image: the data does not fit it; "
+            "check --imgsz and the order of the classes"
+        )
+        return (said,)
     said = (
         f"the {model} finds nothing that is labelled (mAP {score:.4f}): the data does not fit it; "
         "check --imgsz, the order of the classes, and that boxes and images belong together"

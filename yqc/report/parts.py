@@ -183,8 +183,25 @@ class Compute(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Precision(Part):
+    """Average precision of what a task adds to boxes; None where no such object is labelled."""
+
+    map: float | None
+    """AP averaged over the overlaps 0.50 to 0.95 in steps of 0.05, and over classes."""
+    map50: float | None
+    """AP at an overlap of 0.50."""
+
+
+Main = Literal["map", "mask.map", "keypoints.map", "rotated.map", "top1"]
+"""The figure that counts for a task."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores(Part):
-    """COCO average precision as fractions of 1; None where the images hold no such object."""
+    """Accuracy as fractions of 1: COCO's average precision of boxes, and what the task adds.
+
+    None where the images hold no such object, or the task has no such figure.
+    """
 
     map: float | None
     """AP averaged over IoU 0.50 to 0.95 in steps of 0.05, and over classes."""
@@ -198,11 +215,28 @@ class Scores(Part):
     """`map` of objects from 32 x 32 to 96 x 96 square pixels."""
     large: float | None
     """`map` of objects over 96 x 96 square pixels."""
+    mask: Precision | None = None
+    """Of the masks of segmentation."""
+    keypoints: Precision | None = None
+    """Of keypoints, the overlap being OKS."""
+    rotated: Precision | None = None
+    """Of oriented boxes, the overlap being ProbIoU (arXiv 2106.06072)."""
+    top1: float | None = None
+    """Share of images whose likeliest class is the labelled one."""
+    top5: float | None = None
+    """Share of images whose labelled class is among the five likeliest ones."""
 
     @classmethod
     def of(cls, scores: "Scores") -> Self:
-        """Copy the six numbers of scores that know more than these."""
+        """Copy the numbers of scores that know more than these."""
         return cls(**{one.name: getattr(scores, one.name) for one in fields(Scores)})
+
+    def figure(self, main: str) -> float | None:
+        """Return the figure of a name such as `map` or `mask.map`."""
+        part, _, name = main.rpartition(".")
+        owner = getattr(self, part) if part else self
+        found: float | None = None if owner is None else getattr(owner, name)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +247,8 @@ class Agreement(Part):
     """AP at IoU 0.50."""
     map: float | None
     """AP averaged over IoU 0.50 to 0.95."""
+    top1: float | None = None
+    """Of classifiers: the share of images in which both find the same class likeliest."""
 
 
 Baseline = Literal["measured", "kept"]
@@ -242,6 +278,10 @@ class Accuracy(Part):
     float_: Scores | None = None
     compiled: Scores | None = None
     drop: float | None = None
+    """Of the main figure, float - compiled."""
+    task: str = "detect"
+    main: Main | None = None
+    """The figure that counts, by its name within `float` and `compiled`; None without labels."""
     agreement: Agreement | None = None
     outputs: OutputAgreement | None = None
     """Of a net that is no detector: kind `agreement`, and `agreement` has no figures."""
@@ -255,14 +295,23 @@ class Accuracy(Part):
 
     @classmethod
     def of_map(
-        cls, *, images: int, float_: Scores, compiled: Scores, baseline: Baseline = "measured"
+        cls,
+        *,
+        images: int,
+        float_: Scores,
+        compiled: Scores,
+        baseline: Baseline = "measured",
+        task: str = "detect",
+        main: Main = "map",
     ) -> Self:
         """Compare two models on labelled images."""
         before, after = Scores.of(float_), Scores.of(compiled)
-        drop = difference(before.map, after.map)
+        drop = difference(before.figure(main), after.figure(main))
         return cls(
             kind="map",
             images=images,
+            task=task,
+            main=main,
             baseline=baseline,
             float_=before,
             compiled=after,
@@ -271,16 +320,21 @@ class Accuracy(Part):
 
     @classmethod
     def of_agreement(
-        cls, *, images: int, agreement: Agreement, baseline: Baseline = "measured"
+        cls,
+        *,
+        images: int,
+        agreement: Agreement,
+        baseline: Baseline = "measured",
+        task: str = "detect",
     ) -> Self:
         """Compare two models on images without labels."""
-        agreed = Agreement(ap50=agreement.ap50, map=agreement.map)
-        return cls(kind="agreement", images=images, baseline=baseline, agreement=agreed)
+        agreed = Agreement(ap50=agreement.ap50, map=agreement.map, top1=agreement.top1)
+        return cls(kind="agreement", images=images, baseline=baseline, agreement=agreed, task=task)
 
     @classmethod
-    def unmeasured(cls) -> Self:
+    def unmeasured(cls, task: str = "detect") -> Self:
         """Make the part of a report without measurements."""
-        return cls(kind="none", images=0)
+        return cls(kind="none", images=0, task=task)
 
 
 @dataclass(frozen=True, kw_only=True)
