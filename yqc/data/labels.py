@@ -8,7 +8,13 @@ import numpy as np
 
 from yqc.data.files import is_file, read_text
 from yqc.data.label_lines import Label, LabelKind
-from yqc.data.outlines import draw_polygons, draw_rectangle, mask_area, say_boxes_only, smallest_rectangle
+from yqc.data.outlines import (
+    draw_polygons,
+    draw_rectangle,
+    mask_area,
+    say_boxes_only,
+    smallest_rectangle,
+)
 from yqc.data.pixels import find_frame
 from yqc.data.sets import Object
 from yqc.errors import DataError
@@ -149,7 +155,11 @@ def _to_object(label: Label, task: Task, size: tuple[int, int]) -> Object:
         area = KEYPOINT_AREA * thing.area
         return thing._replace(keypoints=tuple(shares.ravel().tolist()), area=area)
     if task == "segment":
-        mask = draw_polygons([points.ravel().tolist()], size) if len(points) else draw_rectangle(box, size)
+        mask = (
+            draw_polygons([points.ravel().tolist()], size)
+            if len(points)
+            else draw_rectangle(box, size)
+        )
         return thing._replace(mask=mask, area=mask_area(mask))
     return thing
 

@@ -31,7 +31,7 @@ from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.find import Place, find_objects
 from yqc.evaluation.forms import find_form
 from yqc.evaluation.latency import Timing, latency
-from yqc.evaluation.runner import OnnxModel, Runner, TorchModel, count_cores
+from yqc.evaluation.runner import FileModel, OnnxModel, Runner, TorchModel, count_cores
 from yqc.evaluation.runtimes import Precision, open_file
 from yqc.facts import Layout, OutputForm
 from yqc.targets import Runtime
@@ -41,6 +41,7 @@ __all__ = [
     "Detections",
     "DetectorAccuracy",
     "DetectorAgreement",
+    "FileModel",
     "Layout",
     "OnnxModel",
     "OutputForm",

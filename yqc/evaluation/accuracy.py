@@ -145,8 +145,9 @@ def _classification(found: Detections, truth: Annotations) -> DetectorAccuracy:
     own: list[list[bool]] = [[] for _ in truth["categories"]]
     for i, hit in first.items():
         own[labels[i]].append(hit)
+    none: dict[str, Any] = dict.fromkeys(COCO_FIGURES)
     return DetectorAccuracy(
-        **dict.fromkeys(COCO_FIGURES),
+        **none,
         top1=_share([*first.values()]),
         top5=_share(among),
         images=len(found.boxes),

@@ -46,7 +46,9 @@ def find_form(
     """
     first, *others = outputs
     hints = hints or Hints()
-    task = known.task if known else hints.task or _guess_task(outputs)
+    task = (
+        known.task if known else hints.task or guess_task([one.ndim for one in outputs]) or "detect"
+    )
     if task == "classify":
         if first.ndim != _CLASSES:
             raise CheckpointError(
@@ -64,10 +66,11 @@ def find_form(
     return _find_layout(first, form, known.layout if known else None, hints.nc)
 
 
-def _guess_task(outputs: Sequence[Floats]) -> Task:
-    if outputs[0].ndim == _CLASSES:
+def guess_task(ranks: Sequence[int]) -> Task | None:
+    """Return the task that the dimensions of the outputs show; None for boxes of any kind."""
+    if ranks[0] == _CLASSES:
         return "classify"
-    return "segment" if len(outputs) > 1 else "detect"
+    return "segment" if len(ranks) > 1 else None
 
 
 def _find_layout(

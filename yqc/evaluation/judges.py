@@ -130,9 +130,7 @@ def _list_shapes(boxes: Boxes, form: OutputForm, overlap: Overlap) -> list[dict[
     """Return what each object has beside its box, as COCO's annotations have it."""
     if overlap == "segm":
         width, height = boxes.size
-        return [
-            {"segmentation": {"size": [height, width], "counts": mask}} for mask in boxes.masks
-        ]
+        return [{"segmentation": {"size": [height, width], "counts": mask}} for mask in boxes.masks]
     if overlap == "rotated":
         return [{"rotated": one} for one in boxes.rotated.tolist()]
     if overlap == "keypoints" and form.kpt_shape:

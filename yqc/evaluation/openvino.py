@@ -116,8 +116,8 @@ class OpenVinoModel(FileModel):
 def _describe(
     path: Path,
     model: Any,  # noqa: ANN401  # OpenVINO's own
-) -> tuple[type[np.generic], list[int | None], list[str], Mapping[str, str]]:
-    """Read type and shape of the image input, the names of the outputs, and the metadata.
+) -> tuple[type[np.generic], list[int | None], Mapping[str, int], Mapping[str, str]]:
+    """Read type and shape of the image input, the outputs and their dimensions, and the metadata.
 
     Raises:
         CheckpointError: the file has other inputs than one image.
@@ -134,7 +134,7 @@ def _describe(
     kept = dict(model.get_rt_info().items()).get("framework", {})
     metadata = {key: value.astype(str) for key, value in kept.items()}
     ranks = {port.get_any_name(): _rank(port.partial_shape) for port in model.outputs}
-    outputs = choose_outputs(ranks) or [model.output(0).get_any_name()]
+    outputs = choose_outputs(ranks) or {model.output(0).get_any_name(): 0}
     return _INPUTS[kind], shape, outputs, metadata
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
 from yqc.evaluation.boxes import Floats
-from yqc.evaluation.forms import Hints
+from yqc.evaluation.forms import Hints, guess_task
 from yqc.facts import Task
 from yqc.graph.half import half_kernels
 from yqc.graph.memory import as_weights
@@ -88,10 +88,11 @@ class FileModel(ABC):
         path: Path,
         dtype: type[np.generic],
         shape: Sequence[int | None],
-        outputs: Sequence[str],
+        outputs: Mapping[str, int],
         metadata: Mapping[str, str],
     ) -> None:
-        self.path, self._dtype, self._outputs, self._metadata = path, dtype, outputs, metadata
+        self.path, self._dtype, self._metadata = path, dtype, metadata
+        self._outputs, self._ranks = list(outputs), [*outputs.values()]
         batch, channels, height, width = shape
         recorded = self._literal("channels")
         self.channels = channels or (recorded if isinstance(recorded, int) and recorded > 0 else 3)
@@ -118,6 +119,7 @@ class FileModel(ABC):
                 kpt_shape = keypoints, numbers
         task = self._metadata.get("task")
         known = cast(Task, task) if task in get_args(Task) else None
+        known = known or guess_task(self._ranks)
         return Hints(known, len(self.names) if self.names else None, kpt_shape)
 
     @property
@@ -259,8 +261,8 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     )
 
 
-def _read_outputs(path: Path, session: ort.InferenceSession) -> list[str]:
-    """Return the names of the outputs that are read: the first, and prototypes if there are any."""
+def _read_outputs(path: Path, session: ort.InferenceSession) -> dict[str, int]:
+    """Return name and dimensions of each output that is read."""
     outputs = session.get_outputs()
     if not outputs:
         raise CheckpointError(f"{path} is no decoded YOLO detector: it has no output.")
@@ -275,13 +277,14 @@ def _read_outputs(path: Path, session: ort.InferenceSession) -> list[str]:
     )
 
 
-def choose_outputs(ranks: Mapping[str, int]) -> list[str]:
+def choose_outputs(ranks: Mapping[str, int]) -> dict[str, int]:
     """Choose the outputs to read by their dimensions, 0 where unknown; none if none is fit.
 
     They are those of `sort_outputs`.
     """
     first = next((name for name, rank in ranks.items() if rank in (0, *_OUTPUT_RANKS)), None)
     if first is None:
-        return []
+        return {}
     others = [name for name, rank in ranks.items() if rank == _IMAGE_RANK]
-    return [first, *others] if len(others) == 1 else [first]
+    chosen = [first, *others] if len(others) == 1 else [first]
+    return {name: ranks[name] for name in chosen}

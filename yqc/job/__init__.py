@@ -18,6 +18,7 @@ In the order in which a compile uses them:
 - `sensitivity`: the effect on the detections of quantizing one layer alone.
 - `layer_runs`: the runs of the graph that it is measured by.
 - `reporting`: the report and the recipe file.
+- `pictures`: what both models found, drawn into images.
 - `page`: what the HTML page shows.
 - `float_export`: the rewritten float graph as a `torch.export` file.
 

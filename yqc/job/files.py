@@ -12,6 +12,8 @@ from yqc import evaluation as ev
 from yqc import report as rp
 from yqc.data import (
     Bands,
+    Data,
+    Labelling,
     Picture,
     fit_channels,
     fit_classes,
@@ -38,7 +40,7 @@ takes another 15 MB of memory for photographs of 640 x 480."""
 
 
 def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) -> rp.EvalResult:
-    """Measure the mAP of an ONNX file or of any model on the val split of the settings' data.
+    """Measure the accuracy of an ONNX file or of any model on the val split of the settings' data.
 
     Raises:
         CheckpointError: the model cannot be read or is no decoded YOLO detector.
@@ -48,8 +50,6 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
         require_file(Path(model))
     if settings.data is None:
         raise DataError("there is nothing to evaluate on: give data")
-    images = None if settings.images is None else Path(settings.images)
-    found = load_data(Path(settings.data), images=images, strict=settings.strict)
     with tempfile.TemporaryDirectory() as folder:
         path, source = Path(folder, "model.onnx"), None
         if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
@@ -65,14 +65,18 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
             )
             save(emit(source.gm, metadata=about), path)
         runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
+        form = source.form if source else None
+        found = _load_labelled(settings, Labelling.of(form) if form else _labelling_of(runner))
         found = fit_channels(found, runner.channels)
         names = runner.names if source is None else source.names
-        size, form = (settings.imgsz, None) if source is None else (source.imgsz, source.form)
+        size = settings.imgsz if source is None else source.imgsz
         found = fit_classes(found, names, single_class=settings.single_class)
         measured = ev.evaluate(runner, found.val, imgsz=size, form=form, progress=progress)
     return rp.EvalResult(
         path=str(path) if source is None else source.path,
         images=measured.images,
+        task=measured.detections.head.task,
+        main=measured.main,
         scores=rp.Scores.of(measured),
         seconds_total=measured.seconds_total,
         seconds_session=measured.seconds_session,
@@ -80,9 +84,22 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
         warnings=(
             *found.warnings,
             *list_unreadable("evaluation", measured.skipped),
-            *doubt_zero("model", measured.map),
+            *doubt_zero("model", measured),
         ),
     )
+
+
+def _load_labelled(settings: Settings, labelling: Labelling) -> Data:
+    """Read the data of the settings for a task."""
+    images = None if settings.images is None else Path(settings.images)
+    where = Path(settings.data or "")
+    return load_data(where, images=images, strict=settings.strict, labelling=labelling)
+
+
+def _labelling_of(file: ev.FileModel) -> Labelling:
+    """Return what a file's task needs of labels, as its metadata say."""
+    hints = file.hints
+    return Labelling(hints.task or "detect", hints.kpt_shape[0] if hints.kpt_shape else None)
 
 
 def _built_file(path: Path, settings: Settings) -> Path:
@@ -173,7 +190,8 @@ def open_pictures(
         size = (480, 640, 3 if channels == 1 else channels)
         noise = np.random.default_rng(0).integers(256, size=size, dtype=np.uint8)
         return [fromarray(noise) if channels in (1, 3) else Bands(noise)]
-    split = load_data(data, images=images).val
+    labelling = Labelling("classify") if data.is_dir() else None  # folders of classes have images
+    split = load_data(data, images=images, labelling=labelling).val
     wanted = 3 if channels == 1 else channels
     found = list(islice(_readable(split.images, wanted), PICTURES))
     if not found:

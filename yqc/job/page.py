@@ -1,21 +1,16 @@
 """Gather what the HTML page shows: the graph's drawing, histograms, curves, images with boxes."""
 
-import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, fx
 
-from yqc import evaluation as ev
 from yqc import report as rp
-from yqc.data import show_image
 from yqc.graph import history, is_function
 from yqc.graph.calls import get_attribute
 from yqc.graph.compare import node_outputs
 from yqc.job.measure import Evidence
+from yqc.job.pictures import choose_pictures
 from yqc.look import View, ViewNode
 from yqc.look.fxview import of_graph
 from yqc.look.layout import place_nodes
@@ -24,14 +19,10 @@ from yqc.quant import QuantizedLayer
 from yqc.quant.ops import LIMITS
 from yqc.report import page as pg
 
-LAYERS, PICTURES = 6, 6
-"""Most layers with histograms, and most images; six images take about 65 kB of the page."""
+LAYERS = 6
+"""Most layers with histograms."""
 BINS = 64
 """Of a histogram 284 units wide; with twice as many the bars are narrower than a line."""
-WIDTH = 360
-"""Of the images, in pixels: 8 kB each (mean of 60 photographs), and 21 kB at twice the width."""
-SURE = 0.25
-"""Lowest score of a drawn box: the confidence at which YOLO's own tools draw by default."""
 Q, DQ = torch.ops.yqc.quantize_linear, torch.ops.yqc.dequantize_linear
 
 
@@ -57,7 +48,7 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
     view, evidence = of_graph(inputs.gm), inputs.evidence
     judged = evidence.judged if evidence else None
     names = inputs.source.names
-    curves = [one.curve for one in judged or ()]
+    curves = [one.curve for one in judged or () if one.curve]
     pairs = zip(names, *(one.by_class for one in judged or ((),)), strict=False) if judged else ()
     return pg.Page(
         report=report,
@@ -175,52 +166,4 @@ def _histogram(
         counts=tuple(map(int, torch.histc(flat, BINS, *ends))),
         low=low,
         high=high,
-    )
-
-
-def choose_pictures(
-    evidence: Evidence, names: Sequence[str], channels: int = 3
-) -> tuple[pg.Picture, ...]:
-    """Choose images, evenly over those where something was found, and draw both models' boxes."""
-    before, after = (one.boxes for one in evidence.found)
-    both = sorted(before.keys() & after.keys())
-    busy = [i for i in both if len(before[i].above(SURE))] or both
-    chosen = busy[:: max(1, len(busy) // PICTURES)][:PICTURES]
-    shown = ((i, show_image(evidence.split.images[i], channels)) for i in chosen)
-    paths = evidence.split.images
-    return tuple(_picture(paths[i], image, before[i], after[i], names) for i, image in shown)
-
-
-def _picture(
-    path: Path, image: Image, before: ev.Boxes, after: ev.Boxes, names: Sequence[str]
-) -> pg.Picture:
-    factor = min(1.0, WIDTH / image.width)
-    size = round(image.width * factor), max(1, round(image.height * factor))
-    buffer = io.BytesIO()
-    image.resize(size).save(buffer, "JPEG", quality=72, optimize=True)
-    return pg.Picture(
-        name=path.name,
-        jpeg=buffer.getvalue(),
-        width=size[0],
-        height=size[1],
-        float_=_boxes(before, factor, names),
-        compiled=_boxes(after, factor, names),
-    )
-
-
-def _boxes(found: ev.Boxes, factor: float, names: Sequence[str]) -> tuple[pg.Box, ...]:
-    sure = found.above(SURE)
-    known: Mapping[int, str] = dict(enumerate(names))
-    return tuple(
-        pg.Box(
-            x=round(x1 * factor, 1),
-            y=round(y1 * factor, 1),
-            width=round((x2 - x1) * factor, 1),
-            height=round((y2 - y1) * factor, 1),
-            label=known.get(int(cls), str(cls)),
-            score=round(score, 3),
-        )
-        for (x1, y1, x2, y2), cls, score in zip(
-            sure.xyxy.tolist(), sure.classes.tolist(), sure.scores.tolist(), strict=True
-        )
     )

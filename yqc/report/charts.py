@@ -77,7 +77,9 @@ def charts(page: Page) -> dict[str, figure]:
     if len(page.curves) == 2:  # noqa: PLR2004  # float and compiled
         found["curves"] = precision_recall(page.curves)
     if page.classes:
-        found["classes"] = class_bars(page.classes)
+        is_share = page.report.accuracy.main == "top1"
+        axis = "share of right classes" if is_share else "AP, IoU 0.50 to 0.95"
+        found["classes"] = class_bars(page.classes, axis)
     if page.report.accuracy.float_ is not None:
         found["sizes"] = size_bars(page)
     return {name: chart for name, chart in found.items() if chart is not None}
@@ -173,12 +175,12 @@ def precision_recall(curves: Sequence[Curve]) -> figure:
     return _set_legend(made, location="bottom_left")
 
 
-def class_bars(classes: Sequence[ClassScore]) -> figure | None:
+def class_bars(classes: Sequence[ClassScore], axis: str) -> figure | None:
     """Draw the AP of the classes, float beside compiled; of more than 20, those that lose most."""
     known = [c for c in classes if c.float_ is not None and c.compiled is not None]
     worst = sorted(known, key=lambda c: (c.compiled or 0) - (c.float_ or 0))[:20]
     rows = [(c.name, c.float_ or 0.0, c.compiled or 0.0) for c in reversed(worst)]
-    return _pairs("classes", rows)
+    return _pairs("classes", rows, axis)
 
 
 def size_bars(page: Page) -> figure | None:
@@ -190,7 +192,9 @@ def size_bars(page: Page) -> figure | None:
     return _pairs("sizes", [(s, a, b) for s, a, b in sizes if a is not None and b is not None])
 
 
-def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None:
+def _pairs(
+    name: str, rows: Sequence[tuple[str, float, float]], axis: str = "AP, IoU 0.50 to 0.95"
+) -> figure | None:
     """Draw two bars, float and compiled, for each row of name and two numbers."""
     if not rows:
         return None
@@ -211,7 +215,7 @@ def _pairs(name: str, rows: Sequence[tuple[str, float, float]]) -> figure | None
     made.yaxis.ticker = list(range(len(rows)))
     made.yaxis.major_label_overrides = dict(enumerate(map(clean, names)))
     made.x_range.start = 0
-    made.xaxis.axis_label = "AP, IoU 0.50 to 0.95"
+    made.xaxis.axis_label = axis
     made.add_layout(made.legend[0], "above")
     return _set_legend(made, orientation="horizontal")
 

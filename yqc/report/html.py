@@ -21,10 +21,13 @@ from yqc.report.histogram import HEIGHT, WIDTH, lay_out_histogram
 from yqc.report.page import Page
 from yqc.report.parts import Latency, PassRecord, difference
 from yqc.report.terminal import (
+    MAIN_NAMES,
+    agreement_figures,
     latency_conditions,
     latency_ratio,
     latency_spans,
     score_rows,
+    scores_heading,
 )
 
 _ID = re.compile(r"\b([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|p[0-9]{4,})\b")
@@ -73,6 +76,8 @@ def to_html(page: Page) -> str:
         tiles=_tiles(page),
         ledger=[(one, _reasons(one)) for one in report.passes],
         scores=_scores(page),
+        heading=scores_heading(report.accuracy.float_),
+        agreed=agreement_figures(report.accuracy.agreement) if report.accuracy.agreement else (),
         pictures=[(one, base64.b64encode(one.jpeg).decode("ascii")) for one in page.pictures],
         spreads=[lay_out_histogram(one) for one in page.spreads],
         box=(WIDTH, HEIGHT),
@@ -150,16 +155,26 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
         ("MACs", *macs, "multiply-accumulates an image"),
     ]
     if accuracy.float_ is not None and accuracy.compiled is not None:
-        scores = human.fraction(accuracy.float_.map), human.fraction(accuracy.compiled.map)
+        main = accuracy.main or "map"
+        sides = accuracy.float_, accuracy.compiled
+        before, after = (human.fraction(side.figure(main)) for side in sides)
         on = human.plural(accuracy.images, "image")
-        rows.append(("mAP", *scores, f"drop {human.fraction(accuracy.drop)}, {on}"))
+        name = MAIN_NAMES[main]
+        rows.append(
+            (
+                name[0].upper() + name[1:] if main != "map" else name,
+                before,
+                after,
+                f"drop {human.fraction(accuracy.drop)}, {on}",
+            )
+        )
     elif (outputs := accuracy.outputs) is not None:
         shown = "-" if outputs.sqnr_db is None else f"{outputs.sqnr_db:.1f} dB"
         note = f"largest error {outputs.max_abs_error or 0:.3g}, {accuracy.images} images"
         rows.append(("Outputs, SQNR", "", shown, note))
     elif accuracy.agreement is not None:
-        shown = human.fraction(accuracy.agreement.ap50)
-        rows.append(("Agreement", "", shown, "AP50 against the float model"))
+        name, value = agreement_figures(accuracy.agreement)[0]
+        rows.append(("Agreement", "", human.fraction(value), f"{name} against the float model"))
     else:
         rows.append(("mAP", "", "-", "not measured"))
     if (latency := report.latency) is not None:

@@ -76,6 +76,12 @@ class Box:
     height: float
     label: str
     score: float
+    outline: str = ""
+    """Edge of a mask or of an oriented box, drawn in place of the box: commands of an SVG path."""
+    skeleton: str = ""
+    """Lines between keypoints: commands of an SVG path."""
+    points: tuple[tuple[float, float], ...] = ()
+    """The keypoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,10 @@ class Picture:
     height: int
     float_: tuple[Box, ...]
     compiled: tuple[Box, ...]
+    classes: tuple[str, ...] = ()
+    """Of a classifier: the class and its probability, by the float model and the compiled one."""
+    changed: bool = False
+    """Whether these are two classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,6 +120,9 @@ class EvalResult(Shown):
     path: str
     images: int
     scores: Scores
+    task: str = "detect"
+    main: str = "map"
+    """The figure that counts, by its name within `scores`."""
     seconds_total: float | None = None
     seconds_session: float | None = None
     """The part of `seconds_total` that the network itself took."""

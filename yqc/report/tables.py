@@ -33,7 +33,7 @@ from yqc.report.rows import (
     PassList,
 )
 from yqc.report.shown import render
-from yqc.report.terminal import score_rows, warnings
+from yqc.report.terminal import score_rows, scores_heading, warnings
 
 _NAMES_SHOWN = 12
 _INDENT = re.compile(r"\s+|\s*([-*]|\d+[.)]) +")
@@ -120,8 +120,8 @@ def inspect_table(model: ModelSummary) -> RenderableType:
 
 @render.register
 def eval_table(result: EvalResult) -> RenderableType:
-    """Show COCO's six numbers of one file."""
-    table = columns("mAP", "", label=NAME)
+    """Show the figures of one file."""
+    table = columns(scores_heading(result.scores), "", label=NAME)
     for name, value in score_rows(result.scores):
         table.add_row(name, human.fraction(value))
     on = human.plural(result.images, "image")

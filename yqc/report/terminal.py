@@ -21,6 +21,7 @@ from yqc.report.layout import (
 )
 from yqc.report.parts import (
     Accuracy,
+    Agreement,
     Compute,
     DeviceFit,
     Latency,
@@ -121,14 +122,13 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
         note = f"against the float net on {images}: it is no detector"
         return Trimmed(Group(table, say(note, QUIET)))
     if accuracy.agreement is not None:
-        table = columns("agreement", "AP50", "mAP", label=LABEL, figure=FIGURE)
-        agreed = accuracy.agreement
-        table.add_row(
-            "with the float model", human.fraction(agreed.ap50), human.fraction(agreed.map)
-        )
+        names, values = zip(*agreement_figures(accuracy.agreement), strict=True)
+        table = columns("agreement", *names, label=LABEL, figure=FIGURE)
+        table.add_row("with the float model", *map(human.fraction, values))
         note = f"on {images} without labels: how alike the two detect, not how well"
         return Trimmed(Group(table, say(note, QUIET), *_kept(accuracy)))
-    table = columns(f"mAP, {images}", "float", "compiled", "drop", label=LABEL, figure=FIGURE)
+    title = f"{scores_heading(accuracy.float_)}, {images}"
+    table = columns(title, "float", "compiled", "drop", label=LABEL, figure=FIGURE)
     pairs = zip(score_rows(accuracy.float_), score_rows(accuracy.compiled), strict=True)
     for (name, before), (_, after) in pairs:
         lost = difference(before, after)
@@ -148,13 +148,45 @@ def _kept(accuracy: Accuracy) -> list[RenderableType]:
     return [say("the float model was evaluated by an earlier compile; `yqc cache`", QUIET)]
 
 
+MAIN_NAMES = {
+    "map": "mAP",
+    "mask.map": "mask mAP",
+    "keypoints.map": "keypoint mAP",
+    "rotated.map": "rotated mAP",
+    "top1": "top-1",
+}
+"""How the main figure of a task is called in tables."""
+
+
 def score_rows(scores: Scores | None) -> list[tuple[str, float | None]]:
-    """Name COCO's six numbers by IoU and by size of object."""
+    """Name the figures of a task, then COCO's six of boxes by IoU and by size of object."""
     names = ("50-95", "50", "75", "small", "medium", "large")
     if scores is None:
         return [(name, None) for name in names]
+    if scores.top1 is not None:
+        return [("top-1", scores.top1), ("top-5", scores.top5)]
+    parts = {"mask": scores.mask, "keypoints": scores.keypoints, "rotated": scores.rotated}
+    rows: list[tuple[str, float | None]] = []
+    for name, part in parts.items():
+        if part is not None:
+            rows += [(f"{name} 50-95", part.map), (f"{name} 50", part.map50)]
+    if scores.rotated is not None:  # There are no upright boxes.
+        return rows
     values = (scores.map, scores.map50, scores.map75, scores.small, scores.medium, scores.large)
-    return list(zip(names, values, strict=True))
+    of = "box " if rows else ""
+    return [*rows, *((of + name, value) for name, value in zip(names, values, strict=True))]
+
+
+def scores_heading(scores: Scores | None) -> str:
+    """Name what `score_rows` lists."""
+    return "mAP" if scores is None or scores.top1 is None else "accuracy"
+
+
+def agreement_figures(agreement: Agreement) -> list[tuple[str, float | None]]:
+    """Name the figures of an agreement."""
+    if agreement.top1 is not None:
+        return [("same class", agreement.top1)]
+    return [("AP50", agreement.ap50), ("mAP", agreement.map)]
 
 
 def checks(verification: Verification, latency: Latency | None) -> RenderableType:
