@@ -78,6 +78,8 @@ FULL = {
     "compute": {"macs_before": "int", "macs_after": "int"},
     "accuracy": {
         "kind": "str",
+        "task": "str",
+        "main": "str",
         "images": "int",
         "baseline": "str",
         "float": SCORES,
@@ -219,6 +221,8 @@ def test_is_null_where_nothing_was_measured(sample: Report) -> None:
     found = json.loads(bare.to_json())
     assert found["accuracy"] == {
         "kind": "none",
+        "task": "detect",
+        "main": None,
         "images": 0,
         "baseline": None,
         "float": None,

@@ -12,11 +12,11 @@ In reading order:
     images      read many images ahead, choose those for calibration
     outlines    masks in run-length form, the rectangle around corners
     sets        a data set in memory: splits, annotations, its hash
-    label_lines a line of a YOLO label file
+    label_lines  a line of a YOLO label file
     labels      YOLO label files
     yolo        data YAMLs
     coco        COCO JSON of instances and keypoints
-    coco_shapes the masks and keypoints of its annotations
+    coco_shapes  the masks and keypoints of its annotations
     class_folders  folders of classes, for classifiers
     load        a data set of any kind
     matching    number the classes as a model does; compare the channels

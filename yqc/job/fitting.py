@@ -137,11 +137,3 @@ def as_unfit(misfit: Misfit, fitted: Fitted) -> Unfit:
         remedy=None if exact and refused else misfit.remedy or None,
         fix=refused if exact and refused else misfit.fix,
     )
-
-
-def warn_of_decode(settings: Settings) -> tuple[str, ...]:
-    """Say in a sentence that a device wants less decoding than the file has."""
-    target = find_target(settings.target)
-    if target.decode == "full":
-        return ()
-    return (f'{target.name} asks for decode = "{target.decode}": the decoding stays in the file',)

@@ -26,7 +26,6 @@ from yqc.job.fitting import (
     choose_opset,
     describe_target,
     device_file,
-    warn_of_decode,
 )
 from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
@@ -229,7 +228,6 @@ def make_report(
         device=check_fit(emitted, compiled.fitted, settings),
         warnings=(
             *settings.written_for.changes(origin),
-            *warn_of_decode(settings),
             *source.warnings,
             *ctx.warnings,
             *verified.warnings,

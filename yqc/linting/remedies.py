@@ -38,10 +38,9 @@ NAMES = {word: name for name, word in SWAPS.items()} | {
 }
 """The name of the activation of each operator in a device's file; a Mul is a part of one."""
 RAW_HEADS = (
-    "it is part of the decoding, which stays in the file: cut the file before it, and decode in"
-    " the program that runs it"
+    "it is part of the decoding: --decode raw leaves it out, for the program that runs the file"
 )
-"""What to do about nodes of the decoding, as long as no compile leaves it out."""
+"""What to do about nodes of the decoding."""
 ATTENTION = "no pass removes it: it belongs to attention, which multiplies computed matrices"
 QUANTIZED = "compile without int8, and quantize with the device's own tools"
 NOTHING = "no pass removes it"
