@@ -170,9 +170,10 @@ def test_a_refused_rewrite_is_the_reason(device: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_device_may_ask_for_raw_heads(device: Path, tmp_path: Path) -> None:
+def test_a_device_may_ask_for_raw_heads(device: Path, checkpoint: Path, tmp_path: Path) -> None:
     device.write_text('decode = "raw"')
-    done = compiled(tmp_path, "fuse", device)
+    out = tmp_path / "x.onnx"
+    done = yqc.compile(checkpoint, "fuse", output=out, imgsz=64, target=device, evaluate=False)
     assert {one.name for one in onnx.load(done.files.onnx).graph.output} >= {"box_8", "cls_8"}
 
 

@@ -27,7 +27,7 @@ from yqc.report.parts import ratio
 
 SCORES = {
     **dict.fromkeys(("map", "map50", "map75", "small", "medium"), "float"),
-    "large": "NoneType",
+    **dict.fromkeys(("large", "mask", "keypoints", "rotated", "top1", "top5"), "NoneType"),
 }
 FULL = {
     "schema": "str",
