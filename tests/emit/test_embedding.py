@@ -16,9 +16,9 @@ from yqc.emit.embedding import Embedding, Suppression, embed
 from yqc.emit.roundtrip import OPTIMISED, open_session
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
-from yqc.evaluation.nms import nms
 from yqc.facts import OutputForm
 from yqc.models.trace import trace
+from yqc.runtime import nms
 from yqc.settings import Settings, choose, read_recipe
 from yqc.testing import apply
 

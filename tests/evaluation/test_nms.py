@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from yqc.evaluation.nms import falling, nms
+from yqc.runtime import falling, nms
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]

@@ -5,8 +5,7 @@
 `runtimes`  open a file under a runtime by its name
 `boxes`     what is found in one image, and its form as plain arrays
 `forms`     find what a model's outputs are
-`nms`       suppress boxes that overlap
-`rotated`   overlap and suppression of oriented boxes
+`rotated`   overlap and corners of oriented boxes
 `decode`    turn an output array into boxes
 `masks`     draw the masks of boxes at the size of their image
 `find`      all of these: from a model's outputs to what is in an image

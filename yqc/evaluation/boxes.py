@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yqc.runtime import rotated_boxes
+
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Booleans = NDArray[np.bool_]
@@ -67,9 +69,7 @@ class Boxes:
     @property
     def rotated(self) -> NDArray[np.float64]:
         """Oriented boxes as float64 [n, 5]: centre x, centre y, width, height, angle in radians."""
-        box = self.xyxy.astype(np.float64)
-        centre, size = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
-        return np.concatenate([centre, size, self.extra[:, :1]], 1)
+        return rotated_boxes(self.xyxy, self.extra)
 
 
 def stack_boxes(boxes: Sequence[Boxes]) -> dict[str, NDArray[Any]]:

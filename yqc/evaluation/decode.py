@@ -12,18 +12,11 @@ of the model's input, scores in 0..1.
 
 from typing import NamedTuple
 
-import numpy as np
-
-from yqc.evaluation.boxes import Boxes, Floats, Indices
-from yqc.evaluation.nms import nms
-from yqc.evaluation.rotated import fast_nms
+from yqc.evaluation.boxes import Boxes, Floats
 from yqc.facts import OutputForm, Task
+from yqc.runtime import choose_rows, likeliest
 
 __all__ = ["LIMITS", "Boxes", "Limits", "detections"]
-
-_CORNERS, _OBJECTNESS, _ROW = 4, 5, 6
-_BEST = 5
-"""Classes that are kept of a classifier's: top-5 accuracy needs no more."""
 
 
 class Limits(NamedTuple):
@@ -61,58 +54,7 @@ def detections(
     are by default those of the task (`LIMITS`).
     """
     if form.layout == "classes":
-        return _likeliest(output)
+        return Boxes(*likeliest(output))
     usual = LIMITS[form.task]
     conf, iou = (usual.conf if conf is None else conf), (usual.iou if iou is None else iou)
-    if form.layout == "end2end":
-        boxes = _finite(_final(output, conf, turned=form.task == "obb"))
-        return boxes.select(np.argsort(-boxes.scores, kind="stable")[:top])
-    read = _yolov8 if form.layout == "yolov8" else _yolov5
-    boxes = _finite(read(output, conf, form.extra))
-    if form.task == "obb":
-        kept = fast_nms(boxes.rotated, boxes.scores, boxes.classes, iou=iou, top=top)
-    else:
-        kept = nms(boxes.xyxy, boxes.scores, boxes.classes, iou=iou, top=top)
-    return boxes.select(kept)
-
-
-def _likeliest(output: Floats) -> Boxes:
-    """Return the likeliest classes; none where a probability is no number."""
-    best: Indices = np.argsort(-output, kind="stable")[:_BEST]
-    if not np.isfinite(output).all():
-        best = best[:0]
-    return Boxes(np.zeros((len(best), 4), np.float32), output[best], best)
-
-
-def _final(output: Floats, conf: float, *, turned: bool) -> Boxes:
-    rows = output[output[:, 4] > conf]
-    box = _corners(rows[:, :4]) if turned else rows[:, :4]
-    return Boxes(box, rows[:, 4], np.nan_to_num(rows[:, 5]).astype(np.intp), rows[:, _ROW:])
-
-
-def _yolov5(output: Floats, conf: float, extra: int) -> Boxes:
-    rows = output[output[:, 4] > conf]  # Probabilities are at most 1, so the others cannot pass.
-    end = rows.shape[1] - extra
-    scores = rows[:, _OBJECTNESS:end] * rows[:, 4:5]
-    row, cls = np.nonzero(scores > conf)
-    return Boxes(_corners(rows[row, :4]), scores[row, cls], cls, rows[row, end:])
-
-
-def _yolov8(output: Floats, conf: float, extra: int) -> Boxes:
-    end = len(output) - extra
-    scores = output[_CORNERS:end]
-    cls, column = np.nonzero(scores > conf)
-    return Boxes(
-        _corners(output[:_CORNERS].T[column]), scores[cls, column], cls, output[end:].T[column]
-    )
-
-
-def _corners(xywh: Floats) -> Floats:
-    centre, half = xywh[:, :2], xywh[:, 2:] / 2
-    return np.concatenate([centre - half, centre + half], 1)
-
-
-def _finite(boxes: Boxes) -> Boxes:
-    fine = np.isfinite(boxes.xyxy).all(1) & np.isfinite(boxes.scores)
-    fine &= np.isfinite(boxes.extra).all(1)
-    return boxes if fine.all() else boxes.select(fine)
+    return Boxes(*choose_rows(output, form, conf=conf, iou=iou, top=top))

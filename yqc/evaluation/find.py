@@ -1,16 +1,14 @@
 """Find the objects in one image: from a model's outputs to boxes in pixels of the image."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
-
-import numpy as np
 
 from yqc.data import Letterboxed
 from yqc.evaluation.boxes import Boxes, Floats
 from yqc.evaluation.decode import detections
 from yqc.evaluation.masks import draw_masks
 from yqc.facts import OutputForm
+from yqc.runtime import DetectionRows, Placement, move_rows
 
 
 class Place(NamedTuple):
@@ -27,6 +25,12 @@ class Place(NamedTuple):
         """Return the place of an image that is the input itself."""
         return cls(Letterboxed(1.0, 0, 0), (imgsz[1], imgsz[0]), imgsz)
 
+    @property
+    def flat(self) -> Placement:
+        """The same as `yqc.runtime` takes it."""
+        inside = self.placement
+        return Placement(inside.scale, inside.dx, inside.dy, self.size, self.imgsz)
+
 
 def find_objects(outputs: Sequence[Floats], form: OutputForm, place: Place) -> Boxes:
     """Return what the outputs for one image, without their batch dimension, say is in it.
@@ -42,19 +46,10 @@ def find_objects(outputs: Sequence[Floats], form: OutputForm, place: Place) -> B
     moved = unplace(found, form, place)
     if form.task != "segment":
         return moved
-    return draw_masks(moved, found.extra, outputs[1], place.placement, place.imgsz)
+    return draw_masks(moved, found.extra, outputs[1], place.flat)
 
 
 def unplace(boxes: Boxes, form: OutputForm, place: Place) -> Boxes:
     """Move boxes from pixels of the input to those of an image, and clip those that are upright."""
-    origin, size = np.array([place.placement.dx, place.placement.dy], np.float32), place.size
-    scale = np.float32(place.placement.scale)
-    xyxy = (boxes.xyxy - np.tile(origin, 2)) / scale
-    if form.task != "obb":
-        xyxy = np.clip(xyxy, 0, np.array(size * 2, np.float32))
-    extra = boxes.extra
-    if form.kpt_shape is not None:
-        points = extra.reshape(len(boxes), *form.kpt_shape).copy()
-        points[..., :2] = (points[..., :2] - origin) / scale
-        extra = points.reshape(len(boxes), -1)
-    return replace(boxes, xyxy=xyxy, extra=extra, size=size)
+    rows = DetectionRows(boxes.xyxy, boxes.scores, boxes.classes, boxes.extra)
+    return Boxes(*move_rows(rows, form, place.flat), size=place.size)

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from yqc.errors import CheckpointError
 from yqc.evaluation.boxes import Floats
 from yqc.facts import Layout, OutputForm, Task
+from yqc.runtime import guess_layout
 
 _CORNERS, _OBJECTNESS, _ROW = 4, 5, 6
-_END2END_ROWS = 300
 _CLASSES, _BOXES, _PROTOTYPES = 2, 3, 4
 """Dimensions of an output of probabilities, of detections, of prototypes."""
 
@@ -21,6 +19,7 @@ class Hints(NamedTuple):
     task: Task | None = None
     nc: int | None = None
     kpt_shape: tuple[int, int] | None = None
+    layout: Layout | None = None
 
 
 def sort_outputs(outputs: Sequence[Floats]) -> tuple[Floats, ...]:
@@ -63,7 +62,7 @@ def find_form(
     coefficients = others[0].shape[1] if task == "segment" else 0
     kpt_shape = (known.kpt_shape if known else hints.kpt_shape) if task == "pose" else None
     form = OutputForm("yolov8", None, task, coefficients, kpt_shape)
-    return _find_layout(first, form, known.layout if known else None, hints.nc)
+    return _find_layout(first, form, known.layout if known else hints.layout, hints.nc)
 
 
 def guess_task(ranks: Sequence[int]) -> Task | None:
@@ -79,7 +78,7 @@ def _find_layout(
     """Return a form with its layout, and the number of classes that the output's shape shows."""
     rows, columns = output.shape[1:] if output.ndim == _BOXES else (0, 0)
     extra = form.extra
-    found = layout or _guess_layout(output, rows, columns, nc or 0, extra)
+    found = layout or guess_layout(output, nc or 0, extra)
     task = form.task
     match found:
         case "yolov8" if rows > _CORNERS + extra:
@@ -97,17 +96,3 @@ def _find_layout(
                 "is end-to-end."
             )
     return OutputForm(found, classes, task, form.coefficients, form.kpt_shape)
-
-
-def _guess_layout(output: Floats, rows: int, columns: int, nc: int, extra: int) -> Layout:
-    if columns == _ROW + extra and rows <= _END2END_ROWS and _looks_final(output[0]):
-        return "end2end"
-    by_rows, by_columns = rows == _CORNERS + nc + extra, columns == _OBJECTNESS + nc + extra
-    if by_rows != by_columns:
-        return "yolov8" if by_rows else "yolov5"
-    return "yolov8" if rows < columns else "yolov5"
-
-
-def _looks_final(output: Floats) -> bool:
-    scores, classes = output[:, 4], output[:, 5]
-    return bool((np.diff(scores) <= 1e-6).all() and (classes == np.round(classes)).all())  # noqa: PLR2004

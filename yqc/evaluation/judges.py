@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from yqc.data import Annotations
 from yqc.evaluation.boxes import Boxes
-from yqc.evaluation.rotated import Doubles, overlaps
+from yqc.evaluation.rotated import overlaps
+from yqc.runtime import Doubles
 from yqc.facts import OutputForm, Task
 from yqc.report.parts import Main
 

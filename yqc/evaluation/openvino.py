@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError, YqcError
-from yqc.evaluation.runner import Arrays, FileModel, choose_outputs, input_size
+from yqc.evaluation.runner import Arrays, FileModel, choose_outputs, find_heads, input_size
 from yqc.report.rows import NodeCost
 
 TYPES = {"i8": "int8", "u8": "int8", "f32": "float", "f16": "float", "bf16": "float"}
@@ -134,7 +134,8 @@ def _describe(
     kept = dict(model.get_rt_info().items()).get("framework", {})
     metadata = {key: value.astype(str) for key, value in kept.items()}
     ranks = {port.get_any_name(): _rank(port.partial_shape) for port in model.outputs}
-    outputs = choose_outputs(ranks) or {model.output(0).get_any_name(): 0}
+    heads = find_heads(path, metadata)
+    outputs = choose_outputs(ranks, heads) or {model.output(0).get_any_name(): 0}
     return _INPUTS[kind], shape, outputs, metadata
 
 

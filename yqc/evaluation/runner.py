@@ -18,10 +18,11 @@ from yqc.data.files import is_file, reason
 from yqc.errors import CheckpointError
 from yqc.evaluation.boxes import Floats
 from yqc.evaluation.forms import Hints, guess_task
-from yqc.facts import Task
+from yqc.facts import Layout, Task
 from yqc.graph.half import half_kernels
 from yqc.graph.memory import as_weights
 from yqc.onnx_file import name_or_bytes
+from yqc.runtime import Heads, decode, read_heads
 
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -93,6 +94,8 @@ class FileModel(ABC):
     ) -> None:
         self.path, self._dtype, self._metadata = path, dtype, metadata
         self._outputs, self._ranks = list(outputs), [*outputs.values()]
+        self.heads = find_heads(path, metadata)
+        """How its outputs are decoded; None where they are."""
         batch, channels, height, width = shape
         recorded = self._literal("channels")
         self.channels = channels or (recorded if isinstance(recorded, int) and recorded > 0 else 3)
@@ -113,6 +116,9 @@ class FileModel(ABC):
     @property
     def hints(self) -> Hints:
         """What the metadata say of the outputs."""
+        if self.heads is not None:
+            form = cast(Layout, self.heads.layout)
+            return Hints(cast(Task, self.heads.task), self.heads.nc, self.heads.kpt_shape, form)
         kpt_shape: tuple[int, int] | None = None
         match self._literal("kpt_shape"):
             case [int(keypoints), int(numbers)] if keypoints > 0 and numbers > 0:
@@ -146,19 +152,31 @@ class FileModel(ABC):
         """
 
     def run(self, images: Floats, /) -> Arrays:
-        """Compute the outputs, [1, ...] each, of an image, float32 [1, C, H, W] in 0..1.
+        """Compute the decoded outputs, [1, ...] each, of an image, float32 [1, C, H, W] in 0..1.
 
         Raises:
             CheckpointError: the file cannot be run, or computes numbers that are not finite.
         """
         found = tuple(one[:1] for one in self.run_prepared(self.prepare(images)))
-        for name, one in zip(self._outputs, found, strict=True):
+        named = dict(zip(self._outputs, found, strict=True))
+        self._check_finite(named)
+        return found if self.heads is None else self._decode(named, self.heads)
+
+    def _decode(self, named: Mapping[str, NDArray[np.floating]], heads: Heads) -> Arrays:
+        try:
+            found = decode(named, heads)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} cannot be decoded: {error}.") from error
+        self._check_finite({"its decoded output": found[0]})
+        return found
+
+    def _check_finite(self, named: Mapping[str, NDArray[np.floating]]) -> None:
+        for name, one in named.items():
             if not np.isfinite(one).all():
                 raise CheckpointError(
                     f"{self.path} computes numbers that are not finite in {name}; its weights "
                     "are damaged, or overflow"
                 )
-        return found
 
     def _literal(self, key: str) -> object:
         text = self._metadata.get(key, "None")
@@ -199,10 +217,11 @@ class OnnxModel(FileModel):
 
     def __init__(self, path: Path, *, threads: int | None = None, optimise: bool = True) -> None:
         self._session, self._ends = _open(path, threads, optimise=optimise), False
-        image, outputs = _image(path, self._session), _read_outputs(path, self._session)
+        metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        image = _image(path, self._session)
+        outputs = _read_outputs(path, self._session, metadata)
         self._input = image.name
         shape = [side if isinstance(side, int) else None for side in image.shape]
-        metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         super().__init__(path, _TYPES[image.type], shape, outputs, metadata)
 
     def run_prepared(self, images: NDArray[np.generic]) -> Arrays:
@@ -261,13 +280,16 @@ def _image(path: Path, session: ort.InferenceSession) -> ort.NodeArg:
     )
 
 
-def _read_outputs(path: Path, session: ort.InferenceSession) -> dict[str, int]:
-    """Return name and dimensions of each output that is read."""
+def _read_outputs(
+    path: Path, session: ort.InferenceSession, metadata: Mapping[str, str]
+) -> dict[str, int]:
+    """Return name and dimensions of each output that is read: see `choose_outputs`."""
     outputs = session.get_outputs()
     if not outputs:
         raise CheckpointError(f"{path} is no decoded YOLO detector: it has no output.")
     floats = {"tensor(float)", "tensor(float16)"}
-    names = choose_outputs({one.name: len(one.shape) for one in outputs if one.type in floats})
+    ranks = {one.name: len(one.shape) for one in outputs if one.type in floats}
+    names = choose_outputs(ranks, find_heads(path, metadata))
     if names:
         return names
     first = outputs[0]
@@ -277,14 +299,31 @@ def _read_outputs(path: Path, session: ort.InferenceSession) -> dict[str, int]:
     )
 
 
-def choose_outputs(ranks: Mapping[str, int]) -> dict[str, int]:
+def choose_outputs(ranks: Mapping[str, int], heads: Heads | None = None) -> dict[str, int]:
     """Choose the outputs to read by their dimensions, 0 where unknown; none if none is fit.
 
-    They are those of `sort_outputs`.
+    They are those of `sort_outputs`; of a file without the decode those that its metadata name.
     """
+    if heads is not None:
+        return {n: ranks[n] for n in ranks if any(n == one.name for one in heads.outputs)}
     first = next((name for name, rank in ranks.items() if rank in (0, *_OUTPUT_RANKS)), None)
     if first is None:
         return {}
     others = [name for name, rank in ranks.items() if rank == _IMAGE_RANK]
     chosen = [first, *others] if len(others) == 1 else [first]
     return {name: ranks[name] for name in chosen}
+
+
+def find_heads(path: Path, metadata: Mapping[str, str]) -> Heads | None:
+    """Read how a file's outputs are decoded; None where the file does not say so.
+
+    Raises:
+        CheckpointError: the entry in its metadata is damaged.
+    """
+    entry = metadata.get("yqc.heads")
+    if entry is None:
+        return None
+    try:
+        return read_heads(entry)
+    except ValueError as error:
+        raise CheckpointError(f"{path} has damaged metadata: {error}.") from error
