@@ -16,9 +16,9 @@ from pycocotools.cocoeval import COCOeval
 from yqc.data import Annotations
 from yqc.evaluation.boxes import Boxes
 from yqc.evaluation.rotated import overlaps
-from yqc.runtime import Doubles
 from yqc.facts import OutputForm, Task
 from yqc.report.parts import Main
+from yqc.runtime import Doubles
 
 Overlap = Literal["bbox", "segm", "keypoints", "rotated"]
 """How two objects are compared; the first three are pycocotools' own."""
