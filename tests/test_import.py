@@ -81,7 +81,8 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 def test_few_modules_stand_outside_of_packages() -> None:
-    assert len(list(ROOT.glob("*.py"))) <= 10
+    """One more than a package would need: `runtime` is copied to devices, so it is one file."""
+    assert len(list(ROOT.glob("*.py"))) <= 11
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
