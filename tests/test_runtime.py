@@ -13,6 +13,7 @@ import yqc
 from yqc import runtime
 
 FILE = Path(runtime.__file__)
+EXAMPLE = Path(__file__).parents[1] / "examples" / "on_device.py"
 NAMES = ("yolov5n", "yolov7-tiny", "yolov8n", "yolo26n", "yolo11n-seg", "yolo11n-pose")
 NAMES = (*NAMES, "yolov8n-obb", "yolo26n-pose", "yolo26n-obb", "yolo26n-seg", "yolo11n-cls")
 ALONE = """
@@ -72,3 +73,19 @@ def test_decodes_as_the_graph_does(shared: Path, tmp_path: Path, name: str, deco
 def test_a_damaged_entry_is_one_error(heads: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         runtime.decode({}, heads)
+
+
+def test_the_example_finds_objects_with_a_copy_of_the_file(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    yqc.compile(
+        checkpoint, "", output=tmp_path / "m.onnx", evaluate=False, html=False, decode="raw"
+    )
+    np.save(tmp_path / "p.npy", np.full((40, 60, 3), 90, np.uint8))
+    for name, source in (("runtime.py", FILE), ("run.py", EXAMPLE)):
+        (tmp_path / name).write_text(source.read_text())
+    done = subprocess.run(  # this Python, our own example
+        [sys.executable, "run.py", "m.onnx", "p.npy"],
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert all(len(line.split()) >= 2 for line in done.stdout.splitlines())
