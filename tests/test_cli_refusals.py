@@ -133,10 +133,22 @@ BAD: dict[str, Callable[[Kit], Case]] = {
     "zip of something else": lambda k: (damaged(k, archive(word="hello")), "bad.pt"),
     "folder": lambda k: ([k.folder, "--passes", "fuse"], str(k.folder)),
     "absent": lambda k: ([k.folder / "no.pt", "--passes", "fuse"], "no.pt"),
-    "segment": lambda k: (other_task(k, "SegmentationModel", "Segment"), "for segmentation"),
-    "pose": lambda k: (other_task(k, "PoseModel", "Pose"), "for pose estimation"),
-    "oriented boxes": lambda k: (other_task(k, "OBBModel", "OBB"), "for oriented boxes"),
-    "classify": lambda k: (other_task(k, "ClassificationModel", "Classify"), "for classification"),
+    "segment without masks": lambda k: (
+        other_task(k, "SegmentationModel", "Segment"),
+        "no branches cv4: the checkpoint is damaged",
+    ),
+    "pose without keypoints": lambda k: (
+        other_task(k, "PoseModel", "Pose"),
+        "kpt_shape is missing: the checkpoint is damaged",
+    ),
+    "oriented boxes without angles": lambda k: (
+        other_task(k, "OBBModel", "OBB"),
+        "no branches cv4: the checkpoint is damaged",
+    ),
+    "classify without a layer": lambda k: (
+        other_task(k, "ClassificationModel", "Classify"),
+        "model.5 is incomplete",
+    ),
     "data whose val is not there": data_yaml,
     "data with other classes": coco_json,
     "data that is not there": lambda k: (passing(k, "", "--data", "no.yaml"), "no.yaml"),
@@ -257,6 +269,6 @@ def test_interrupting_says_that_nothing_was_written(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yqc.compiler.open_source", interrupt)
+    monkeypatch.setattr("yqc.compiler.open_for", interrupt)
     done = run("compile", checkpoint, "--passes", "dce")
     assert done == Done(130, "", "yqc: interrupted; nothing was written\n")

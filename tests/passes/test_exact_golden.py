@@ -32,7 +32,7 @@ REWRITES = {
     "yolo11n-seg": (9, 2, 3),
     "yolo26n-obb": (9, 2, 3),
     "yolo26n-pose": (9, 2, 3),
-    "yolo26n-seg": (9, 2, 3),
+    "yolo26n-seg": (9, 4, 3),
     "yolov8n-obb": (8, 2, 3),
 }
 """How often the last three passes find something."""

@@ -252,7 +252,7 @@ def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
             facts=ModelFacts(
                 family=str(info["family"]),
                 name=str(info["name"]),
-                task=str(_one_of(Task, info["task"])),
+                task=str(_one_of(Task, info["task"]) if info["layout"] else info["task"]),
                 names=tuple(map(str, info["names"])),
                 strides=tuple(map(int, info["strides"])),
                 imgsz=(high, wide),
