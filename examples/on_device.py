@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 try:
-    from runtime import crop, decode, find, letterbox
+    from runtime import crop, decode, find, letterbox  # type: ignore[import-not-found]
 except ImportError:
     from yqc.runtime import crop, decode, find, letterbox
 

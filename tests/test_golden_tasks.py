@@ -43,7 +43,8 @@ def arrays_of(shared: Path, name: str) -> dict[str, Any]:
 
 
 def pictures(arrays: dict[str, Any]) -> Array:
-    return arrays["input"].astype(np.float32) / 255
+    images: NDArray[np.float32] = arrays["input"].astype(np.float32) / 255
+    return images
 
 
 def matched_rows(got: Array, want: Array) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -14,8 +15,10 @@ from yqc import runtime
 
 FILE = Path(runtime.__file__)
 EXAMPLE = Path(__file__).parents[1] / "examples" / "on_device.py"
-NAMES = ("yolov5n", "yolov7-tiny", "yolov8n", "yolo26n", "yolo11n-seg", "yolo11n-pose")
-NAMES = (*NAMES, "yolov8n-obb", "yolo26n-pose", "yolo26n-obb", "yolo26n-seg", "yolo11n-cls")
+NAMES = [
+    *("yolov5n", "yolov7-tiny", "yolov8n", "yolo26n", "yolo11n-seg", "yolo11n-pose"),
+    *("yolov8n-obb", "yolo26n-pose", "yolo26n-obb", "yolo26n-seg", "yolo11n-cls"),
+]
 ALONE = """
 import sys
 class Only:
@@ -55,7 +58,7 @@ def test_decodes_as_the_graph_does(shared: Path, tmp_path: Path, name: str, deco
             found = tuple(file[key] for key in file.files)
     else:
         found = runtime.decode(outputs, heads)
-    head = {"head": "one2many"} if "26" in name else {}
+    head: dict[str, Any] = {"head": "one2many"} if "26" in name else {}
     yqc.compile(
         model, "", output=tmp_path / "f.onnx", imgsz=(64, 96), evaluate=False, html=False, **head
     )

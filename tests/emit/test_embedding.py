@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 import yqc
 from yqc.emit import emit
-from yqc.emit.embedding import Embedding, Suppression, embed
+from yqc.emit.embedding import Embedding, embed
 from yqc.emit.roundtrip import OPTIMISED, open_session
+from yqc.emit.suppression import Suppression
 from yqc.errors import EmitError, PipelineError
 from yqc.evaluation.decode import detections
 from yqc.facts import OutputForm

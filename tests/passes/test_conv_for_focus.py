@@ -19,7 +19,7 @@ class Sliced(nn.Module):
     def __init__(self, starts: str = "00 10 01 11", tap: bool = False, **conv: Any) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.starts = [(int(a), int(b)) for a, b in starts.split()]
+        self.starts = [(int(a), int(b)) for a, b in map(tuple, starts.split())]
         self.conv, self.tap = nn.Conv2d(12, 4, 3, padding=1, **conv), tap
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +45,8 @@ def test_becomes_one_convolution() -> None:
     assert_same_numbers(run(gm), want, tolerance=1e-5)
     assert done.rewrites == [("conv_conv", "took in the space-to-depth cat")]
     conv = gm.get_submodule("conv.conv")
-    assert (conv.kernel_size, conv.stride, conv.padding) == ((6, 6), (2, 2), (2, 2))
+    found: tuple[object, ...] = (conv.kernel_size, conv.stride, conv.padding)
+    assert found == ((6, 6), (2, 2), (2, 2))
 
 
 @pytest.mark.parametrize(

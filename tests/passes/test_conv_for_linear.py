@@ -11,6 +11,8 @@ from yqc_passes.conv_for_linear import ConvForLinear
 class Product(nn.Module):
     """Vectors times a constant matrix."""
 
+    matrix: Tensor
+
     def __init__(self, *, swapped: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)

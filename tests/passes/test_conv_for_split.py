@@ -23,6 +23,8 @@ class Split(nn.Module):
         torch.manual_seed(0)
         self.conv, self.bn = nn.Conv2d(4, 6, 3, padding=1, **conv), nn.BatchNorm2d(6)
         self.act, self.split = nn.SiLU(), split
+        assert self.bn.running_mean is not None
+        assert self.bn.running_var is not None
         nn.init.uniform_(self.bn.running_mean)
         nn.init.uniform_(self.bn.running_var, 0.5, 2.0)
 
@@ -106,7 +108,8 @@ def test_near_misses_stay(split: Any, conv: dict[str, Any], skip: tuple[str, str
 def test_a_convolution_that_is_called_twice_stays() -> None:
     class Twice(Split):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) + self.conv(x)
+            y: Tensor = super().forward(x) + self.conv(x)
+            return y
 
     done = apply(ConvForSplit(), traced(Twice(lambda y: join(y.chunk(2, 1))), SHAPE))
     assert done.skips == [("chunk", "conv is called from more than one place")]

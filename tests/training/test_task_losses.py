@@ -91,7 +91,7 @@ def mean_square_along(taps: list[Tap], maps: Maps, kind: str, direction: Tensor)
     for _ in range(times):
         (slope,) = torch.autograd.grad(project_head(taps, maps, generator), value)
         total += float((slope * direction).sum()) ** 2 / times
-    value.requires_grad_(requires_grad=False)
+    value.requires_grad_(False)  # its only argument
     return total
 
 
