@@ -270,6 +270,33 @@ def test_upcoming_passes_decide_where_a_pass_reads_them(
     assert go(Ahead(), Seer(), Seer()) == ["seer seer", "seer "]
 
 
+def test_a_run_does_not_start_behind_marks_that_files_leave_out(
+    checkpoint: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache_folder: Path,
+) -> None:
+    """`calibrate` leaves outputs for `bias-correct`, which would measure them anew otherwise."""
+    monkeypatch.setattr(resume, "LONG", 0.0)
+
+    def go(name: str, **more: Any) -> bytes:
+        out = tmp_path / name
+        choices: dict[str, Any] = {"imgsz": 64, "calib_images": 4, "evaluate": False} | more
+        yqc.compile(checkpoint, "int8", output=out, data=data, html=False, **choices)
+        return out.read_bytes()
+
+    want = go("a.onnx")
+    stages = [e for e in Store(cache_folder).entries() if e.kind == "stage"]
+    behind = [e.key["passes"][-1][0].partition("{")[0] for e in stages]
+    assert {"fold-bn", "quantize"} <= set(behind)
+    assert "calibrate" not in behind
+    for entry, name in zip(stages, behind, strict=True):
+        if name == "quantize":
+            entry.path.unlink()
+    assert go("b.onnx") == want
+
+
 class Odd(nn.ReLU):
     """An activation that no table of saved graphs knows."""
 

@@ -138,6 +138,12 @@ class Swapped(Mark, topic="swapped"):
     m: tuple[float, float, float]
 
 
+def is_whole_in_files(gm: fx.GraphModule) -> bool:
+    """Return whether graph files hold all marks of a graph: a later pass finds the same in both."""
+    marks = (value for node in gm.graph.nodes for value in node.meta.values())
+    return all(mark.key in TOPICS for mark in marks if isinstance(mark, Mark))
+
+
 def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Encode the role, value and marks of a node; tensors go to `tensors` under `meta:` names."""
     found: dict[str, Any] = {"role": node.meta.get(ROLE, "backbone")}

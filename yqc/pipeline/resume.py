@@ -16,6 +16,7 @@ from torch import fx
 from yqc.errors import CheckpointError, OutputError
 from yqc.graph.compare import fingerprint
 from yqc.graph.edit import replace_graph
+from yqc.graph.metadata import is_whole_in_files
 from yqc.graph.serial import load_graph, save_graph
 from yqc.pipeline.base import Context, Pass
 from yqc.pipeline.grammar import split
@@ -71,6 +72,8 @@ class Stages(Watcher):
         """Keep the graph after a pass that took long."""
         self.done.append(_entry(step))
         if (step.record.seconds or 0.0) < LONG or not self.wanted():
+            return
+        if not is_whole_in_files(step.gm):  # the next pass would measure anew, rounded otherwise
             return
         ctx = step.ctx
         info = {
