@@ -32,6 +32,22 @@ def open_again(store: Store, *, resume: bool = True, **key: object) -> Work:
     return Work([store], {**KEY, **key}, resume=resume)
 
 
+def test_tensors_lie_in_memory_as_they_did(store: Store) -> None:
+    """Sums over channels-last tensors are rounded in another order than over others."""
+    x = torch.rand(2, 7, 20, 20, generator=torch.Generator().manual_seed(0))
+    last = x.contiguous(memory_format=torch.channels_last)
+    open_again(store).save("one", {"plain": x, "last": last}, {"n": 1})
+    found = open_again(store).load("one")
+    assert found is not None
+    tensors, about = found
+    assert about == {"n": 1}
+    assert {k: v.stride() for k, v in tensors.items()} == {
+        "plain": x.stride(),
+        "last": last.stride(),
+    }
+    assert torch.equal((tensors["last"] * last).sum((2, 3)), (last * last).sum((2, 3)))
+
+
 def test_what_was_kept_is_found_by_a_rerun(store: Store) -> None:
     work = open_again(store)
     assert work.load("recover-1") is None

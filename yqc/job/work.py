@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import BaseFileLock
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -34,6 +35,9 @@ from yqc.store.locks import lock_folder
 KIND, STAGE = "work", "stage"
 ABOUT = "__about__"
 """Name under which plain values lie among the tensors, as JSON."""
+LAID = "__channels_last__"
+"""Among them, the names of the tensors whose channels lie last in memory: sums over them are
+rounded in another order otherwise, and a resumed compile would differ in the last place."""
 
 
 class Work:
@@ -104,6 +108,8 @@ class Work:
         try:
             tensors = load(content)
             about = json.loads(tensors.pop(ABOUT).numpy().tobytes())
+            for key in about.pop(LAID):
+                tensors[key] = as_channels_last(tensors[key])
         except (SafetensorError, ValueError, KeyError):
             return None
         return tensors, about
@@ -114,11 +120,10 @@ class Work:
         Raises:
             OutputError: that is not possible, and resuming was asked for.
         """
-        from torch import frombuffer, uint8  # noqa: PLC0415
-
         plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        text = bytearray(json.dumps(dict(about)).encode())
-        self.save_bytes(name, save({**plain, ABOUT: frombuffer(text, dtype=uint8)}))
+        laid = [k for k, v in tensors.items() if lies_channels_last(v)]
+        text = bytearray(json.dumps({**about, LAID: laid}).encode())
+        self.save_bytes(name, save({**plain, ABOUT: torch.frombuffer(text, dtype=torch.uint8)}))
 
     def load_bytes(self, name: str) -> bytes | None:
         """Return the bytes kept under a name, by this run or one that is resumed, or None."""
@@ -192,6 +197,18 @@ class Work:
             if not is_marked(self.stores[0].folder):
                 return True  # nothing can be kept there; the store says why
         return self._lock is not None
+
+
+def lies_channels_last(tensor: Tensor) -> bool:
+    """Return whether the channels of [N, C, H, W] lie last in memory, and that is another order."""
+    if tensor.ndim != 4 or tensor.is_contiguous():  # noqa: PLR2004
+        return False
+    return tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def as_channels_last(tensor: Tensor) -> Tensor:
+    """Return [N, C, H, W] with its channels last in memory."""
+    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def stores_of(folder: Path, user: Store, *, resume: bool) -> tuple[Store, ...]:
