@@ -12,6 +12,7 @@ import pytest
 
 import yqc
 from yqc import runtime
+from yqc.data import letterbox, to_float
 
 FILE = Path(runtime.__file__)
 EXAMPLE = Path(__file__).parents[1] / "examples" / "on_device.py"
@@ -92,3 +93,13 @@ def test_the_example_finds_objects_with_a_copy_of_the_file(
         cwd=tmp_path, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert all(len(line.split()) >= 2 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("size", [(40, 60), (90, 30), (31, 200), (64, 64)])
+def test_letterboxes_as_yqc_does(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    image, placement = runtime.letterbox(picture, (64, 96))
+    pixels, place = letterbox(picture, (64, 96))
+    assert image.shape == (1, 3, 64, 96)
+    assert np.abs(image - to_float(pixels)).max() <= 1.01 / 255
+    assert (placement.dx, placement.dy) == (place.dx, place.dy)

@@ -116,7 +116,10 @@ def place_centre(
 
 
 def resize(image: Pixels, width: int, height: int) -> Pixels:
-    """Resize uint8 [h, w, C] bilinearly, averaging where it shrinks: every value as Pillow's."""
+    """Resize uint8 [h, w, C] bilinearly, averaging where it shrinks.
+
+    Values are within one grey level of Pillow's, which resizes some pictures vertically first.
+    """
     if image.shape[1] != width:
         image = _resize_rows(image.swapaxes(0, 1), width).swapaxes(0, 1)
     if image.shape[0] != height:
