@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
 
 import yqc
 from yqc import runtime
@@ -99,7 +100,7 @@ def test_the_example_finds_objects_with_a_copy_of_the_file(
 def test_letterboxes_as_yqc_does(size: tuple[int, int]) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
     image, placement = runtime.letterbox(picture, (64, 96))
-    pixels, place = letterbox(picture, (64, 96))
+    pixels, place = letterbox(Image.fromarray(picture), (64, 96))
     assert image.shape == (1, 3, 64, 96)
     assert np.abs(image - to_float(pixels)).max() <= 1.01 / 255
     assert (placement.dx, placement.dy) == (place.dx, place.dy)
