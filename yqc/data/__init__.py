@@ -37,7 +37,7 @@ from yqc.data.images import (
 from yqc.data.letterbox import Letterboxed, centre_crop, fit_image, letterbox, to_float
 from yqc.data.load import load_data
 from yqc.data.matching import advise, fit_channels, fit_classes
-from yqc.data.outlines import Mask
+from yqc.data.outlines import Mask, mask_pixels
 from yqc.data.pixels import read_image, show_image
 from yqc.data.sets import Annotations, Data, Labelling, Object, Split, annotate
 
@@ -64,6 +64,7 @@ __all__ = [
     "letterbox",
     "list_unreadable",
     "load_data",
+    "mask_pixels",
     "prefetch",
     "read_image",
     "read_images",

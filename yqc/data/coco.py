@@ -84,11 +84,12 @@ def load_coco(source: Path, images: Path | None = None, labelling: Labelling = B
             f"give their folder with --images."
         )
     boxes = _objects(source, objects, listed, classes, labelling)
+    ids, half = list(found), len(found) // 2
+    _check_runs(source, boxes, {i: (found[i], listed[i]) for i in ids[half:]})
     count, outlined, with_keypoints = boxes.counts
     if labelling.task == "pose" and not with_keypoints:
         raise DataError(f"{source} has no keypoints, and this model predicts them.")
     names = tuple(name for _, name in sorted(classes.values()))
-    ids, half = list(found), len(found) // 2
 
     def split(name: str, part: Sequence[Id]) -> Split:
         def annotations() -> Annotations:
@@ -115,6 +116,16 @@ def load_coco(source: Path, images: Path | None = None, labelling: Labelling = B
         val=split("val", ids[half:]),
         warnings=tuple(warnings),
     )
+
+
+def _check_runs(source: Path, boxes: CocoObjects, images: Mapping[Id, tuple[Path, Listed]]) -> None:
+    """Raise a DataError where run lengths are of another size than the file of their image."""
+    for i, (path, entry) in images.items():
+        outlines = [one.outline for one in boxes.by_image.get(i, ()) if one.outline]
+        if not all(one.polygons for one in outlines) and (frame := find_frame(path)):
+            size = frame.stored if entry.is_stored(frame) else frame.size
+            for one in outlines:
+                one.check_size(f"{source}: an annotation of {entry.file_name}", size)
 
 
 def _complaints(source: Path, boxes: CocoObjects) -> list[str]:
@@ -244,7 +255,10 @@ def _objects(
         left, top, width, height = map(float, box)
         crowd = entry.get("iscrowd") in (1, True)
         thing = Object(classes[kind][0], (left, top, width, height), float(area), crowd)
-        shaped = read_shape(f"{source}: annotation {i}", entry, thing, labelling)
+        where = f"{source}: annotation {i}"
+        shaped = read_shape(where, entry, thing, labelling)
+        if shaped.outline:
+            shaped.outline.check_size(where, listed[number].size)
         found.by_image.setdefault(number, []).append(shaped)
     for number, things in found.by_image.items():
         distinct = {each.same: each for each in reversed(things)}

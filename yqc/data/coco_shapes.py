@@ -11,6 +11,7 @@ from yqc.data.outlines import (
     compress_runs,
     draw_polygons,
     draw_rectangle,
+    read_runs,
     transpose_mask,
 )
 from yqc.data.pixels import Frame
@@ -21,6 +22,10 @@ _POINT = 3
 """Numbers of a keypoint: x, y, visibility."""
 _POLYGON = 6
 """Numbers of a polygon at least."""
+_FARTHEST = 200_000.0
+"""Largest coordinate of a polygon, in pixels. pycocotools goes along its edges in steps of a fifth
+of a pixel, 8 bytes each: 16 MB for an edge of this length. Half of it suits all but the widest
+images that are read; double takes twice the memory."""
 
 
 class Shaped(NamedTuple):
@@ -37,19 +42,34 @@ class Shaped(NamedTuple):
 
 @dataclass(frozen=True)
 class Outline:
-    """Polygons, or run lengths of an image of `size` (height, width): one of both."""
+    """Polygons, or run lengths of an image of `size` (width, height): one of both."""
 
     polygons: tuple[tuple[float, ...], ...] = ()
     size: tuple[int, int] = (0, 0)
     counts: Sequence[int] | bytes = b""
 
+    def check_size(self, where: str, size: tuple[int, int] | None) -> None:
+        """Raise a DataError if run lengths are of another size than an image, where it is known."""
+        if not self.polygons and size not in (None, self.size):
+            (width, height), (own_width, own_height) = size or (0, 0), self.size
+            raise DataError(
+                f"{where}: the run lengths of its 'segmentation' are of {own_width} x {own_height} "
+                f"pixels, and its image has {width} x {height}."
+            )
+
     def draw(self, size: tuple[int, int]) -> Mask:
-        """Return the mask in an image of `size` (width, height)."""
+        """Return the mask in an image of `size` (width, height).
+
+        Raises:
+            DataError: run lengths are of another size.
+        """
         if self.polygons:
             return draw_polygons(self.polygons, size)
+        self.check_size("an annotation", size)
+        lines = self.size[::-1]
         if isinstance(self.counts, bytes):
-            return {"size": list(self.size), "counts": self.counts}
-        return compress_runs(self.counts, self.size)
+            return {"size": list(lines), "counts": self.counts}
+        return compress_runs(self.counts, lines)
 
 
 def read_shape(where: str, entry: Mapping[str, Any], thing: Object, labelling: Labelling) -> Shaped:
@@ -72,19 +92,10 @@ def _read_outline(where: str, found: object) -> Outline | None:
     if found in (None, [], {}):
         return None
     if isinstance(found, list):
-        parts = [part for part in found if isinstance(part, list) and len(part) >= _POLYGON]
-        whole = len(parts) == len(found) and not any(len(part) % 2 for part in parts)
-        if whole and all(map(is_number, chain.from_iterable(parts))):
-            return Outline(tuple(tuple(map(float, part)) for part in parts))
-    elif isinstance(found, dict):
-        size, counts = found.get("size"), found.get("counts")
-        match size:
-            case [int(height), int(width)] if height > 0 and width > 0:
-                if isinstance(counts, str) and counts.isascii():
-                    return Outline((), (height, width), counts.encode())
-                if isinstance(counts, list) and _covers(counts, height * width):
-                    return Outline((), (height, width), counts)
-    elif isinstance(found, str):
+        return Outline(_read_polygons(where, found))
+    if isinstance(found, dict):
+        return _read_counts(where, found)
+    if isinstance(found, str):
         raise DataError(
             f"{where}: its 'segmentation' names a file; bitmaps are not read: write polygons or "
             "run lengths in their place (pycocotools.mask.encode makes these)."
@@ -92,8 +103,43 @@ def _read_outline(where: str, found: object) -> Outline | None:
     raise DataError(f"{where}: its 'segmentation' is neither polygons nor run lengths.")
 
 
+def _read_polygons(where: str, found: list[Any]) -> tuple[tuple[float, ...], ...]:
+    for part in found:
+        if not isinstance(part, list) or not all(map(is_number, part)):
+            raise DataError(f"{where}: its 'segmentation' is no list of polygons x1, y1, x2, y2...")
+        if len(part) < _POLYGON or len(part) % 2:
+            raise DataError(
+                f"{where}: a polygon of its 'segmentation' has {len(part)} numbers; it has x and y "
+                "of three points or more."
+            )
+        if max(map(abs, part)) > _FARTHEST:
+            raise DataError(
+                f"{where}: a polygon of its 'segmentation' reaches {max(map(abs, part)):g} pixels "
+                "far; coordinates are pixels of the image."
+            )
+    return tuple(tuple(map(float, part)) for part in found)
+
+
+def _read_counts(where: str, found: dict[str, Any]) -> Outline:
+    counts = found.get("counts")
+    match found.get("size"):
+        case [int(height), int(width)] if height > 0 and width > 0:
+            if isinstance(counts, str) and counts.isascii():
+                counts = counts.encode()
+                runs = read_runs(counts)
+                fits = runs is not None and _covers(runs.tolist(), height * width)
+            else:
+                fits = isinstance(counts, list) and _covers(counts, height * width)
+            if fits:
+                return Outline((), (width, height), counts)  # type: ignore[arg-type]  # it fits
+    raise DataError(
+        f"{where}: the run lengths of its 'segmentation' are damaged: 'counts' must cover all "
+        "pixels of 'size', [height, width]."
+    )
+
+
 def _covers(counts: list[Any], pixels: int) -> bool:
-    plain = all(isinstance(count, int) and count >= 0 for count in counts)
+    plain = all(type(count) is int and count >= 0 for count in counts)
     return plain and sum(counts) == pixels
 
 

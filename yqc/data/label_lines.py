@@ -1,5 +1,6 @@
 """Read a line of a YOLO label file: a class, then a box, an outline, keypoints or four corners."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ class Label(NamedTuple):
     outline: tuple[float, ...] = ()
     """x and y of each point of a polygon, or of four corners."""
     keypoints: tuple[float, ...] = ()
-    """x, y and visibility of each keypoint: 0 is not labelled, 1 hidden, 2 seen."""
+    """x, y and visibility of each keypoint: 0 is not labelled, 1 hidden, 2 seen. Keypoints of two
+    numbers are seen, but for those at 0 0, which are not labelled."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,18 @@ class LabelKind:
         if not cls.is_integer() or not 0 <= cls < self.nc:
             most = self.nc - 1
             raise DataError(f"{where} names class {words[0]:.20}, and the classes are 0 to {most}.")
+        if self.task == "obb":
+            return _parse_corners(where, int(cls), values)
         if self.kpt_shape is not None:
             return self._parse_keypoints(where, int(cls), values, self.kpt_shape)
         _check_range(where, values)
-        if self.task == "obb":
-            return _parse_corners(where, int(cls), values)
         if len(words) >= _POLYGON and len(words) % 2:
             outline = tuple(values) if self.task == "segment" else ()
             return Label(int(cls), _box_around(values), outline)
         if len(words) != _BOX:
+            form = "class and outline, x1 y1 x2 y2 x3 y3 ..., or " * (self.task == "segment")
             raise DataError(
-                f"{where} has {len(words)} numbers; a label is class, x, y, width, height."
+                f"{where} has {len(words)} numbers; a label is {form}class, x, y, width, height."
             )
         return Label(int(cls), _check_size(where, values))
 
@@ -80,9 +83,10 @@ class LabelKind:
                 f"{where} has {len(values) + 1} numbers; a label here is class, x, y, width, "
                 f"height and {count} keypoints of {numbers} numbers, as kpt_shape says."
             )
+        if not all(map(math.isfinite, values)):
+            raise DataError(f"{where} has a number that is not finite.")
         box, rest = values[: _BOX - 1], np.reshape(values[_BOX - 1 :], kpt_shape)
-        inside = np.logical_and((rest > 0).any(1), (rest >= 0).all(1))
-        seen = rest[:, 2] > 0 if numbers > 2 else inside  # noqa: PLR2004
+        seen = rest[:, 2] > 0 if numbers > 2 else (rest != 0).any(axis=1)  # noqa: PLR2004
         _check_range(where, [*box, *rest[seen, :2].ravel().tolist()])
         if self.task != "pose":
             return Label(cls, _check_size(where, box))
@@ -105,13 +109,17 @@ def _check_size(where: str, values: list[float]) -> tuple[float, ...]:
 
 
 def _parse_corners(where: str, cls: int, values: list[float]) -> Label:
+    _check_range(where, values)
     if len(values) != _CORNERS - 1:
         raise DataError(
             f"{where} has {len(values) + 1} numbers; a label of an oriented box is class and four "
             "corners, x1 y1 x2 y2 x3 y3 x4 y4."
         )
     if not is_quadrilateral(np.reshape(values, (4, 2))):
-        raise DataError(f"{where}: the four corners are no quadrilateral: they enclose no area.")
+        raise DataError(
+            f"{where} has four corners that are no quadrilateral: in their order they go around no "
+            "area, cross each other, or turn inwards."
+        )
     return Label(cls, _box_around(values), tuple(values))
 
 

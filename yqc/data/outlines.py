@@ -1,5 +1,6 @@
 """Outlines of objects: masks in COCO's run-length form, and the rectangles around corners."""
 
+import re
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as rle
 
+_MORE, _SIGN = 32, 16
+"""Bits of a group of a compressed run length: another group follows, and the sign."""
 Polygon = Sequence[float]
 """x1, y1, x2, y2, ... in pixels, at least three points."""
 
@@ -30,9 +33,10 @@ def draw_polygons(polygons: Sequence[Polygon], size: tuple[int, int]) -> Mask:
 
 
 def draw_rectangle(box: Sequence[float], size: tuple[int, int]) -> Mask:
-    """Return the mask of a box: left, top, width, height."""
-    left, top, width, height = box
-    right, below = left + width, top + height
+    """Return the mask of a box, left, top, width, height, in an image of `size` (width, height)."""
+    (left, top), (right, below) = (
+        np.clip(corner, 0, size).tolist() for corner in (box[:2], np.add(box[:2], box[2:]))
+    )
     return draw_polygons([(left, top, right, top, right, below, left, below)], size)
 
 
@@ -48,9 +52,42 @@ def mask_area(mask: Mask) -> float:
     return float(rle.area(mask))
 
 
+def read_runs(counts: bytes) -> NDArray[np.int64] | None:
+    """Return the run lengths of a compressed text; None if it is damaged.
+
+    Each number is written in groups of five bits, the lowest first, in the characters 0 to o; bit 5
+    says that another group follows, bit 4 of the last group is the sign. From the fourth on they
+    are differences to the one before the last (COCO's maskApi.c, `rleToString`).
+    """
+    if not re.fullmatch(rb"([P-o]{0,6}[0-O])+", counts):
+        return None
+    groups = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
+    last = np.flatnonzero(groups < _MORE)
+    first = np.concatenate([[0], last[:-1] + 1])
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(first, last - first + 1))
+    runs = np.add.reduceat((groups % _MORE) << shifts, first)
+    runs -= (groups[last] & _SIGN) << (shifts[last] + 1)
+    for start in (1, 2):
+        runs[start::2] = np.cumsum(runs[start::2])
+    return runs
+
+
+def mask_pixels(mask: Mask) -> NDArray[np.uint8]:
+    """Return the pixels of a mask, 0 and 1, [height, width].
+
+    Raises:
+        ValueError: its run lengths are damaged, or do not cover that size.
+    """
+    (height, width), runs = mask["size"], read_runs(mask["counts"])
+    if runs is None or runs.min() < 0 or runs.sum() != height * width:
+        raise ValueError("the run lengths of a mask are damaged")
+    inside = (np.arange(len(runs)) % 2).astype(np.uint8)
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
 def transpose_mask(mask: Mask, turn: Image.Transpose) -> Mask:
     """Turn or mirror a mask as an image is turned."""
-    pixels = Image.fromarray(rle.decode(mask)).transpose(turn)
+    pixels = Image.fromarray(mask_pixels(mask)).transpose(turn)
     turned: Mask = rle.encode(np.asfortranarray(pixels))
     return turned
 

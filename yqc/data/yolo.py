@@ -136,7 +136,7 @@ def _kpt_shape(source: Path, top: dict[Any, Any], labelling: Labelling) -> tuple
             "[K, 3], K the number of keypoints of an object."
         )
     match found:
-        case [int(count), 2 | 3 as numbers] if count > 0:
+        case [int(count), 2 | 3 as numbers] if count > 0 and count is not True:
             if labelling.task == "pose" and wanted not in (None, count):
                 raise DataError(
                     f"{source} has {count} keypoints an object (kpt_shape), and the model "

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from contourpy import contour_generator
 from PIL.Image import Image
-from pycocotools import mask as rle
 
 from yqc import evaluation as ev
-from yqc.data import show_image
+from yqc.data import Mask, mask_pixels, show_image
 from yqc.evaluation.rotated import corners_of
 from yqc.facts import OutputForm
 from yqc.job.measure import Evidence
@@ -126,7 +125,7 @@ def _shape(found: ev.Boxes, i: int, form: OutputForm, factor: float) -> dict[str
         return {"outline": _path(corners.tolist(), closed=True)}
     if form.task == "segment" and len(found.masks):
         width, height = found.size
-        pixels = rle.decode({"size": [height, width], "counts": found.masks[i]})
+        pixels = mask_pixels(Mask(size=[height, width], counts=found.masks[i]))
         edges: Any = contour_generator(z=np.pad(pixels, 1)).lines(0.5)
         paths = (_path(((edge[::SKIPPED] - 0.5) * factor).tolist(), closed=True) for edge in edges)
         return {"outline": "".join(paths)}
