@@ -1,4 +1,7 @@
-"""Draw the shapes data set, by default into `data/shapes`; prints the path of its YAML."""
+"""Draw the shapes data set with labels of all tasks, by default into `data/shapes`.
+
+Prints the path of the YAML of boxes; those of other tasks lie beside it.
+"""
 
 import argparse
 import inspect
@@ -22,7 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=usual["seed"], help="other pictures")
     wish = parser.parse_args()
     try:
-        print(shapes.write_shapes(**vars(wish), progress=make_progress()))
+        print(shapes.write_shapes(**vars(wish), progress=make_progress(), tasks=True))
     except YqcError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -21,6 +21,7 @@ In reading order:
     load        a data set of any kind
     matching    number the classes as a model does; compare the channels
     scenes      drawn pictures with exact boxes
+    scene_labels  their labels for every task
     shapes      a data set of them, on disk
 """
 
