@@ -765,7 +765,7 @@ def move_rows(rows: DetectionRows, form: HasForm, placement: Placement) -> Detec
     if form.kpt_shape is not None:
         points = extra.reshape(len(extra), *form.kpt_shape).copy()
         points[..., :2] = (points[..., :2] - origin) / scale
-        extra = points.reshape(len(extra), -1)
+        extra = points.reshape(extra.shape)
     return rows._replace(xyxy=xyxy, extra=extra)
 
 

@@ -62,7 +62,8 @@ def find_form(
     coefficients = others[0].shape[1] if task == "segment" else 0
     kpt_shape = (known.kpt_shape if known else hints.kpt_shape) if task == "pose" else None
     form = OutputForm("yolov8", None, task, coefficients, kpt_shape)
-    return _find_layout(first, form, known.layout if known else hints.layout, hints.nc)
+    layout, nc = (known.layout, known.nc) if known else (hints.layout, hints.nc)
+    return _find_layout(first, form, layout, nc or hints.nc)
 
 
 def guess_task(ranks: Sequence[int]) -> Task | None:

@@ -7,6 +7,7 @@ and oriented boxes all sizes count together, and 300 detections an image.
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -137,8 +138,9 @@ def _list_shapes(boxes: Boxes, form: OutputForm, overlap: Overlap) -> list[dict[
     if overlap == "keypoints" and form.kpt_shape:
         points = boxes.extra.reshape(len(boxes), *form.kpt_shape)
         flags = _visible(points)
-        rows = np.concatenate([points[..., :2], flags[..., None]], 2).reshape(len(boxes), -1)
-        return [{"keypoints": row, "num_keypoints": form.kpt_shape[0]} for row in rows.tolist()]
+        rows = np.concatenate([points[..., :2], flags[..., None]], 2).tolist()
+        count = form.kpt_shape[0]
+        return [{"keypoints": [*chain(*row)], "num_keypoints": count} for row in rows]
     return [{} for _ in range(len(boxes))]
 
 
