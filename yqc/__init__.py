@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.compiler import Result, Session, compile  # noqa: A004  # it is what yqc does
     from yqc.emit import lowering
     from yqc.errors import (
+        BudgetError,
         CheckpointError,
         DataError,
         EmitError,
@@ -53,10 +54,12 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.pipeline.state import State
     from yqc.pipeline.step import Step, Watcher
     from yqc.report import Report
-    from yqc.settings import SettingError, Settings
+    from yqc.settings import Budget, SettingError, Settings
 
 __all__ = [
     "BatchNorm",
+    "Budget",
+    "BudgetError",
     "Call",
     "CheckpointError",
     "Context",
@@ -113,6 +116,8 @@ __all__ = [
 
 _HOME = {
     "BatchNorm": "yqc.graph.metadata",
+    "Budget": "yqc.settings",
+    "BudgetError": "yqc.errors",
     "Call": "yqc.graph",
     "CheckpointError": "yqc.errors",
     "Context": "yqc.pipeline.base",

@@ -10,11 +10,13 @@ from yqc import __version__
 from yqc.commands import caching, compiling, linting, looking, measuring
 from yqc.commands.common import echo
 from yqc.commands.process import INTERRUPTED, TERMINATED, guard, leave
-from yqc.errors import YqcError, first_line
+from yqc.errors import BudgetError, YqcError, first_line
 from yqc.settings import SettingError
 
 USAGE = 2
 """Exit status where the command line itself is wrong."""
+OVER_BUDGET = 3
+"""Exit status where what was made costs more than was allowed."""
 
 app = typer.Typer(
     name="yqc",
@@ -68,7 +70,7 @@ def run() -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line: exit status 0, 1 for a failure (one message), 2 for usage."""
+    """Run the command line: exit status 0, 1 (one message), 2 for usage, 3 over a budget."""
     debugging = "--debug" in sys.argv
     sys.argv[1:] = [a for a in sys.argv[1:] if a != "--debug"]
     try:
@@ -82,7 +84,14 @@ def main() -> None:
         if debugging:
             raise
         echo(f"yqc: {describe_error(error)}", err=True)
-        sys.exit(USAGE if isinstance(error, SettingError) else 1)
+        sys.exit(exit_status(error))
+
+
+def exit_status(error: Exception) -> int:
+    """Return the exit status that says what kind of error ended the process."""
+    if isinstance(error, BudgetError):
+        return OVER_BUDGET
+    return USAGE if isinstance(error, SettingError) else 1
 
 
 def describe_error(error: Exception) -> str:

@@ -13,7 +13,7 @@ from yqc import report as rp
 from yqc.data import KeptImages
 from yqc.emit import save
 from yqc.emit.embedding import embed
-from yqc.job.checks import check
+from yqc.job.checks import check, check_budget, require_budget
 from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import find_data, make_context, open_for, torch_threads
@@ -34,7 +34,7 @@ from yqc.pipeline.step import Watcher
 from yqc.pipeline.watchers import Reproducer, Snapshots, Verify
 from yqc.progress import Progress, Silent
 from yqc.report.contract import Json
-from yqc.settings import SETTINGS, Settings, choose, with_choices
+from yqc.settings import SETTINGS, Budget, Settings, choose, with_choices
 
 Passes: TypeAlias = str | Pipeline | Sequence[Pass | Recipe | str]
 """Pipeline text, a `Pipeline`, or passes and recipes."""
@@ -119,19 +119,23 @@ class Session:
         sensitivity: bool = False,
         html: bool = True,
         resume: bool = False,
+        max_drop: str | float | None = None,
         watchers: Iterable[Watcher] = (),
     ) -> Result:
         """Rewrite the model's graph, emit ONNX, measure what that did; see `yqc.compile`.
 
         Raises:
             YqcError: what failed, in one sentence; nothing was written, older files are untouched.
+            BudgetError: the accuracy drops by more than `max_drop`.
         """
+        budget = Budget(max_drop=max_drop)
         source, progress, watchers = self.source, self.progress, tuple(watchers)
         data = self.data if evaluate or self.data is None else self.data.without_evaluation()
         pipeline = Pipeline.of(passes or self.settings.passes, self.registry)
         settings = replace(self.settings, passes=str(pipeline))
         files = Outputs(Path(output) if output else default_output(self.model, pipeline))
         check(settings, pipeline, files, self.model, source)
+        check_budget(budget, settings, evaluate=evaluate)
         fitted = fit_pipeline(pipeline, source.gm, settings, progress)
         pipeline = fitted.pipeline
 
@@ -154,7 +158,7 @@ class Session:
             steps = pipeline.run(gm, ctx, [*observers, self.prefixes], done=done)
             compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps, fitted)
 
-            how = Writing(evaluate, latency, verify, sensitivity, html)
+            how = Writing(evaluate, latency, verify, sensitivity, html, budget)
             written = write_files(compiled, files, work, how, last_float.gm if exports else None)
             return Result(written.report, gm, source.gm, ctx, files, written.paths)
 
@@ -168,6 +172,7 @@ class Writing:
     verify: bool
     sensitivity: bool
     html: bool
+    budget: Budget
 
 
 @dataclass(frozen=True)
@@ -195,6 +200,7 @@ def write_files(
         if how.evaluate:
             measuring = source, stage.onnx, data, settings, ctx.progress
             measured = measure_against(*measuring, work=work, latency=how.latency)
+            require_budget(how.budget, measured.accuracy)
         if compiled.embedding:  # what was measured is what stands within it
             emitted = embed(emitted, compiled.embedding, form)
             save(emitted, stage.onnx)
@@ -230,6 +236,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     sensitivity: bool = False,
     html: bool = True,
     resume: bool = False,
+    max_drop: str | float | None = None,
     watchers: Iterable[Watcher] = (),
     progress: Progress | None = None,
     **choices: Any,  # noqa: ANN401  # checked by Settings
@@ -255,6 +262,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         sensitivity: whether to rank the layers by what quantizing each alone costs.
         html: whether to write the report as a page, too.
         resume: go on where an interrupted compile of the same input, settings and passes stopped.
+        max_drop: largest loss of the task's main figure, such as "1%" of the float model's, or
+            0.005; nothing is written where more is lost.
         watchers: further watchers of the passes.
         progress: where long work is shown.
         choices: any of the settings by name; see `Settings`.
@@ -264,10 +273,12 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
 
     Raises:
         YqcError: whatever failed, in one sentence; nothing was written, older files are untouched.
+        BudgetError: the accuracy drops by more than `max_drop`.
     """
     settings = choose(settings, choices)
     pipeline = Pipeline.of(passes or settings.passes, registry)
     files = Outputs(Path(output) if output else default_output(model, pipeline))
+    check_budget(Budget(max_drop=max_drop), settings, evaluate=evaluate)
     check(settings, pipeline, files, model)
     session = Session(model, settings=settings, registry=registry, progress=progress)
     return session.compile(
@@ -280,6 +291,7 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
         sensitivity=sensitivity,
         html=html,
         resume=resume,
+        max_drop=max_drop,
         watchers=watchers,
     )
 

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "BudgetError",
     "CheckpointError",
     "DataError",
     "EmitError",
@@ -73,6 +74,10 @@ class LoweringError(YqcError):
 
 class EmitError(YqcError):
     """The ONNX file was built but did not pass a check."""
+
+
+class BudgetError(YqcError):
+    """What was made costs more than was allowed; nothing was written. Exit status 3."""
 
 
 class DataError(YqcError):

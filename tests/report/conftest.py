@@ -122,7 +122,9 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
             file_bytes=1_401_022,
         ),
         compute=Compute(macs_before=2_253_000_000, macs_after=1_601_000_000),
-        accuracy=Accuracy.of_map(images=128, float_=before, compiled=after),
+        accuracy=Accuracy.of_map(
+            images=128, float_=before, compiled=after, interval=(-0.004, 0.019)
+        ),
         verification=Verification(
             optimized=RoundTripError(boxes=2.1e-6, scores=3e-7, extra=0.0),
             unoptimized=RoundTripError(boxes=1.2e-6, scores=4e-7, extra=0.0),

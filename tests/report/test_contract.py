@@ -83,6 +83,8 @@ FULL = {
         "float": SCORES,
         "compiled": SCORES,
         "drop": "float",
+        "relative_drop": "float",
+        "interval": ["float"],
         "task": "str",
         "main": "str",
         "agreement": "NoneType",
@@ -228,6 +230,8 @@ def test_is_null_where_nothing_was_measured(sample: Report) -> None:
         "float": None,
         "compiled": None,
         "drop": None,
+        "relative_drop": None,
+        "interval": None,
         "agreement": None,
         "outputs": None,
     }

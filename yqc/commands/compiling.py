@@ -10,7 +10,7 @@ import typer
 
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
 from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
-from yqc.settings import SETTINGS, Settings, read_recipe
+from yqc.settings import SETTINGS, Budget, Settings, read_recipe
 from yqc.targets import find_target
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ def compile_command(
     print_before: Annotated[str, typer.Option(help="Passes, or all: print it before.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on after a kill.")] = False,
     save_temps: Annotated[Path | None, typer.Option(help="Folder for every stage's graph.")] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(help="1% or 0.005: write nothing, exit 3, where more accuracy is lost."),
+    ] = None,
     no_eval: Annotated[
         bool, typer.Option("--no-eval", help="Measure neither accuracy nor latency.")
     ] = False,
@@ -49,6 +53,7 @@ def compile_command(
 ) -> None:
     """Compile a checkpoint: rewrite its graph with passes, emit ONNX and a report."""
     settings = _settings(config, chosen, passes)
+    Budget(max_drop=max_drop)  # malformed ones are refused at once
     _check_output(output, model, settings, chosen.load)
     registry = find_passes(chosen.load)
     lists = {"--print-after": print_after, "--print-before": print_before}
@@ -75,6 +80,7 @@ def compile_command(
             sensitivity=sensitivity,
             html=not no_html,
             resume=resume,
+            max_drop=max_drop,
             watchers=[PrintGraph(after, before, echo)],
             progress=progress,
         )

@@ -11,6 +11,7 @@
 `find`      all of these: from a model's outputs to what is in an image
 `detect`    find objects in the images of a split
 `judges`    average precision by pycocotools, of boxes, masks, keypoints, oriented boxes
+`bootstrap` intervals of accuracy, by drawing images anew
 `accuracy`  compare what was found with labels, or with what another model found
 `latency`   time files against each other
 `profile`   time every node of a file
@@ -24,6 +25,7 @@ from yqc.evaluation.accuracy import (
     agreement50,
     evaluate,
 )
+from yqc.evaluation.bootstrap import drop_interval, figure_interval
 from yqc.evaluation.boxes import Boxes, stack_boxes, unstack_boxes
 from yqc.evaluation.decode import detections
 from yqc.evaluation.detect import Detections, detect
@@ -56,7 +58,9 @@ __all__ = [
     "count_cores",
     "detect",
     "detections",
+    "drop_interval",
     "evaluate",
+    "figure_interval",
     "find_form",
     "find_objects",
     "latency",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from yqc.data import Annotations, Split, Unreadable, advise
 from yqc.data.labels import KEYPOINT_AREA
 from yqc.errors import DataError
+from yqc.evaluation.bootstrap import AveragePrecision, HitRate, Resampled
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.judges import IOUS, MAIN, OVERLAPS, compare, list_entries, precision_of
 from yqc.evaluation.runner import Runner
@@ -36,6 +38,14 @@ class DetectorAccuracy(Scores):
     """Precision at the recalls 0, 0.01, .. 1 and IoU 0.50, mean over classes; none of classes."""
     by_class: tuple[float | None, ...] = field(default=(), repr=False, compare=False)
     """The main figure of every class, in the order of the categories."""
+    judged: COCOeval | HitRate = field(repr=False, compare=False)
+    """What the main figure was counted from."""
+
+    @cached_property
+    def resampled(self) -> Resampled:
+        """The main figure, to be counted anew on draws of the images."""
+        known = isinstance(self.judged, HitRate)
+        return self.judged if known else AveragePrecision.of(self.judged)
 
     @property
     def main_figure(self) -> float | None:
@@ -133,6 +143,7 @@ def accuracy(found: Detections, truth: Annotations) -> DetectorAccuracy:
         main=MAIN[overlap],
         curve=curve,
         by_class=by_class,
+        judged=judge,
     )
 
 
@@ -154,6 +165,7 @@ def _classification(found: Detections, truth: Annotations) -> DetectorAccuracy:
         detections=found,
         main="top1",
         by_class=tuple(map(_share, own)),
+        judged=HitRate(tuple(first), np.array([*first.values()], np.bool_)),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from yqc.emit import PACKED_OPSETS, check_writable, refuse_cut
 from yqc.emit.embedding import Embedding
 from yqc.emit.suppression import check_suppression
-from yqc.errors import EmitError, PipelineError
+from yqc.errors import BudgetError, EmitError, PipelineError
 from yqc.job.fitting import choose_opset
 from yqc.job.inputs import decode_of
 from yqc.job.outputs import Outputs
@@ -17,7 +17,8 @@ from yqc.pipeline.base import Given, Pass
 from yqc.pipeline.order import check_end
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.state import State
-from yqc.settings import Settings
+from yqc.report import Accuracy
+from yqc.settings import Budget, SettingError, Settings
 from yqc.targets import find_target
 
 BUILT_IN = "yqc_passes."
@@ -59,6 +60,28 @@ def check(
         check_suppression(source.form)
     if all(type(each).__module__.startswith(BUILT_IN) for each in passes):
         check_writable(source.gm, opset=choose_opset(settings), dynamic=settings.dynamic)
+
+
+def check_budget(budget: Budget, settings: Settings, *, evaluate: bool) -> None:
+    """Raise a SettingError if a loss is bounded that will not be measured."""
+    if budget.drop is not None and (settings.data is None or not evaluate):
+        why = "nothing is evaluated" if settings.data else "there is no data; give --data"
+        raise SettingError("--max-drop", f"cannot be checked: {why}")
+
+
+def require_budget(budget: Budget, accuracy: Accuracy) -> None:
+    """Raise a BudgetError if more accuracy is lost than allowed, or none could be measured."""
+    if (drop := budget.drop) is None:
+        return
+    loss = drop.of(accuracy)
+    if loss is None:
+        raise BudgetError(f"--max-drop {drop} cannot be checked: no accuracy could be measured")
+    if loss > drop.value:
+        figure = "agreement with the float model" if accuracy.agreement else accuracy.main
+        raise BudgetError(
+            f"the {figure} drops by {drop.show(loss)}, more than --max-drop {drop}; nothing was "
+            "written. A milder pipeline loses less; `yqc tune` searches for one"
+        )
 
 
 def check_decode(settings: Settings, source: Source | None) -> None:

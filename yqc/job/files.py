@@ -78,6 +78,7 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
         task=measured.detections.head.task,
         main=measured.main,
         scores=rp.Scores.of(measured),
+        interval=ev.figure_interval(measured.resampled, seed=settings.seed),
         seconds_total=measured.seconds_total,
         seconds_session=measured.seconds_session,
         unreadable=len(measured.skipped),

@@ -130,6 +130,7 @@ def measure_accuracy(
             baseline=origin,
             task=source.task,
             main=before.main,
+            interval=ev.drop_interval(before.resampled, after.resampled, seed=settings.seed),
         )
         evidence = replace(evidence, judged=(before, after))
     return Measured(accuracy, warnings=warnings, evidence=evidence)

@@ -159,6 +159,9 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
         sides = accuracy.float_, accuracy.compiled
         before, after = (human.fraction(side.figure(main)) for side in sides)
         on = human.plural(accuracy.images, "image")
+        if accuracy.interval is not None:
+            relative = human.percent(accuracy.relative_drop)
+            on = f"{relative} ({human.percent_range(accuracy.interval)}), {on}"
         name = MAIN_NAMES[main]
         rows.append(
             (

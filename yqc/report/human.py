@@ -63,6 +63,16 @@ def fraction(value: float | None) -> str:
     return MISSING if value is None else f"{value:.4f}".replace("-0.0000", "0.0000")
 
 
+def percent(value: float | None) -> str:
+    """Print a share as percent."""
+    return MISSING if value is None else f"{100 * value:.1f} %"
+
+
+def percent_range(ends: tuple[float, float] | None) -> str:
+    """Print the ends of an interval of shares."""
+    return MISSING if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
+
+
 def times(value: float | None) -> str:
     """Print a ratio: "3.93x", "52.4x", "0.52x"."""
     return MISSING if value is None else f"{value:.{_places(value)}f}x"

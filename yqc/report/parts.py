@@ -279,6 +279,10 @@ class Accuracy(Part):
     compiled: Scores | None = None
     drop: float | None = None
     """Of the main figure, float - compiled."""
+    relative_drop: float | None = None
+    """`drop` as a share of the float model's figure."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of `relative_drop`, by paired bootstrap over the images."""
     task: str = "detect"
     main: Main | None = None
     """The figure that counts, by its name within `float` and `compiled`; None without labels."""
@@ -303,10 +307,12 @@ class Accuracy(Part):
         baseline: Baseline = "measured",
         task: str = "detect",
         main: Main = "map",
+        interval: tuple[float, float] | None = None,
     ) -> Self:
         """Compare two models on labelled images."""
         before, after = Scores.of(float_), Scores.of(compiled)
-        drop = difference(before.figure(main), after.figure(main))
+        figure = before.figure(main)
+        drop = difference(figure, after.figure(main))
         return cls(
             kind="map",
             images=images,
@@ -316,6 +322,8 @@ class Accuracy(Part):
             float_=before,
             compiled=after,
             drop=drop,
+            relative_drop=drop / figure if drop is not None and figure else None,
+            interval=interval,
         )
 
     @classmethod

@@ -123,6 +123,8 @@ class EvalResult(Shown):
     task: str = "detect"
     main: str = "map"
     """The figure that counts, by its name within `scores`."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of that figure, by bootstrap over the images."""
     seconds_total: float | None = None
     seconds_session: float | None = None
     """The part of `seconds_total` that the network itself took."""

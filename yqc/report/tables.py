@@ -33,7 +33,7 @@ from yqc.report.rows import (
     PassList,
 )
 from yqc.report.shown import render
-from yqc.report.terminal import score_rows, scores_heading, warnings
+from yqc.report.terminal import MAIN_NAMES, score_rows, scores_heading, warnings
 
 _NAMES_SHOWN = 12
 _INDENT = re.compile(r"\s+|\s*([-*]|\d+[.)]) +")
@@ -128,6 +128,9 @@ def eval_table(result: EvalResult) -> RenderableType:
     if result.unreadable:
         on += f" ({result.unreadable} more could not be read)"
     rows = [("file", say(result.path)), ("on", say(on))]
+    if result.interval is not None:
+        ends = " to ".join(map(human.fraction, result.interval))
+        rows.append((f"{MAIN_NAMES[result.main]}, 95 %", say(f"{ends}, over the choice of images")))
     if result.seconds_total is not None:
         duration = human.duration(result.seconds_total)
         if result.seconds_session is not None:

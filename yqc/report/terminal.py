@@ -133,7 +133,17 @@ def accuracy_table(accuracy: Accuracy) -> RenderableType:
     for (name, before), (_, after) in pairs:
         lost = difference(before, after)
         table.add_row(name, human.fraction(before), human.fraction(after), human.fraction(lost))
-    return Trimmed(Group(table, *_kept(accuracy)))
+    return Trimmed(Group(table, *_relative(accuracy), *_kept(accuracy)))
+
+
+def _relative(accuracy: Accuracy) -> list[RenderableType]:
+    """Say what share of the main figure is lost, and how sure that is."""
+    if accuracy.relative_drop is None or accuracy.main is None:
+        return []
+    line = f"relative drop of {MAIN_NAMES[accuracy.main]}: {human.percent(accuracy.relative_drop)}"
+    if accuracy.interval is not None:
+        line += f"; 95 % interval over images: {human.percent_range(accuracy.interval)}"
+    return [say(line, QUIET)]
 
 
 def _output_figures(outputs: OutputAgreement) -> tuple[str, str]:

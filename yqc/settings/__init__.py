@@ -5,9 +5,11 @@
 `choices`   settings given by name: as Python arguments, or as texts
 `origin`    what a recipe was written for
 `recipe`    recipe files
+`budget`    what a user can spend: loss, bytes, milliseconds
 `schema`    the JSON schema of a recipe file
 """
 
+from yqc.settings.budget import Budget, Drop
 from yqc.settings.choices import DATA, MODEL, choose, read_text, with_choices
 from yqc.settings.origin import HashedFile, Provenance
 from yqc.settings.recipe import read_recipe, write_recipe
@@ -19,6 +21,8 @@ __all__ = [
     "DATA",
     "MODEL",
     "SETTINGS",
+    "Budget",
+    "Drop",
     "HashedFile",
     "Provenance",
     "SettingError",
