@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, State, calls, is_function, shape
-from yqc.graph import make_noise
+from yqc.graph import head_nodes, make_noise
 from yqc.pipeline import Bounds, Count
 from yqc.quant import (
     DTYPES,
@@ -126,13 +126,17 @@ class Calibrate(Pass):
         ctx: Context,
     ) -> None:
         """Choose one range a group from its observers' histograms."""
+        ends = set(head_nodes(gm)) if ctx.decode != "full" else set()
         for members in group_observers(observers):
             if any(is_bounded(source_of(m)) for m in members):
                 set_range(members, 0.0, 1.0, ctx)
                 continue
+            rising = not any(m.node in ends for m in members)
             found = {m.node: h for m in members if (h := m.module.histogram) is not None}
             plain = Histogram.merged(list(found.values()))
-            weighed = Histogram.merged([relevance[node].weigh(h) for node, h in found.items()])
+            weighed = Histogram.merged(
+                [relevance[node].weigh(h, rising=rising) for node, h in found.items()]
+            )
             symmetric = members[0].module.symmetric
             behind = only_activation(gm, members)
             response = None if behind is None else behind.function

@@ -77,8 +77,9 @@ class Observe(Pass):
             placement.points = self.with_results(gm, wide, placement.points, ctx)
         if ctx.decode != "full":
             placement.points = sorted({*placement.points, *head_nodes(gm)})
+        repeated = {n for n in placement.points if repeats_values(gm, n, placement)}
         for point in placement.points:
-            insert_observer(gm, point, placement, ctx)
+            insert_observer(gm, point, placement, ctx, records=point not in repeated)
             ctx.rewrote(point, "observed")
 
     def leave_narrow(self, convolutions: list[fx.Node], ctx: Context) -> list[fx.Node]:
@@ -155,8 +156,20 @@ def is_fused_summand(gm: fx.GraphModule, node: fx.Node) -> bool:
     return is_unit and node is user.all_input_nodes[-1]
 
 
+def repeats_values(gm: fx.GraphModule, point: fx.Node, placement: ObserverPlacement) -> bool:
+    """Return whether a tensor holds only values that others of its scale are measured on."""
+    hands_on = passes_values_through(gm, point) or is_reshaped(point)
+    group = placement.find(point)
+    return hands_on and all(placement.find(n) is group for n in point.all_input_nodes)
+
+
 def insert_observer(
-    gm: fx.GraphModule, point: fx.Node, placement: ObserverPlacement, ctx: Context
+    gm: fx.GraphModule,
+    point: fx.Node,
+    placement: ObserverPlacement,
+    ctx: Context,
+    *,
+    records: bool,
 ) -> None:
     """Insert an observer behind `point`, for everything that reads it."""
     name = f"{point.name}_observer"
@@ -164,8 +177,7 @@ def insert_observer(
         dtype=ctx.rules.activations,
         symmetric=ctx.rules.symmetric,
         group=placement.find(point).name,
-        records=not passes_values_through(gm, point)
-        and not (ctx.rules.integer_products and is_reshaped(point)),
+        records=records,
         channels=shape(point)[1],
     )
     gm.add_submodule(name, observer)

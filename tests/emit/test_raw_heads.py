@@ -6,11 +6,16 @@ from typing import Any
 
 import onnx
 import pytest
+import torch
 
 import yqc
+from yqc import Context, calls
 from yqc.errors import PipelineError
+from yqc.graph import head_nodes
 from yqc.graph.serial import save_graph
 from yqc.models.source import open_model
+from yqc.pipeline.pipeline import Pipeline
+from yqc.quant import Observer
 
 LEVELS = (8, 16, 32)
 
@@ -71,6 +76,17 @@ def test_every_output_in_int8_has_a_scale_of_its_own(checkpoint: Path, tmp_path:
     assert len(set(scales)) == len(ends) == 6
 
 
+def test_the_scale_of_logits_is_measured(shared: Path) -> None:
+    source = open_model(shared / "golden" / "yolo11n-cls.pt", imgsz=(64, 64))
+    ctx = Context(example=torch.zeros(1, 3, 64, 64), target="onnxruntime", decode="raw")
+    Pipeline.parse("fold-bn,observe").run(source.gm, ctx)
+    groups = dict[str, bool]()
+    for each in calls(source.gm, Observer):
+        groups[each.module.group] = groups.get(each.module.group, False) or each.module.records
+    assert list(groups)[-1] == head_nodes(source.gm)[0].all_input_nodes[0].name
+    assert all(groups.values())
+
+
 def test_a_cut_graph_file_is_cut_as_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     source = open_model(checkpoint, imgsz=(64, 64))
     assert source.facts.head is not None
@@ -95,8 +111,6 @@ def test_what_needs_the_decoding_is_refused(
 
 
 def test_the_decoding_of_an_unknown_net_is_not_cut(tmp_path: Path) -> None:
-    import torch  # noqa: PLC0415
-
     net = torch.nn.Conv2d(3, 4, 3)
     with pytest.raises(PipelineError, match=r"how its raw outputs are decoded is not known"):
         yqc.compile(net, "", output=tmp_path / "m.onnx", imgsz=64, decode="raw")

@@ -82,3 +82,21 @@ def test_the_error_of_a_range_is_that_of_the_quantizer(symmetric: bool) -> None:
         want, rel=0.02
     )
     assert rounding_error(histogram(NORMAL), 0.0, 0.0) == 0
+
+
+def test_an_output_of_the_head_counts_as_it_was_measured() -> None:
+    logits = torch.cat([torch.linspace(-20, -10, 2000), torch.linspace(-4, 4, 2000)])
+    slope = torch.sigmoid(logits) * torch.sigmoid(-logits)
+    plain, some = histogram(logits), measured(logits, slope.square())
+    rising = choose_range(some.weigh(plain), "mse")
+    as_measured = choose_range(some.weigh(plain, rising=False), "mse")
+    assert rising[0] < -15  # background counts no less than what is near zero
+    assert -8 < as_measured[0] < -3.5
+    assert as_measured[1] > 3.5
+
+
+def test_sizes_that_were_not_measured_count_as_the_nearest() -> None:
+    weighed = measured(torch.tensor([-1.0, 1.0]), torch.tensor([2.0, 5.0])).weigh(
+        histogram(torch.tensor([-30.0, 30.0])), rising=False
+    )
+    assert weighed.counts[weighed.counts > 0].tolist() == [2.0, 5.0]

@@ -28,11 +28,13 @@ class ValueRelevance:
         """Count finite float32 values of any shape, with the relevance of each, not negative."""
         self.seen.add(values, relevance, sample=SAMPLE)
 
-    def weigh(self, histogram: Histogram) -> Histogram:
+    def weigh(self, histogram: Histogram, *, rising: bool = True) -> Histogram:
         """Return a histogram in which every value counts with the mean relevance of its size.
 
-        A value counts no less than one that is nearer to zero on its side: a few images hold few
-        rare values, and none beyond their own extremes.
+        With `rising`, a value counts no less than one that is nearer to zero on its side: a few
+        images hold few rare values, and none beyond their own extremes. Without, it counts as
+        measured, and as the nearest size that was measured: that suits outputs of the head, whose
+        values of the largest size belong to background.
         """
         bound = max(histogram.bound, self.seen.bound)
         result, seen = histogram.widened(bound), self.seen.widened(bound)
@@ -41,8 +43,13 @@ class ValueRelevance:
             return result
         known = count > 0
         mean = total / count.clamp(min=1)
-        mean = torch.where(known, mean, mean[known].min())
-        below, above = mean.chunk(2)
-        rising = torch.cat([below.flip(0).cummax(0).values.flip(0), above.cummax(0).values])
-        result.counts.mul_(rising.repeat_interleave(POOL))
+        if rising:
+            mean = torch.where(known, mean, mean[known].min())
+            below, above = mean.chunk(2)
+            mean = torch.cat([below.flip(0).cummax(0).values.flip(0), above.cummax(0).values])
+        else:
+            places = known.nonzero().squeeze(1)
+            away = (torch.arange(len(mean)).unsqueeze(1) - places).abs()
+            mean = mean[places[away.argmin(1)]]
+        result.counts.mul_(mean.repeat_interleave(POOL))
         return result
