@@ -1,5 +1,6 @@
 """Folders of classes for classifiers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +77,29 @@ def test_nothing_to_calibrate_on_is_said_where_it_is_needed(folders: Path) -> No
     assert data.train.absent == f"there is no image in the class folders of {folders / 'train'}"
 
 
+def test_evaluation_needs_no_train(folders: Path) -> None:
+    shutil.rmtree(folders / "train")
+    data = load_data(folders, labelling=CLASSIFY)
+    assert (data.kind, data.names, len(data.val.images)) == ("classes", ("cat", "dog"), 3)
+    assert data.train.images == ()
+    assert data.train.absent == f"there is no folder {folders / 'train'}"
+
+
+def test_evaluation_needs_val(folders: Path) -> None:
+    shutil.rmtree(folders / "val")
+    with pytest.raises(DataError, match=r"folders of classes in train and no val") as e:
+        load_data(folders, labelling=CLASSIFY)
+    assert str(e.value).startswith(str(folders))
+
+
+def test_images_that_lie_beside_classes_make_it_a_folder_of_images(
+    folders: Path, picture: Write
+) -> None:
+    picture("train/loose.png")
+    picture("val/loose.png")
+    assert load_data(folders, labelling=CLASSIFY).kind == "folder"
+
+
 def test_one_class_is_enough_for_a_classifier(picture: Write, tmp_path: Path) -> None:
     for name in ("train/cat/a.png", "val/cat/b.png"):
         picture(name)
@@ -92,6 +116,8 @@ def test_images_without_classes_are_compared_only(picture: Write, tmp_path: Path
 def test_class_folders_are_not_for_a_detector(folders: Path) -> None:
     with pytest.raises(DataError, match=r"folders of classes .* and the task here is detect"):
         load_data(folders)
+    shutil.rmtree(folders / "val")
+    assert load_data(folders).kind == "folder"
 
 
 def test_boxes_are_not_for_a_classifier(yolo: Write) -> None:

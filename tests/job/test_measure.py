@@ -12,8 +12,13 @@ def scored(score: float | None, main: str = "map") -> Any:
     return SimpleNamespace(main_figure=score, main=main)
 
 
-@pytest.mark.parametrize("score", [None, 0.001, 0.5])
-def test_a_plausible_accuracy_is_not_doubted(score: float | None) -> None:
+def test_no_accuracy_has_its_reason() -> None:
+    (said,) = doubt_zero("float model", scored(None))
+    assert said.startswith("nothing that this model finds is labelled in the images")
+
+
+@pytest.mark.parametrize("score", [0.001, 0.5])
+def test_a_plausible_accuracy_is_not_doubted(score: float) -> None:
     assert doubt_zero("float model", scored(score)) == ()
 
 

@@ -14,9 +14,14 @@ _NO_CLASSES = {"images", "labels"}
 """Folders that detectors' data sets have within `train` and `val`."""
 
 
-def has_classes(folder: Path, fewest: int = 2) -> bool:
-    """Whether a folder has `train` and `val`, each of `fewest` folders or more and no image."""
-    return all(_holds_classes(folder / split, fewest) for split in SPLITS)
+def has_classes(folder: Path) -> bool:
+    """Whether a folder has `train` and `val`, each of two classes or more and no other image."""
+    return all(_holds_classes(folder / split, 2) for split in SPLITS)
+
+
+def is_for_classifier(folder: Path) -> bool:
+    """Whether the `train` or the `val` in a folder holds a class, and no other image."""
+    return any(_holds_classes(folder / split, 1) for split in SPLITS)
 
 
 def _holds_classes(part: Path, fewest: int) -> bool:
@@ -28,14 +33,19 @@ def _holds_classes(part: Path, fewest: int) -> bool:
 
 
 def load_classes(folder: Path) -> Data:
-    """Read class folders; a further folder, such as `test`, is left alone.
+    """Read class folders; a further folder, such as `test`, is left alone, and `train` may lack.
 
     Raises:
-        DataError: the classes of `train` and `val` differ, or there is no image.
+        DataError: there is no `val`, the classes of `train` and `val` differ, or there is no image.
     """
-    found = {split: _class_names(folder / split) for split in SPLITS}
+    if not is_dir(folder / "val"):
+        raise DataError(
+            f"{folder} has folders of classes in train and no val, which accuracy is measured on; "
+            "give a folder that holds train/CLASS and val/CLASS."
+        )
+    found = {split: _class_names(folder / split) for split in SPLITS if is_dir(folder / split)}
     for one, other in (SPLITS, SPLITS[::-1]):
-        if missing := sorted(found[one] - found[other]):
+        if missing := sorted(found.get(one, set()) - found.get(other, found["val"])):
             raise DataError(
                 f"{folder}: the class folder '{missing[0]}' is in {one} and not in {other}; both "
                 "must have the same classes."
@@ -52,6 +62,8 @@ def _class_names(part: Path) -> set[str]:
 
 
 def _split(part: Path, name: str, names: tuple[str, ...]) -> Split:
+    if not is_dir(part):
+        return Split(name, (), absent=f"there is no folder {part}")
     lists = [list_images((part / each).resolve()) for each in names]
     images = [(path, cls) for cls, paths in enumerate(lists) for path in paths]
 

@@ -109,12 +109,12 @@ def _check_size(where: str, values: list[float]) -> tuple[float, ...]:
 
 
 def _parse_corners(where: str, cls: int, values: list[float]) -> Label:
-    _check_range(where, values)
     if len(values) != _CORNERS - 1:
         raise DataError(
             f"{where} has {len(values) + 1} numbers; a label of an oriented box is class and four "
             "corners, x1 y1 x2 y2 x3 y3 x4 y4."
         )
+    _check_range(where, values)
     if not is_quadrilateral(np.reshape(values, (4, 2))):
         raise DataError(
             f"{where} has four corners that are no quadrilateral: in their order they go around no "

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from yqc.data.class_folders import has_classes, load_classes
+from yqc.data.class_folders import has_classes, is_for_classifier, load_classes
 from yqc.data.coco import load_coco
 from yqc.data.files import find_copies, is_dir, is_file, list_images
 from yqc.data.sets import Data, Labelling, Split
@@ -37,7 +37,7 @@ def load_data(
     labelling = labelling or Labelling()
     _check_kind(spec, kind, labelling)
     if kind == "folder":
-        classify = labelling.task == "classify" and has_classes(spec, fewest=1)
+        classify = labelling.task == "classify" and is_for_classifier(spec)
         data = load_classes(spec) if classify else _load_folder(spec)
     elif not is_file(spec):
         raise DataError(f"there is no data at {spec}.")
@@ -77,4 +77,6 @@ def _load_folder(folder: Path) -> Data:
     if not images:
         raise DataError(f"there is no image in {folder}.")
     half = len(images) // 2
-    return Data("folder", folder, None, Split("train", images[:half]), Split("val", images[half:]))
+    absent = "" if half else f"the only image of {folder} is for evaluation"
+    train, val = Split("train", images[:half], absent=absent), Split("val", images[half:])
+    return Data("folder", folder, None, train, val)

@@ -27,7 +27,7 @@ from yqc.evaluation.latency import WARM_UP
 from yqc.job.inputs import open_source
 from yqc.job.measure import doubt_zero
 from yqc.look.summary import require_file
-from yqc.models.source import AnyModel
+from yqc.models.source import AnyModel, Source
 from yqc.onnx_file import check_onnx, read_onnx
 from yqc.progress import Progress
 from yqc.settings import Settings
@@ -50,23 +50,18 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
         require_file(Path(model))
     if settings.data is None:
         raise DataError("there is nothing to evaluate on: give data")
+    built = isinstance(model, str | Path) and Path(model).suffix == ".onnx"
+    source = None if built else open_source(model, settings)
+    form = source.form if source else None
     with tempfile.TemporaryDirectory() as folder:
-        path, source = Path(folder, "model.onnx"), None
-        if isinstance(model, str | Path) and Path(model).suffix == ".onnx":
-            path = _built_file(Path(model), settings)
+        if source is None:
+            path = _built_file(Path(model), settings)  # type: ignore[arg-type]  # it is a path
+            runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
+            found = _load_labelled(settings, _labelling_of(runner))
         else:
-            source = open_source(model, settings)
-            facts = (source.names, source.strides, source.imgsz)
-            about = yolo_metadata(
-                *facts,
-                task=source.task,
-                channels=source.channels,
-                kpt_shape=source.facts.kpt_shape,
-            )
-            save(emit(source.gm, metadata=about), path)
-        runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
-        form = source.form if source else None
-        found = _load_labelled(settings, Labelling.of(form) if form else _labelling_of(runner))
+            found = _load_labelled(settings, Labelling.of(form))
+            path = _write_float(source, Path(folder))
+            runner = ev.OnnxModel(path, threads=settings.threads or ev.count_cores())
         found = fit_channels(found, runner.channels)
         names = runner.names if source is None else source.names
         size = settings.imgsz if source is None else source.imgsz
@@ -88,6 +83,21 @@ def evaluate_file(model: AnyModel, settings: Settings, *, progress: Progress) ->
             *doubt_zero("model", measured),
         ),
     )
+
+
+def _write_float(source: Source, folder: Path) -> Path:
+    """Write a model as it is to an ONNX file in a folder; return its path."""
+    path = folder / "model.onnx"
+    about = yolo_metadata(
+        source.names,
+        source.strides,
+        source.imgsz,
+        task=source.task,
+        channels=source.channels,
+        kpt_shape=source.facts.kpt_shape,
+    )
+    save(emit(source.gm, metadata=about), path)
+    return path
 
 
 def _load_labelled(settings: Settings, labelling: Labelling) -> Data:

@@ -168,9 +168,11 @@ def measure_outputs(original: Path, compiled: Path, data: Data, source: Source) 
 
 
 def doubt_zero(model: str, accuracy: ev.DetectorAccuracy) -> tuple[str, ...]:
-    """Say in a sentence that a main figure of 0 means that data and model do not fit."""
+    """Say in a sentence why there is no main figure, or that data do not fit if it is 0."""
     score = accuracy.main_figure
-    if score is None or score >= ZERO:
+    if score is None:
+        return ("nothing that this model finds is labelled in the images: it has no accuracy",)
+    if score >= ZERO:
         return ()
     if accuracy.main == "top1":
         said = (
