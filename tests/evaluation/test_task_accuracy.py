@@ -316,6 +316,15 @@ def test_what_the_reference_is_not_sure_of_does_not_count(task: str) -> None:
     assert agreement50(found(form, unsure), found(form, boxes)) is None
 
 
+def test_a_mask_without_pixels_is_no_object() -> None:
+    some, empty = mask(10, 10, 50, 40), mask(0, 0, 0, 0)
+    reference = found(SEGMENT, masked((empty, 0.95), (some, 0.9)))
+    assert agreement50(reference, reference) == pytest.approx(1)
+    assert agreement50(reference, found(SEGMENT, masked((some, 0.5)))) == pytest.approx(1)
+    assert agreement50(reference, found(SEGMENT, masked((empty, 0.9)))) == 0
+    assert agreement50(found(SEGMENT, masked((empty, 0.9))), reference) is None
+
+
 def test_a_hidden_keypoint_of_the_reference_does_not_count() -> None:
     form = points((4, 3))
     reference = posed([[30, 30, 0.9], [30, 30, 0.9], [30, 30, 0.9], [90, 70, 0.2]])

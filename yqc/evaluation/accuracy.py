@@ -15,6 +15,7 @@ from yqc.errors import DataError
 from yqc.evaluation.bootstrap import AveragePrecision, HitRate, Resampled
 from yqc.evaluation.detect import Detections, detect
 from yqc.evaluation.judges import IOUS, MAIN, OVERLAPS, compare, list_entries, precision_of
+from yqc.evaluation.masks import drop_empty
 from yqc.evaluation.runner import Runner
 from yqc.facts import OutputForm
 from yqc.progress import Progress
@@ -173,7 +174,7 @@ def agreement(reference: Detections, other: Detections, *, conf: float = 0.25) -
     """Compare what two models found in the same split; this needs no labels.
 
     Masks, keypoints or oriented boxes are compared where the task has them; of classifiers, the
-    likeliest class of each image.
+    likeliest class of each image. An object whose mask has no pixel is none, on either side.
 
     Args:
         reference: its detections with a score of at least `conf` stand for the truth.
@@ -212,10 +213,11 @@ def _agreed(
     form = reference.head
     overlap = OVERLAPS.get(form.task, "bbox")
     images = sorted(reference.boxes.keys() & other.boxes.keys())
+    found = {n: drop_empty(other.boxes[i]) for n, i in enumerate(images, 1)}
     entries: list[Any] = [
         {"image_id": n, "iscrowd": 0, **entry}
         for n, i in enumerate(images, 1)
-        for entry in list_entries(reference.boxes[i].above(conf), form, overlap)
+        for entry in list_entries(drop_empty(reference.boxes[i].above(conf)), form, overlap)
     ]
     for number, entry in enumerate(entries, 1):
         entry["id"] = number
@@ -227,7 +229,6 @@ def _agreed(
         "annotations": entries,
         "categories": [{"id": c, "name": str(c)} for c in range(1, nc + 1)],
     }
-    found = {n: other.boxes[i] for n, i in enumerate(images, 1)}
     return precision_of(compare(truth, found, form, overlap, ious))
 
 

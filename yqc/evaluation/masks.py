@@ -16,3 +16,10 @@ def draw_masks(
     for i, bits in enumerate(draw_bits(boxes.xyxy, coefficients, prototypes, placement)):
         masks[i] = rle.encode(bits.view(np.uint8))["counts"]
     return Boxes(boxes.xyxy, boxes.scores, boxes.classes, boxes.extra[:0], masks, boxes.size)
+
+
+def drop_empty(boxes: Boxes) -> Boxes:
+    """Return boxes without those whose masks have no pixel; all, where no masks are drawn."""
+    size = [*boxes.size[::-1]]
+    areas = [rle.area({"size": size, "counts": mask}) for mask in boxes.masks]
+    return boxes.select(np.array(areas) > 0) if areas else boxes
