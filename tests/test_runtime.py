@@ -4,16 +4,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 import yqc
 from yqc import runtime
 from yqc.data import letterbox, to_float
+from yqc.emit import CutForm, cut_decode
+from yqc.graph.values import list_tensors
+from yqc.models.source import open_model
+
+Floats = NDArray[np.float32]
+DECODES: tuple[CutForm, ...] = ("raw", "scores")
 
 FILE = Path(runtime.__file__)
 EXAMPLE = Path(__file__).parents[1] / "examples" / "on_device.py"
@@ -29,42 +35,58 @@ class Only:
         if top not in sys.stdlib_module_names and top not in ('numpy', 'runtime'):
             raise ImportError(name)
 sys.meta_path.insert(0, Only())
+import json
 import numpy as np
 sys.path.insert(0, '.')
 import runtime
-held = np.load('outputs.npz')
-heads = open('heads.json').read()
-found = runtime.decode({name: held[name] for name in held.files}, heads)
-np.savez('found.npz', *found)
+for name in sys.argv[1:]:
+    with np.load(name + '.npz') as file:
+        outputs = {key: file[key] for key in file.files}
+    with open(name + '.json') as file:
+        found = runtime.decode(outputs, file.read())
+    np.savez('found-' + name + '.npz', *found)
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "decode"),
-    [*((name, "raw") for name in NAMES), ("yolov7-tiny", "scores"), ("yolo11n-cls", "scores")],
-)
-def test_decodes_as_the_graph_does(shared: Path, tmp_path: Path, name: str, decode: str) -> None:
-    model, out = shared / "golden" / f"{name}.pt", tmp_path / "m.onnx"
-    yqc.compile(model, "", output=out, imgsz=(64, 96), evaluate=False, html=False, decode=decode)
-    session = ort.InferenceSession(out)
-    x = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
-    names = [one.name for one in session.get_outputs()]
-    outputs = dict(zip(names, session.run(None, {"images": x}), strict=True))
-    heads = session.get_modelmeta().custom_metadata_map["yqc.heads"]
-    if decode == "raw":  # in a process of its own, with nothing but numpy
-        (tmp_path / "runtime.py").write_text(FILE.read_text())
-        (tmp_path / "heads.json").write_text(heads)
-        np.savez(tmp_path / "outputs.npz", **outputs)
-        subprocess.run([sys.executable, "-I", "-c", ALONE], cwd=tmp_path, check=True)  # noqa: S603
-        with np.load(tmp_path / "found.npz") as file:
-            found = tuple(file[key] for key in file.files)
-    else:
-        found = runtime.decode(outputs, heads)
-    head: dict[str, Any] = {"head": "one2many"} if "26" in name else {}
-    yqc.compile(
-        model, "", output=tmp_path / "f.onnx", imgsz=(64, 96), evaluate=False, html=False, **head
-    )
-    wanted = ort.InferenceSession(tmp_path / "f.onnx").run(None, {"images": x})
+@pytest.fixture(scope="module")
+def decoded(
+    shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[Floats], list[Floats]]]:
+    """What the runtime decodes alone with numpy, and what the graph does, of each golden file."""
+    folder, wanted = tmp_path_factory.mktemp("alone"), {}
+    x = torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 96), np.float32))
+    for name in NAMES:
+        two = "one2many" if "26" in name else None
+        source = open_model(shared / "golden" / f"{name}.pt", imgsz=(64, 96), head=two)
+        form, head = source.facts.form, source.facts.head
+        assert form is not None
+        assert head is not None
+        with torch.no_grad():
+            wanted[name] = [one.numpy() for one in list_tensors(source.gm(x))]
+        for decode in DECODES:
+            cut, entry = cut_decode(source.gm, form, head, decode)
+            with torch.no_grad():
+                found = {
+                    o["name"]: y.numpy() for o, y in zip(entry["outputs"], cut(x), strict=True)
+                }
+            np.savez(folder / f"{name}-{decode}.npz", **found)
+            (folder / f"{name}-{decode}.json").write_text(json.dumps(entry))
+    (folder / "runtime.py").write_text(FILE.read_text())
+    cases = [f"{name}-{decode}" for name in NAMES for decode in DECODES]
+    subprocess.run([sys.executable, "-I", "-c", ALONE, *cases], cwd=folder, check=True)  # noqa: S603
+    result = {}
+    for case in cases:
+        with np.load(folder / f"found-{case}.npz") as file:
+            result[case] = [file[k] for k in file.files], wanted[case.rpartition("-")[0]]
+    return result
+
+
+@pytest.mark.parametrize("decode", DECODES)
+@pytest.mark.parametrize("name", NAMES)
+def test_decodes_as_the_graph_does(
+    decoded: dict[str, tuple[list[Floats], list[Floats]]], name: str, decode: str
+) -> None:
+    found, wanted = decoded[f"{name}-{decode}"]
     assert len(found) == len(wanted)
     for got, expected in zip(found, wanted, strict=True):
         largest = max(1.0, float(np.abs(expected).max()))
