@@ -10,7 +10,10 @@ import pytest
 import yqc
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/writing-passes.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md"),
+    *(f"docs/{name}.md" for name in ("architecture", "data", "writing-passes")),
+)
 INITS = sorted(path.relative_to(ROOT) for path in (ROOT / "yqc").rglob("*/__init__.py"))
 FOLDERS = "yqc|passes|tests|examples|docs|benchmarks|.ci"
 

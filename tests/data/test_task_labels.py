@@ -319,6 +319,23 @@ def test_bitmaps_are_refused_and_what_to_write_is_said(
     assert str(path) in str(e.value)
 
 
+def test_what_the_page_says_of_bitmaps_makes_labels(
+    yolo: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines, run: the outline goes through the outermost pixels' centres."""
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    pixels = np.zeros((30, 40), np.uint8)
+    pixels[6:18, 10:30] = pixels[20:26, 32:38] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    spec = yolo()
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102  # our own page
+    (tmp_path / "labels/image.txt").rename(tmp_path / "labels/val/a.txt")
+    found = sorted(entry["area"] for entry in entries(load_data(spec, labelling=SEGMENT)))
+    assert found == [5 * 5, 11 * 19]
+
+
 # Arithmetic of outlines ------------------------------------------------------------------------
 
 
