@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc_passes.int8 import Int8
     from yqc_passes.observe import Observe
     from yqc_passes.pack_int4 import PackInt4
+    from yqc_passes.pack_rice import PackRice
     from yqc_passes.pad_in_conv import PadInConv
     from yqc_passes.prune import Prune
     from yqc_passes.quantize import Quantize
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc_passes.relax import Relax
     from yqc_passes.relu import Relu
     from yqc_passes.reparam import Reparameterize
+    from yqc_passes.rice import Rice
     from yqc_passes.slim import Slim
     from yqc_passes.split_pools import SplitPools
     from yqc_passes.swap_activation import SwapActivation
@@ -61,6 +63,7 @@ __all__ = [
     "Int8",
     "Observe",
     "PackInt4",
+    "PackRice",
     "PadInConv",
     "Prune",
     "Quantize",
@@ -68,6 +71,7 @@ __all__ = [
     "Relax",
     "Relu",
     "Reparameterize",
+    "Rice",
     "Slim",
     "SplitPools",
     "SwapActivation",
@@ -94,6 +98,7 @@ _CLASSES = {
     "int8": "Int8",
     "observe": "Observe",
     "pack-int4": "PackInt4",
+    "pack-rice": "PackRice",
     "pad-in-conv": "PadInConv",
     "prune": "Prune",
     "quantize": "Quantize",
@@ -101,6 +106,7 @@ _CLASSES = {
     "relax": "Relax",
     "relu": "Relu",
     "reparam": "Reparameterize",
+    "rice": "Rice",
     "slim": "Slim",
     "split-pools": "SplitPools",
     "swap-activation": "SwapActivation",

@@ -114,7 +114,7 @@ FULL = {
             "role": "str",
             "op": "str",
             "shape": ["int"],
-            "weight_bits": "int",
+            "weight_bits": "float",
             "activation_bits": "int",
             "scheme": "str",
             "granularity": "str",

@@ -13,6 +13,7 @@
 `kernels`      which convolutions run on integers
 `foldable`     packed weights, and int8 ones of float convolutions, in a form that is folded at load
 `stored`, `decoder`, `streams`  what is decoded, its nodes and tensors, the decoding of all layers
+`rice_streams`  the same for codes of variable length
 `loaded`       weights that a file holds unpacked, or that a runtime still decodes
 `products`     1x1 convolutions with float results as products of integer matrices
 `wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
@@ -29,6 +30,7 @@
 from collections.abc import Mapping
 
 import onnx
+import torch
 from torch import fx
 
 from yqc.emit import (
@@ -59,6 +61,7 @@ from yqc.emit.simplify import check_model, drop_unused, simplify
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
+from yqc.graph import is_function
 from yqc.graph.half import stores_half
 from yqc.targets import find_target
 
@@ -98,6 +101,11 @@ PACKED_OPSETS = {"seed": 18, "cast": 21}
 have types of four bits, of opset 21."""
 
 
+def holds_rice(gm: fx.GraphModule) -> bool:
+    """Return whether a graph has weights in codes of variable length."""
+    return any(is_function(node, torch.ops.yqc.unpack_rice) for node in gm.graph.nodes)
+
+
 def emit(
     gm: fx.GraphModule,
     *,
@@ -127,7 +135,8 @@ def emit(
         EmitError: the opset is unknown or too low, or the model does not pass a check.
     """
     rules = find_target(target)
-    packed = PACKED_OPSETS.get(rules.weights)
+    form = "seed" if holds_rice(gm) else rules.weights
+    packed = PACKED_OPSETS.get(form)
     stored = None if packed is None else StoredValues(opset=packed)
     model = simplify(build_model(gm, opset=opset, dynamic=dynamic, stored=stored, other=other))
     if stored is None:

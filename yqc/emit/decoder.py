@@ -18,6 +18,11 @@ REDUCING = 18
 """The first opset in which ReduceMax takes its axes as an input."""
 
 
+def sum_bits(parts: Tensor) -> Tensor:
+    """Add bytes whose bits do not overlap, uint8 [parts, n] to [n]."""
+    return parts.sum(0, dtype=torch.int32).to(torch.uint8)
+
+
 class Decoder:
     """Nodes and tensors that are put in front of a graph; values are numbered.
 
@@ -71,6 +76,19 @@ class Decoder:
             return self.op("ReduceMax", value, axes=[1], keepdims=1)
         return self.op("ReduceMax", value, self.integers(1), keepdims=1)
 
+    def ordinals(self, like: str, counts: Sequence[int]) -> str:
+        """Return 0 `counts[0]` times, 1 `counts[1]` times, ...: int32 [sum of counts].
+
+        They are computed from a value `like` of as many rows, so that nothing folds them early.
+        """
+        ones = self.cast(self.op("Equal", like, like), TensorProto.INT32)
+        place = self.op("CumSum", ones, self.number(0, torch.int32))
+        ends = torch.tensor(counts, dtype=torch.int32).cumsum(0, dtype=torch.int32)[:-1]
+        column = self.reshape(place, -1, 1)
+        behind = self.op("Greater", column, self.tensor(ends.view(1, -1)))
+        whole = self.cast(behind, TensorProto.INT32)
+        return self.op("ReduceSum", whole, self.integers(1), keepdims=0)
+
     # Tensors.
 
     def tensor(self, value: Tensor, name: str = "", dtype: int | None = None) -> str:
@@ -100,6 +118,32 @@ class Decoder:
         return self.op("Gather", self.tensor(value.unsqueeze(0), name), self._index, axis=0)
 
     # Codes.
+
+    def bits_of(self, values: Tensor, bits: int, name: str) -> str:
+        """Store codes of `bits` bits, uint8 [n], n a multiple of 8; return a value uint8 [n].
+
+        The widths are those of `PLANES`, and codes that share a byte lie n / (codes a byte) apart:
+        a broadcast mask and shift take all of them out at once.
+        """
+        left, total = bits, ""
+        for width in PLANES[bits]:
+            left -= width
+            part = (values >> left) & ((1 << width) - 1)
+            plane = self._folded(part, width, f"{name}.{width}" if width < bits else name)
+            if left:
+                plane = self.op("BitShift", plane, self._byte(left), direction="LEFT")
+            total = self.op("BitwiseOr", total, plane) if total else plane
+        return total
+
+    def _folded(self, values: Tensor, width: int, name: str) -> str:
+        if width == BYTE:
+            return self.stored(values, name)
+        shifts = torch.arange(0, BYTE, width, dtype=torch.uint8).view(-1, 1)
+        held = self.stored(sum_bits(values.view(len(shifts), -1) << shifts), name)
+        masks = self.tensor(torch.full_like(shifts, (1 << width) - 1) << shifts)
+        kept = self.op("BitwiseAnd", held, masks)
+        cut = self.op("BitShift", kept, self.tensor(shifts), direction="RIGHT")
+        return self.reshape(cut, -1)
 
     def codes(self, values: Tensor, bits: int, name: str) -> str:
         """Store codes of `bits` bits, uint8 [n], in planes; return a value uint8 [n].

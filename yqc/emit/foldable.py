@@ -18,7 +18,8 @@ from onnx import NodeProto, TensorProto, helper
 from yqc.emit.decoder import Decoder
 from yqc.emit.kernels import DEQUANTIZE, makes_integers, reads_integers
 from yqc.emit.products import is_product
-from yqc.emit.stored import StoredValues, StoredWeight
+from yqc.emit.rice_streams import decode_rice
+from yqc.emit.stored import StoredRice, StoredValues, StoredWeight
 from yqc.emit.streams import decode_biases, decode_weights
 from yqc.emit.wiring import Wiring
 from yqc.targets import Target
@@ -38,7 +39,7 @@ def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) 
         if (reads_integers(conv, w) and (not rules.integer_results or makes_integers(conv, w)))
         or (rules.products and is_product(conv, w, stored.weights))
     }
-    weights: dict[str, StoredWeight] = {}
+    weights: dict[str, StoredWeight | StoredRice] = {}
     for name in dict.fromkeys(conv.input[1] for conv in convs):
         of_integers = [reader.output[0] in integer for reader in w.readers[name]]
         if name in stored.weights and all(of_integers):
@@ -46,7 +47,14 @@ def write_foldable(model: onnx.ModelProto, stored: StoredValues, rules: Target) 
         elif name in w.made and is_plain_int8(w.made[name], w) and not any(of_integers):
             weights[name] = _stored_int8(w.made[name], w)
     values = StoredValues(weights=stored.weights | weights, biases=stored.biases)
-    _put_in_front(model, values, seeded=rules.weights == "seed")
+    _put_in_front(model, values, seeded=_is_seeded(stored, rules))
+
+
+def _is_seeded(stored: StoredValues, rules: Target) -> bool:
+    """Return whether a seed stands before the decoder; codes of variable length have it always."""
+    return rules.weights == "seed" or any(
+        isinstance(w, StoredRice) for w in stored.weights.values()
+    )
 
 
 def is_plain_int8(node: NodeProto, w: Wiring) -> bool:
@@ -77,7 +85,9 @@ def _put_in_front(model: onnx.ModelProto, values: StoredValues, *, seeded: bool)
     inputs = [value for value in graph.input if value.name not in values.shapes()]
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
     d = Decoder(taken | {t.name for t in graph.initializer}, _opset(model), seeded=seeded)
-    decode_weights(d, [w for name, w in values.weights.items() if name in made])
+    weights = [w for name, w in values.weights.items() if name in made]
+    decode_weights(d, [w for w in weights if isinstance(w, StoredWeight)])
+    decode_rice(d, [w for w in weights if isinstance(w, StoredRice)])
     decode_biases(d, [b for name, b in values.biases.items() if name in made])
     _replace(graph.node, [*d.nodes, *nodes])
     _replace(graph.input, inputs)

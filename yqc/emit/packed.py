@@ -24,12 +24,15 @@ from onnx import TensorProto
 from torch import Tensor, fx
 
 from yqc.emit.emitter import Constant, Emitter
-from yqc.emit.stored import StoredWeight
+from yqc.emit.stored import StoredRice, StoredWeight
 from yqc.emit.table import lowering
-from yqc.quant.weights.ops import unpack_table, unpack_uniform
+from yqc.quant.weights.ops import unpack_rice, unpack_table, unpack_uniform
 from yqc.quant.weights.packing import PLANES, pack, plane_nibbles, planes, signed, unpack
+from yqc.quant.weights.rice import decode_levels, read_planes
 
 OPSET = 21
+RICE_OPSET = 18
+"""The first opset with BitwiseAnd."""
 BYTE, NIBBLE = 8, 4
 TYPES = {(4, True): TensorProto.INT4, (4, False): TensorProto.UINT4}
 
@@ -162,6 +165,27 @@ def table(
     units = e.op("Gather", e.tensor(entries.reshape(-1), table_name), index)
     units = e.op("Reshape", units, w.spread) if block or tables > 1 else units
     return _scaled(e, w, units, scale)
+
+
+@lowering(unpack_rice)
+def rice(
+    e: Emitter,
+    node: fx.Node,
+    packed: fx.Node | Constant,
+    scale: fx.Node | Constant,
+    exponents: fx.Node | Constant,
+    shape: Sequence[int],
+    low: int,
+    planes: Sequence[int],
+) -> str:
+    codes, step, channels = (_held(e, operand)[0] for operand in (packed, scale, exponents))
+    if e.stored is None:  # only to see what a graph becomes: `emit` decodes all layers at once
+        return e.tensor(unpack_rice(codes, step, channels, shape, low, planes))
+    e.require(RICE_OPSET, "codes of variable length")
+    levels = decode_levels(codes, math.prod(shape), low, read_planes(planes))
+    factors = unpack(channels, shape[0], 4)
+    stored = StoredRice(node.name, tuple(shape), levels, low, read_planes(planes), step, factors)
+    return e.stored.add(stored)
 
 
 def _codes(e: Emitter, w: Packed) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from yqc.quant.weights.rice import Planes
+
 BYTE = 8
 
 
@@ -26,6 +28,11 @@ class StoredWeight:
     """float16 [T, 2^bits], one for S / T scales each."""
     integers: bool = False
     """Whether the result is rounded to int8 and dequantized."""
+
+    @property
+    def rows(self) -> int:
+        """How many scales there are, each for a row of weights."""
+        return self.scale.numel()
 
     @property
     def row(self) -> int:
@@ -55,6 +62,46 @@ class StoredWeight:
 
 
 @dataclass(frozen=True, eq=False)
+class StoredRice:
+    """A weight as integers in codes of variable length."""
+
+    name: str
+    """Of the value that the decoder makes."""
+    shape: tuple[int, ...]
+    levels: Tensor
+    """Integers [n], row by row."""
+    low: int
+    """The Rice parameter."""
+    planes: Planes
+    scale: Tensor
+    """float16 []."""
+    exponents: Tensor
+    """uint8 [channels], 0 .. 15."""
+    integers: bool = False
+    """Whether the result is rounded to int8 and dequantized."""
+
+    @property
+    def rows(self) -> int:
+        """How many output channels there are."""
+        return self.shape[0]
+
+    @property
+    def channel(self) -> int:
+        """How many weights an output channel has."""
+        return self.levels.numel() // self.rows
+
+    @property
+    def fits_int8(self) -> bool:
+        """Whether all integers are in -127 .. 127."""
+        return int(self.levels.abs().max()) <= 127  # noqa: PLR2004  # int8
+
+    @property
+    def group(self) -> tuple[int, int, bool, bool]:
+        """What weights have in common that are decoded together; large parameters come first."""
+        return -self.low, self.channel, self.integers, self.integers and not self.fits_int8
+
+
+@dataclass(frozen=True, eq=False)
 class StoredBias:
     """A bias as integers of two bytes and one scale."""
 
@@ -71,10 +118,10 @@ class StoredValues:
 
     opset: int = 18
     """What codes of fewer than 8 bits need: 18 for BitwiseAnd, 21 for UINT4."""
-    weights: dict[str, StoredWeight] = field(default_factory=dict)
+    weights: dict[str, StoredWeight | StoredRice] = field(default_factory=dict)
     biases: dict[str, StoredBias] = field(default_factory=dict)
 
-    def add(self, stored: StoredWeight | StoredBias) -> str:
+    def add(self, stored: StoredWeight | StoredRice | StoredBias) -> str:
         """Take a weight or a bias; return the name of its value."""
         if isinstance(stored, StoredBias):
             self.biases[stored.name] = stored

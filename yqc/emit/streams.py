@@ -16,15 +16,17 @@ dequantized last, so that the runtime finds an integer weight with one scale a c
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
+from typing import TypeAlias
 
 import torch
 from onnx import TensorProto
 
 from yqc.emit.decoder import BYTE, Decoder
-from yqc.emit.stored import StoredBias, StoredWeight
+from yqc.emit.stored import StoredBias, StoredRice, StoredWeight
 
 ALIGNED = 8
 """Codes are padded to a multiple of this: planes of all widths then fill whole bytes."""
+AnyWeight: TypeAlias = StoredWeight | StoredRice
 TINY = 2.0**-40
 """Added to the scale of each channel of int8, so that a channel of zeros is not divided by 0."""
 
@@ -60,14 +62,14 @@ class _Stream:
                 levels = self.d.op("Sub", levels, middle)
                 decode, read = partial(self.d.op, "Mul"), (levels, row)
             if group[0].integers and group[0].table is None and group[0].fits_int8:
-                _write_integers(self.d, group, levels, row)
+                write_integers(self.d, group, levels, row)
             elif group[0].integers:
-                whole = _round_to_int8(self.d, decode(*read), group[0].channel)
-                _write_integers(self.d, group, *whole)
+                whole = round_to_int8(self.d, decode(*read), group[0].channel)
+                write_integers(self.d, group, *whole)
             elif group[0].shape[1] == 1:
-                _write_depthwise(self.d, group, decode, *read)
+                write_depthwise(self.d, group, decode, *read)
             else:
-                _write_floats(self.d, group, decode(*read))
+                write_floats(self.d, group, decode(*read))
 
     def _codes(self) -> tuple[list[str], list[str]]:
         """Return the codes of each group, and those of its zeros: floats, or indices of tables."""
@@ -124,25 +126,25 @@ class _Stream:
         return d.op("Gather", entries, index, axis=0)
 
 
-def _write_floats(d: Decoder, group: Sequence[StoredWeight], values: str) -> None:
+def write_floats(d: Decoder, group: Sequence[AnyWeight], values: str) -> None:
     """Cut the rows of a group, [S, row], into layers."""
-    for w, part in zip(group, d.split(values, [w.scale.numel() for w in group]), strict=True):
+    for w, part in zip(group, d.split(values, [w.rows for w in group]), strict=True):
         d.reshape(part, -1, *w.shape[1:], out=w.name)
 
 
-def _write_depthwise(
-    d: Decoder, group: Sequence[StoredWeight], decode: Callable[..., str], *rows: str
+def write_depthwise(
+    d: Decoder, group: Sequence[AnyWeight], decode: Callable[..., str], *rows: str
 ) -> None:
     """Cut the rows that a decoding node reads into layers, and decode each by one.
 
     OpenVINO 2026.4 refuses weights of depthwise convolutions that are cut out of one result.
     """
-    sizes = [w.scale.numel() for w in group]
+    sizes = [w.rows for w in group]
     for w, *parts in zip(group, *(d.split(value, sizes) for value in rows), strict=True):
         d.reshape(decode(*parts), -1, *w.shape[1:], out=w.name)
 
 
-def _round_to_int8(d: Decoder, values: str, channel: int) -> tuple[str, str]:
+def round_to_int8(d: Decoder, values: str, channel: int) -> tuple[str, str]:
     """Return whole numbers in -127 .. 127, [R, channel], and a scale for each row, [R, 1]."""
     values = d.reshape(values, -1, channel)
     largest = d.largest_of_rows(d.op("Abs", values))
@@ -150,7 +152,7 @@ def _round_to_int8(d: Decoder, values: str, channel: int) -> tuple[str, str]:
     return d.op("Round", d.op("Div", values, scale)), scale
 
 
-def _write_integers(d: Decoder, group: Sequence[StoredWeight], steps: str, scale: str) -> None:
+def write_integers(d: Decoder, group: Sequence[AnyWeight], steps: str, scale: str) -> None:
     """Cut whole numbers, [R, channel], into layers of int8, dequantized with scales [R, 1]."""
     steps = d.cast(steps, TensorProto.INT8)
     channels = [w.shape[0] for w in group]

@@ -16,6 +16,8 @@ from yqc.errors import CheckpointError, OutputError
 from yqc.graph.torch_layers import TORCH_LAYERS, takes_device
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
+CHECKS: dict[str, Callable[..., Any]] = {}
+"""What a saved call's arguments must pass when it is loaded, by the function's name."""
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {}
 _METHODS = (
     "add sub mul div pow exp neg sqrt sigmoid softmax relu clamp view reshape flatten "
@@ -57,9 +59,17 @@ _FUNCTIONAL = (
 )
 
 
-def allow_function(name: str, function: Callable[..., Any]) -> None:
-    """Let saved graphs hold calls of `function`, under `name`."""
+def allow_function(
+    name: str, function: Callable[..., Any], check: Callable[..., Any] | None = None
+) -> None:
+    """Let saved graphs hold calls of `function`, under `name`.
+
+    `check` is called with the arguments of each call when a graph is loaded, the stored tensors in
+    place of the nodes that read them; what it raises says that the file is damaged.
+    """
     FUNCTIONS[name] = function
+    if check is not None:
+        CHECKS[name] = check
 
 
 def allow_module(cls: type[nn.Module], *settings: str) -> None:

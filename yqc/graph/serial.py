@@ -167,7 +167,20 @@ def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModu
         parameter.requires_grad_(parameter.is_floating_point())
     gm.eval()
     tidy(gm)
+    _check_calls(gm)
     return gm
+
+
+def _check_calls(gm: fx.GraphModule) -> None:
+    """Check the arguments of stored calls that have a check; it raises if they are damaged."""
+    for node in gm.graph.nodes:
+        check = optable.CHECKS.get(_target(node)) if node.op == "call_function" else None
+        if check is not None:
+            values = (
+                get_attribute(gm, str(arg.target)) if isinstance(arg, fx.Node) else arg
+                for arg in node.args
+            )
+            check(*values)
 
 
 def _word(text: str) -> str:

@@ -153,7 +153,7 @@ def _weight_range(gm: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float, flo
 
 
 def _histogram(
-    layer: str, what: str, bits: int, values: Tensor, low: float, high: float
+    layer: str, what: str, bits: float, values: Tensor, low: float, high: float
 ) -> pg.ValueHistogram:
     """Count values in equal bins over their own range and the range from `low` to `high`."""
     flat = values.detach().float().reshape(-1)

@@ -13,9 +13,9 @@ from yqc.pipeline import format_value
 from yqc.pipeline.grammar import Item, split
 from yqc.targets import find_target
 
-NARROWING = frozenset({"int8", "int4", "codebook", "fp16", "pack-int4", "cluster", "half"}) | {
-    *("observe", "calibrate", "relax", "bias-correct", "quantize")
-}
+NARROWING = frozenset(
+    {"int8", "int4", "codebook", "rice", "fp16", "pack-int4", "cluster", "pack-rice", "half"}
+) | {*("observe", "calibrate", "relax", "bias-correct", "quantize")}
 """Passes and recipes that leave tensors of other types than float32, or serve those that do."""
 
 

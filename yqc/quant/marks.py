@@ -35,7 +35,8 @@ class QuantizedLayer(Mark, topic="layer"):
     op: str
     shape: tuple[int, ...]
     """Of its weight."""
-    weight_bits: int
+    weight_bits: float
+    """A whole number, but for codes of variable length: their mean."""
     activation_bits: int
     scheme: str
     granularity: str | None

@@ -51,8 +51,9 @@ from yqc.quantizing.placement import (
 from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
 from yqc.quantizing.weights.budget import WeightBudget
-from yqc.quantizing.weights.options import CodebookOptions, Int4Options
+from yqc.quantizing.weights.options import CodebookOptions, Int4Options, RiceOptions
 from yqc.quantizing.weights.pack import PackJob, pack_layers
+from yqc.quantizing.weights.pack_rice import RiceJob, pack_rice_layers
 from yqc.quantizing.weights.rewrite import (
     call_conv2d,
     hold_tensors,
@@ -74,6 +75,8 @@ __all__ = [
     "OnlyActivation",
     "PackJob",
     "ReferenceOutputs",
+    "RiceJob",
+    "RiceOptions",
     "RoundingSettings",
     "WeightBudget",
     "call_conv2d",
@@ -96,6 +99,7 @@ __all__ = [
     "measure_outputs",
     "move_bias",
     "pack_layers",
+    "pack_rice_layers",
     "passes_values_through",
     "place_observers",
     "plan_differences",

@@ -84,7 +84,7 @@ def _columns(nodes: tuple[GraphNode, ...], passes: tuple[str, ...]) -> dict[str,
         "history": [n.history or "as it was traced" for n in nodes],
         "line": ["rgba(0,0,0,0)"] * len(nodes),
         "by_role": [ROLES.get(n.role, PLAIN) for n in nodes],
-        "by_bits": [BITS.get(n.bits or 0, PLAIN) for n in nodes],
+        "by_bits": [BITS.get(round(n.bits or 0), PLAIN) for n in nodes],
         "by_sqnr": _by_sqnr(nodes),
     }
     for number, name in enumerate(passes):

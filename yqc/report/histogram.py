@@ -74,7 +74,7 @@ def lay_out_histogram(spread: ValueHistogram) -> HistogramChart:
     powers = [10**i for i in range(math.floor(most) + 1) if 10**i <= max(spread.counts)]
     zero = [AxisMark(along(0), "0", "mid")] * (CLEAR < along(0) - LEFT < RIGHT - LEFT - CLEAR)
     return HistogramChart(
-        title=f"{spread.layer}, {spread.what}, {spread.bits} bits",
+        title=f"{spread.layer}, {spread.what}, {spread.bits:g} bits",
         left=LEFT,
         floor=floor,
         what=spread.what,

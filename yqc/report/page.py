@@ -16,7 +16,7 @@ class GraphNode:
     x: float
     """Column: the length of the longest path to it."""
     y: float
-    bits: int | None
+    bits: float | None
     """Of its weights; None where it has none."""
     sqnr_db: float | None
     bytes: int
@@ -40,7 +40,7 @@ class ValueHistogram:
     layer: str
     what: str
     """`weights` or `input`."""
-    bits: int
+    bits: float
     edges: tuple[float, ...]
     """Of the bins, one more than there are counts."""
     counts: tuple[int, ...]

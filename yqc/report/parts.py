@@ -409,7 +409,7 @@ class Layer(Part):
     role: str | None
     op: str
     shape: tuple[int, ...]
-    weight_bits: int | None
+    weight_bits: float | None
     activation_bits: int | None
     scheme: str | None
     granularity: str | None = None

@@ -12,5 +12,7 @@ In reading order:
     statistics  covariance and mean of a layer's inputs; weights and bias that make up for errors
     sampling   which output positions to sample, weighted by relevance
     packing    codes of 1 to 8 bits in bytes
+    rice       codes of variable length: Rice codes in planes
+    rice_layer  steps at equal slope, and rounding with the lengths of codes in view
     ops        the operators that unpack weights
 """

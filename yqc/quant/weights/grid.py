@@ -11,6 +11,7 @@ float16. Products are computed in float32.
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +29,27 @@ def round_to_float16(x: Tensor) -> Tensor:
 def legal_scale(scale: Tensor) -> Tensor:
     """Return the nearest legal scale: a normal positive float16."""
     return round_to_float16(scale.clamp(SMALLEST, LARGEST))
+
+
+class LevelGrid(Protocol):
+    """What rounding to levels needs of a grid; `Grid` describes the methods."""
+
+    @property
+    def table(self) -> Tensor | None:
+        """Tables, or None if levels are numbers."""
+        ...
+
+    def nearest_in(self, w: Tensor, column: int) -> Tensor:
+        """Round one column [R] to levels [R]."""
+        ...
+
+    def value_in(self, level: Tensor, column: int) -> Tensor:
+        """Return the values of one column of levels [R]."""
+        ...
+
+    def values(self, level: Tensor) -> Tensor:
+        """Return the values of levels [R, C]."""
+        ...
 
 
 @dataclass(frozen=True)

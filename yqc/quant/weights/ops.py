@@ -2,6 +2,7 @@
 
     unpack_uniform    w = scale * (code - zero)
     unpack_table      w = scale * table[code]
+    unpack_rice       w = scale * 2^(exponent / 2) * integer, in codes of variable length
 
 Products are computed in float32. Weights are laid out as rows (`yqc.quant.weights.grid`).
 """
@@ -17,6 +18,8 @@ from yqc.graph.operators import operator
 from yqc.graph.optable import allow_function
 from yqc.quant.weights.grid import scales_per_row
 from yqc.quant.weights.packing import signed, unpack
+from yqc.quant.weights.rice import decode_levels, read_planes
+from yqc.quant.weights.rice_layer import EXPONENTS, channel_factors
 
 
 def _of_shape(packed: Tensor, *settings: Any) -> Tensor:  # noqa: ANN401  # as the operators take them
@@ -66,6 +69,37 @@ def unpack_table(
     return value.view(list(shape))
 
 
+@operator("yqc::unpack_rice", _of_shape)
+def unpack_rice(
+    packed: Tensor,
+    scale: Tensor,
+    exponents: Tensor,
+    shape: Sequence[int],
+    low: int,
+    planes: Sequence[int],
+) -> Tensor:
+    """Decode weights of variable length.
+
+    Args:
+        packed: uint8, as `yqc.quant.weights.rice.encode_levels` makes it.
+        scale: float16 [], the step of the layer.
+        exponents: uint8, four bits a channel: the channel's step is scale * 2^((code - 8) / 2).
+        shape: of the weight.
+        low: the layer's Rice parameter.
+        planes: bits and escapes of each plane by turns.
+
+    Returns:
+        float32, of `shape`.
+
+    Raises:
+        ValueError: the stream is cut off, or longer than the weight's codes.
+    """
+    levels = decode_levels(packed, math.prod(shape), low, read_planes(planes))
+    codes = unpack(exponents, shape[0], 4).to(torch.int16) + EXPONENTS[0]
+    step = scale.float() * channel_factors(codes)
+    return (levels.float().view(shape[0], -1) * step.unsqueeze(1)).view(list(shape))
+
+
 def expand_scales(value: Tensor, columns: int, block: int) -> Tensor:
     """Reshape values of a tensor, [], of rows, [R], or of blocks, [R, G], to fit [R, columns]."""
     if value.ndim < 2:  # noqa: PLR2004  # of the tensor or of rows
@@ -79,5 +113,10 @@ def expand_scales(value: Tensor, columns: int, block: int) -> Tensor:
 
 allow_function("yqc.unpack_uniform", torch.ops.yqc.unpack_uniform)
 allow_function("yqc.unpack_table", torch.ops.yqc.unpack_table)
-UNPACK = (torch.ops.yqc.unpack_uniform, torch.ops.yqc.unpack_table)
+allow_function("yqc.unpack_rice", torch.ops.yqc.unpack_rice, check=unpack_rice)
+UNPACK = (
+    torch.ops.yqc.unpack_uniform,
+    torch.ops.yqc.unpack_table,
+    torch.ops.yqc.unpack_rice,
+)
 """The operators that compute a weight from packed codes."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from yqc.quant.linear import cholesky_with_ridge, next_ridge
-from yqc.quant.weights.grid import Grid
+from yqc.quant.weights.grid import Grid, LevelGrid
 
 BLOCK = 128
 """Columns that are rounded before the rest is updated by one matrix product, as in the GPTQ paper:
@@ -54,7 +54,7 @@ class InputMoments:
         return (self.product(e) * e).sum(1)
 
 
-def round_with_feedback(w: Tensor, moments: InputMoments, grid: Grid) -> Tensor:
+def round_with_feedback(w: Tensor, moments: InputMoments, grid: LevelGrid) -> Tensor:
     """Round weights [R, C] column by column with error feedback (GPTQ).
 
     Returns:
@@ -100,7 +100,7 @@ def inverse_factor(h: Tensor) -> Tensor:
 
 
 def descend_coordinates(
-    w: Tensor, moments: InputMoments, grid: Grid, levels: Tensor, sweeps: int = 4
+    w: Tensor, moments: InputMoments, grid: LevelGrid, levels: Tensor, sweeps: int = 4
 ) -> Tensor:
     """Improve levels [R, C] one weight at a time, in place; the error never grows.
 

@@ -9,5 +9,7 @@ In reading order:
     rounder    round all layers of a graph
     inputs     the inputs of chosen convolutions on calibration images, or by batch norms
     walk       run the float and the rounded graph side by side, node by node
+    rice       round the weights of a graph to codes of variable length within a number of bytes
+    pack_rice  the steps of the pass that does so: choose layers, find the budget, round, replace
     rewrite    replace a convolution's module by a function of packed weights
 """

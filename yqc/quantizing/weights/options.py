@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from yqc.errors import OptionError
 from yqc.pipeline import Bounds, ByteSize, Share
 from yqc.quant.weights.scheme import Granularity
 
@@ -27,6 +28,27 @@ class Int4Options:
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their module paths, with * as a wildcard."""
+
+
+@dataclass(frozen=True)
+class RiceOptions:
+    """Options that `pack-rice` shares with the recipe `rice`."""
+
+    ratio_vs_fp16: Annotated[float, Bounds(least=0)] = 0.0
+    """Least ratio of the float16 parameters to all weights, in bytes; 4 without any budget."""
+    bytes: Annotated[int, ByteSize, Bounds(least=0)] = 0
+    """Bytes of the file at most, such as 950KB."""
+    bits: Annotated[float, Bounds(least=0, most=12)] = 0.0
+    """Bits of a weight's code at most, in the mean over all packed weights, such as 3.5."""
+    max_drop: Annotated[float, Share, Bounds(least=0)] = 0.0
+    """Largest loss of agreement with the float graph on calibration images, such as 0.01."""
+    skip: tuple[str, ...] = ()
+    """Convolutions to leave in float: their module paths, with * as a wildcard."""
+
+    def __post_init__(self) -> None:
+        given = (self.ratio_vs_fp16, self.bytes, self.bits, self.max_drop)
+        if sum(map(bool, given)) > 1:
+            raise OptionError("give one budget: ratio_vs_fp16, bytes, bits or max_drop")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Replace convolutions' modules in a graph by functions of packed weights."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor, fx, nn
 from yqc.graph import Call, is_function
 from yqc.quant.marks import QuantizedLayer
 from yqc.quant.weights.ops import UNPACK
+from yqc.quant.weights.rice import Planes, write_planes
+from yqc.quant.weights.rice_layer import RiceWeight
 from yqc.quant.weights.rounded import RoundedLayer
 
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -105,26 +108,17 @@ def replace_by_packed(
 
     Its module is replaced by one that holds only the packed tensors.
     """
-    node, rounded, bias = conv.node, done.rounded, done.bias
-    stored = {f"weight_{name}": t for name, t in rounded.tensors().items()}
-    if bias is not None:
-        stored["bias_q"], stored["bias_scale"] = bias_in_two_bytes(bias)
-    at = hold_tensors(gm, conv, stored)
-    with gm.graph.inserting_before(node):
-        shape, bits, block = list(rounded.shape), rounded.scheme.bits, rounded.block
-        codes, scale = at["weight_packed"], at["weight_scale"]
+    rounded = done.rounded
+    shape, bits, block = list(rounded.shape), rounded.scheme.bits, rounded.block
+
+    def unpack(at: Mapping[str, fx.Node]) -> tuple[Any, tuple[Any, ...]]:
+        codes, scale = at["packed"], at["scale"]
         if rounded.scheme.uniform:
-            args = (codes, scale, at.get("weight_zero"), shape, bits, block)
-            target = torch.ops.yqc.unpack_uniform
-        else:
-            args = (codes, at["weight_table"], scale, shape, bits, block)
-            target = torch.ops.yqc.unpack_table
-        weight = gm.graph.create_node("call_function", target, args, name=f"{node.name}_weight")
-        b = None
-        if bias is not None:
-            held = (at["bias_q"], at["bias_scale"])
-            b = gm.graph.create_node("call_function", DEQUANTIZE, held, name=f"{node.name}_bias")
-    call_conv2d(conv, weight, b)
+            zero = at.get("zero")
+            return torch.ops.yqc.unpack_uniform, (codes, scale, zero, shape, bits, block)
+        return torch.ops.yqc.unpack_table, (codes, at["table"], scale, shape, bits, block)
+
+    size = _replace_by_stored(gm, conv, rounded.tensors(), done.bias, unpack)
     QuantizedLayer(
         name=conv.target,
         op="Conv2d",
@@ -134,6 +128,68 @@ def replace_by_packed(
         scheme=rounded.scheme.kind,
         granularity=rounded.scheme.granularity,
         rounding=rounding,
-        weight_bytes=sum(t.numel() * t.element_size() for t in stored.values()),
+        weight_bytes=size,
         sensitivity=done.damage,
-    ).put(node)
+    ).put(conv.node)
+
+
+def replace_by_rice(
+    gm: fx.GraphModule,
+    conv: Call[nn.Conv2d],
+    weight: RiceWeight,
+    coding: tuple[int, Planes],
+    bias: Tensor | None,
+    damage: float | None,
+) -> None:
+    """Turn a convolution's module call into a function of a weight in Rice codes, in place.
+
+    `coding` is the layer's Rice parameter and the network's planes.
+    """
+    low, planes = coding
+    tensors = weight.tensors(low, planes)
+
+    def unpack(at: Mapping[str, fx.Node]) -> tuple[Any, tuple[Any, ...]]:
+        stored = (at["packed"], at["scale"], at["exponents"])
+        return torch.ops.yqc.unpack_rice, (*stored, list(weight.shape), low, write_planes(planes))
+
+    size = _replace_by_stored(gm, conv, tensors, bias, unpack)
+    QuantizedLayer(
+        name=conv.target,
+        op="Conv2d",
+        shape=weight.shape,
+        weight_bits=round(8 * tensors["packed"].numel() / weight.levels.numel(), 2),
+        activation_bits=32,
+        scheme="rice",
+        granularity="channel",
+        rounding="gptq",
+        weight_bytes=size,
+        sensitivity=damage,
+    ).put(conv.node)
+
+
+def _replace_by_stored(
+    gm: fx.GraphModule,
+    conv: Call[nn.Conv2d],
+    weight: Mapping[str, Tensor],
+    bias: Tensor | None,
+    unpack: Callable[[Mapping[str, fx.Node]], tuple[Any, tuple[Any, ...]]],
+) -> int:
+    """Hold the tensors of a weight, and call `F.conv2d` with what an operator makes of them.
+
+    `unpack` takes the nodes that read the tensors, by name, and returns the operator with its
+    arguments. Returns the bytes that are stored, those of the bias included.
+    """
+    node = conv.node
+    stored = {f"weight_{name}": tensor for name, tensor in weight.items()}
+    if bias is not None:
+        stored["bias_q"], stored["bias_scale"] = bias_in_two_bytes(bias)
+    at = hold_tensors(gm, conv, stored)
+    target, args = unpack({name: at[f"weight_{name}"] for name in weight})
+    with gm.graph.inserting_before(node):
+        made = gm.graph.create_node("call_function", target, args, name=f"{node.name}_weight")
+        b = None
+        if bias is not None:
+            held = (at["bias_q"], at["bias_scale"])
+            b = gm.graph.create_node("call_function", DEQUANTIZE, held, name=f"{node.name}_bias")
+    call_conv2d(conv, made, b)
+    return sum(t.numel() * t.element_size() for t in stored.values())
