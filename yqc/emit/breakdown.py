@@ -81,6 +81,14 @@ class _Source:
     """How much of it is for that weight."""
 
 
+def _in_rice(source: _Source) -> _Source:
+    """Give what `yqc.emit.rice_streams` stores its cause, which its operators do not show."""
+    if source.cause == "biases" or not source.value.startswith("rice."):
+        return source
+    steps = source.value.removeprefix("rice.") in {"exponent", "scale", "factor"}
+    return replace(source, cause="scales" if steps else "weights")
+
+
 class _View:
     """The nodes and initialisers of a model, by the names of their values."""
 
@@ -127,7 +135,7 @@ class _View:
                 own = self._cause(node, at)
                 cause = one.cause if own == "weights" else own
                 todo += [_Source(name, cause, share)] if name else []
-        yield from (source for source in found if source.cause != "rest")
+        yield from (_in_rice(source) for source in found if source.cause != "rest")
 
     def _share(self, node: onnx.NodeProto, value: str) -> float:
         """Return how much of a node's first input goes into one of its outputs."""

@@ -65,11 +65,11 @@ def _decode_high(d: Decoder, layers: Sequence[StoredRice], ranks: Sequence[Tenso
     counts = _count_by_low(layers)
     rest = -len(high) % ALIGNED
     codes[0] = torch.nn.functional.pad(codes[0], (0, rest))
-    value = code = d.cast(d.bits_of(_bytes(codes[0]), planes[0].bits, "weights.0"), INT)
+    value = code = d.cast(d.bits_of(_bytes(codes[0]), planes[0].bits, "rice.0"), INT)
     for at, (plane, after) in enumerate(pairwise(planes), start=1):
         if not len(codes[at]):
             break
-        value, code = _next_plane(d, plane, after, codes[at], value, code, f"weights.{at}")
+        value, code = _next_plane(d, plane, after, codes[at], value, code, f"rice.{at}")
     return d.split(value, [*counts, rest] if rest else counts)[: len(counts)]
 
 
@@ -117,7 +117,7 @@ def _join_low(
 
 def _low_bits(d: Decoder, values: Tensor, low: int) -> str:
     """Store the low bits of ranks, at most a byte at once: int32."""
-    name = f"weights.low.{low}"
+    name = f"rice.low.{low}"
     byte = d.cast(d.bits_of(_bytes(values & 0xFF), min(low, 8), name), INT)
     if low <= 8:  # noqa: PLR2004  # a byte
         return byte
@@ -140,14 +140,12 @@ def _steps(d: Decoder, layers: Sequence[StoredRice]) -> str:
     """Return the steps of all channels: float32 [channels, 1]."""
     codes = torch.cat([w.exponents for w in layers])
     rest = -len(codes) % ALIGNED
-    indices = d.cast(
-        d.bits_of(torch.nn.functional.pad(codes, (0, rest)), 4, "weights.exponent"), INT
-    )
+    indices = d.cast(d.bits_of(torch.nn.functional.pad(codes, (0, rest)), 4, "rice.exponent"), INT)
     if rest:
         indices = d.split(indices, [len(codes), rest])[0]
-    table = d.tensor(factor_table(), "weights.factor")
+    table = d.tensor(factor_table(), "rice.factor")
     factor = d.op("Gather", table, indices, axis=0)
-    stored = d.stored(torch.stack([w.scale for w in layers]), "weights.scale")
+    stored = d.stored(torch.stack([w.scale for w in layers]), "rice.scale")
     scale = d.cast(stored, TensorProto.FLOAT)
     if len(layers) > 1:
         scale = d.op("Gather", scale, d.ordinals(indices, [w.rows for w in layers]), axis=0)

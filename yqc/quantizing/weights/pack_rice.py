@@ -22,9 +22,11 @@ from yqc.quantizing.weights.rounder import RoundingSettings
 
 RATIO = 4.0
 """Ratio to float16 where no budget is given: that of four bits with all overheads."""
-DRAFT_BITS = 4.0
-"""Mean bits of the draft by which the bytes beside the codes are counted; they hardly depend on
-it."""
+DRAFTS = (0.5, 10.0)
+"""Mean bits between which the draft is, by which the bytes beside the codes are counted."""
+ROUNDS = 3
+"""Times that all layers are rounded for a number of bytes, at most: what is stored beside the codes
+depends a little on them, and the second time is rarely needed."""
 BITS = (2.0, 8.0)
 """Mean bits between which `max_drop` is searched: at two the detections are gone, at eight a file
 is no smaller than an int8 one."""
@@ -90,22 +92,34 @@ def _by_size(rounder: RiceRounder, ctx: Context, job: RiceJob, weights: int) -> 
     options, gm = job.options, rounder.gm
     parameters = parameter_count(ctx.original or gm)
     total = options.bytes or int(2 * parameters / (options.ratio_vs_fp16 or RATIO))
-    draft = rounder.nearest(int(DRAFT_BITS * weights / 8))
-    trial = copy.deepcopy(gm)
-    graph_convs = packable_convolutions(trial, Context(), options.skip)
-    by_name = {node.name: (draft.layers[node], draft.low[node]) for node in draft.layers}
-    for conv in graph_convs:
+    low, high = (int(bits * weights / 8) for bits in DRAFTS)
+    coding = rounder.nearest(min(max(low, total), high))
+    for _ in range(ROUNDS):
+        beside = job.measure(_packed_copy(rounder, coding, options.skip)) - coding.bytes
+        if coding.rounded and coding.bytes + beside <= total:
+            return coding
+        if total - beside < low:
+            break
+        coding = rounder.round(total - beside)
+    beside = job.measure(_packed_copy(rounder, coding, options.skip)) - coding.bytes
+    if coding.rounded and coding.bytes + beside <= total:
+        return coding
+    raise PassError(
+        f"the budget is {total} bytes, and what is stored beside the codes takes {beside}; "
+        "allow more bytes, or prune first"
+    )
+
+
+def _packed_copy(rounder: RiceRounder, coding: RiceCoding, skip: tuple[str, ...]) -> fx.GraphModule:
+    """Return a copy of the graph with packed weights."""
+    trial = copy.deepcopy(rounder.gm)
+    by_name = {node.name: (layer, coding.low[node]) for node, layer in coding.layers.items()}
+    for conv in packable_convolutions(trial, Context(), skip):
         layer, low = by_name[conv.node.name]
-        replace_by_rice(trial, conv, layer.weight, (low, draft.planes), layer.bias, None)
+        replace_by_rice(trial, conv, layer.weight, (low, coding.planes), layer.bias, None)
     trial.recompile()
     propagate(trial)
-    beside = job.measure(trial) - draft.bytes
-    if total - beside < weights // 16:
-        raise PassError(
-            f"the budget is {total} bytes, and what is stored beside the codes takes {beside}; "
-            "allow more bytes, or prune first"
-        )
-    return rounder.round(total - beside)
+    return trial
 
 
 def _by_drop(rounder: RiceRounder, ctx: Context, drop: float, weights: int) -> RiceCoding:

@@ -76,6 +76,8 @@ class RiceCoding:
     planes: Planes
     low: dict[fx.Node, int]
     """The Rice parameter of each."""
+    rounded: bool = True
+    """Whether they were rounded by their inputs, and not to nearest for a draft."""
 
     @property
     def bytes(self) -> int:
@@ -197,7 +199,7 @@ class RiceRounder:
             coding = RiceCoding.of(layers)
             self.planes = coding.planes
             self.bits = {node: one.bits(self.planes) for node, one in self.choices.items()}
-        return coding
+        return replace(coding, rounded=False)
 
     def round(self, size: int) -> RiceCoding:
         """Round all layers so that their codes take at most `size` bytes.
