@@ -8,6 +8,7 @@
 1. Weights are symmetric int8, one scale an output channel, and have no zero point.
 2. Biases stay in float32: a runtime that wants int32 computes them from the scales.
 3. Scales and zero points of one group are stored once.
+   The ones of a transposed convolution that repeats pixels of integers are int8, with one scale.
 4. Where the target needs no second rounding to a scale that is there already, behind a split,
    concat, pooling or nearest upsampling, observers leave nothing.
 5. The mark `QuantizedLayer` of each convolution gets the signal-to-quantization-noise ratio of its
@@ -18,12 +19,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, State, callers, calls, is_function
 from yqc.graph import bypass, node_outputs, sqnr_db
 from yqc.quant import Int8Weights, Observer, QuantizedLayer, quantize_weight
-from yqc.quantizing import call_conv2d, hold_tensors, is_packed, keeps_values, move_bias
+from yqc.quantizing import (
+    call_conv2d,
+    hold_tensors,
+    is_packed,
+    keeps_values,
+    move_bias,
+    repeats_pixels,
+)
 
 QUANTIZE = torch.ops.yqc.quantize_linear
 DEQUANTIZE = torch.ops.yqc.dequantize_linear
@@ -59,6 +68,7 @@ class Quantize(Pass):
             if scales_of(gm, node.all_input_nodes[0]):
                 update_packed(gm, node)
                 ctx.rewrote(node, "input became int8; the weight stays as it is packed")
+        replace_upsampling(gm, ctx)
         gm.recompile()
         after = node_outputs(gm, names, ctx.example_for(gm))
         for node in gm.graph.nodes:
@@ -144,6 +154,28 @@ def replace_convolution(
         rounding="nearest",
         weight_bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
     ).put(node)
+
+
+def replace_upsampling(gm: fx.GraphModule, ctx: Context) -> None:
+    """Store as int8 the ones of transposed convolutions that repeat pixels of integers."""
+    for conv in calls(gm, nn.ConvTranspose2d):
+        module, node = conv.module, conv.node
+        source = node.all_input_nodes[0]
+        if not repeats_pixels(gm, node) or not scales_of(gm, source):
+            continue
+        ones = {"weight_q": module.weight.to(torch.int8), "weight_scale": torch.ones(())}
+        at = hold_tensors(gm, conv, ones, parameters=("weight_q",))
+        with gm.graph.inserting_before(node):
+            inputs = (at["weight_q"], at["weight_scale"])
+            w = gm.graph.create_node(
+                "call_function", DEQUANTIZE, inputs, name=f"{node.name}_weight"
+            )
+        for new in (w, *inputs):
+            new.meta["yqc.role"] = node.meta["yqc.role"]
+        settings = (module.stride, module.padding, module.output_padding, module.groups)
+        node.op, node.target, node.kwargs = "call_function", F.conv_transpose2d, {}
+        node.args = (source, w, None, *settings)
+        ctx.rewrote(node, "weights became int8")
 
 
 def keep_buffer(gm: fx.GraphModule, name: str, tensor: Tensor) -> str:

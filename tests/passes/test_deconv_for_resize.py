@@ -1,10 +1,12 @@
 """deconv-for-resize: text, equal bits, and what stays with its reason."""
 
+import onnx
 import pytest
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import yqc
+from yqc.emit import emit
 from yqc.testing import apply, assert_same_numbers, assert_text, calibrated, nets, run, traced
 from yqc_passes.deconv_for_resize import DeconvForResize
 
@@ -67,3 +69,22 @@ def test_int8_gives_both_sides_one_scale() -> None:
     yqc.Pipeline.parse("deconv-for-resize,int8{ranges=minmax}").run(gm, ctx)
     scales = {n.name: n.args[1] for n in gm.graph.nodes if n.name in {"conv2d_q", "upsample_q"}}
     assert scales["conv2d_q"].target == scales["upsample_q"].target
+
+
+def test_int8_gives_int8_weights_of_the_same_numbers() -> None:
+    body = [nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 1)]
+    results = []
+    for first in ("deconv-for-resize,", ""):
+        gm = traced(nets.chain(*body), SHAPE)
+        ctx = calibrated(gm)
+        ctx.target = "portable"
+        yqc.Pipeline.parse(f"{first}int8{{ranges=minmax}}").run(gm, ctx)
+        results.append((gm, run(gm)))
+    assert_same_numbers(results[0][1], results[1][1], tolerance=0)
+    model = emit(results[0][0], target="portable")
+    onnx.checker.check_model(model, full_check=True)
+    maker = {name: node for node in model.graph.node for name in node.output}
+    (conv,) = (node for node in model.graph.node if node.op_type == "ConvTranspose")
+    weight = maker[conv.input[1]]
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert (weight.op_type, types[weight.input[0]]) == ("DequantizeLinear", onnx.TensorProto.INT8)

@@ -47,6 +47,7 @@ from yqc.quantizing.placement import (
     keeps_values,
     passes_values_through,
     place_observers,
+    repeats_pixels,
 )
 from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
@@ -105,6 +106,7 @@ __all__ = [
     "plan_differences",
     "put_outputs",
     "read_plan_line",
+    "repeats_pixels",
     "skip_reason",
     "spread_obstacles",
     "store_in_half",

@@ -62,7 +62,7 @@ def bias_in_two_bytes(bias: Tensor) -> tuple[Tensor, Tensor]:
 
 def hold_tensors(
     gm: fx.GraphModule,
-    conv: Call[nn.Conv2d],
+    conv: Call[nn.Conv2d] | Call[nn.ConvTranspose2d],
     tensors: Mapping[str, Tensor],
     parameters: Collection[str] = (),
 ) -> dict[str, fx.Node]:
