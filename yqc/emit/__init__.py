@@ -16,6 +16,7 @@
 `rice_streams`  the same for codes of variable length
 `loaded`       weights that a file holds unpacked, or that a runtime still decodes
 `products`     1x1 convolutions with float results as products of integer matrices
+`pixels`       upsampling of integers as copies of whole pixels
 `wiring`       makers, readers and tensors of an ONNX graph, for these rewritings
 `raw_heads`    outputs before the decoding, which is cut off
 `metadata`     what YOLO runtimes read
@@ -53,6 +54,7 @@ from yqc.emit.emitter import Constant, Emitter
 from yqc.emit.foldable import halve_scales, write_foldable
 from yqc.emit.halves import write_halves
 from yqc.emit.metadata import yolo_metadata
+from yqc.emit.pixels import write_pixels
 from yqc.emit.products import write_products
 from yqc.emit.raw_heads import CutForm, cut_decode, refuse_cut
 from yqc.emit.roundtrip import Deviation, RoundTrip, compare_runs, roundtrip
@@ -145,6 +147,9 @@ def emit(
         write_foldable(model, stored, rules)
     if rules.products:
         write_products(model, stored.shapes() if stored else {})
+        drop_unused(model)
+    if rules.copied_pixels:
+        write_pixels(model, rules)
         drop_unused(model)
     if stores_half(gm):
         write_halves(model)

@@ -82,6 +82,8 @@ class Target:
 
     A MatMul has an integer kernel with a float result; a convolution has none.
     """
+    copied_pixels: bool = False
+    """Whether upsampling of integers is written as Tile and Transpose, which copy whole pixels."""
     stored_halves: bool = False
     """Whether biases and scales beside integers may be stored in half.
 

@@ -28,6 +28,7 @@ ONNXRUNTIME = Target(
     fused_addition=False,
     integer_products=True,
     products=True,
+    copied_pixels=True,
     stored_halves=True,
     weights="seed",
 )
