@@ -5,7 +5,7 @@ Of a detector all of the image is shown (letterboxing):
     scale = min(W / w, H / h)      x' = x * scale + dx,   dx = (W - round(w * scale)) // 2
 
 Bilinear, enlarging small images too; the rest of the input is 114 in every channel. Of a classifier
-its centre fills the input, with max in place of min.
+its centre fills the input, with max in place of min. Sizes and places are those of `yqc.runtime`.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from yqc.data.bands import Picture
-
-PAD = 114
-"""The grey around the image: YOLOv5, YOLOv7 and Ultralytics pad with it in training. Half or double
-of it shows a detector an edge that it has not learned to ignore."""
+from yqc.runtime import PAD, place_centre, place_whole
 
 
 @dataclass(frozen=True)
@@ -53,15 +50,12 @@ def letterbox(
         image in it.
     """
     height, width = imgsz
-    w, h = size or image.size
-    scale = min(width / w, height / h)
-    new_w, new_h = max(1, round(w * scale)), max(1, round(h * scale))
-    dx, dy = (width - new_w) // 2, (height - new_h) // 2
+    at, (new_w, new_h) = place_whole(size or image.size, imgsz)
     small = np.asarray(image.resize((new_w, new_h), Image.Resampling.BILINEAR))
     canvas = np.full((height, width, len(image.getbands())), PAD, np.uint8)
-    canvas[dy : dy + new_h, dx : dx + new_w] = small.reshape(new_h, new_w, -1)
+    canvas[at.dy : at.dy + new_h, at.dx : at.dx + new_w] = small.reshape(new_h, new_w, -1)
     pixels = canvas.transpose(2, 0, 1)
-    place = Letterboxed(scale, dx, dy)
+    place = Letterboxed(at.scale, at.dx, at.dy)
     return pixels if channels_last else np.ascontiguousarray(pixels), place
 
 
@@ -78,15 +72,13 @@ def centre_crop(
     `letterbox`.
     """
     height, width = imgsz
-    w, h = size or image.size
-    scale = max(width / w, height / h)
-    new_w, new_h = max(width, int(w * scale)), max(height, int(h * scale))
-    left, top = round((new_w - width) / 2), round((new_h - height) / 2)
+    at, (new_w, new_h) = place_centre(size or image.size, imgsz)
+    left, top = -at.dx, -at.dy
     whole = np.asarray(image.resize((new_w, new_h), Image.Resampling.BILINEAR))
     inside = whole.reshape(new_h, new_w, -1)[top : top + height, left : left + width]
     pixels = inside.transpose(2, 0, 1)
     laid = pixels if channels_last else np.ascontiguousarray(pixels)
-    return laid, Letterboxed(scale, -left, -top)
+    return laid, Letterboxed(at.scale, at.dx, at.dy)
 
 
 def fit_image(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from yqc.data.bands import Picture
-from yqc.data.letterbox import PAD, fit_image
+from yqc.data.letterbox import fit_image
+from yqc.runtime import PAD
 
 Bytes = NDArray[np.uint8]
 
