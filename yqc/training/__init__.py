@@ -18,9 +18,10 @@ In reading order:
 - `state`: checkpoints of a training in the cache.
 - `fake_quantize`: gradients through quantizers, and weights stored as integers.
 - `packed_weights`: weights of few bits in training.
+- `rice_weights`: weights in codes of variable length in training.
 """
 
-from yqc.training import packed_weights  # noqa: F401  # registers how packed weights are trained
+from yqc.training import packed_weights, rice_weights  # noqa: F401  # register how they are trained
 from yqc.training.distill import distill
 from yqc.training.fake_quantize import Latent, latent
 from yqc.training.options import RecoveryOptions
