@@ -1,16 +1,18 @@
 """Training batches: drawn once into one array, then turned, mirrored and recoloured at random."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from loss import Objects
+from PIL import Image
 from torch import Tensor
 
-from yqc.data import scenes
+from yqc.data import centre_crop, scene_labels, scenes
 from yqc.progress import Progress
 
 MOST = 8
@@ -27,19 +29,73 @@ class Pictures:
     """[n, 8], -1 where there is no object."""
     boxes: npt.NDArray[np.float32]
     """[n, 8, 4], x0 y0 x1 y1 in pixels."""
+    owner: npt.NDArray[np.int8] | None = None
+    """[n, 160, 160], the object that each pixel shows, or -1; None where masks are not needed."""
+    points: npt.NDArray[np.float32] | None = None
+    """[n, 8, 8, 2], the four extreme points of each object, then the corners of its rectangle."""
 
-    def part(self, which: slice) -> "Pictures":
-        """A view of some of the pictures."""
-        return Pictures(self.pixels[which], self.classes[which], self.boxes[which])
+    def part(self, which: slice | npt.NDArray[np.intp]) -> "Pictures":
+        """Some of the pictures: a view of them for a slice, else a copy."""
+        return Pictures(**{name: values[which] for name, values in self.arrays().items()})
+
+    def arrays(self) -> dict[str, Any]:
+        """The arrays that there are, by name."""
+        held = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: values for name, values in held.items() if values is not None}
 
 
-def drawn(count: int, seed: int, folder: Path, progress: Progress) -> Pictures:
-    """The first `count` pictures of the train split, from the folder if they were drawn before."""
-    path = folder / f"train-edition{scenes.EDITION}-seed{seed}-{count}.npz"
+def drawn(
+    count: int, seed: int, folder: Path, progress: Progress, *, tasks: bool = False
+) -> Pictures:
+    """The first `count` pictures of the train split, from the folder if they were drawn before.
+
+    With `tasks` the labels of all tasks come with them.
+    """
+    kind = "tasks" if tasks else "train"
+    path = folder / f"{kind}-edition{scenes.EDITION}-seed{seed}-{count}.npz"
     if not path.exists():
-        _save(path, _draw(count, seed, progress))
+        draw = _draw_tasks if tasks else _draw
+        _save(path, draw(count, seed, progress))
     with np.load(path) as kept:
-        return Pictures(kept["pixels"], kept["classes"], kept["boxes"])
+        return Pictures(**kept)
+
+
+def _draw_tasks(count: int, seed: int, progress: Progress) -> Pictures:
+    plain = _draw(count, seed, progress)
+    owner = np.full((count, scenes.SIZE, scenes.SIZE), -1, np.int8)
+    points = np.zeros((count, MOST, 8, 2), np.float32)
+    with progress.task("labelling", total=count) as advance:
+        for i in range(count):
+            scene = scenes.draw(seed, "train", i)
+            owner[i] = scene.owner
+            for number in range(len(scene.classes)):
+                mask = scene.owner == number
+                points[i, number, :4] = scene_labels.extreme_points(mask)
+                points[i, number, 4:] = scene_labels.tight_corners(mask)
+            advance(1)
+    return Pictures(plain.pixels, plain.classes, plain.boxes, owner, points)
+
+
+def crops(count: int, seed: int, folder: Path, progress: Progress, side: int) -> Pictures:
+    """The objects of the first `count` pictures of the train split, cut out for a classifier.
+
+    Each is one picture of `side` x `side` pixels, as yqc reads the crops of the data set.
+    """
+    path = folder / f"crops{side}-edition{scenes.EDITION}-seed{seed}-{count}.npz"
+    if not path.exists():
+        pixels, classes = list[npt.NDArray[np.uint8]](), list[int]()
+        with progress.task("cutting", total=count) as advance:
+            for i in range(count):
+                scene = scenes.draw(seed, "train", i)
+                for crop in scene_labels.cut_crops(scene):
+                    fitted, _ = centre_crop(Image.fromarray(crop), (side, side))
+                    pixels.append(fitted.transpose(1, 2, 0))
+                classes += scene.classes.tolist()
+                advance(1)
+        nowhere = np.zeros((len(classes), 1, 4), np.float32)
+        _save(path, Pictures(np.stack(pixels), np.array(classes, np.int64)[:, None], nowhere))
+    with np.load(path) as kept:
+        return Pictures(**kept)
 
 
 def _draw(count: int, seed: int, progress: Progress) -> Pictures:
@@ -60,7 +116,7 @@ def _save(path: Path, pictures: Pictures) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, pixels=pictures.pixels, classes=pictures.classes, boxes=pictures.boxes)
+        np.savez(file, **pictures.arrays())
     partial.replace(path)
 
 
@@ -75,10 +131,7 @@ def varied(pictures: Pictures, batch: int, seed: int) -> Iterator[tuple[Tensor, 
     dice = np.random.default_rng(seed)
     order = dice.permutation(len(pictures.pixels))
     for start in range(0, len(order) - batch + 1, batch):
-        chosen = order[start : start + batch]
-        mix = Pictures(
-            pictures.pixels[chosen], pictures.classes[chosen], pictures.boxes[chosen].copy()
-        )
+        mix = pictures.part(order[start : start + batch])
         for i in range(batch):
             turn(mix, i, quarters=int(dice.integers(4)), mirror=bool(dice.integers(2)))
         images, objects = tensors(mix)
@@ -86,9 +139,14 @@ def varied(pictures: Pictures, batch: int, seed: int) -> Iterator[tuple[Tensor, 
 
 
 def turn(pictures: Pictures, i: int, *, quarters: int, mirror: bool) -> None:
-    """Turn one picture left by quarters, then mirror it left to right; its boxes go along."""
+    """Turn one picture left by quarters, then mirror it left to right; its labels go along."""
     square, boxes = pictures.pixels[i], pictures.boxes[i]
     side = len(square)
+    if pictures.owner is not None:
+        owner = np.rot90(pictures.owner[i], quarters)
+        pictures.owner[i] = owner[:, ::-1] if mirror else owner.copy()
+    if pictures.points is not None:
+        pictures.points[i] = turn_points(pictures.points[i], side, quarters, mirror=mirror)
     for _ in range(quarters):
         x0, y0, x1, y1 = boxes.T.copy()
         boxes[:] = np.stack((y0, side - x1, y1, side - x0), -1)
@@ -96,6 +154,20 @@ def turn(pictures: Pictures, i: int, *, quarters: int, mirror: bool) -> None:
         boxes[:, [0, 2]] = side - boxes[:, [2, 0]]
     turned = np.rot90(square, quarters)
     pictures.pixels[i] = turned[:, ::-1] if mirror else turned.copy()
+
+
+def turn_points(
+    points: npt.NDArray[np.float32], side: int, quarters: int, *, mirror: bool
+) -> npt.NDArray[np.float32]:
+    """Turn points [n, 8, 2] as `turn` does; both fours stay in order, clockwise from the top."""
+    fours = points.reshape(-1, 2, 4, 2)
+    for _ in range(quarters):
+        x, y = fours[..., 0], fours[..., 1]
+        fours = np.roll(np.stack((y, side - x), -1), -1, 2)
+    if mirror:
+        x, y = fours[..., 0], fours[..., 1]
+        fours = np.stack((side - x, y), -1)[:, :, scene_labels.MIRRORED]
+    return fours.reshape(points.shape)
 
 
 def recolour(images: Tensor, dice: np.random.Generator) -> Tensor:
@@ -113,4 +185,9 @@ def tensors(pictures: Pictures) -> tuple[Tensor, Objects]:
     images = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2).float().div_(255)
     classes = torch.from_numpy(pictures.classes)
     there = classes >= 0
-    return images, Objects(classes.clamp(0), torch.from_numpy(pictures.boxes), there)
+    owner, points = (
+        None if values is None else torch.from_numpy(values)
+        for values in (pictures.owner, pictures.points)
+    )
+    boxes = torch.from_numpy(pictures.boxes)
+    return images, Objects(classes.clamp(0), boxes, there, owner, points)

@@ -34,6 +34,10 @@ class Objects:
     """float32 [N, G, 4], x0 y0 x1 y1 in pixels."""
     there: Tensor
     """bool [N, G], false where padded."""
+    owner: Tensor | None = None
+    """int8 [N, H, W], the object that each pixel shows, or -1; None where masks are not needed."""
+    points: Tensor | None = None
+    """float32 [N, G, 8, 2], x y in pixels: four extreme points, then the corners of a rectangle."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,21 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(answer: Answers, objects: Objects) -> tuple[Tensor, Tensor]:
-    """Assign points to objects, with a quality for each.
+    """Assign points to objects by their boxes: a point may answer for those that it lies in."""
+    boxes = objects.boxes[:, :, None]
+    inside = torch.minimum(answer.points - boxes[..., :2], boxes[..., 2:] - answer.points)
+    overlap = iou(boxes, answer.boxes()[:, None])
+    return share_points(answer.classes, objects, inside.amin(-1) > 0, overlap)
 
-    A point may answer for an object if it lies inside its box. An object takes the `CANDIDATES`
+
+@torch.no_grad()
+def share_points(
+    logits: Tensor, objects: Objects, inside: Tensor, overlap: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Share points out among objects, with a quality for each.
+
+    `inside` and `overlap`, [N, G, P], say which points lie in an object and how well their boxes
+    cover it. An object takes the `CANDIDATES`
     points with the highest score^0.5 * IoU^6; a point wanted by several objects goes to the one
     that its box covers best. The quality is that product, scaled for each object so that its best
     point gets the object's best IoU.
@@ -108,18 +124,16 @@ def assign(answer: Answers, objects: Objects) -> tuple[Tensor, Tensor]:
         int64 [N, P], the object's index, or -1; float32 [N, P], the quality in 0..1, 0 where there
         is no object.
     """
-    boxes = objects.boxes[:, :, None]
-    inside = torch.minimum(answer.points - boxes[..., :2], boxes[..., 2:] - answer.points)
-    allowed = (inside.amin(-1) > 0) & objects.there[..., None]
-    overlap = iou(boxes, answer.boxes()[:, None]) * allowed
-    index = objects.classes[..., None].expand(-1, -1, len(answer.points))
-    score = answer.classes.sigmoid().transpose(1, 2).gather(1, index)
+    allowed = inside & objects.there[..., None]
+    overlap = overlap * allowed
+    index = objects.classes[..., None].expand(-1, -1, logits.shape[1])
+    score = logits.sigmoid().transpose(1, 2).gather(1, index)
     fit = (score**SCORE_POWER * overlap**IOU_POWER + 1e-12) * allowed
     best = fit.topk(min(CANDIDATES, fit.shape[-1]), -1).indices
     taken = torch.zeros_like(allowed).scatter_(-1, best, value=True) & allowed
     covered, owner = torch.where(taken, overlap, -1.0).max(1)
     owner = torch.where(covered >= 0, owner, -1)
-    own = taken & (torch.arange(boxes.shape[1])[:, None] == owner[:, None])
+    own = taken & (torch.arange(allowed.shape[1])[:, None] == owner[:, None])
     fit, overlap = fit * own, overlap * own
     top, reach = fit.amax(-1, keepdim=True), overlap.amax(-1, keepdim=True)
     return owner, (fit * reach / top.clamp(1e-12)).amax(1)
@@ -127,22 +141,54 @@ def assign(answer: Answers, objects: Objects) -> tuple[Tensor, Tensor]:
 
 def detection_loss(answer: Answers, objects: Objects) -> dict[str, Tensor]:
     """The three losses, each summed over the points and divided by the sum of their qualities."""
-    owner, quality = assign(answer, objects)
-    picture, point = (owner >= 0).nonzero(as_tuple=True)
-    number, weight = owner[picture, point], quality[picture, point]
-    whole = quality.sum().clamp(1.0)
-    wanted = torch.zeros_like(answer.classes)
-    wanted[picture, point, objects.classes[picture, number]] = weight
-    classes = functional.binary_cross_entropy_with_logits(answer.classes, wanted, reduction="sum")
+    return box_losses(answer, objects, Match.of(answer, objects, *assign(answer, objects)))
+
+
+@dataclass(frozen=True)
+class Match:
+    """The points, k in all pictures, that answer for an object."""
+
+    picture: Tensor
+    """int64 [k]."""
+    point: Tensor
+    """int64 [k]."""
+    number: Tensor
+    """int64 [k], the object in its picture."""
+    weight: Tensor
+    """float32 [k], the quality."""
+    whole: Tensor
+    """The sum of all qualities, at least 1."""
+    classes: Tensor
+    """The loss of the scores of all points."""
+
+    @classmethod
+    def of(cls, answer: Answers, objects: Objects, owner: Tensor, quality: Tensor) -> "Match":
+        """Take what `share_points` returned."""
+        picture, point = (owner >= 0).nonzero(as_tuple=True)
+        number, weight = owner[picture, point], quality[picture, point]
+        whole = quality.sum().clamp(1.0)
+        wanted = torch.zeros_like(answer.classes)
+        wanted[picture, point, objects.classes[picture, number]] = weight
+        loss = functional.binary_cross_entropy_with_logits(answer.classes, wanted, reduction="sum")
+        return cls(picture, point, number, weight, whole, CLASS_GAIN * loss / whole)
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """The mean of losses [k] by quality."""
+        return (losses * self.weight).sum() / self.whole
+
+
+def box_losses(answer: Answers, objects: Objects, match: Match) -> dict[str, Tensor]:
+    """The losses of boxes and scores for points that are assigned."""
+    picture, point, number = match.picture, match.point, match.number
     boxes = objects.boxes[picture, number]
     near = 1 - complete_iou(answer.boxes()[picture, point], boxes)
     place, stride = answer.points[point], answer.strides[point, None]
     sides = torch.cat((place - boxes[:, :2], boxes[:, 2:] - place), -1) / stride
     spread = distribution_focal(answer.sides[picture, point], sides).mean(-1)
     return {
-        "box": BOX_GAIN * (near * weight).sum() / whole,
-        "class": CLASS_GAIN * classes / whole,
-        "spread": SPREAD_GAIN * (spread * weight).sum() / whole,
+        "box": BOX_GAIN * match.mean(near),
+        "class": match.classes,
+        "spread": SPREAD_GAIN * match.mean(spread),
     }
 
 

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import cast
 
 import torch
 from batches import Pictures, drawn, plain, varied
@@ -59,8 +60,8 @@ class Training:
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
         self.plan = plan
-        self.model = ShapesNet(len(NAMES))
-        self.average = ShapesNet(len(NAMES)).requires_grad_(requires_grad=False).eval()
+        self.model = self.make_model()
+        self.average = self.make_model().requires_grad_(requires_grad=False).eval()
         self.average.load_state_dict(self.model.state_dict())
         weights = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
@@ -70,6 +71,10 @@ class Training:
         self.optimizer = torch.optim.AdamW(groups, lr=plan.rate)
         self.epoch = 0
         self.step = 0
+
+    def make_model(self) -> nn.Module:
+        """Return the model before any training."""
+        return ShapesNet(len(NAMES))
 
     def run_epoch(self, pictures: Pictures, advance: Advance) -> dict[str, float]:
         """Go once over the pictures; returns the mean of each loss."""
@@ -109,10 +114,9 @@ class Training:
             for images, objects in plain(pictures, 50)
         )
 
-    @staticmethod
-    def losses(model: ShapesNet, images: Tensor, objects: Objects) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, images: Tensor, objects: Objects) -> dict[str, Tensor]:
         """Return the losses of the model on a batch."""
-        return detection_loss(answers(model.raw(images), STRIDES), objects)
+        return detection_loss(answers(cast(ShapesNet, model).raw(images), STRIDES), objects)
 
     def save(self, path: Path) -> None:
         """Write a checkpoint into one file, replaced as a whole."""
@@ -164,8 +168,20 @@ def train(plan: Plan, folder: Path, progress: Progress) -> ShapesNet:
         CheckpointError: the folder's checkpoint is of another plan.
     """
     pictures = drawn(plan.pictures + plan.held_out, plan.seed, folder, progress)
+    checkpoint = folder / "checkpoint.safetensors"
+    return cast(ShapesNet, run_plan(Training(plan), pictures, checkpoint, progress))
+
+
+def run_plan(
+    training: Training, pictures: Pictures, checkpoint: Path, progress: Progress
+) -> nn.Module:
+    """Train on pictures, of which the last ones are held out, or resume it; return the average.
+
+    Raises:
+        CheckpointError: the checkpoint is of another plan.
+    """
+    plan = training.plan
     learn, check = pictures.part(slice(plan.pictures)), pictures.part(slice(plan.pictures, None))
-    training, checkpoint = Training(plan), folder / "checkpoint.safetensors"
     if checkpoint.exists():
         training.restore(checkpoint)
         progress.note(f"going on after epoch {training.epoch} of {plan.epochs}")

@@ -89,6 +89,7 @@ FULL = {
         "main": "str",
         "agreement": "NoneType",
         "outputs": "NoneType",
+        "classes": [],
     },
     "verification": {
         "optimized": {"boxes": "float", "scores": "float", "extra": "float"},
@@ -234,6 +235,7 @@ def test_is_null_where_nothing_was_measured(sample: Report) -> None:
         "interval": None,
         "agreement": None,
         "outputs": None,
+        "classes": [],
     }
     assert found["latency"] is None
     assert found["verification"]["within_tolerance"] is None

@@ -1,6 +1,7 @@
 """Measure accuracy and latency of the compiled file beside the float model's."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from yqc.job.speed import time_compiled
 from yqc.job.work import Work
 from yqc.models.source import Source
 from yqc.progress import Progress
-from yqc.report import Accuracy, Latency
+from yqc.report import Accuracy, ClassScore, Latency
 from yqc.settings import Settings
 from yqc.targets import find_target
 
@@ -131,9 +132,18 @@ def measure_accuracy(
             task=source.task,
             main=before.main,
             interval=ev.drop_interval(before.resampled, after.resampled, seed=settings.seed),
+            classes=score_classes(source.names, before, after),
         )
         evidence = replace(evidence, judged=(before, after))
     return Measured(accuracy, warnings=warnings, evidence=evidence)
+
+
+def score_classes(
+    names: Sequence[str], before: ev.DetectorAccuracy, after: ev.DetectorAccuracy
+) -> list[ClassScore]:
+    """Put the main figures of the classes by both models side by side."""
+    rows = zip(names, before.by_class, after.by_class, strict=False)
+    return [ClassScore(name=name, float_=old, compiled=new) for name, old, new in rows]
 
 
 def measure_outputs(original: Path, compiled: Path, data: Data, source: Source) -> Measured:

@@ -1,6 +1,7 @@
 """Gather what the HTML page shows: the graph's drawing, histograms, curves, images with boxes."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import torch
 from torch import Tensor, fx
@@ -47,9 +48,9 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
     """Gather the numbers, names and images of a page."""
     view, evidence = of_graph(inputs.gm), inputs.evidence
     judged = evidence.judged if evidence else None
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     names = inputs.source.names
     curves = [one.curve for one in judged or () if one.curve]
-    pairs = zip(names, *(one.by_class for one in judged or ((),)), strict=False) if judged else ()
     return pg.Page(
         report=report,
         recipe=recipe,
@@ -59,7 +60,8 @@ def gather_page(inputs: PageInputs, report: rp.Report, recipe: str) -> pg.Page:
             pg.Curve(name=name, precision=curve)
             for name, curve in zip(("float", "compiled"), curves, strict=False)
         ),
-        classes=tuple(pg.ClassScore(name=name, float_=a, compiled=b) for name, a, b in pairs),
+        classes=report.accuracy.classes,
+        made=made,
         pictures=choose_pictures(evidence, names, inputs.source.channels) if evidence else (),
     )
 

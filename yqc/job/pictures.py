@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from contourpy import contour_generator
+from numpy.typing import NDArray
 from PIL.Image import Image
 
 from yqc import evaluation as ev
@@ -22,6 +23,9 @@ WIDTH = 360
 """Of the images, in pixels: 8 kB each (mean of 60 photographs), and 21 kB at twice the width."""
 SURE = 0.25
 """Lowest score of a drawn box: the confidence at which YOLO's own tools draw by default."""
+COUNTERPART = 0.75
+"""Least IoU of two boxes that show the same object in the same place: the middle of the overlaps
+that COCO averages over. At half, boxes that moved visibly pass; near 1, all differ by rounding."""
 SEEN = 0.5
 """Lowest visibility of a drawn keypoint."""
 SKIPPED = 3
@@ -43,23 +47,47 @@ def choose_pictures(
 ) -> tuple[pg.Picture, ...]:
     """Choose images and draw what both models found: masks, skeletons, boxes.
 
-    They are taken evenly from those where something was found; of a classifier, those whose class
-    changed come first.
+    Those come first in which most objects of one model have no counterpart in the other one's; of a
+    classifier, those whose class changed, then those whose probability moved most.
     """
     before, after = (one.boxes for one in evidence.found)
     form = evidence.found[0].head
     both = sorted(before.keys() & after.keys())
-    if form.task == "classify":
-        changed = [i for i in both if _class_of(before[i]) != _class_of(after[i])]
-        chosen = [*changed, *(i for i in both if i not in set(changed))][:PICTURES]
-    else:
-        busy = [i for i in both if len(before[i].above(SURE))] or both
-        chosen = busy[:: max(1, len(busy) // PICTURES)][:PICTURES]
+    measure = _shift_of_class if form.task == "classify" else _count_disagreements
+    chosen = sorted(both, key=lambda i: measure(before[i], after[i]), reverse=True)[:PICTURES]
     paths = evidence.split.images
     return tuple(
         _draw(paths[i], show_image(paths[i], channels), (before[i], after[i]), form, names)
         for i in chosen
     )
+
+
+def _shift_of_class(before: ev.Boxes, after: ev.Boxes) -> tuple[float, ...]:
+    """Return whether the likeliest class changed, and how far its probability moved."""
+    moved = [float(one.scores[0]) if len(one) else 0.0 for one in (before, after)]
+    return float(_class_of(before) != _class_of(after)), abs(moved[0] - moved[1])
+
+
+def _count_disagreements(before: ev.Boxes, after: ev.Boxes) -> tuple[int, int]:
+    """Count drawn objects without a counterpart of their class, and all that are drawn."""
+    sides = before.above(SURE), after.above(SURE)
+    same = _overlaps(*sides) >= COUNTERPART
+    same &= sides[0].classes[:, None] == sides[1].classes
+    alone = sum(int((~same.any(axis)).sum()) for axis in (0, 1))
+    return alone, sum(map(len, sides))
+
+
+def _overlaps(first: ev.Boxes, second: ev.Boxes) -> NDArray[np.float64]:
+    """Return the IoU of all upright boxes of one with all of the other, [n, m]."""
+    a, b = (one.xyxy.astype(np.float64) for one in (first, second))
+    low, high = (
+        np.maximum(a[:, None, :2], b[None, :, :2]),
+        np.minimum(a[:, None, 2:], b[None, :, 2:]),
+    )
+    both = (high - low).clip(0).prod(2)
+    areas = [(one[:, 2:] - one[:, :2]).prod(1) for one in (a, b)]
+    found: NDArray[np.float64] = both / (areas[0][:, None] + areas[1] - both).clip(1e-9)
+    return found
 
 
 def _class_of(found: ev.Boxes) -> list[int]:

@@ -25,6 +25,7 @@ from yqc.report.layout import make_console, say
 from yqc.report.parts import (
     Accuracy,
     Agreement,
+    ClassScore,
     Compute,
     DataInput,
     DeviceFit,
@@ -80,6 +81,7 @@ __all__ = [
     "BenchRow",
     "CacheListing",
     "CacheRow",
+    "ClassScore",
     "Compute",
     "DataInput",
     "DeviceFit",

@@ -4,10 +4,11 @@ Text, axes and background get no colours here: the page's script sets them for l
 screens.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
+from bokeh.models import ColumnDataSource, CustomJSTickFormatter, HoverTool
 from bokeh.plotting import figure
 
 from yqc.report.human import clean, fraction
@@ -16,6 +17,10 @@ from yqc.report.parts import Layer, Sensitivity, Size
 from yqc.report.terminal import parts_of
 
 FLOAT, COMPILED = "#3b7dd8", "#e07b28"
+NAMED = 10
+"""Most layers that are named at an axis: at 390 px, 30 px each. Twice as many overlap there."""
+LONGEST = 14
+"""Letters of a name at an axis: twice as many take half of the chart's height."""
 ROLES = {
     "backbone": "#4c8fd6",
     "neck": "#4caf7a",
@@ -96,14 +101,34 @@ def layer_bars(layers: Sequence[Layer]) -> figure:
             "color": [ROLES.get(one.role or "", ROLES[""]) for one in layers],
         }
     )
-    tips = [("layer", "@name"), ("role", "@role"), ("bytes", "@bytes{0,0}")]
-    made = _figure("bytes_by_layer", 220, tips)
+    tips = [("layer", "@at @name"), ("role", "@role"), ("bytes", "@bytes{0,0}")]
+    made = _figure("bytes_by_layer", 270, tips)
     made.vbar(x="at", top="bytes", width=0.85, source=data, color="color")
-    made.xaxis.axis_label = "layers, in graph order"
-    made.yaxis.axis_label = "bytes"
-    made.yaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    _name_layers(made, layers)
+    made.yaxis.axis_label = "kB"
+    made.yaxis.formatter = _in_kilobytes()
     made.y_range.start = 0
     return made
+
+
+def _in_kilobytes() -> CustomJSTickFormatter:
+    return CustomJSTickFormatter(code="return (tick / 1000).toLocaleString('en');")
+
+
+def _name_layers(made: figure, layers: Sequence[Layer]) -> None:
+    """Write numbers and names of some layers at the axis; the table numbers them the same."""
+    step = max(1, math.ceil(len(layers) / NAMED))
+    shown = {i: f"{i} {_end_of(layers[i].name)}" for i in range(0, len(layers), step)}
+    made.xaxis.ticker = list(shown)
+    made.xaxis.major_label_overrides = {i: clean(name) for i, name in shown.items()}
+    made.xaxis.major_label_orientation = 0.7
+    made.xaxis.axis_label = "layers, in graph order"
+
+
+def _end_of(name: str) -> str:
+    """Shorten the path of a layer to what fits at an axis."""
+    path = name.removeprefix("model.").removesuffix(".conv")
+    return path if len(path) <= LONGEST else f"..{path[2 - LONGEST :]}"
 
 
 def cause_bars(size: Size) -> figure:
@@ -113,18 +138,19 @@ def cause_bars(size: Size) -> figure:
     tips = [("", "@cause"), ("bytes", "@bytes{0,0}")]
     made = _figure("bytes_by_cause", 80 + 30 * len(shown), tips, y_range=data["cause"])
     made.hbar(y="cause", right="bytes", height=0.7, source=chart_data(data), color=FLOAT)
-    made.xaxis.axis_label = "bytes"
-    made.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    made.xaxis.axis_label = "kB"
+    made.xaxis.formatter = _in_kilobytes()
     made.x_range.start = 0
     return made
 
 
 def sqnr_bars(layers: Sequence[Layer]) -> figure:
     """Draw the signal-to-noise ratio of each layer's output, in graph order."""
-    known = [one for one in layers if one.sqnr_db is not None]
+    places = [i for i, one in enumerate(layers) if one.sqnr_db is not None]
+    known = [layers[i] for i in places]
     bits = [f"{one.weight_bits}/{one.activation_bits}" for one in known]
-    tips = [("layer", "@name"), ("SQNR", "@sqnr{0.0} dB"), ("bits w/a", "@bits")]
-    return _dots("sqnr", known, range(len(known)), {"bits": bits}, tips)
+    tips = [("layer", "@at @name"), ("SQNR", "@sqnr{0.0} dB"), ("bits w/a", "@bits")]
+    return _dots("sqnr", known, places, {"bits": bits}, tips, layers)
 
 
 def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> figure:
@@ -133,8 +159,8 @@ def sensitivity_dots(rows: Sequence[Sensitivity], layers: Sequence[Layer]) -> fi
     known = [one for one in rows if one.sqnr_db is not None]
     at = [order.get(one.name, i) for i, one in enumerate(known)]
     agreed = [fraction(one.agreement) for one in known]
-    tips = [("layer", "@name"), ("alone", "@sqnr{0.0} dB"), ("agreement", "@agreement")]
-    made = _dots("sensitivity", known, at, {"agreement": agreed}, tips, marker="diamond")
+    tips = [("layer", "@at @name"), ("alone", "@sqnr{0.0} dB"), ("agreement", "@agreement")]
+    made = _dots("sensitivity", known, at, {"agreement": agreed}, tips, layers, marker="diamond")
     made.yaxis.axis_label = "dB at the head"
     return made
 
@@ -145,6 +171,7 @@ def _dots(
     at: Iterable[int],
     more: Mapping[str, Any],
     tips: Sequence[tuple[str, str]],
+    layers: Sequence[Layer],
     **look: str,
 ) -> figure:
     """Draw the SQNR of layers as dots, coloured by role, over their places in the graph."""
@@ -154,11 +181,12 @@ def _dots(
         "sqnr": [one.sqnr_db for one in rows],
         "color": [ROLES.get(one.role or "", ROLES[""]) for one in rows],
     }
-    made = _figure(name, 220, tips)
+    made = _figure(name, 270, tips)
     made.scatter(
         "at", "sqnr", size=8, source=chart_data({**columns, **more}), color="color", **look
     )
-    made.xaxis.axis_label, made.yaxis.axis_label = "layers, in graph order", "dB"
+    _name_layers(made, layers)
+    made.yaxis.axis_label = "dB"
     return made
 
 

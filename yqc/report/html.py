@@ -6,6 +6,7 @@ Laid out with jinja2, charts by bokeh. What is drawn comes in as numbers (`yqc.r
 import base64
 import functools
 import re
+import shlex
 from collections import Counter
 from importlib.resources import files
 
@@ -15,11 +16,12 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined, Template
 
 from yqc.report import human
-from yqc.report.charts import charts
+from yqc.report.charts import ROLES, charts
 from yqc.report.drawing import draw_graph
 from yqc.report.histogram import HEIGHT, WIDTH, lay_out_histogram
 from yqc.report.page import Page
 from yqc.report.parts import Latency, PassRecord, difference
+from yqc.report.report import Report
 from yqc.report.terminal import (
     MAIN_NAMES,
     agreement_figures,
@@ -76,6 +78,8 @@ def to_html(page: Page) -> str:
         tiles=_tiles(page),
         ledger=[(one, _reasons(one)) for one in report.passes],
         scores=_scores(page),
+        command=_command(report),
+        roles=_roles(report),
         heading=scores_heading(report.accuracy.float_),
         agreed=agreement_figures(report.accuracy.agreement) if report.accuracy.agreement else (),
         pictures=[(one, base64.b64encode(one.jpeg).decode("ascii")) for one in page.pictures],
@@ -138,6 +142,20 @@ def _sections(page: Page) -> list[tuple[str, str]]:
         "graph": not page.drawing.edges,
     }
     return [(anchor, title) for anchor, title in SECTIONS if not empty.get(anchor)]
+
+
+def _command(report: Report) -> str:
+    """Return the command line of the compile; settings beyond it stand in the recipe."""
+    words = ["yqc", "compile", report.input.path]
+    words += ["--passes", report.pipeline.text] if report.pipeline.text else []
+    words += ["--data", report.data.path] if report.data else []
+    return shlex.join([*words, "--target", report.target])
+
+
+def _roles(report: Report) -> list[str]:
+    """The roles of the layers, in the order of their colours."""
+    found = {one.role for one in report.layers}
+    return [role for role in ROLES if role and role in found]
 
 
 def _tiles(page: Page) -> list[tuple[str, str, str, str]]:

@@ -2,7 +2,19 @@
 
 from dataclasses import dataclass
 
+from yqc.report.parts import ClassScore
 from yqc.report.report import Report
+
+__all__ = [
+    "Box",
+    "ClassScore",
+    "Curve",
+    "Drawing",
+    "GraphNode",
+    "Page",
+    "Picture",
+    "ValueHistogram",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +70,6 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """AP (IoU 0.5 to 0.95) of one class by both models; None where no such object was annotated."""
-
-    name: str
-    float_: float | None
-    compiled: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Box:
     """A detection in a picture, in its pixels."""
 
@@ -111,3 +114,5 @@ class Page:
     curves: tuple[Curve, ...] = ()
     classes: tuple[ClassScore, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    made: str = ""
+    """The date and time of the compile."""

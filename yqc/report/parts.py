@@ -267,6 +267,16 @@ class OutputAgreement(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassScore(Part):
+    """The main figure of one class by both models: its AP, or for a classifier the share found."""
+
+    name: str
+    float_: float | None
+    """None where no such object is labelled."""
+    compiled: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accuracy(Part):
     """Accuracy of the emitted file beside the float graph's, on the same images."""
 
@@ -289,6 +299,8 @@ class Accuracy(Part):
     agreement: Agreement | None = None
     outputs: OutputAgreement | None = None
     """Of a net that is no detector: kind `agreement`, and `agreement` has no figures."""
+    classes: tuple[ClassScore, ...] = ()
+    """The main figure of each class; empty without labels."""
 
     @classmethod
     def of_outputs(cls, *, images: int, sqnr_db: float | None, max_abs_error: float) -> Self:
@@ -308,6 +320,7 @@ class Accuracy(Part):
         task: str = "detect",
         main: Main = "map",
         interval: tuple[float, float] | None = None,
+        classes: Sequence[ClassScore] = (),
     ) -> Self:
         """Compare two models on labelled images."""
         before, after = Scores.of(float_), Scores.of(compiled)
@@ -324,6 +337,7 @@ class Accuracy(Part):
             drop=drop,
             relative_drop=drop / figure if drop is not None and figure else None,
             interval=interval,
+            classes=tuple(classes),
         )
 
     @classmethod
