@@ -54,6 +54,9 @@ def test_the_file_computes_what_the_graph_does(packed: fx.GraphModule, target: s
     assert roundtrip(packed, model, X).within(values=1e-5)
     held = sum(t.numel() * t.element_size() for t in packed.state_dict().values())
     assert sum(layer_bytes(model).values()) <= 1.5 * held
+    made = {name for node in model.graph.node for name in node.output}
+    assert max(map(len, made - {out.name for out in model.graph.output})) <= 2
+    assert {"out", "a_conv"} <= {node.name for node in model.graph.node}
     codes = sum(t.numel() for n, t in packed.state_dict().items() if n.endswith("_packed"))
     assert abs(size_parts(model)["weights"] - codes) < 60
     assert next(o.version for o in model.opset_import) == 18

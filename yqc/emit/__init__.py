@@ -63,6 +63,7 @@ from yqc.emit.simplify import check_model, drop_unused, simplify
 from yqc.emit.stored import StoredValues
 from yqc.emit.table import TABLE, lowering
 from yqc.emit.tensors import weight_bytes
+from yqc.emit.wiring import shorten_values
 from yqc.graph import is_function
 from yqc.graph.half import stores_half
 from yqc.targets import find_target
@@ -153,6 +154,8 @@ def emit(
         drop_unused(model)
     if stores_half(gm):
         write_halves(model)
+    if holds_rice(gm):
+        shorten_values(model.graph)
     check_model(model)
     onnx.helper.set_model_props(model, dict(metadata or {}))
     return model

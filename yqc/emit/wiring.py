@@ -1,5 +1,6 @@
 """What makes, reads and holds the values of an ONNX graph, for rewriting it."""
 
+import itertools
 from collections import defaultdict
 from typing import Any
 
@@ -57,6 +58,29 @@ def take_name(taken: set[str], name: str) -> str:
         unique = f"{name}_{count}"
     taken.add(unique)
     return unique
+
+
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def shorten_values(graph: onnx.GraphProto) -> None:
+    """Give the values between nodes names of one to three letters; nodes keep theirs.
+
+    Inputs, outputs and initialisers keep their names, too. Without this, names take 2 % of the file
+    of a nano detector whose weights take 1 MB.
+    """
+    fixed = {info.name for info in (*graph.input, *graph.output, *graph.initializer)}
+    short = (
+        "".join(digits)
+        for length in range(1, 9)
+        for digits in itertools.product(DIGITS, repeat=length)
+        if "".join(digits) not in fixed
+    )
+    made = (name for node in graph.node for name in node.output if name and name not in fixed)
+    names = dict(zip(made, short, strict=False))
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
 
 
 OUTPUT = "output0"
