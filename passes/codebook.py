@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_item
+from yqc.pipeline import Space, format_item
 from yqc.quantizing import CodebookOptions
 
 
@@ -16,6 +16,10 @@ class Codebook(CodebookOptions, Recipe):
     """Store convolution weights as four-bit indices into tables."""
 
     name: ClassVar[str] = "codebook"
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("weights")
 
     def expand(self, given: Given) -> str:
         return f"reparam,fold-bn,dce,{format_item('cluster', self)}"

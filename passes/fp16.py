@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import Count, format_item
+from yqc.pipeline import Count, Space, format_item
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class Fp16(Recipe):
     """Modules to leave in float32: their paths, * as a wildcard."""
     images: Count = 8
     """Number of calibration images to measure on."""
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("weights")
 
     def expand(self, given: Given) -> str:
         return f"reparam,fold-bn,dce,{format_item('half', self)}"

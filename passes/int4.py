@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_item
+from yqc.pipeline import Space, format_item
 from yqc.quantizing import Int4Options
 
 
@@ -16,6 +16,10 @@ class Int4(Int4Options, Recipe):
     """Store convolution weights as uniform four-bit integers."""
 
     name: ClassVar[str] = "int4"
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("weights")
 
     def expand(self, given: Given) -> str:
         return f"reparam,fold-bn,dce,{format_item('pack-int4', self)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from yqc import Given, Recipe
-from yqc.pipeline import Bounds, Share, format_value
+from yqc.pipeline import Bounds, Share, Space, format_value
 from yqc.quant import RangeMethod
 
 
@@ -27,6 +27,10 @@ class Int8(Recipe):
     """At most this share of convolutions read float, where that is worth its time; needs data."""
     skip: tuple[str, ...] = ()
     """Convolutions to leave in float: their paths, * as a wildcard; worst:3, the costliest."""
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("integers", {"float_inputs": [0.1, 0.0, 0.3], "skip": [[], ["worst:3"]]})
 
     def expand(self, given: Given) -> str:
         observe = f"observe{{skip={format_value(self.skip)}}}" if self.skip else "observe"

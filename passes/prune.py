@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_item
+from yqc.pipeline import Space, format_item
 from yqc.pruning import PruningOptions
 from yqc.training import RecoveryOptions
 
@@ -20,6 +20,14 @@ class Prune(RecoveryOptions, PruningOptions, Recipe):
     """Remove the channels that matter least and train what is left."""
 
     name: ClassVar[str] = "prune"
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space(
+            "channels",
+            {"ratio": [0.3, 0.5, 0.7, 0.8, 0.9], "of": ["params", "macs"]},
+            {"recover": 0},
+        )
 
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(PruningOptions)}

@@ -22,7 +22,7 @@ from torch import fx
 
 from yqc import Context, Pass, State
 from yqc.errors import OptionError, PassError
-from yqc.pipeline import Bounds, Count, Duration, Share
+from yqc.pipeline import Bounds, Count, Duration, Share, Space
 from yqc.training import Plan, TrainingOutcome, distill, find_untouched
 
 TIME = Duration(600)
@@ -77,6 +77,10 @@ class Recover(Pass):
         super().__post_init__()
         if sum(v is not None for v in (self.epochs, self.steps, self.time)) > 1:
             raise OptionError("give one of epochs, steps and time")
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("training", {"steps": [100, 300, 900]})
 
     def needs(self) -> frozenset[str]:
         return self.requires | ({State.BATCH_NORM} if self.bn_l1 else set())

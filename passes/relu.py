@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_item
+from yqc.pipeline import Space, format_item
 from yqc.swapping import SwapOptions
 from yqc.training import RecoveryOptions
 
@@ -20,6 +20,10 @@ class Relu(RecoveryOptions, SwapOptions, Recipe):
     """Swap the activations for ReLU and train what is left of the error."""
 
     name: ClassVar[str] = "relu"
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("activations", fixed={"recover": 0})
 
     def expand(self, given: Given) -> str:
         options = {f.name: getattr(self, f.name) for f in fields(SwapOptions)}

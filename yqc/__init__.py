@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
         text,
     )
     from yqc.graph.metadata import BatchNorm, Mark
-    from yqc.interface import bench, diff, evaluate, explain, inspect, lint
+    from yqc.interface import bench, diff, evaluate, explain, inspect, lint, tune
     from yqc.models.load import LoadedModel, load
     from yqc.models.register import register_block
     from yqc.models.trace import trace
@@ -112,6 +112,7 @@ __all__ = [
     "shape",
     "text",
     "trace",
+    "tune",
 ]
 
 _HOME = {
@@ -169,6 +170,7 @@ _HOME = {
     "shape": "yqc.graph",
     "text": "yqc.graph",
     "trace": "yqc.models.trace",
+    "tune": "yqc.interface",
 }
 
 

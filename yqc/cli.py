@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from yqc import __version__
-from yqc.commands import caching, compiling, linting, looking, measuring
+from yqc.commands import caching, compiling, linting, looking, measuring, tuning
 from yqc.commands.common import echo
 from yqc.commands.process import INTERRUPTED, TERMINATED, guard, leave
 from yqc.errors import BudgetError, YqcError, first_line
@@ -39,6 +39,7 @@ def common(
 
 for _name, _command in (
     ("compile", compiling.compile_command),
+    ("tune", tuning.tune_command),
     ("eval", measuring.eval_command),
     ("passes", looking.passes_command),
     ("inspect", looking.inspect_command),

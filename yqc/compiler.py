@@ -13,6 +13,7 @@ from yqc import report as rp
 from yqc.data import KeptImages
 from yqc.emit import save
 from yqc.emit.embedding import embed
+from yqc.errors import DataError
 from yqc.job.checks import check, check_budget, require_budget
 from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
@@ -35,6 +36,7 @@ from yqc.pipeline.watchers import Reproducer, Snapshots, Verify
 from yqc.progress import Progress, Silent
 from yqc.report.contract import Json
 from yqc.settings import SETTINGS, Budget, Settings, choose, with_choices
+from yqc.tuning import Front, SearchSpace, count_held_out, make_question, tune
 
 Passes: TypeAlias = str | Pipeline | Sequence[Pass | Recipe | str]
 """Pipeline text, a `Pipeline`, or passes and recipes."""
@@ -107,6 +109,37 @@ class Session:
             self.data = find_data(self.settings, self.source)
         self.kept, self.prefixes = KeptImages(), Prefixes()
 
+    def choosing(self) -> "Session":
+        """Return the session of a search's trials: its evaluation images are those held out."""
+        other = copy.copy(self)
+        other.data = self.data and self.data.choosing()
+        other.progress = Silent()
+        return other
+
+    def tune(
+        self,
+        budget: Budget | None = None,
+        *,
+        space: SearchSpace | Path | None = None,
+        threads_per_trial: int = 1,
+        **asked: Any,  # noqa: ANN401  # checked by make_question
+    ) -> Front:
+        """Search the smallest or fastest files within a budget; see `yqc.tune`.
+
+        Raises:
+            YqcError: the data has too few images, or something cannot be read or written.
+        """
+        question = make_question(budget, target=self.settings.target, **asked)
+        if self.data is None:
+            raise DataError("a search needs data to choose by; give --data")
+        held_out = self.settings.held_out or count_held_out(self.data)
+        settings = replace(self.settings, held_out=held_out, threads=threads_per_trial)
+        session = Session(
+            self.model, settings=settings, registry=self.registry, progress=self.progress
+        )
+        opening = open_choosing if isinstance(self.model, str | Path) else None
+        return tune(session, question, opening=opening, space=space)
+
     def compile(
         self,
         passes: Passes = "",
@@ -161,6 +194,11 @@ class Session:
             how = Writing(evaluate, latency, verify, sensitivity, html, budget)
             written = write_files(compiled, files, work, how, last_float.gm if exports else None)
             return Result(written.report, gm, source.gm, ctx, files, written.paths)
+
+
+def open_choosing(model: AnyModel, **choices: Any) -> Session:  # noqa: ANN401  # as of Session
+    """Open the session of a search's trials, in a process of its own."""
+    return Session(model, **choices).choosing()
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ command line are, with underscores.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from yqc import evaluation as ev
 from yqc import report as rp
+from yqc.compiler import Session
 from yqc.evaluation.latency import WARM_UP
 from yqc.evaluation.profile import profile
 from yqc.job.explain import explain as explain_pass
 from yqc.job.files import evaluate_file, input_channels, open_pictures, time_files
+from yqc.job.inputs import open_source
 from yqc.job.staged import find_file, look, staged
 from yqc.linting import LintResult, find_runtime
 from yqc.linting import lint as find_faults
@@ -24,7 +26,8 @@ from yqc.models.source import AnyModel
 from yqc.onnx_file import read_onnx
 from yqc.pipeline.registry import Registry
 from yqc.progress import Progress, Silent
-from yqc.settings import DATA, MODEL, Settings, choose, with_choices
+from yqc.settings import DATA, MODEL, SETTINGS, Budget, Settings, choose, with_choices
+from yqc.tuning import Front, SearchSpace, make_question, training_steps
 
 
 @with_choices(*MODEL, *DATA, "threads")
@@ -92,6 +95,81 @@ def bench(
     if not nodes:
         return found
     return replace(found, nodes={str(path): profile(path, **how) for path in paths})
+
+
+@with_choices(*SETTINGS)
+def tune(
+    model: AnyModel,
+    data: str | Path | None = None,
+    *,
+    budget: Budget | None = None,
+    output: str | Path = "tuned",
+    time: float | None = None,
+    trials: int | None = None,
+    prefer: Literal["size", "speed"] | None = None,
+    jobs: int | None = None,
+    threads_per_trial: int = 1,
+    latency: bool = True,
+    measure: str | None = None,
+    space: Path | None = None,
+    resume: bool = False,
+    registry: Registry | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **choices: Any,  # noqa: ANN401  # checked by Settings
+) -> Front:
+    """Search how small, how fast and how accurate a model can be compiled.
+
+    Args:
+        model: a checkpoint or graph file; a module is searched in this process alone.
+        data: the data set; a quarter of its training images, at most 128, is held out to choose
+            by, and the evaluation images are read once, for the files of the front.
+        budget: loss, bytes and milliseconds that are allowed; by default a loss of 1 %.
+        output: the folder that gets the files: `01.onnx` and so on, `best.onnx`, each with report
+            and recipe; `front.json`, `front.html`.
+        time: seconds of the search, its files included; by default 1800 without `trials`.
+        trials: pipelines to try at most.
+        prefer: what the best file within the budget is: the smallest (the default, but for a
+            budget of time alone), or the fastest.
+        jobs: trials side by side; by default as many as cores and memory allow.
+        threads_per_trial: PyTorch's and the runtime's; kept in the recipes.
+        latency: whether times count.
+        measure: a command that prints the milliseconds of `{onnx}`, in place of the runtime here.
+        space: a TOML file of what may be tried; see `yqc tune --print-space`.
+        resume: go on with the search in the output folder.
+        registry: where names of passes are looked up.
+        settings: settings to start from.
+        progress: where trials are shown.
+        choices: any of the settings by name; see `Settings`.
+
+    Raises:
+        BudgetError: no trial gave a file.
+        YqcError: something contradicts itself, or cannot be read or written.
+    """
+    settings = choose(settings, choices | ({} if data is None else {"data": data}))
+    asked: dict[str, Any] = {"output": output, "time": time, "trials": trials, "prefer": prefer}
+    asked |= {"jobs": jobs, "latency": latency, "measure": measure, "resume": resume}
+    make_question(budget, target=settings.target, **asked)
+    session = Session(model, settings=settings, registry=registry, progress=progress)
+    return session.tune(budget, space=space, threads_per_trial=threads_per_trial, **asked)
+
+
+def search_space(
+    model: AnyModel,
+    time: float | None = None,
+    *,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+) -> SearchSpace:
+    """Return what `tune` may try of a model by default, in so many seconds; its text is TOML.
+
+    Raises:
+        YqcError: the model cannot be read.
+    """
+    settings, registry = settings or Settings(), registry or Registry.default()
+    source = open_source(model, settings)
+    steps = training_steps(source, time)
+    return SearchSpace.default(registry, steps, trains=source.form is not None)
 
 
 def lint(model: str | Path, *, target: str = "onnxruntime") -> LintResult:

@@ -4,6 +4,7 @@
 `arguments`  options that several commands share
 `common`     find passes, print
 `compiling`  `yqc compile`
+`tuning`     `yqc tune`
 `looking`    `yqc passes`, `inspect`, `diff`, `explain`, `new-pass`
 `listing`    the data of `yqc passes`
 `views`      the work of `inspect`, `diff` and `explain`; imports torch

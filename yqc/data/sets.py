@@ -1,15 +1,17 @@
 """Data sets in memory: images in two splits, and COCO annotations that are made on first use."""
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict
 
 from yqc.data.files import content_hash
 from yqc.data.outlines import Mask
+from yqc.errors import DataError
 from yqc.facts import OutputForm, Task
 
 
@@ -157,6 +159,37 @@ class Split:
         """
         return self.read() if self.read else None
 
+    def pick(self, name: str, positions: Sequence[int]) -> "Split":
+        """Return some of the images as a split of its own, with their annotations."""
+        images = tuple(self.images[i] for i in positions)
+        labels = tuple(self.labels[i] for i in positions) if self.labels else ()
+        read = partial(self._pick_annotations, tuple(positions)) if self.read else None
+        return Split(name, images, read, self.absent, labels)
+
+    def _pick_annotations(self, positions: tuple[int, ...]) -> Annotations:
+        """Return the annotations of the images at these positions, numbered as images of a split.
+
+        Raises:
+            DataError: a label is malformed.
+        """
+        whole = self.annotations
+        if whole is None:
+            raise DataError(f"the {self.name} images have no labels")
+        number = {position + 1: i for i, position in enumerate(positions, 1)}
+        kept = (entry for entry in whole["annotations"] if entry["image_id"] in number)
+        return {
+            "images": [
+                {**entry, "id": number[entry["id"]]}
+                for entry in whole["images"]
+                if entry["id"] in number
+            ],
+            "annotations": [
+                {**entry, "id": i, "image_id": number[entry["image_id"]]}
+                for i, entry in enumerate(kept, 1)
+            ],
+            "categories": whole["categories"],
+        }
+
 
 @dataclass(frozen=True)
 class Data:
@@ -176,6 +209,39 @@ class Data:
     """Images of `val` that are in `train` too, by file or by content."""
     warnings: tuple[str, ...] = ()
     """What a report should say about this data, a sentence each."""
+    held: Split | None = None
+    """Training images that passes do not see; see `hold_out`."""
+    known_sha256: str = ""
+    """`sha256`, where this is a view of a data set whose hash counts."""
+
+    def hold_out(self, count: int, seed: int) -> "Data":
+        """Take images from the training ones for a search to choose by; passes do not see them.
+
+        Those with labels are taken where any has some.
+
+        Raises:
+            DataError: there are not twice as many training images.
+        """
+        train = self.train
+        if len(train.images) < 2 * count:
+            raise DataError(
+                f"{self.source} has {len(train.images)} training images, too few to hold "
+                f"{count} of them out"
+            )
+        labelled = [i for i, path in enumerate(train.labels) if path.is_file()]
+        those = labelled if len(labelled) >= count else [*range(len(train.images))]
+        held = sorted(random.Random(seed).sample(those, count))  # noqa: S311  # no secret
+        rest = sorted({*range(len(train.images))} - {*held})
+        kept = train.pick("held-out", held)
+        if train.labels and those is not labelled:
+            kept = replace(kept, read=None)
+        return replace(self, train=train.pick(train.name, rest), held=kept)
+
+    def choosing(self) -> "Data":
+        """Return the data of a search's trials: the images held out stand for those of `val`."""
+        if self.held is None:
+            raise DataError(f"no images of {self.source} are held out to choose by")
+        return replace(self, val=self.held, common=(), known_sha256=self.sha256)
 
     def without_evaluation(self) -> "Data":
         """Return the data of a compile that evaluates nothing: all images of a folder calibrate."""
@@ -198,9 +264,11 @@ class Data:
         Computed on first use; it reads every file of both splits. A file that cannot be read counts
         by its name.
         """
+        if self.known_sha256:
+            return self.known_sha256
         digest = hashlib.sha256((content_hash(self.source) or "").encode())
         with ThreadPoolExecutor(4, "yqc-hashes") as pool:  # Hashing releases the interpreter lock.
-            for split in (self.train, self.val):
+            for split in filter(None, (self.train, self.held, self.val)):
                 files = (*split.images, *split.labels)
                 for path, content in zip(files, pool.map(content_hash, files), strict=True):
                     line = f"{split.name}/{path.name} {content}\n"

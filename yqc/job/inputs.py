@@ -82,9 +82,13 @@ def find_data(settings: Settings, source: Source, *, evaluate: bool = True) -> D
     )
     data = data if evaluate else data.without_evaluation()
     data = fit_channels(data, source.channels)
-    if not source.is_detector:
-        return data.without_labels()
-    return fit_classes(data, source.names, single_class=settings.single_class)
+    if source.is_detector:
+        data = fit_classes(data, source.names, single_class=settings.single_class)
+    else:
+        data = data.without_labels()
+    if settings.held_out is None:
+        return data
+    return data.hold_out(settings.held_out, settings.seed)
 
 
 def make_context(

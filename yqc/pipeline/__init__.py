@@ -16,10 +16,21 @@ In reading order:
 - `resume`: graphs between passes, kept for a rerun.
 - `prefixes`: graphs behind first passes, kept for other pipelines.
 - `replay`: a failed pass, run again from its reproducer.
+- `space`: what a search may do with a pass.
 - `new_pass`: the file of a new pass.
 """
 
 from yqc.pipeline.options import format_item
+from yqc.pipeline.space import Space
 from yqc.pipeline.values import Bounds, ByteSize, Count, Duration, Share, format_value
 
-__all__ = ["Bounds", "ByteSize", "Count", "Duration", "Share", "format_item", "format_value"]
+__all__ = [
+    "Bounds",
+    "ByteSize",
+    "Count",
+    "Duration",
+    "Share",
+    "Space",
+    "format_item",
+    "format_value",
+]

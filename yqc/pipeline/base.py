@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from yqc.facts import OutputForm
 from yqc.pipeline.options import check_options, format_item
 from yqc.pipeline.records import Records, Rewrite
+from yqc.pipeline.space import Space
 from yqc.progress import Progress, Silent
 from yqc.targets import DecodeForm, Target, find_target
 
@@ -167,6 +168,11 @@ class _Named(ABC):
 
     def __str__(self) -> str:
         return format_item(self.name, self)
+
+    @classmethod
+    def space(cls) -> Space | None:
+        """Return where `yqc tune` may put the pass, and with which options; None: nowhere."""
+        return None
 
     @classmethod
     def summary(cls) -> str:

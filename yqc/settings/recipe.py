@@ -47,12 +47,12 @@ ORIGINS = ("input", "dataset", "target_file", "load")
 
 def write_recipe(settings: Settings, origin: Provenance) -> str:
     """Return the TOML text that repeats a compile, with what it was written for."""
-    lines = [f"yqc = {_toml(origin.version)}"]
+    lines = [f"yqc = {to_toml(origin.version)}"]
     for name in SETTINGS:
         value = getattr(settings, name)
         if value is not None:
             plain = list(value) if isinstance(value, tuple) else value
-            lines.append(f"{name} = {_toml(plain)}")
+            lines.append(f"{name} = {to_toml(plain)}")
     tables = [
         ("[input]", origin.model),
         ("[dataset]", origin.data),
@@ -61,11 +61,11 @@ def write_recipe(settings: Settings, origin: Provenance) -> str:
     tables += [("[[load]]", file) for file in origin.loaded]
     for head, file in tables:
         if file is not None:
-            lines += ["", head, f"path = {_toml(file.path)}", f"sha256 = {_toml(file.sha256)}"]
+            lines += ["", head, f"path = {to_toml(file.path)}", f"sha256 = {to_toml(file.sha256)}"]
     return "\n".join([*lines, ""])
 
 
-def _toml(value: object) -> str:
+def to_toml(value: object) -> str:
     """Write a plain value: TOML's are JSON's, but for one character that must be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

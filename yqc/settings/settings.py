@@ -75,6 +75,8 @@ class Settings:
     """Half in and out."""
     uint8_input: bool = False
     """Take bytes 0..255, not floats 0..1."""
+    held_out: Count | None = None
+    """Training images that passes do not see; `yqc tune` chooses by them."""
     threads: Threads | None = None
     """Of PyTorch and the runtime; default: the cores, for bench one."""
     written_for: Provenance = field(default=Provenance(), compare=False)

@@ -1,0 +1,28 @@
+"""`yqc tune`: search the pipelines that are small, fast and accurate enough.
+
+`space`    pipelines that may be tried, and the TOML file that lists them
+`trials`   one pipeline, compiled and judged on the images held out
+`workers`  trials side by side, in processes
+`pareto`   points that no other one beats, and the best within a budget
+`search`   what is tried next, and the journal of what was found
+`front`    the points of the front, as they are shown
+`page`     the same as an HTML page
+`tune`     all of these: from the question to the files
+"""
+
+from yqc.tuning.front import Front, FrontPoint
+from yqc.tuning.space import SearchSpace
+from yqc.tuning.trials import Compiles
+from yqc.tuning.tune import Question, count_held_out, make_question, training_steps, tune
+
+__all__ = [
+    "Compiles",
+    "Front",
+    "FrontPoint",
+    "Question",
+    "SearchSpace",
+    "count_held_out",
+    "make_question",
+    "training_steps",
+    "tune",
+]
