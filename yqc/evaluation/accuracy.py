@@ -45,8 +45,9 @@ class DetectorAccuracy(Scores):
     @cached_property
     def resampled(self) -> Resampled:
         """The main figure, to be counted anew on draws of the images."""
-        known = isinstance(self.judged, HitRate)
-        return self.judged if known else AveragePrecision.of(self.judged)
+        if isinstance(self.judged, HitRate):
+            return self.judged
+        return AveragePrecision.of(self.judged)
 
     @property
     def main_figure(self) -> float | None:

@@ -31,8 +31,10 @@ Counts = NDArray[np.int64]
 class Resampled(Protocol):
     """A figure that can be counted anew on draws of images."""
 
-    images: tuple[int, ...]
-    """The images, in the order of the columns of `Counts`."""
+    @property
+    def images(self) -> tuple[int, ...]:
+        """The images, in the order of the columns of `Counts`."""
+        ...
 
     def figures(self, counts: Counts) -> NDArray[np.float64]:
         """Return the figure of each draw, float64 [draws]; NaN where nothing can be measured."""
@@ -108,7 +110,8 @@ class AveragePrecision:
             return np.full(len(counts), np.nan)
         parts = np.stack([one.precision(counts, self.recalls) for one in self.classes])
         known = ~np.isnan(parts)
-        return np.where(known, parts, 0).sum(axis=0) / np.where(known.any(0), known.sum(0), np.nan)
+        counted = np.where(known.any(0), known.sum(0), np.nan)
+        return np.asarray(np.where(known, parts, 0).sum(axis=0) / counted, np.float64)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class HitRate:
 
     def figures(self, counts: Counts) -> NDArray[np.float64]:
         """Return the share of each draw."""
-        return (counts @ self.hits) / np.maximum(counts.sum(axis=1), 1)
+        return np.asarray((counts @ self.hits) / np.maximum(counts.sum(axis=1), 1), np.float64)
 
 
 def figure_interval(figure: Resampled, *, seed: int = 0, draws: int = DRAWS) -> Interval | None:

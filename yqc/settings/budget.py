@@ -106,8 +106,8 @@ class Budget:
 
         What was not measured keeps no bound.
         """
-        sides = {
-            "max_drop": (loss, self.drop and self.drop.value),
+        sides: dict[str, tuple[float | None, float | None]] = {
+            "max_drop": (loss, None if self.drop is None else self.drop.value),
             "max_size": (size, self.size),
             "max_ms": (ms, self.ms),
         }

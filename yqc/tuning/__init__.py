@@ -7,13 +7,16 @@
 `search`   what is tried next, and the journal of what was found
 `front`    the points of the front, as they are shown
 `page`     the same as an HTML page
+`question` what is asked, checked before any work
+`files`    the files of the front, compiled and measured once more
 `tune`     all of these: from the question to the files
 """
 
 from yqc.tuning.front import Front, FrontPoint
+from yqc.tuning.question import Question, make_question
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Compiles
-from yqc.tuning.tune import Question, count_held_out, make_question, training_steps, tune
+from yqc.tuning.tune import count_held_out, training_steps, tune
 
 __all__ = [
     "Compiles",

@@ -1,12 +1,12 @@
 """The front that a search found: its points, their files, and how they are shown."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
 
-from yqc import report as rp
 from yqc.report import human
+from yqc.report.contract import Json, to_plain
 from yqc.report.layout import NAME, QUIET, columns, fields, say
 from yqc.report.shown import Shown, render
 
@@ -68,11 +68,11 @@ class Front(Shown):
     results: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     """The compile of each point, a `Result`; not in JSON."""
 
-    def to_dict(self) -> rp.contract.Json:
+    def to_dict(self) -> Json:
         """Return what `--json` prints."""
-        plain = super().to_dict()
+        plain = to_plain(replace(self, results=()))
         if isinstance(plain, dict):
-            plain.pop("results", None)
+            del plain["results"]
         return plain
 
     def show_drop(self, loss: float | None) -> str:

@@ -9,6 +9,7 @@ longer training (successive halving, Jamieson and Talwalkar 2016): lengths grow 
 import json
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,7 @@ class Search:
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         try:
             storage = JournalStorage(JournalFileBackend(str(self.journal)))
             self.study = optuna.create_study(
@@ -115,7 +117,7 @@ class Search:
         while len(tasks) < min(ROUND, most) and same < SAME:
             number = len(self.study.get_trials(deepcopy=False))
             self.study.sampler = optuna.samplers.TPESampler(
-                seed=self.seed + number, n_startup_trials=STARTUP, multivariate=True, group=True
+                seed=self.seed + number, n_startup_trials=STARTUP, multivariate=True
             )
             trial = self.study.ask()
             passes = self.space.suggest(trial)
@@ -237,7 +239,9 @@ def run_search(
                     search.record(number, outcome)
                     ended_one(1)
                     progress.note(describe(number, texts[number], outcome, search, budget))
-            for number, outcome in sorted(ended.items()) if measure is not None else ():
+            for number, outcome in sorted(ended.items()):
+                if measure is None:
+                    break
                 timed = time_outcome(outcome, workers.folder / f"{number}.onnx", measure)
                 search.record(number, timed)
                 ended_one(1)

@@ -13,7 +13,7 @@ A list holds values to choose from, any other value is fixed. Every place may al
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,7 +118,7 @@ class SearchSpace:
 
     def suggest(self, trial: Suggests) -> str:
         """Return the pipeline that a trial chooses."""
-        items = []
+        items: list[str] = []
         for place, passes in self.passes.items():
             if not passes or (place == "training" and not items):
                 continue
@@ -211,8 +211,7 @@ def _default_seeds(
     length = f"recover{{steps={steps[0]}}}" if found["training"] else ""
     shares = [one.options.get("ratio", ()) for one in found["channels"].values()]
     if "prune" in found["channels"] and length:
-        shares = sorted({MILD, max(shares[0], default=MILD)} & {*shares[0]})
-        for share in shares:
+        for share in sorted({MILD, max(shares[0], default=MILD)} & {*shares[0]}):
             begin = f"prune{{ratio={format_value(share)} recover=0}},{length}"
             seeds += [f"{begin},{end}" for end in ends if end != "fp16"]
     if "relu" in found["activations"] and "int8" in known and length:
@@ -231,7 +230,7 @@ def _read_pass(path: Path, registry: Registry, place: Place, name: str, options:
     lists = {key: value for key, value in options.items() if isinstance(value, list)}
     types = types_of(kind)
     for option, value in options.items():
-        if option not in {one.name for one in fields(kind)}:
+        if option not in types:
             raise PipelineError(f"{path}: {name} has no option {option!r}{near(option, types)}")
         for one in value if isinstance(value, list) else [value]:
             try:

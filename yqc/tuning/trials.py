@@ -30,8 +30,9 @@ class CompiledResult(Protocol):
 class Compiles(Protocol):
     """A model and its data, opened once; `yqc.Session` is one."""
 
-    def compile(self, passes: str, **how: Any) -> CompiledResult:  # noqa: ANN401  # see yqc.compile
-        """Compile; see `yqc.compile`."""
+    @property
+    def compile(self) -> Callable[..., CompiledResult]:
+        """Compiles a pipeline, with the arguments of `yqc.compile`."""
         ...
 
 

@@ -1,0 +1,136 @@
+"""The question: a budget, a time, a folder; checked before any work."""
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from yqc.errors import OutputError
+from yqc.settings import Budget, Drop, SettingError
+from yqc.store.folders import is_marked, mark
+from yqc.targets import find_target
+from yqc.tuning.pareto import Prefer
+from yqc.tuning.workers import choose_jobs
+
+TIME = 1800.0
+"""Seconds of a search by default."""
+LOSS = "1%"
+"""Loss that is allowed where no bound is given."""
+SUFFIXES = (".onnx", ".report.json", ".recipe.toml")
+"""Endings of the files of a point."""
+SEARCH = ".search"
+"""Folder of the journal in the output folder."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `yqc tune` is asked; see `tune`."""
+
+    budget: Budget
+    output: Path
+    seconds: float | None
+    trials: int | None
+    prefer: Prefer
+    jobs: int
+    latency: bool
+    measure: str | None
+    resume: bool
+
+    @property
+    def drop(self) -> Drop:
+        """The largest loss; where none is given, losses are counted relatively."""
+        return self.budget.drop or Drop(math.inf, relative=True)
+
+
+def make_question(
+    budget: Budget | None = None,
+    *,
+    output: str | Path = "tuned",
+    time: float | None = None,
+    trials: int | None = None,
+    prefer: Prefer | None = None,
+    jobs: int | None = None,
+    latency: bool = True,
+    measure: str | None = None,
+    resume: bool = False,
+    target: str = "onnxruntime",
+) -> Question:
+    """Check what is asked, before any work.
+
+    Raises:
+        SettingError: parts of it contradict each other.
+        OutputError: the output folder holds something else.
+    """
+    budget = budget or Budget()
+    if budget == Budget():
+        budget = Budget(max_drop=LOSS)
+    runs = measure is not None or find_target(target).runtime is not None
+    if not latency and (budget.ms is not None or measure is not None):
+        raise SettingError("--no-latency", "contradicts --max-ms and --measure; leave it out")
+    wants_speed = budget.ms is not None or prefer == "speed"
+    if wants_speed and not (latency and runs):
+        why = f"{target} does not run here; give --measure" if latency else "--no-latency is given"
+        raise SettingError("--max-ms or --prefer speed", f"needs times, and {why}")
+    if time is not None and time <= 0:
+        raise SettingError("--time", "must be above 0, such as 30m")
+    if trials is not None and trials < 1:
+        raise SettingError("--trials", "must be 1 or more")
+    only_ms = budget.ms is not None and budget.size is None and budget.drop is None
+    return Question(
+        budget,
+        check_folder(Path(output)),
+        TIME if time is None and trials is None else time,
+        trials,
+        prefer or ("speed" if only_ms else "size"),
+        choose_jobs(jobs),
+        latency and runs,
+        measure,
+        resume,
+    )
+
+
+def check_folder(folder: Path) -> Path:
+    """Return a folder that may be written to: none yet, an empty one, or one of an earlier search.
+
+    Raises:
+        OutputError: it holds something else, or is no folder.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()) and not is_marked(folder / SEARCH):
+            raise OutputError(f"{folder} holds something else; choose another folder with -o")
+    elif folder.exists() or folder.is_symlink():
+        raise OutputError(f"{folder} is no folder; choose another one with -o")
+    elif not folder.absolute().parent.is_dir():
+        raise OutputError(f"there is no folder {folder.parent}; make it first")
+    return folder
+
+
+def open_folder(question: Question) -> Path:
+    """Make the output folder and that of the journal; without --resume an older journal goes.
+
+    Raises:
+        OutputError: that is not possible.
+    """
+    folder = question.output / SEARCH
+    try:
+        if is_marked(folder) and not question.resume:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_marked(folder):
+            mark(folder)
+        for left in question.output.glob(".partial-*"):  # of a search that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror}") from error
+    return folder
+
+
+def replace_files(folder: Path, stage: Path) -> None:
+    """Move the files of a search in place of those of an earlier one."""
+    written = {path.name for path in stage.iterdir()}
+    for path in folder.iterdir():
+        stem, _, rest = path.name.partition(".")
+        if path.name not in written and f".{rest}" in SUFFIXES and stem.isdigit():
+            path.unlink()
+    for path in sorted(stage.iterdir()):
+        path.replace(folder / path.name)
