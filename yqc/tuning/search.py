@@ -33,8 +33,11 @@ from yqc.tuning.workers import Task, Workers
 ROUND = 4
 """Trials of a round. Half of it leaves cores idle at the end of each more often; double suggests
 twice as many before it learns from them."""
-SAME = 20
-"""Suggestions that were tried before, after which the space counts as exhausted."""
+SAME = 60
+"""Suggestions in a round that were tried before, after which the space counts as exhausted."""
+DRAWN = 3
+"""Suggestions that were tried before, after which others are drawn at random: the sampler likes
+some choices too much to leave them."""
 STARTUP = 8
 """Trials before Optuna's sampler learns from them; until then it draws at random."""
 
@@ -116,9 +119,7 @@ class Search:
         same = 0
         while len(tasks) < min(ROUND, most) and same < SAME:
             number = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = optuna.samplers.TPESampler(
-                seed=self.seed + number, n_startup_trials=STARTUP, multivariate=True
-            )
+            self.study.sampler = make_sampler(self.seed + number, learns=same < DRAWN)
             trial = self.study.ask()
             passes = self.space.suggest(trial)
             if passes in known or not self._is_valid(passes):
@@ -184,6 +185,13 @@ class Search:
         except YqcError:
             return False
         return True
+
+
+def make_sampler(seed: int, *, learns: bool) -> optuna.samplers.BaseSampler:
+    """Make what suggests one trial: by those before it, or at random."""
+    if not learns:
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A process ends with the one that started it, and leaves interruptions to it.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -96,7 +97,9 @@ class Workers:
         for group in groups:
             self._submit(group, running)
         while running:
-            done, _ = wait(running, timeout=max(0, deadline()), return_when=FIRST_COMPLETED)
+            left = deadline()
+            timeout = None if math.isinf(left) else max(0.0, left)
+            done, _ = wait(running, timeout=timeout, return_when=FIRST_COMPLETED)
             if not done:
                 self.stop()
                 return
