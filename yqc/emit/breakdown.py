@@ -14,6 +14,8 @@ WEIGHTED = dict.fromkeys(PLAIN, 1) | {"QLinearConv": 3}
 WITH_BIAS = {"Conv", "ConvTranspose", "Gemm"}
 LOOKUPS = ("Gather", "GatherElements")
 """Ops that look values up in their first input."""
+RICE = "rice."
+"""What the names of streams of variable length begin with."""
 BIAS = 2
 """At which input of these the bias is."""
 
@@ -59,7 +61,10 @@ def size_parts(model: onnx.ModelProto) -> dict[str, int]:
     """Split the bytes that `weight_bytes` counts by cause; `rest` is what belongs to no layer."""
     sizes = dict.fromkeys(("weights", "scales", "codebooks", "biases", "rest"), 0)
     for tensor in layer_tensors(model):
-        sizes[tensor.cause] += tensor.bytes
+        sizes[tensor.cause] += 0 if tensor.name.startswith(RICE) else tensor.bytes
+    for held in initializers(model.graph):  # whole streams of all layers
+        if held.name.startswith(RICE):
+            sizes[_cause_in_rice(held.name)] += tensor_bytes(held)
     return sizes | {"rest": weight_bytes(model) - sum(sizes.values())}
 
 
@@ -83,10 +88,14 @@ class _Source:
 
 def _in_rice(source: _Source) -> _Source:
     """Give what `yqc.emit.rice_streams` stores its cause, which its operators do not show."""
-    if source.cause == "biases" or not source.value.startswith("rice."):
+    if source.cause == "biases" or not source.value.startswith(RICE):
         return source
-    steps = source.value.removeprefix("rice.") in {"exponent", "scale", "factor"}
-    return replace(source, cause="scales" if steps else "weights")
+    return replace(source, cause=_cause_in_rice(source.value))
+
+
+def _cause_in_rice(name: str) -> str:
+    steps = name.removeprefix(RICE) in {"exponent", "scale", "factor"}
+    return "scales" if steps else "weights"
 
 
 class _View:

@@ -27,6 +27,8 @@ def list_layers(gm: fx.GraphModule, stored: Mapping[str, int]) -> tuple[Layer, .
     for node in gm.graph.nodes:
         stands: dict[str, Any] = {"role": role(node), "weight_bytes": stored.get(node.name, 0)}
         if (quantized := QuantizedLayer.on(node)) is not None:
+            if quantized.scheme == "rice":  # layers share streams in the file
+                stands["weight_bytes"] = quantized.weight_bytes
             found.append(Layer(**vars(quantized) | stands))
         elif (layer := call(gm, node, KINDS)) is not None:
             weight = layer.module.weight
