@@ -14,9 +14,9 @@ from yqc.models.source import open_model
 from yqc.progress import Silent
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shapes"
-FLOORS = {"segment": 0.3, "pose": 0.1}
-"""Least main figure of each committed model on the first 10 val pictures; 0.44 for masks on 24."""
-MODELS = [task for task in FLOORS if (EXAMPLE / f"shapes-{task}.yqc").is_file()]
+FLOORS = {"segment": 0.3, "pose": 0.3}
+"""Least main figure of each committed model on the first 10 val pictures; on 24 they are
+0.44 (masks) and 0.50 (keypoints)."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def example() -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("task", MODELS)
+@pytest.mark.parametrize("task", FLOORS)
 def test_int8_keeps_what_the_committed_model_finds(task: str, folder: Path, tmp_path: Path) -> None:
     path = EXAMPLE / f"shapes-{task}.yqc"
     assert path.stat().st_size < 1_000_000
