@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from yqc import Given, Recipe
-from yqc.pipeline import format_item
+from yqc.pipeline import Space, format_item
 from yqc.quantizing import RiceOptions
 
 
@@ -20,6 +20,10 @@ class Rice(RiceOptions, Recipe):
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)
         super().__post_init__()
+
+    @classmethod
+    def space(cls) -> Space:
+        return Space("weights", {"ratio_vs_fp16": [4.0, 5.0, 6.0, 8.0]})
 
     def expand(self, given: Given) -> str:
         return f"reparam,fold-bn,dce,{format_item('pack-rice', self)}"

@@ -37,7 +37,7 @@ def test_passes_declare_the_space(space: SearchSpace) -> None:
         "activations": {"relu"},
         "channels": {"prune"},
         "training": {"recover"},
-        "weights": {"codebook", "fp16", "int4", *({"rice"} & {*space.registry.found})},
+        "weights": {"codebook", "fp16", "int4", "rice"},
         "integers": {"int8"},
     }
     assert space.seeds[:4] == ("fp16", "int8", "int4", "int4,int8")
@@ -77,7 +77,7 @@ def test_trainings_get_longer_step_by_step(space: SearchSpace) -> None:
 
 def test_without_images_nothing_is_trained() -> None:
     space = SearchSpace.default(Registry.default(), STEPS, trains=False)
-    assert space.seeds == ("fp16", "int8", "int4", "int4,int8")
+    assert space.seeds == ("fp16", "int8", "int4", "int4,int8", "rice{ratio_vs_fp16=4.0}")
     assert not any(space.passes[place] for place in ("activations", "channels", "training"))
 
 

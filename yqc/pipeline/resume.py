@@ -27,7 +27,7 @@ from yqc.report.contract import from_json, to_json, to_plain
 from yqc.report.parts import PassRecord
 
 LONG = 2.0
-"""Seconds that a pass must have taken for its graph to be kept; quicker ones are run again.
+"""Seconds that passes must have taken since the last graph that was kept; quicker ones run again.
 
 Writing a graph file takes 0.1 to 0.3 s for a nano model. Half of it writes twice as often and saves
 a second at most; double loses up to 4 s of work at a kill.
@@ -63,15 +63,18 @@ class Stages(Watcher):
         self.done = list[dict[str, Any]]()
         self.warned = 0
         """Warnings that are not of passes."""
+        self.unkept = 0.0
+        """Seconds of passes since the graph was last kept."""
 
     def begin_behind(self, steps: Sequence[Step]) -> None:
         """Count steps that ran before the first one that is seen."""
         self.done = [_entry(step) for step in steps]
 
     def after(self, step: Step) -> None:
-        """Keep the graph after a pass that took long."""
+        """Keep the graph once passes took long."""
         self.done.append(_entry(step))
-        if (step.record.seconds or 0.0) < LONG or not self.wanted():
+        self.unkept += step.record.seconds or 0.0
+        if self.unkept < LONG or not self.wanted():
             return
         if not is_whole_in_files(step.gm):  # the next pass would measure anew, rounded otherwise
             return
@@ -92,6 +95,7 @@ class Stages(Watcher):
                 ctx.progress.note(f"--resume cannot start after {step.name}: {error}")
                 return
             self.files.save_stage(self.passes, step.index, path.read_bytes())
+            self.unkept = 0.0
 
     def restore(self, gm: fx.GraphModule, ctx: Context) -> list[Step]:
         """Put `gm` and the records behind as many passes as are kept; return their steps."""

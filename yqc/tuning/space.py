@@ -214,6 +214,8 @@ def _default_seeds(
         for share in sorted({MILD, max(shares[0], default=MILD)} & {*shares[0]}):
             begin = f"prune{{ratio={format_value(share)} recover=0}},{length}"
             seeds += [f"{begin},{end}" for end in ends if end != "fp16"]
+    if "rice" in found["weights"]:
+        seeds.append("rice{ratio_vs_fp16=4.0}")
     if "relu" in found["activations"] and "int8" in known and length:
         seeds.append(f"relu{{recover=0}},{length},int8")
     return tuple(seeds)
