@@ -12,7 +12,6 @@ was. Figures are of the main accuracy of the task; distances are relative to the
 
 import argparse
 import json
-import sys
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
@@ -124,4 +123,4 @@ def head_of(checkpoint: Path) -> Literal["one2many"] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def decoded(
     folder, wanted = tmp_path_factory.mktemp("alone"), {}
     x = torch.from_numpy(np.random.default_rng(0).random((1, 3, 64, 96), np.float32))
     for name in NAMES:
-        two = "one2many" if "26" in name else None
+        two: Literal["one2many"] | None = "one2many" if "26" in name else None
         source = open_model(shared / "golden" / f"{name}.pt", imgsz=(64, 96), head=two)
         form, head = source.facts.form, source.facts.head
         assert form is not None

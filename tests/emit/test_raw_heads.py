@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import pytest
@@ -48,7 +48,7 @@ def heads_of(model: onnx.ModelProto) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_level_has_an_output_for_each_kind(shared: Path, name: str) -> None:
-    head = "one2many" if "26" in name else None
+    head: Literal["one2many"] | None = "one2many" if "26" in name else None
     source = open_model(shared / "golden" / f"{name}.pt", imgsz=(64, 64), head=head)
     assert source.facts.form is not None
     assert source.facts.head is not None

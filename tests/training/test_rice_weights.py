@@ -28,8 +28,9 @@ def test_nothing_changes_before_training_and_what_is_learned_is_stored() -> None
         for weight in weights:
             assert weight.value.grad is not None
             assert weight.scale.log_factor.grad is not None
-            weight.value += 0.3 * weight.value.abs().amax() * weight.value.grad.sign()
-            weight.scale.log_factor += 0.1
+            step = 0.3 * weight.value.abs().amax() * weight.value.grad.sign()
+            weight.value.add_(step)
+            weight.scale.log_factor.add_(0.1)
     for weight in weights:
         weight.store(gm)
     want = student(X)

@@ -1,5 +1,6 @@
 """The space of a search: what passes declare, its TOML file, pipelines to choices and back."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ class Fixed:
     def __init__(self, params: dict[str, object]) -> None:
         self.params = params
 
-    def suggest_categorical(self, name: str, choices: list[str]) -> str:
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
         return str(self.params.get(name, choices[0]))
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
@@ -55,7 +56,7 @@ def test_seeds_are_what_their_choices_give(space: SearchSpace) -> None:
 def test_any_choice_comes_back(space: SearchSpace, data: st.DataObject) -> None:
 
     class Drawn:
-        def suggest_categorical(self, name: str, choices: list[str]) -> str:
+        def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
             return data.draw(st.sampled_from(choices), label=name)
 
         def suggest_int(self, name: str, low: int, high: int) -> int:

@@ -29,8 +29,9 @@ def test_a_search_leaves_files_that_their_recipes_make_again(
 ) -> None:
     space, out = tmp_path / "space.toml", tmp_path / "out"
     space.write_text(SPACE)
-    how = ("tune", checkpoint, "--data", pictures, "--space", space, "-o", out, "--no-latency")
-    how = (*how, "--max-drop", "0.005", "--jobs", 1)
+    how: list[object] = ["tune", checkpoint, "--data", pictures, "--space", space]
+    how += ["-o", out, "--no-latency"]
+    how += ["--max-drop", "0.005", "--jobs", 1]
     done = run(*how, "--trials", 2, "--json", "-q")
     assert done.code == 0, done.err
     front = json.loads(done.out)

@@ -1,7 +1,7 @@
 """Accuracy, size, speed and time of every task's compiled files, by an outside judge.
 
-    python benchmarks/tasks.py ../shared --keep DIR
-    python benchmarks/tasks.py ../shared --keep DIR --tasks pose obb --passes int8 int4
+    python benchmarks/task_figures.py ../shared --keep DIR
+    python benchmarks/task_figures.py ../shared --keep DIR --tasks pose obb --passes int8 int4
 
 SHARED holds `models/*-figures.pt`, `data/figures` and the judge `tools/eval_tasks.py`, which
 shares no code with yqc. Each file is compiled by `yqc compile --no-eval` in a process of its own,
