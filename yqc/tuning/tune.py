@@ -1,14 +1,16 @@
 """Answer how small, or how fast, a model can be at a given loss: search, then measure the front."""
 
 import functools
+import shutil
 import tempfile
 import time as clocks
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from yqc.data import Data
-from yqc.errors import DataError
+from yqc.errors import DataError, OutputError
 from yqc.graph.compare import macs
 from yqc.job.baseline import write_float_file
 from yqc.job.speed import time_compiled
@@ -19,6 +21,7 @@ from yqc.pipeline.registry import Registry
 from yqc.progress import Silent
 from yqc.settings import Settings
 from yqc.store import user_store
+from yqc.store.folders import make_temporary, remove_left
 from yqc.targets import find_target
 from yqc.tuning.files import TunedSession, write_front
 from yqc.tuning.front import Front
@@ -46,6 +49,8 @@ BACKWARD = 5
 """Runs of the graph that a step takes for each image: the original's, and forth and back."""
 IMAGES = 4
 """Images of a step."""
+TRIALS = "yqc-tune-"
+"""How the names of folders begin that hold the files of trials."""
 OVERHEAD = 0.1
 """Seconds of a step of a tiny graph: reading and augmenting images, calling the graph's nodes."""
 
@@ -86,13 +91,13 @@ def tune(
         3 if question.latency else 2,
         functools.partial(_check, registry, session.settings.target),
     )
-    with tempfile.TemporaryDirectory(prefix="yqc-tune-") as trials:
+    with temporary_folder() as trials:
         load = tuple(Path(path) for path, _ in registry.files)
         choices = _choices(session.settings)
         jobs = question.jobs if opening is not None else 1
         opener = Opening(opening or type(session), session.model, choices, load)
         alone = session.choosing() if jobs == 1 else None
-        workers = Workers(opener, drop, Path(trials), jobs, alone)
+        workers = Workers(opener, drop, trials, jobs, alone)
         seconds = None if question.seconds is None else FOR_TRIALS * question.seconds
         try:
             run_search(
@@ -101,7 +106,7 @@ def tune(
                 Clock(seconds, began),
                 most=question.trials,
                 budget=question.budget,
-                measure=make_measure(session, question, Path(trials)),
+                measure=make_measure(session, question, trials),
                 progress=progress,
             )
         except KeyboardInterrupt:
@@ -109,6 +114,23 @@ def tune(
         finally:
             workers.stop()
     return write_front(session, question, search, began)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder for the files of trials; what killed searches have left there goes."""
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{TRIALS}*"):
+        remove_left(left)
+    try:
+        folder, lock = make_temporary(TRIALS, parent)
+    except OSError as error:
+        raise OutputError(f"cannot write into {parent}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release(force=True)
 
 
 def default_space(session: TunedSession, question: Question, registry: Registry) -> SearchSpace:
