@@ -40,6 +40,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "pack-int4": (nets.residual, "fold-bn,pack-int4"),
     "codebook": (nets.csp, "codebook"),
     "cluster": (nets.residual, "fold-bn,cluster"),
+    "rice": (nets.csp, "rice{bits=6}"),
+    "pack-rice": (nets.residual, "fold-bn,pack-rice{bits=6}"),
     "channel-prune": (nets.detector, "channel-prune{ratio=0.3}"),
     "prune": (nets.detector, "prune{ratio=0.3}"),
     "slim": (nets.detector, "prune{ratio=0.3}"),
