@@ -59,7 +59,7 @@ class Calibrate(Pass):
 
     name: ClassVar[str] = "calibrate"
     reads_images: ClassVar[bool] = True
-    reads_upcoming: ClassVar[bool] = True
+    reads_upcoming: ClassVar[frozenset[str]] = frozenset({"bias-correct"})
     requires: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.FLOAT32})
     provides: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     keeps_numbers: ClassVar[bool] = True

@@ -39,7 +39,7 @@ class ChannelPrune(PruningOptions, Pass):
 
     name: ClassVar[str] = "channel-prune"
     reads_images: ClassVar[bool] = True
-    reads_upcoming: ClassVar[bool] = True
+    reads_upcoming: ClassVar[frozenset[str]] = frozenset({"recover"})
 
     requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
     excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8, State.PACKED})

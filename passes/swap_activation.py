@@ -40,7 +40,7 @@ class SwapActivation(SwapOptions, Pass):
 
     name: ClassVar[str] = "swap-activation"
     reads_images: ClassVar[bool] = True
-    reads_upcoming: ClassVar[bool] = True
+    reads_upcoming: ClassVar[frozenset[str]] = frozenset({"recover"})
     requires: ClassVar[frozenset[str]] = frozenset({State.FLOAT32})
     excludes: ClassVar[frozenset[str]] = frozenset({State.OBSERVED, State.INT8, State.PACKED})
     needs_images: ClassVar[bool] = True

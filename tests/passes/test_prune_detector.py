@@ -79,13 +79,13 @@ def test_passes_are_told_what_follows() -> None:
 
     class Look(yqc.Pass):
         name = "look"
-        reads_upcoming = True
+        reads_upcoming = frozenset({"dce"})
 
         def run(self, gm: torch.fx.GraphModule, ctx: Context) -> None:
             seen.append(ctx.upcoming)
 
     Pipeline([Look(), *Pipeline.parse("fold-bn,dce").steps]).run(gm, ctx)
-    assert seen == [("fold-bn", "dce")]
+    assert seen == [("dce",)]
 
 
 def test_explains_the_passes_that_it_stands_for(checkpoint: Path, data: Path) -> None:

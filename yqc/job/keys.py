@@ -75,11 +75,11 @@ def stage_key(source: Source, data: Data | None, settings: Settings) -> dict[str
 def key_of_passes(passes: Sequence[Pass], count: int) -> list[list[Any]]:
     """Return what of the first passes decides a graph behind them: options and code.
 
-    The names of upcoming passes count where a pass reads them.
+    The names of later passes count where a pass reads them.
     """
     names = [one.name for one in passes]
     return [
-        [str(one), *hash_code([one]), names[index:] if one.reads_upcoming else None]
+        [str(one), *hash_code([one]), [n for n in names[index:] if n in one.reads_upcoming]]
         for index, one in enumerate(passes[:count], start=1)
     ]
 

@@ -103,7 +103,7 @@ class Context:
     """How much of the decoding stays in the file: `full`, `scores` or `raw`."""
     progress: Progress = field(default_factory=Silent)
     upcoming: tuple[str, ...] = ()
-    """Names of the passes that the pipeline runs after this one, in order."""
+    """Names of the passes after this one, in order: those of its `reads_upcoming`."""
     records: Records = field(default_factory=Records, repr=False)
     """What passes recorded so far; the pipeline's."""
 
@@ -206,9 +206,9 @@ class Pass(_Named):
     needs_images: ClassVar[bool] = False
     """It cannot do anything without data; this is checked before any work starts."""
 
-    reads_upcoming: ClassVar[bool] = False
-    """Whether what it does depends on the passes that come later: others find `ctx.upcoming` empty,
-    and are not run again in a pipeline that goes on in another way."""
+    reads_upcoming: ClassVar[frozenset[str]] = frozenset()
+    """Names of passes that decide, by coming later, what it does: `ctx.upcoming` has those alone,
+    and the pass is not run again in a pipeline that goes on in another way."""
     reads_images: ClassVar[bool] = False
     """It reads calibration images where there are some; too few are refused before any work."""
 

@@ -191,8 +191,8 @@ class Pipeline:
             if steps:
                 advance(len(steps))
             for index, action in enumerate(passes[len(steps) :], start=len(steps) + 1):
-                later = passes[index:] if action.reads_upcoming else []
-                ctx.upcoming = tuple(one.name for one in later)
+                later = (one.name for one in passes[index:])
+                ctx.upcoming = tuple(name for name in later if name in action.reads_upcoming)
                 record = PassRecord(name=action.name)
                 step = Step(index, action, gm, ctx, copy.deepcopy(gm), record)
                 printed = self._run_one(step, watchers, len(passes), printed)

@@ -75,9 +75,7 @@ class Outcome:
 def run_trial(session: Compiles, passes: str, drop: Drop, output: Path) -> Outcome:
     """Compile a pipeline and return what came of it; a failure is an outcome, too."""
     try:
-        report = session.compile(
-            passes, output=output, latency=False, html=False, verify=False
-        ).report
+        report = session.compile(passes, output=output, latency=False, html=False).report
     except YqcError as error:
         return Outcome(passes, failed=first_line(error))
     except MemoryError:
