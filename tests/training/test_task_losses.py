@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from yqc.pruning.probes import project_head
-from yqc.training.heads import Tap
+from yqc.training.heads import Tap, find_confidence
 from yqc.training.losses import distance
-from yqc.training.task_losses import relative_error
+from yqc.training.task_losses import outline_loss, relative_error
 
 Maps = dict[str, Tensor]
 
@@ -115,3 +115,25 @@ def test_slopes_of_prototypes_are_the_relative_errors_that_coefficients_make() -
         for x in (direction, maps["proto"])
     ]
     assert got == pytest.approx(float((masks[0] / masks[1]).mean()), rel=0.2)
+
+
+def test_an_outline_that_is_off_costs_more_than_pixels_outside_of_boxes() -> None:
+    taps = [Tap("box", "box"), Tap("mask", "mask"), Tap("cls", "cls"), Tap("proto", "proto")]
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+
+    def maps(left: float, outside: float = -4.0) -> dict[str, torch.Tensor]:
+        inside = (x >= left) & (x < 10) & (y >= 4) & (y < 12)
+        far = (x < 1) | (x > 14)
+        proto = torch.where(inside, 4.0, torch.where(far, outside, -4.0))
+        box = torch.full((1, 4, 4, 4), 1.2)  # in cells of four pixels
+        sure = torch.full((1, 1, 4, 4), -9.0)
+        sure[0, 0, 1, 1] = 3.0
+        return {"box": box, "mask": torch.ones(1, 1, 4, 4), "cls": sure, "proto": proto[None, None]}
+
+    def loss(student: dict[str, torch.Tensor], teacher: dict[str, torch.Tensor]) -> float:
+        ours, theirs = ([one[tap.kind] for tap in taps] for one in (student, teacher))
+        return float(outline_loss(taps, ours, theirs, find_confidence(taps, theirs)))
+
+    assert loss(maps(4), maps(4)) == 0
+    assert loss(maps(4, outside=4.0), maps(4)) < 0.1
+    assert loss(maps(6), maps(4)) > loss(maps(5), maps(4)) > 1

@@ -26,6 +26,7 @@ from yqc.training.task_losses import (
     keypoint_loss,
     logit_loss,
     mask_loss,
+    outline_loss,
     proto_loss,
     prototype_moments,
     relative_error,
@@ -71,6 +72,8 @@ def distance(
             left = t if tap.kept is None else t.index_select(1, tap.kept.to(t.device))
             weight = features * tap.weight if tap.kind == "feature" else 1.0
             plain = plain + weight * feature_loss(s, left, centered=tap.centered)
+    if grams:
+        objects = objects + outline_loss(taps, student, teacher, confidence)
     return objects / mass.clamp(min=1.0) + plain
 
 
