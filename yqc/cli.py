@@ -9,14 +9,12 @@ import typer
 from yqc import __version__
 from yqc.commands import caching, compiling, linting, looking, measuring, tuning
 from yqc.commands.common import echo
-from yqc.commands.process import INTERRUPTED, TERMINATED, guard, leave
+from yqc.commands.process import INTERRUPTED, OVER_BUDGET, TERMINATED, guard, leave
 from yqc.errors import BudgetError, YqcError, first_line
 from yqc.settings import SettingError
 
 USAGE = 2
 """Exit status where the command line itself is wrong."""
-OVER_BUDGET = 3
-"""Exit status where what was made costs more than was allowed."""
 
 app = typer.Typer(
     name="yqc",

@@ -76,6 +76,7 @@ def test_a_session_searches_and_keeps_the_results(
         (("--time", "soon"), "--time must be a time"),
         (("--time", "0s"), "--time must be above 0"),
         (("--trials", "0"), "--trials must be 1 or more"),
+        (("--jobs", "0"), "--jobs must be 1 or more"),
     ],
 )
 def test_contradictions_are_refused_before_any_work(

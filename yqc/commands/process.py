@@ -9,6 +9,8 @@ from typing import Any, NoReturn, TextIO
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit status after SIGINT and SIGTERM: 128 and the number of the signal."""
+OVER_BUDGET = 3
+"""Exit status where what was made costs more than was allowed."""
 
 
 def guard() -> None:

@@ -8,12 +8,11 @@ import typer
 
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
 from yqc.commands.common import echo, find_passes, importing, show
+from yqc.commands.process import OVER_BUDGET
 from yqc.pipeline.values import Duration
 from yqc.settings import SETTINGS, Budget, SettingError
 
 PreferChoice = StrEnum("PreferChoice", ["size", "speed"])
-OVER_BUDGET = 3
-"""Exit status where no file is within the budget."""
 
 
 @with_settings(*(name for name in SETTINGS if name not in {"passes", "threads", "emit"}))

@@ -64,7 +64,6 @@ class Front(Shown):
     """Name of the point that comes nearest, where none is within the budget."""
     left_out: int = 0
     """Points of the front that no files were written for."""
-    notes: tuple[str, ...] = ()
     results: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     """The compile of each point, a `Result`; not in JSON."""
 
@@ -120,7 +119,7 @@ def _searched(front: Front) -> str:
 
 def _verdict(front: Front) -> list[str]:
     """Say which point is the best, or which bound keeps all of them out."""
-    lines = list(front.notes)
+    lines: list[str] = []
     if front.left_out:
         lines.append(f"{human.plural(front.left_out, 'point')} more between these: no files")
     if front.best is not None:

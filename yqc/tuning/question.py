@@ -73,8 +73,9 @@ def make_question(
         raise SettingError("--max-ms or --prefer speed", f"needs times, and {why}")
     if time is not None and time <= 0:
         raise SettingError("--time", "must be above 0, such as 30m")
-    if trials is not None and trials < 1:
-        raise SettingError("--trials", "must be 1 or more")
+    for name, count in (("--trials", trials), ("--jobs", jobs)):
+        if count is not None and count < 1:
+            raise SettingError(name, "must be 1 or more")
     only_ms = budget.ms is not None and budget.size is None and budget.drop is None
     return Question(
         budget,

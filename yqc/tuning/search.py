@@ -134,15 +134,12 @@ class Search:
     def record(self, number: int, outcome: Outcome) -> None:
         """Keep what came of a trial."""
         trial_id = self.study.get_trials(deepcopy=False)[number]._trial_id  # noqa: SLF001
-        self.study._storage.set_trial_user_attr(trial_id, "outcome", outcome.to_dict())  # noqa: SLF001
+        trial = optuna.trial.Trial(self.study, trial_id)
+        trial.set_user_attr("outcome", outcome.to_dict())
         if outcome.failed or outcome.drop is None:
-            self.study.tell(number, state=TrialState.FAIL)
-            return
-        values = (*outcome.values, 0.0)[: self.objectives]
-        if self.objectives > len(outcome.values):  # it could not be timed
-            self.study.tell(number, state=TrialState.FAIL)
-            return
-        self.study.tell(number, [*values])
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            self.study.tell(trial, [*outcome.values])
 
     def _running(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from yqc.evaluation import count_cores
 from yqc.pipeline.registry import Registry
 from yqc.settings import Drop
 from yqc.tuning.trials import Compiles, Outcome, run_trial
@@ -139,9 +140,8 @@ def choose_jobs(wanted: int | None) -> int:
     """Return how many trials run side by side: as asked, else as cores and memory allow."""
     if wanted is not None:
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    free = free_memory()
-    return max(1, min(cores or 1, NEEDED if free is None else free // NEEDED))
+    cores, free = count_cores(), free_memory()
+    return cores if free is None else max(1, min(cores, free // NEEDED))
 
 
 def free_memory() -> int | None:
