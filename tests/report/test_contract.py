@@ -160,7 +160,7 @@ ANY, FINITE = st.floats(), st.floats(allow_nan=False, allow_infinity=False)
 def anything(kind: Any, floats: st.SearchStrategy[float] = ANY) -> st.SearchStrategy[Any]:
     """Values of a declared type: any float at all, any text, counts as large as they get.
 
-    Times are measured, so those of a latency are finite.
+    Times are measured, so those of a latency are finite; the ends of intervals are, too.
     """
     inner, floats = get_args(kind), FINITE if kind is Latency else floats
     if get_origin(kind) is Literal:
@@ -170,7 +170,7 @@ def anything(kind: Any, floats: st.SearchStrategy[float] = ANY) -> st.SearchStra
     if get_origin(kind) is tuple and inner[-1] is Ellipsis:
         return st.lists(anything(inner[0], floats), max_size=3).map(tuple)
     if get_origin(kind) is tuple:
-        return st.tuples(*(anything(one, floats) for one in inner))
+        return st.tuples(*(anything(one, FINITE) for one in inner))
     plain: dict[type, st.SearchStrategy[Any]] = {
         str: st.text(max_size=90),
         int: st.integers(0, 10**13),
