@@ -105,7 +105,7 @@ def _build(
     return helper.make_model(
         graph,
         producer_name="yqc",
-        opset_imports=[version],
+        opset_imports=[version, *(helper.make_opsetid(name, 1) for name in sorted(e.domains))],
         ir_version=helper.find_min_ir_version_for([version]),
     )
 

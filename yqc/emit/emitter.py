@@ -83,6 +83,8 @@ class Emitter:
         self.sizes = VaryingSizes(gm, other, opset)
         self.dynamic = dynamic
         self.nodes: list[onnx.NodeProto] = []
+        self.domains: set[str] = set()
+        """Domains of operators beside ONNX's own."""
         self.tensors: dict[tuple[int, tuple[int, ...], bytes], TensorProto] = {}
         self.values: dict[fx.Node, str | Constant | tuple[str, ...]] = {}
         self.renamed: dict[str, str] = {}
@@ -197,30 +199,43 @@ class Emitter:
 
     # Writing nodes and tensors.
 
-    def op(self, op_type: str, *inputs: Operand, **attributes: Attribute) -> str:
+    def op(self, op_type: str, *inputs: Operand, domain: str = "", **attributes: Attribute) -> str:
         """Add an ONNX node with one output and return the name of its value.
 
         Args:
-            op_type: of the default ONNX domain.
+            op_type: the operator's name.
             inputs: fx nodes, value names, tensors (stored once however often they occur), lists
                 of integers (become int64 vectors), None for an optional input left out.
+            domain: of the operator; by default ONNX's own. A file with operators of another domain,
+                such as `acme.ops`, is checked by the ONNX checker and not run.
             attributes: of the ONNX node; those that are None are left out.
         """
-        return self.ops(op_type, 1, *inputs, **attributes)[0]
+        return self.ops(op_type, 1, *inputs, domain=domain, **attributes)[0]
 
     def ops(
-        self, op_type: str, outputs: int, *inputs: Operand, **attributes: Attribute
+        self,
+        op_type: str,
+        outputs: int,
+        *inputs: Operand,
+        domain: str = "",
+        **attributes: Attribute,
     ) -> tuple[str, ...]:
         """Add an ONNX node with several outputs and return the names of their values."""
-        given_names = tuple(sorted(name for name, value in attributes.items() if value is not None))
-        self.require(first_opset(op_type, self.opset, given_names), f"the operator {op_type}")
+        if domain:
+            self.domains.add(domain)
+        else:
+            given_names = (name for name, value in attributes.items() if value is not None)
+            opset = first_opset(op_type, self.opset, tuple(sorted(given_names)))
+            self.require(opset, f"the operator {op_type}")
         base = take_name(self._taken, f"{self._node.name}.{op_type.lower()}")
         many = (take_name(self._taken, f"{base}.{i}") for i in range(outputs))
         names = (base,) if outputs == 1 else tuple(many)
         given = [self.value(operand) for operand in inputs]
         while given and not given[-1]:
             given.pop()
-        self.nodes.append(helper.make_node(op_type, given, names, name=base, **attributes))  # type: ignore[arg-type]
+        self.nodes.append(
+            helper.make_node(op_type, given, names, name=base, domain=domain or None, **attributes)  # type: ignore[arg-type]
+        )
         return names
 
     def tensor(self, value: Tensor, name: str | None = None, dtype: int | None = None) -> str:

@@ -27,6 +27,15 @@ PLAIN = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 OPTIMISED = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
+RUN_HERE = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+"""Domains of operators that onnxruntime has."""
+
+
+def list_unknown_domains(model: onnx.ModelProto) -> list[str]:
+    """List the domains of a model's operators that onnxruntime has no kernels for."""
+    return sorted({node.domain for node in model.graph.node} - RUN_HERE)
+
+
 @dataclass(frozen=True)
 class Deviation:
     """The largest differences between two runs of a model; NaN if a number was not finite."""

@@ -16,6 +16,7 @@ open: a pass brings the lowering of an op of its own, and a later entry replaces
 import inspect
 import operator
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from yqc.errors import LoweringError
+from yqc.graph.optable import keep_whole
 
 Lowered: TypeAlias = fx.Node | str | Sequence[str]
 """What a lowering returns: a value name, one a result, or a node whose value passes through."""
@@ -37,14 +39,19 @@ TABLE: dict[object, Lower] = {}
 def lowering(*targets: LoweringTarget) -> Callable[[L], L]:
     """Register the decorated function as the lowering of modules, functions or tensor methods.
 
+    Classes and functions of the user's own are kept whole from now on when a model is traced.
+
     Args:
         targets: classes of `nn.Module`, function objects (`torch.cat`, `torch.ops.yqc.pack`), and
-            names of tensor methods (`"view"`; it serves the in-place `"view_"` too).
+            names of tensor methods (`"view"`; it serves the in-place `"view_"` too). A class serves
+            its subclasses; one of torch's own only those that have its forward.
     """
 
     def register(function: L) -> L:
         for target in targets:
             TABLE[target] = function
+            if isinstance(target, type | FunctionType) and _is_of_user(target):
+                keep_whole(target)
         return function
 
     return register
@@ -67,12 +74,23 @@ def _keys(gm: fx.GraphModule, node: fx.Node) -> Sequence[object]:
     """List what a node may be found by, the most exact key first."""
     if node.op == "call_module":
         module = type(gm.get_submodule(str(node.target)))
-        return [base for base in module.__mro__ if _forward(base) is _forward(module)]
+        same = [base for base in module.__mro__ if _forward(base) is _forward(module)]
+        return [*same, *(base for base in module.__mro__ if _is_of_user(base))]
     if isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001  # it has no public name
         return [node.target, node.target.overloadpacket]
     if node.op == "call_method":
         return [node.target, str(node.target).removesuffix("_")]
     return [node.target]
+
+
+def _is_of_user(target: type | FunctionType) -> bool:
+    """Return whether a module class or a Python function is neither torch's nor yqc's."""
+    return (target.__module__ or "").partition(".")[0] not in {
+        "torch",
+        "yqc",
+        "yqc_passes",
+        "builtins",
+    }
 
 
 def _forward(kind: type) -> object:

@@ -19,6 +19,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 CHECKS: dict[str, Callable[..., Any]] = {}
 """What a saved call's arguments must pass when it is loaded, by the function's name."""
 MODULES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {}
+WHOLE: dict[str, Any] = {}
+"""Module classes and functions of users that tracing does not look into, by their full names."""
 _METHODS = (
     "add sub mul div pow exp neg sqrt sigmoid softmax relu clamp view reshape flatten "
     "unflatten permute transpose contiguous unsqueeze squeeze mean sum amax max min topk "
@@ -79,6 +81,11 @@ def allow_module(cls: type[nn.Module], *settings: str) -> None:
     a plain number, text, bool, None, or a tuple of these.
     """
     MODULES[cls.__name__] = (cls, settings)
+
+
+def keep_whole(target: type | Callable[..., Any]) -> None:
+    """Let tracing record calls of a function, or of modules of a class, as one node each."""
+    WHOLE[f"{target.__module__}.{target.__qualname__}"] = target
 
 
 def function_name(function: object) -> str | None:

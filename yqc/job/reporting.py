@@ -217,7 +217,9 @@ def make_report(
         ),
         compute=rp.Compute(macs_before=macs(source.gm), macs_after=macs(gm)),
         accuracy=measured.accuracy,
-        verification=rp.Verification(
+        verification=rp.Verification(not_run=verified.not_run)
+        if trip is None
+        else rp.Verification(
             optimized=rp.RoundTripError.of(**vars(trip.optimised)),
             unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
             within_tolerance=trip.within() if exact else None,

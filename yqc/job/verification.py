@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 from yqc.emit import Deviation, RoundTrip, compare_runs, roundtrip
 from yqc.emit.loaded import list_decoded, list_unpacked
+from yqc.emit.roundtrip import list_unknown_domains
 from yqc.errors import EmitError
 from yqc.facts import OutputForm
 from yqc.graph.compare import first_not_finite, perturbed
@@ -51,8 +52,11 @@ another order could be refused; double lets a file pass that rounds two bits mor
 class Verified:
     """How far a file is from its graph, and what the runtime adds to that."""
 
-    trip: RoundTrip
+    trip: RoundTrip | None
+    """None for a file that cannot be run here."""
     warnings: tuple[str, ...] = ()
+    not_run: str = ""
+    """Domains of operators that onnxruntime does not have, for which the file was not run."""
 
 
 def check_weights(gm: fx.GraphModule, file: Path, rules: Target) -> tuple[str, ...]:
@@ -61,10 +65,10 @@ def check_weights(gm: fx.GraphModule, file: Path, rules: Target) -> tuple[str, .
     The second is checked for files whose decoder onnxruntime folds. Files that compute in half are
     left out: it widens their weights only as it lays out tensors for its kernels.
     """
-    warnings = []
-    if found := list_unpacked(gm, onnx.load(file)):
+    warnings, model = [], onnx.load(file)
+    if found := list_unpacked(gm, model):
         warnings.append(f"the file stores packed weights as floats: {', '.join(found)}")
-    checked = rules.weights == "seed" and not holds_half(gm)
+    checked = rules.weights == "seed" and not holds_half(gm) and not list_unknown_domains(model)
     if checked and (found := list_decoded(file)):
         said = "onnxruntime decodes weights at every inference, not when it loads the file"
         warnings.append(f"{said}: {', '.join(found)}")
@@ -81,10 +85,12 @@ def verify_sizes(
 ) -> Verified:
     """Compare a file with its graph and the float original at each size that they were traced for.
 
-    At another size than the example's, a part of it or several of it side by side is the image.
-    Arguments and errors as of `verify_file`; the result is that of the first size, with all
-    warnings.
+    A file with operators that onnxruntime does not have is not run. At another size than the
+    example's, a part of it or several of it side by side is the image. Arguments and errors as of
+    `verify_file`; the result is that of the first size, with all warnings.
     """
+    if domains := find_unknown_domains(file):
+        return Verified(None, not_run=domains)
     found = []
     for gm, original in pairs:
         image = next(node for node in gm.graph.nodes if node.op == "placeholder")
@@ -95,6 +101,11 @@ def verify_sizes(
         found.append(verify_file(gm, original, file, own, form, strict=strict))
     warnings = dict.fromkeys(said for one in found for said in one.warnings)
     return Verified(found[0].trip, tuple(warnings))
+
+
+def find_unknown_domains(file: Path) -> str:
+    """Name the domains of operators of a file that onnxruntime does not have; empty: it runs."""
+    return ", ".join(list_unknown_domains(onnx.load(file)))
 
 
 def verify_file(

@@ -17,6 +17,7 @@ from yqc.errors import TraceError, YqcError, first_line
 from yqc.graph.calls import has_effect
 from yqc.graph.edit import drop_unread
 from yqc.graph.meta_tensors import to_meta
+from yqc.graph.optable import WHOLE
 from yqc.graph.roles import assign_roles
 from yqc.graph.values import KEY, Evaluator, spec
 from yqc.report.human import clean
@@ -75,7 +76,8 @@ class ShapeTracer(fx.Tracer):
     """An fx tracer that evaluates each node's shape as it is recorded."""
 
     def __init__(self, examples: tuple[Tensor, ...]) -> None:
-        super().__init__(autowrap_functions=(len,))
+        functions = [each for each in WHOLE.values() if not isinstance(each, type)]
+        super().__init__(autowrap_functions=(len, *functions))
         self.examples = iter(examples)
         self.evaluator: Evaluator
         self.evaluating = False
@@ -87,7 +89,9 @@ class ShapeTracer(fx.Tracer):
         return super().trace(root, concrete_args)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Keep the modules of torch.nn whole; look into containers and everything else."""
+        """Keep torch.nn's modules, and users' with a lowering, whole; look into all others."""
+        if isinstance(m, tuple(each for each in WHOLE.values() if isinstance(each, type))):
+            return True
         if isinstance(m, (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)):
             return False
         return super().is_leaf_module(m, module_qualified_name)

@@ -385,6 +385,9 @@ class Verification(Part):
     """None also for a graph that rounds activations to integers, where a difference in the last bit
     of a float may become a whole step, and for one that computes in half, which a runtime may
     compute in float32."""
+    not_run: str | None = None
+    """Domains of operators that onnxruntime does not have, such as acme.ops: the file was checked
+    by the ONNX checker, and neither compared, evaluated nor timed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -318,6 +318,9 @@ def written_files(files: Sequence[WrittenFile]) -> RenderableType:
 
 def _round_trip(verification: Verification) -> list[tuple[str, RenderableType]]:
     """One line with the larger errors if all is well; else one for each way to run the file."""
+    if verification.not_run:
+        said = f"valid, not run: onnxruntime does not know {verification.not_run}"
+        return [("file vs graph", say(said, ALERT))]
     on, off = verification.optimized, verification.unoptimized
     pairs = ((on.boxes, off.boxes), (on.scores, off.scores), (on.extra, off.extra))
     larger = (max((v for v in pair if v is not None), default=None) for pair in pairs)
