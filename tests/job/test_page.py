@@ -12,7 +12,7 @@ from yqc.emit import weight_bytes
 from yqc.emit.breakdown import layer_tensors
 from yqc.emit.tensors import tensor_bytes
 from yqc.job import page as job_page
-from yqc.report.charts import charts
+from yqc.report.charts import BarRows, Plane, charts
 from yqc.report.page import Page
 
 
@@ -42,8 +42,9 @@ def test_bytes_by_cause_are_those_of_the_file(compiled: tuple[Result, Page]) -> 
     result, page = compiled
     model, parts = onnx.load(result.files.onnx), result.report.size.parts
     assert parts is not None
-    drawn = charts(page)["bytes_by_cause"].renderers[0].data_source.data
-    shown = dict(zip(drawn["cause"], drawn["bytes"], strict=True))
+    drawn = charts(page)["bytes_by_cause"]
+    assert isinstance(drawn, BarRows)
+    shown = {name: bar.value for name, (bar,) in drawn.rows}
     assert shown == {name: count for name, count in vars(parts).items() if count}
     assert sum(shown.values()) == weight_bytes(model) == result.report.size.weight_bytes
 
@@ -51,9 +52,10 @@ def test_bytes_by_cause_are_those_of_the_file(compiled: tuple[Result, Page]) -> 
 def test_bytes_by_layer_are_those_of_the_file(compiled: tuple[Result, Page]) -> None:
     result, page = compiled
     model, layers = onnx.load(result.files.onnx), result.report.layers
-    drawn = charts(page)["bytes_by_layer"].renderers[0].data_source.data
+    drawn = charts(page)["bytes_by_layer"]
+    assert isinstance(drawn, Plane)
     reported = [(one.name, one.weight_bytes) for one in layers]
-    assert list(zip(drawn["name"], drawn["bytes"], strict=True)) == reported
+    assert [(one.name, one.value) for one in drawn.points] == reported
     held = {one.name: tensor_bytes(one) for one in model.graph.initializer}
     tensors = layer_tensors(model)
     for name in {one.name for one in tensors}:

@@ -3,9 +3,7 @@
 The browser is a headless Chromium; without one in the PATH that test is skipped.
 """
 
-import html
 import io
-import json
 import re
 import shutil
 import subprocess
@@ -17,6 +15,7 @@ import pytest
 from PIL import Image
 
 from yqc.report import DeviceFit, Report, Sensitivity, SizeParts, Unfit
+from yqc.report.charts import charts, choose_marks
 from yqc.report.html import SECTIONS, to_html
 from yqc.report.page import (
     Box,
@@ -29,7 +28,8 @@ from yqc.report.page import (
     ValueHistogram,
 )
 
-LIMIT = 3_000_000
+LIMIT = 50_000
+"""Of a page of little: a library within it would take more."""
 
 
 def node(name: str, x: float, y: float = 0, **more: Any) -> GraphNode:
@@ -211,47 +211,45 @@ def test_a_browser_shows_it_without_an_error(
         timeout=120,
     )
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert [line for line in console if "setting log level" not in line] == []
+    assert console == []
     assert 'data-ready="yes"' in done.stdout, "the page's own script has run"
     for anchor, _ in SECTIONS:
         assert (f'<section id="{anchor}"' in done.stdout) == (anchor != "device")
-    charts = len(re.findall(r'data-root-id="\w+"', done.stdout))
-    drawn = len(re.findall(r'class="bk-Figure"', done.stdout))
-    assert charts == drawn > 5
     assert len(re.findall(r"<svg class=\"spread weights\"", done.stdout)) == 1
 
 
-def texts_and_ids(text: str) -> tuple[set[str], set[str]]:
-    """All texts of the page's charts, and the ids of their models, in bokeh's JSON."""
-    found = re.search(r"const docs_json = '(.*)';", text)
-    assert found is not None
-    texts, ids = set[str](), set[str]()
-
-    def walk(value: Any) -> None:
-        if isinstance(value, str):
-            texts.add(value)
-        elif isinstance(value, dict):
-            ids.update([value["id"]] if "id" in value else [])
-            for key, one in value.items():
-                walk(None if key == "id" else one)
-        elif isinstance(value, list):
-            for one in value:
-                walk(one)
-
-    walk(json.loads(html.unescape(found[1].replace("\\\\", "\\"))))
-    return texts, ids
+def test_charts_and_graph_are_there_without_a_script(page: Page) -> None:
+    text = re.sub(r"<script>.*?</script>", "", to_html(page), flags=re.DOTALL)
+    assert text.count('<div class="plane ') == 4  # bytes, noise, sensitivity, curves
+    assert text.count('<div class="rows">') == 3  # causes, classes, sizes
+    assert '<rect class="backbone" x="3.75%" y="15.29%" width="42.5%" height="84.71%">' in text
+    assert "<title>0 model.0.conv: backbone, 6,912 bytes</title>" in text
+    assert "<title>1 model.24.m.0: 23.4 dB, bits 4/8</title>" in text
+    assert '<span class="compiled" style="width:32.0%"></span>0.4000</div>' in text
+    assert text.count("<g ") - text.count('<g class="float') - text.count('<g class="comp') == 4
+    assert "<title>a\nConv f32[1,4,8,8]\nbackbone, 8 bits, SQNR 20.0 dB\nchanged by fold-bn" in text
+    assert 'data-p="1"' in text, "the second pass changed it"
+    assert '<div class="controls" hidden>' in text
 
 
-def test_names_that_look_like_ids_stay(page: Page) -> None:
-    strange = ("p1001", "p1002", '"id":"p1003"', "8b905bd0-2726-4ba4-a6eb-1977164c68a9", "id")
-    classes = tuple(ClassScore(name=name, float_=0.5, compiled=0.4) for name in strange)
-    first, *rest = page.drawing.nodes
-    drawing = replace(page.drawing, nodes=(replace(first, name="p1234"), *rest))
-    text = to_html(replace(page, classes=classes, drawing=drawing))
-    assert text == to_html(replace(page, classes=classes, drawing=drawing))
-    texts, ids = texts_and_ids(text)
-    assert {*strange, "p1234"} <= texts
-    assert all(re.fullmatch(r"y\d+", one) for one in ids)
+def test_every_chart_leaves_out_what_was_not_measured(page: Page) -> None:
+    layers = tuple(replace(one, sqnr_db=None) for one in page.report.layers)
+    bare = replace(page, report=replace(page.report, sensitivity=None, layers=layers), curves=())
+    assert {*charts(bare)} == {"bytes_by_cause", "bytes_by_layer", "classes", "sizes"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "marks"),
+    [
+        (0, 14_200, [0, 5000, 10_000]),
+        (18.2, 48.1, [20, 30, 40]),
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (-3.1, 2.2, [-2, 0, 2]),
+        (7, 7, [7]),
+    ],
+)
+def test_axes_have_round_numbers(low: float, high: float, marks: list[float]) -> None:
+    assert choose_marks(low, high) == marks
 
 
 def test_control_characters_are_escaped_everywhere(page: Page) -> None:
@@ -271,4 +269,3 @@ def test_control_characters_are_escaped_everywhere(page: Page) -> None:
     assert "".join(c for c in markup if c != "\n").isprintable()
     assert markup.count(r"\x1b[31mred") >= 3
     assert "a = 1\nb = " in markup
-    assert not [one for one in texts_and_ids(text)[0] if "\x1b" in one]

@@ -19,6 +19,7 @@ from yqc.models.source import Source
 from yqc.quant import QuantizedLayer
 from yqc.quant.ops import LIMITS
 from yqc.report import page as pg
+from yqc.report.html import to_html
 
 LAYERS = 6
 """Most layers with histograms."""
@@ -39,8 +40,6 @@ class PageInputs:
 
 def make_page(inputs: PageInputs, report: rp.Report, recipe: str) -> str:
     """Return a report as an HTML page."""
-    from yqc.report.html import to_html  # noqa: PLC0415  # importing bokeh takes a second
-
     return to_html(gather_page(inputs, report, recipe))
 
 

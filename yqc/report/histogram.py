@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from yqc.report.charts import AxisMark
 from yqc.report.page import ValueHistogram
 
 WIDTH, HEIGHT = 320.0, 130.0
@@ -14,24 +15,14 @@ CLEAR = 50.0
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One bin: a rectangle and its tip."""
+class Bin:
+    """One bin of a histogram: a rectangle and its tip."""
 
     x: float
     y: float
     width: float
     height: float
     tip: str
-
-
-@dataclass(frozen=True)
-class AxisMark:
-    """A number beside an axis, and where it belongs."""
-
-    at: float
-    text: str
-    anchor: str = "end"
-    """Which part of the number is there: `start`, `mid` or `end`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class HistogramChart:
     """Where the axes are."""
     what: str
     """`weights` or `input`."""
-    bars: tuple[Bar, ...]
+    bars: tuple[Bin, ...]
     range: tuple[float, float]
     """Where the ends of the chosen range are."""
     counts: tuple[AxisMark, ...]
@@ -67,7 +58,7 @@ def lay_out_histogram(spread: ValueHistogram) -> HistogramChart:
         return round(floor - math.log10(count + 1) / most * plane, 2)
 
     bars = (
-        Bar(along(a), up(n), round(along(b) - along(a), 2), round(floor - up(n), 2), tip(a, b, n))
+        Bin(along(a), up(n), round(along(b) - along(a), 2), round(floor - up(n), 2), tip(a, b, n))
         for a, b, n in zip(edges, edges[1:], spread.counts, strict=False)
         if n
     )

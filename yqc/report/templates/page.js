@@ -1,82 +1,82 @@
 "use strict";
 (() => {
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-
-  function figures() {
-    return Bokeh.documents.flatMap((doc) => doc.roots());
-  }
-
-  function paint() {
-    const ink = dark.matches ? "#c5ccd6" : "#3c4656";
-    const grid = dark.matches ? "#8793a5" : "#9aa4b2";
-    for (const figure of figures()) {
-      for (const part of [...figure.below, ...figure.left, ...figure.center, ...figure.above]) {
-        if ("major_label_text_color" in part) {
-          part.major_label_text_color = ink;
-          part.axis_label_text_color = ink;
-          part.axis_line_color = grid;
-          part.major_tick_line_color = grid;
-        }
-        if ("grid_line_color" in part) part.grid_line_color = grid;
-        if ("label_text_color" in part) part.label_text_color = ink;
-      }
-    }
-  }
-
-  function model(name) {
-    for (const doc of Bokeh.documents) {
-      const found = doc.get_model_by_name(name);
-      if (found) return found;
-    }
-    return null;
-  }
-
-  function recolour() {
-    const nodes = model("nodes");
-    const choice = document.getElementById("colour");
-    if (!nodes || !choice) return;
-    nodes.data.color = nodes.data[choice.value];
-    nodes.change.emit();
-  }
-
-  function find() {
-    const nodes = model("nodes");
-    const graph = model("graph");
-    const box = document.getElementById("find");
-    const hits = document.getElementById("hits");
-    if (!nodes || !graph || !box) return;
-    const wanted = box.value.trim().toLowerCase();
-    const found = [];
-    nodes.data.line = Array.from(nodes.data.name, (name, i) => {
-      const text = `${name} ${nodes.data.op[i]} ${nodes.data.role[i]}`.toLowerCase();
-      const hit = wanted !== "" && text.includes(wanted);
-      if (hit) found.push(i);
-      return hit ? "#ff2d95" : "rgba(0,0,0,0)";
-    });
-    nodes.change.emit();
-    hits.textContent = wanted === "" ? "" : `${found.length} found`;
-    if (found.length) {
-      const at = nodes.data.x[found[0]];
-      const level = nodes.data.y[found[0]];
-      graph.x_range.setv({ start: at - 8, end: at + 8 });
-      graph.y_range.setv({ start: level - 4, end: level + 4 });
-    }
-  }
-
-  function start() {
-    if (!figures().length) {
-      setTimeout(start, 30);
-      return;
-    }
-    paint();
-    dark.addEventListener("change", paint);
-    document.getElementById("colour")?.addEventListener("change", recolour);
-    document.getElementById("find")?.addEventListener("input", find);
-    document.documentElement.dataset.ready = "yes";
-  }
-
   document.getElementById("labels")?.addEventListener("change", (event) => {
     document.querySelector(".strip").classList.toggle("named", event.target.checked);
   });
-  start();
+
+  const view = document.querySelector(".drawing");
+  if (view) prepare(view, view.querySelector("svg"));
+  document.documentElement.dataset.ready = "yes";
+
+  function prepare(view, graph) {
+    const nodes = [...graph.querySelectorAll("g")];
+    const wide = graph.viewBox.baseVal.width;
+    document.querySelector(".controls").hidden = false;
+
+    document.getElementById("colour").addEventListener("change", (event) => {
+      const choice = event.target.value;
+      const number = /^\d+$/.test(choice);
+      graph.dataset.by = number ? "pass" : choice;
+      for (const node of nodes) {
+        const changed = number && (node.dataset.p ?? "").split(" ").includes(choice);
+        node.classList.toggle("changed", changed);
+      }
+    });
+
+    document.getElementById("find").addEventListener("input", (event) => {
+      const wanted = event.target.value.trim().toLowerCase();
+      let first = null;
+      let count = 0;
+      for (const node of nodes) {
+        const hit = wanted !== "" && node.textContent.toLowerCase().includes(wanted);
+        node.classList.toggle("hit", hit);
+        count += hit;
+        if (hit) first ??= node;
+      }
+      document.getElementById("hits").textContent = wanted === "" ? "" : `${count} found`;
+      if (first) centre(first);
+    });
+
+    function centre(node) {
+      const scale = graph.clientWidth / wide;
+      const at = node.transform.baseVal[0].matrix;
+      view.scrollTo(at.e * scale - view.clientWidth / 2, at.f * scale - view.clientHeight / 2);
+    }
+
+    function zoom(scale) {
+      const before = graph.clientWidth;
+      const middle = view.scrollLeft + view.clientWidth / 2;
+      graph.style.width = `${wide * Math.min(3, Math.max(view.clientWidth / wide, scale))}px`;
+      const factor = graph.clientWidth / before;
+      view.scrollLeft = middle * factor - view.clientWidth / 2;
+    }
+
+    for (const button of document.querySelectorAll("[data-zoom]")) {
+      button.addEventListener("click", () => {
+        zoom((graph.clientWidth / wide) * Number(button.dataset.zoom));
+      });
+    }
+    view.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      zoom((graph.clientWidth / wide) * (event.deltaY < 0 ? 1.2 : 1 / 1.2));
+    }, { passive: false });
+
+    let held = null;
+    view.addEventListener("pointerdown", (event) => {
+      if (event.pointerType === "mouse" && event.button === 0) {
+        held = [event.clientX + view.scrollLeft, event.clientY + view.scrollTop];
+      }
+    });
+    window.addEventListener("pointermove", (event) => {
+      if (held) view.scrollTo(held[0] - event.clientX, held[1] - event.clientY);
+    });
+    window.addEventListener("pointerup", () => { held = null; });
+
+    graph.addEventListener("click", (event) => {
+      const node = event.target.closest("g");
+      const said = node?.querySelector("title").textContent ?? "";
+      document.getElementById("pointed").textContent = said;
+    });
+  }
 })();
