@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 `yqc.__main__` runs, Ctrl-C ends in a traceback."""
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
+    from yqc.comparing import Comparison, compare
     from yqc.compiler import Result, Session, compile  # noqa: A004  # it is what yqc does
     from yqc.emit import lowering
     from yqc.errors import (
@@ -62,6 +63,7 @@ __all__ = [
     "BudgetError",
     "Call",
     "CheckpointError",
+    "Comparison",
     "Context",
     "DataError",
     "EmitError",
@@ -97,6 +99,7 @@ __all__ = [
     "callers",
     "calls",
     "chains",
+    "compare",
     "compile",
     "diff",
     "evaluate",
@@ -121,6 +124,7 @@ _HOME = {
     "BudgetError": "yqc.errors",
     "Call": "yqc.graph",
     "CheckpointError": "yqc.errors",
+    "Comparison": "yqc.comparing",
     "Context": "yqc.pipeline.base",
     "DataError": "yqc.errors",
     "EmitError": "yqc.errors",
@@ -155,6 +159,7 @@ _HOME = {
     "callers": "yqc.graph",
     "calls": "yqc.graph",
     "chains": "yqc.graph",
+    "compare": "yqc.comparing",
     "compile": "yqc.compiler",
     "diff": "yqc.interface",
     "evaluate": "yqc.interface",

@@ -108,6 +108,7 @@ FULL = {
         "rounds": "int",
         "threads": "int",
         "load_ms": ["float"],
+        "machine": "NoneType",
     },
     "layers": [
         {

@@ -9,8 +9,9 @@ import pytest
 from yqc.errors import OutputError, PipelineError
 from yqc.pipeline.registry import Registry
 from yqc.progress import Silent
+from yqc.report.pareto import dominates
 from yqc.settings import Budget, Drop
-from yqc.tuning.pareto import choose_best, dominates, find_front, thin_out
+from yqc.tuning.pareto import choose_best, find_front, thin_out
 from yqc.tuning.search import Clock, Search, run_search
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Outcome, measure_by_command

@@ -5,6 +5,7 @@
 `common`     find passes, print
 `compiling`  `yqc compile`
 `tuning`     `yqc tune`
+`comparing`  `yqc compare`
 `looking`    `yqc passes`, `inspect`, `diff`, `explain`, `new-pass`
 `listing`    the data of `yqc passes`
 `views`      the work of `inspect`, `diff` and `explain`; imports torch

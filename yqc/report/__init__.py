@@ -17,6 +17,8 @@
 `drawing`      its drawing of the graph
 `histogram`    its histograms
 `html`         the page
+`pareto`       points that no other one beats
+`scatter`      pages without a script, and drawings of bytes against another value
 """
 
 from yqc.report.contract import to_json

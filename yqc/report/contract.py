@@ -53,6 +53,17 @@ def to_json(value: object) -> str:
     return _NOT_ASCII.sub(_printable, text) + "\n"
 
 
+def to_json_lines(parts: Mapping[str, Sequence[object]]) -> str:
+    """Print an object of long arrays as JSON text, an element a line: indentation takes longer."""
+    arrays = (
+        f"{json.dumps(key)}: [\n"
+        + ",\n".join(json.dumps(to_plain(one), allow_nan=False) for one in elements)
+        + "\n]"
+        for key, elements in parts.items()
+    )
+    return "{\n" + ",\n".join(arrays) + "\n}\n"
+
+
 def _printable(found: re.Match[str]) -> str:
     """Return a character as it is, or its escape if a terminal would obey it or UTF-8 lacks it."""
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]

@@ -10,6 +10,8 @@ _COUNTS = ("", "k", "M", "G", "T")
 
 def clean(text: str) -> str:
     """Escape what is not printable: names out of a checkpoint may hold terminal commands."""
+    if text.isprintable():
+        return text
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
     )

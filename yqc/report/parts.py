@@ -411,6 +411,8 @@ class Latency(Part):
     threads: int
     load_ms: tuple[float, float]
     """Milliseconds to open a file and make it ready to run: float file, compiled file."""
+    machine: str | None = None
+    """Where it was taken, if that was another machine than that of `environment`."""
 
     @property
     def loads_slowly(self) -> bool:

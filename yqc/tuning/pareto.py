@@ -1,31 +1,18 @@
 """Points that no other one beats, and the best of them within a budget."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
+from yqc.report.pareto import find_unbeaten
 from yqc.settings import Budget
 from yqc.tuning.trials import Outcome
 
 Prefer = Literal["size", "speed"]
-T = TypeVar("T")
-
-
-def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Return whether the first is nowhere larger, and somewhere smaller."""
-    pairs = list(zip(first, second, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def find_front(points: Sequence[Outcome]) -> list[Outcome]:
     """Return the points that no other one beats, by size; of equal ones the first."""
-    kept: list[Outcome] = []
-    for one in points:
-        others = (other.values for other in points)
-        if any(dominates(values, one.values) for values in others):
-            continue
-        if all(one.values != other.values for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda one: one.values)
+    return [points[i] for i in find_unbeaten([one.values for one in points])]
 
 
 def meets(point: Outcome, budget: Budget) -> bool:
