@@ -146,9 +146,10 @@ def test_timing_with_pictures(
 
 
 def test_timing_with_pictures_of_a_folder(compiled: Compiled, run: Run, tmp_path: Path) -> None:
-    """Files of two tasks, each decoded as its own says."""
+    """Files of two tasks, each decoded as its own says; the third leaves that to the host."""
     data = write_data(tmp_path / "data", "segment", 2)
-    files, folder = [compiled(one) for one in ("segment", "obb")], data.parent / "images/val"
+    files = [compiled("segment"), compiled("obb"), compiled("pose", decode="raw")]
+    folder = data.parent / "images/val"
     done = run("bench", *files, "--end-to-end", "--data", folder, "--runs", 1, "--json", "-q")
     assert done.code == 0, done.err
     assert len(json.loads(done.out)["rows"]) == len(files)

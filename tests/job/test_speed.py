@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import yqc
 from tests.command import Run
 from yqc.evaluation import Timing, openvino
+from yqc.job import measure
 from yqc.job.speed import as_latency
 from yqc.report import Report
 from yqc.targets import TargetName
@@ -70,3 +72,17 @@ def test_latency_is_left_out_on_demand(checkpoint: Path, data: Path, run: Run) -
     left = run(*asked, "--no-eval")
     assert "--no-eval: neither accuracy nor latency will be measured\n" in left.err
     assert "latency               not measured" in left.out
+
+
+@pytest.mark.parametrize("decode", ["raw", "full"])
+def test_the_times_of_a_file_without_the_decoding_are_said_to_be_of_less_work(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    decode: Literal["raw", "full"],
+) -> None:
+    monkeypatch.setattr(measure, "time_compiled", lambda *_, **__: (as_latency(TIMING), ()))
+    output = tmp_path / "x.onnx"
+    found = yqc.compile(checkpoint, "fuse", decode=decode, output=output, html=False)
+    assert (measure.UNEQUAL_WORK in found.report.warnings) == (decode == "raw")
+    assert found.report.latency is not None

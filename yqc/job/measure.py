@@ -14,6 +14,7 @@ from yqc.data import Data, Split, Unreadable, list_unreadable, read_images, to_f
 from yqc.emit.roundtrip import open_session, run_session
 from yqc.errors import DataError
 from yqc.job.baseline import detect_resumably, detect_with_float, write_float_file
+from yqc.job.inputs import decode_of
 from yqc.job.speed import time_compiled
 from yqc.job.work import Work
 from yqc.models.source import Source
@@ -27,6 +28,11 @@ ZERO = 0.001
 photographs that were not turned: 0.001). Half of it misses these; double flags models that have
 barely learned.
 """
+UNEQUAL_WORK = (
+    "latency: the float file decodes its outputs itself, the compiled one leaves that to the host; "
+    "yqc bench --end-to-end times both up to the objects"
+)
+"""What a report says of the times of a file without the decoding."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ def measure_against(
             return measured
         target = find_target(settings.target)
         timed, why = time_compiled(plain, compiled, target, imgsz=source.imgsz, **how)
+        if timed is not None and decode_of(settings) != "full":
+            why += (UNEQUAL_WORK,)
         return replace(measured, latency=timed, warnings=(*measured.warnings, *why))
     finally:
         plain.unlink()
