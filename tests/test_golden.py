@@ -19,6 +19,8 @@ FAMILIES = [
     *("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"),
 ]
 END2END = {"yolov10n", "yolo26n"}
+KINDS = ["yolov5n", "yolov7-tiny", "yolov8n", "yolo12n", "yolo26n"]
+"""One of each kind of head, and attention; the others pass too, and take minutes."""
 
 Array = NDArray[np.float32]
 
@@ -31,6 +33,7 @@ def compiled(shared: Path, name: str, passes: str, out: Path, **more: Any) -> tu
         output=out / "m.onnx",
         imgsz=arrays["input"].shape[2:],
         evaluate=False,
+        html=False,
         **more,
     )
     return result.files.onnx, arrays
@@ -106,11 +109,11 @@ def before_output(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", KINDS)
 def test_int8_without_data_keeps_boxes_and_scores_apart(
     shared: Path, tmp_path: Path, name: str
 ) -> None:
-    path, arrays = compiled(shared, name, "int8", tmp_path, target="portable")
+    path, arrays = compiled(shared, name, "int8", tmp_path, target="portable", verify=False)
     model = onnx.load(path)
     decode = before_output(model)
     assert "Concat" in {node.op_type for node in decode}

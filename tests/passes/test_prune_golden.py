@@ -1,4 +1,4 @@
-"""prune on checkpoints of every family: the file computes what the graph does."""
+"""prune on checkpoints of each kind: the file computes what the graph does."""
 
 from pathlib import Path
 
@@ -9,14 +9,12 @@ import torch
 
 import yqc
 
-FAMILIES = [
-    *("yolov5n", "yolov7-tiny", "yolov7"),
-    *("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"),
-]
+KINDS = ["yolov5n", "yolov7-tiny", "yolov9t", "yolo12n", "yolo26n"]
+"""One of each kind of head, concatenations and attention; the others pass too, in minutes."""
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_loses_the_share_and_its_file_equals_the_graph(
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_loses_the_share_and_its_file_equals_the_graph(
     shared: Path, name: str, tmp_path: Path
 ) -> None:
     images = np.load(shared / "golden" / f"{name}.npz")["input"]
@@ -26,6 +24,8 @@ def test_every_family_loses_the_share_and_its_file_equals_the_graph(
         output=tmp_path / "m.onnx",
         imgsz=images.shape[2:],
         evaluate=False,
+        html=False,
+        verify=False,
     )
     size = result.report.size
     reparameterized = sum(t.numel() for t in result.gm.parameters())
