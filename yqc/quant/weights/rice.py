@@ -209,14 +209,17 @@ def choose_low(counts: Tensor, planes: Planes) -> tuple[int, float]:
         counts: of each rank, [n].
         planes: those of the network.
     """
-    used, largest = len(counts), max(LARGEST_LEVEL, len(counts) // 2)
-    weighted = counts.float()
-    sizes = [
-        float(torch.dot(weighted, code_lengths(planes, low, largest)[:used].clamp(max=NEVER)))
-        for low in range(MOST_LOW + 1)
-    ]
+    lengths = _lengths_by_low(planes, max(LARGEST_LEVEL, len(counts) // 2))
+    sizes: list[float] = (lengths[:, : len(counts)] @ counts.float()).tolist()
     best = min(range(len(sizes)), key=sizes.__getitem__)
     return best, sizes[best]
+
+
+@lru_cache(maxsize=16)
+def _lengths_by_low(planes: Planes, largest: int) -> Tensor:
+    """Return the lengths of codes for each Rice parameter: float32 [parameters, ranks]."""
+    every = [code_lengths(planes, low, largest) for low in range(MOST_LOW + 1)]
+    return torch.stack(every).clamp_(max=NEVER)
 
 
 def packed_size(counts: Tensor, low: int, planes: Planes) -> int:

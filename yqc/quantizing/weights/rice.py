@@ -175,7 +175,6 @@ class RiceRounder:
             batches = max(1, ESTIMATE_IMAGES // len(self.inputs.batches[0]))
             self.inputs.walk(measure, "measuring inputs", batches=batches)
         rows = {c.node: c.module.weight.detach().flatten(1) for c in self.convs}
-        rows = {c.node: c.module.weight.detach().flatten(1) for c in self.convs}
         self.centre = _centre(self.rules, rows)
         for node, rule in self.rules.items():
             made = StepChoices.of(rows[node], rule, variances[node], self.centre)
