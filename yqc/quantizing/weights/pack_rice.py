@@ -17,7 +17,8 @@ from yqc.quantizing.weights.inputs import LayerInputs, affordable_images
 from yqc.quantizing.weights.options import RiceOptions
 from yqc.quantizing.weights.pack import packable_convolutions
 from yqc.quantizing.weights.rewrite import replace_by_rice
-from yqc.quantizing.weights.rice import RiceCoding, RiceRounder
+from yqc.quantizing.weights.rice import RiceRounder
+from yqc.quantizing.weights.rice_coding import RiceCoding
 from yqc.quantizing.weights.rounder import RoundingSettings
 
 RATIO = 4.0
@@ -84,7 +85,7 @@ def _make_rounder(
         count = min(job.images, affordable_images(gm))
         images = [image.half() for image in islice(ctx.calibration(), count)]
         inputs = LayerInputs(gm, convs, images, ctx.form, ctx.progress, ctx.seed, ctx.cache)
-    return RiceRounder(gm, convs, job.settings, ctx.progress, inputs)
+    return RiceRounder(gm, convs, job.settings, ctx.progress, inputs, ctx.cache)
 
 
 def _by_size(rounder: RiceRounder, ctx: Context, job: RiceJob, weights: int) -> RiceCoding:
@@ -123,23 +124,44 @@ def _packed_copy(rounder: RiceRounder, coding: RiceCoding, skip: tuple[str, ...]
 
 
 def _by_drop(rounder: RiceRounder, ctx: Context, drop: float, weights: int) -> RiceCoding:
-    """Find the fewest bits whose graph agrees well enough with the float one, by bisection."""
+    """Find the fewest bits whose graph agrees well enough with the float one, by bisection.
+
+    Where not even the most bits do, these are taken, with a warning.
+    """
     low, high = BITS
     best: RiceCoding | None = None
     for _ in range(TRIALS):
-        middle = (low + high) / 2 if best or low > BITS[0] else (BITS[0] + BITS[1]) / 2
+        middle = (low + high) / 2
         coding = rounder.round(int(middle * weights / 8))
-        reached = ctx.agreement(_with_rounded(rounder, coding)) if ctx.agreement else None
-        if reached is None:
-            raise PassError(
-                "max_drop cannot be judged: the float model finds nothing in the calibration "
-                "images; give other images, or a ratio"
-            )
-        if 1.0 - reached <= drop:
+        if _lost_agreement(rounder, ctx, coding) <= drop:
             best, high = coding, middle
         else:
             low = middle
-    return best or rounder.round(int(BITS[1] * weights / 8))
+    if best is not None:
+        return best
+    finest = rounder.round(int(BITS[1] * weights / 8))
+    lost = _lost_agreement(rounder, ctx, finest)
+    if lost > drop:
+        ctx.warn(
+            f"max_drop is {drop:.2%}, and at {BITS[1]:g} bits a weight, the most that are tried, "
+            f"the agreement with the float model still falls by {lost:.2%}"
+        )
+    return finest
+
+
+def _lost_agreement(rounder: RiceRounder, ctx: Context, coding: RiceCoding) -> float:
+    """Return by how much the rounded graph's agreement with the float one is below 1.
+
+    Raises:
+        PassError: the float graph finds nothing that could be compared.
+    """
+    reached = ctx.agreement(_with_rounded(rounder, coding)) if ctx.agreement else None
+    if reached is None:
+        raise PassError(
+            "max_drop cannot be judged: the float model finds nothing in the calibration "
+            "images; give other images, or a ratio"
+        )
+    return 1.0 - reached
 
 
 def _with_rounded(rounder: RiceRounder, coding: RiceCoding) -> fx.GraphModule:

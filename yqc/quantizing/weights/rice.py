@@ -7,7 +7,7 @@ and the price follows what the codes of the layers so far have taken, so that th
 the bytes that are allowed.
 """
 
-import math
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,34 +16,26 @@ from torch import Tensor, fx, nn
 
 from yqc.errors import PassError
 from yqc.graph import Call
+from yqc.graph.compare import fingerprint
+from yqc.pipeline.base import Cache
 from yqc.progress import Progress
-from yqc.quant.weights.rice import START, Planes, choose_low, code_network, packed_size
+from yqc.quant.weights.rice import START, Planes, choose_low
 from yqc.quant.weights.rice_layer import (
-    SLOPE,
     RiceSteps,
     RiceWeight,
-    by_row,
-    channel_factors,
     conditional_variance,
     round_rice,
 )
 from yqc.quant.weights.rounding import InputMoments
 from yqc.quant.weights.statistics import InputStatistics
 from yqc.quantizing.weights.inputs import LayerInputs, NewWeight, statistics_from_batch_norms
+from yqc.quantizing.weights.rice_coding import RiceCoding, RiceLayer
+from yqc.quantizing.weights.rice_steps import GRID, StepChoices, middle_price
 from yqc.quantizing.weights.rounder import RoundingSettings, positions_of
 
 ESTIMATE_IMAGES = 16
 """Images of the first walk: variances of inputs from few images rank prices as well as from all;
 time grows in proportion."""
-GRID = torch.arange(-12.0, 12.0, 0.5).tolist()
-"""Prices whose steps are tried for the estimate, in powers of two from the price of about four
-bits: each is a quarter of a bit. Twice as far apart, layers end an eighth of a bit from the best
-step, which costs less than 1 % of damage."""
-SAMPLE = 1 << 16
-"""Weights of a layer that the estimate looks at, whole rows, at most; time grows in proportion."""
-FOUR_BITS = 4.0
-"""Deviations of the weights in steps at four bits of entropy: log2(4) + 2 for a normal
-distribution."""
 PRIOR = 0.03
 """Share of the weights by which the estimate counts beside the layers rounded so far. Less follows
 the first, small layers too closely, more leaves an error of the estimate to the last ones."""
@@ -51,86 +43,6 @@ MARGIN = 0.0005
 """Share of the bytes that a walk leaves free, since the last layers end it only about there."""
 WALKS = 4
 """Walks at most; the second one ends within 0.1 % as a rule."""
-
-
-@dataclass(frozen=True)
-class RiceLayer:
-    """One rounded layer."""
-
-    weight: RiceWeight
-    bias: Tensor | None
-    """float32 [R]."""
-    error: float
-    """Squared error of the output relative to its variance, by the inputs' moments."""
-    damage: float | None
-    """Error weighted by relevance, over all positions; None if relevance is not known."""
-    bits: float
-    """Bits of its codes with the planes that were known when it was rounded."""
-
-
-@dataclass(frozen=True)
-class RiceCoding:
-    """Rounded layers with their codes."""
-
-    layers: dict[fx.Node, RiceLayer]
-    planes: Planes
-    low: dict[fx.Node, int]
-    """The Rice parameter of each."""
-    rounded: bool = True
-    """Whether they were rounded by their inputs, and not to nearest for a draft."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the codes of all layers."""
-        return sum(
-            packed_size(layer.weight.counts, self.low[node], self.planes)
-            for node, layer in self.layers.items()
-        )
-
-    @property
-    def count(self) -> int:
-        """How many weights."""
-        return sum(layer.weight.levels.numel() for layer in self.layers.values())
-
-    @classmethod
-    def of(cls, layers: dict[fx.Node, RiceLayer]) -> "RiceCoding":
-        """Choose planes and Rice parameters for rounded layers."""
-        planes, lows = code_network([layer.weight.counts for layer in layers.values()])
-        return cls(layers, planes, dict(zip(layers, lows, strict=True)))
-
-
-@dataclass(frozen=True)
-class StepChoices:
-    """What the steps that are tried do to one layer, rounded to nearest."""
-
-    steps: list[float]
-    """From fine to coarse."""
-    damage: Tensor
-    """float64 [steps]."""
-    counts: list[Tensor]
-    """How often each rank occurs in the sampled rows."""
-    share: float
-    """Weights of the layer a sampled one stands for."""
-
-    @classmethod
-    def of(cls, w: Tensor, rule: RiceSteps, variance: Tensor, centre: float) -> "StepChoices":
-        """Try steps on weights [R, C] whose inputs have conditional variances [B, C]."""
-        stride = max(1, w.numel() // SAMPLE)
-        weight = rule.relevance[::stride].unsqueeze(1) * by_row(variance, len(w))[::stride]
-        steps, counts, damage = [rule.step(2.0 ** (centre + at)) for at in GRID], [], []
-        share = w.numel() / w[::stride].numel()
-        some = replace(rule, exponents=rule.exponents[::stride])
-        for step in steps:
-            made = some.nearest(w[::stride], step)
-            counts.append(made.counts)
-            error = (made.weight - w[::stride]).square_().mul_(weight)
-            damage.append(share * float(error.sum()))
-        return cls(steps, torch.tensor(damage).double(), counts, share)
-
-    def bits(self, planes: Planes | None) -> Tensor:
-        """Return the bits of the layer at each step: float64 [steps]; by entropy without planes."""
-        sizes = [_entropy(c) if planes is None else choose_low(c, planes)[1] for c in self.counts]
-        return self.share * torch.tensor(sizes).double()
 
 
 @dataclass
@@ -145,6 +57,8 @@ class RiceRounder:
     progress: Progress
     inputs: LayerInputs | None
     """Their inputs on calibration images; None: by the batch norms before them."""
+    cache: Cache | None = None
+    """Of the compile: rounded layers are kept there, one entry each, and found again."""
     rules: dict[fx.Node, RiceSteps] = field(default_factory=dict)
     choices: dict[fx.Node, StepChoices] = field(default_factory=dict)
     bits: dict[fx.Node, Tensor] = field(default_factory=dict)
@@ -175,7 +89,7 @@ class RiceRounder:
             batches = max(1, ESTIMATE_IMAGES // len(self.inputs.batches[0]))
             self.inputs.walk(measure, "measuring inputs", batches=batches)
         rows = {c.node: c.module.weight.detach().flatten(1) for c in self.convs}
-        self.centre = _centre(self.rules, rows)
+        self.centre = middle_price(self.rules, rows)
         for node, rule in self.rules.items():
             made = StepChoices.of(rows[node], rule, variances[node], self.centre)
             self.choices[node], self.bits[node] = made, made.bits(None)
@@ -226,20 +140,32 @@ class RiceRounder:
         waiting = [conv.node for conv in self.convs]
         spent = expected = PRIOR * bits
         left = bits
+        prefix = self._cache_prefix(bits)
 
         def work(
             node: fx.Node, conv: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
         ) -> NewWeight:
-            nonlocal left, spent, expected
             price = self._price(waiting, left * expected / spent)
-            made = layers[node] = self._round_one(node, conv, seen, relevance, price)
-            expected += self._bits_at([node], price)
+            made = self._round_one(node, conv, seen, relevance, price)
+            if self.cache:
+                self.cache.save(f"{prefix}-{node.name}", *made.to_parts())
+            return take(node, made)
+
+        def stored(node: fx.Node, _: nn.Conv2d) -> NewWeight | None:
+            """Return a layer that was rounded before an interruption."""
+            kept = self.cache.load(f"{prefix}-{node.name}") if self.cache else None
+            return None if kept is None else take(node, RiceLayer.from_parts(*kept))
+
+        def take(node: fx.Node, made: RiceLayer) -> NewWeight:
+            nonlocal left, spent, expected
+            layers[node] = made
+            expected += self._bits_at([node], made.price)
             spent, left = spent + made.bits, left - made.bits
             waiting.remove(node)
             return made.weight.weight, made.bias
 
         if self.inputs is not None:
-            self.inputs.walk(work, "rounding weights")
+            self.inputs.walk(work, "rounding weights", stored)
             return layers
         statistics = statistics_from_batch_norms(self.gm, self.convs)
         with self.progress.task("rounding weights", len(self.convs)) as advance:
@@ -247,6 +173,15 @@ class RiceRounder:
                 work(conv.node, conv.module, seen, None)
                 advance(1)
         return layers
+
+    def _cache_prefix(self, bits: float) -> str:
+        """Begin the names of the cache's entries by a hash of what decides the layers."""
+        if self.cache is None:
+            return ""
+        images = 0 if self.inputs is None else self.inputs.count
+        nodes = " ".join(conv.node.name for conv in self.convs)
+        about = f"{fingerprint(self.gm)} {nodes} {self.settings} {images} {bits!r} {self.planes}"
+        return f"rice-{hashlib.blake2b(about.encode(), digest_size=8).hexdigest()}"
 
     def _round_one(
         self,
@@ -279,6 +214,7 @@ class RiceRounder:
             float(noise.sum() / signal.sum()),
             None if relevance is None else float((noise * relevance).sum() * positions_of(node)),
             choose_low(weight.counts, self.planes)[1],
+            price,
         )
 
     def _relevance(
@@ -314,21 +250,3 @@ class RiceRounder:
             fits = float(sizes.gather(1, best).sum()) <= bits
             low, high = (low, middle) if fits else (middle, high)
         return float(2.0**high)
-
-
-def _centre(steps: dict[fx.Node, RiceSteps], rows: dict[fx.Node, Tensor]) -> float:
-    """Return the binary logarithm of the price at which weights take about four bits."""
-    total, weights = 0.0, 0
-    for node, one in steps.items():
-        w = rows[node]
-        deviation = float((w / channel_factors(one.exponents).unsqueeze(1)).square().mean().sqrt())
-        step = max(deviation, 1e-20) / FOUR_BITS
-        total += w.numel() * math.log2(SLOPE * one.mean * step * step)
-        weights += w.numel()
-    return total / weights
-
-
-def _entropy(counts: Tensor) -> float:
-    """Return the bits of integers by the counts of their ranks, each on its own (order 0)."""
-    counts = counts[counts > 0].double()
-    return float((counts * (counts.sum() / counts).log2()).sum())
