@@ -42,7 +42,11 @@ def test_passes_declare_the_space(space: SearchSpace) -> None:
         "integers": {"int8"},
     }
     assert space.seeds[:4] == ("fp16", "int8", "int4", "int4,int8")
-    assert "prune{ratio=0.5 recover=0},recover{steps=10},int4" in space.seeds
+    assert space.seeds[4:6] == (
+        "prune{ratio=0.5 recover=0},recover{steps=10},int8",
+        "prune{ratio=0.9 recover=0},recover{steps=10},int8",
+    )
+    assert "prune{ratio=0.9 recover=0},recover{steps=10},rice{ratio_vs_fp16=4.0}" in space.seeds
 
 
 def test_seeds_are_what_their_choices_give(space: SearchSpace) -> None:

@@ -34,6 +34,8 @@ MILD = 0.5
 """Share to prune in the first pipelines: most detectors recover from it in a short training."""
 WEIGHTS = ("fp16", "int8", "int4", "int4,int8")
 """What is tried first, alone and behind `relu` and `prune`, of what the space has."""
+RICE = "rice{ratio_vs_fp16=4.0}"
+"""The smallest weights that are tried first, behind `prune` and alone."""
 
 
 class Suggests(Protocol):
@@ -208,14 +210,18 @@ def _default_seeds(
     known = {*found["weights"], *found["integers"]}
     ends = [text for text in WEIGHTS if {*text.split(",")} <= known]
     seeds = list(ends)
+    if "rice" in found["weights"]:
+        ends.append(RICE)
     length = f"recover{{steps={steps[0]}}}" if found["training"] else ""
     shares = [one.options.get("ratio", ()) for one in found["channels"].values()]
     if "prune" in found["channels"] and length:
-        for share in sorted({MILD, max(shares[0], default=MILD)} & {*shares[0]}):
-            begin = f"prune{{ratio={format_value(share)} recover=0}},{length}"
-            seeds += [f"{begin},{end}" for end in ends if end != "fp16"]
-    if "rice" in found["weights"]:
-        seeds.append("rice{ratio_vs_fp16=4.0}")
+        begins = [
+            f"prune{{ratio={format_value(share)} recover=0}},{length}"
+            for share in sorted({MILD, max(shares[0], default=MILD)} & {*shares[0]})
+        ]
+        # One share after the other, so that processes prune side by side.
+        seeds += [f"{begin},{end}" for end in ends if end != "fp16" for begin in begins]
+    seeds += [RICE] if RICE in ends else []
     if "relu" in found["activations"] and "int8" in known and length:
         seeds.append(f"relu{{recover=0}},{length},int8")
     return tuple(seeds)

@@ -52,7 +52,7 @@ class Opening:
 
 @dataclass
 class Workers:
-    """Runs trials; those of a group one after another, since they share their first passes."""
+    """Runs trials; the first of a group before the others, which begin where it has been."""
 
     opening: Opening
     drop: Drop
@@ -116,8 +116,8 @@ class Workers:
                         continue
                     outcome = Outcome(passes, failed="its process was killed, for want of memory?")
                 yield number, outcome
-                if rest:
-                    self._submit(rest, running)
+                for task in rest:  # what they share is in the store now
+                    self._submit([task], running)
 
     def _submit(self, group: list[Task], running: dict[Any, tuple[Task, list[Task]]]) -> None:
         """Begin the first trial of a group."""
