@@ -14,6 +14,7 @@ import yqc
 from tests.command import Done, Run, here
 from yqc.data import scenes
 from yqc.graph.serial import load_graph
+from yqc.settings import SETTINGS
 
 # Compiling
 
@@ -156,7 +157,72 @@ def test_mistakes_of_usage(arguments: list[str], message: str, run: Run) -> None
 
 
 def test_version(run: Run) -> None:
-    assert run("version") == Done(0, f"{yqc.__version__}\n", "")
+    assert run("version") == run("--version") == Done(0, f"{yqc.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimize", "m.pt"], "there is no command 'optimize'; did you mean 'compile'?"),
+        (["Compiel"], "there is no command 'Compiel'; did you mean 'compile'?"),
+        (["INT8", "m.pt"], "int8 is a pass: yqc compile MODEL --passes int8"),
+        (["passes", "INT8"], "unknown pass 'INT8'; did you mean 'int8'?"),
+        (["compile", "m.pt", "--passes", "Prune,int8"], "did you mean 'prune'?"),
+        (["compile", "m.pt", "--passes", "dce", "--target", "ONNXRuntime"], "mean 'onnxruntime'?"),
+        (["zzz"], "there is no command 'zzz'; `yqc --help` lists them"),
+    ],
+)
+def test_a_wrong_name_meets_the_one_that_was_meant(
+    arguments: list[str], message: str, run: Run
+) -> None:
+    done = run(*arguments)
+    assert done.code != 0
+    assert message in done.err
+
+
+def test_all_help_is_there_as_json(run: Run) -> None:
+    done = run("--help-json")
+    assert (done.code, done.err) == (0, "")
+    about = json.loads(done.out)
+    commands = {one["name"]: one for one in about["commands"]}
+    shown = run("--help").out
+    assert all(f"  {name} " in shown for name in commands)
+    assert "..." not in shown.partition("Commands:")[2], "no command's line is cut"
+    options = {one["name"]: one for one in commands["compile"]["options"]}
+    assert {*SETTINGS} <= {*options}
+    assert options["calib_images"] == {
+        "name": "calib_images",
+        "flags": ["--calib-images"],
+        "kind": "a whole number from 1 on",
+        "choices": None,
+        "several": False,
+        "required": False,
+        "default": 128,
+        "help": options["calib_images"]["help"],
+    }
+    assert options["output"]["flags"] == ["-o", "--output"]
+    assert commands["bench"]["arguments"][0]["several"] is True
+    runtime = next(one for one in commands["bench"]["options"] if one["name"] == "runtime")
+    assert (runtime["choices"], runtime["default"]) == (["onnxruntime", "openvino"], "onnxruntime")
+    assert commands["compile"]["arguments"][0]["required"] is True
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("yqc compile m.pt --passes prune,in", ["prune,int4", "prune,int8"]),
+        ("yqc compile m.pt --target o", ["onnxruntime", "ort", "openvino", "ov"]),
+        ("yqc passes fold", ["fold-bn"]),
+        ("yqc expl", ["explain"]),
+    ],
+)
+def test_a_shell_completes_commands_passes_and_targets(
+    line: str, found: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_YQC_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    assert run().out.split() == found
 
 
 def test_lists_the_passes(run: Run) -> None:
@@ -168,7 +234,14 @@ def test_lists_the_passes(run: Run) -> None:
         "name": "dce",
         "doc": "erase nodes that nothing reads, and calls that return their input as it is.",
         "origin": "yqc_passes",
+        "recipe": False,
     }
+    assert [name for name, row in rows.items() if row["recipe"]] == [
+        *("codebook", "fp16", "fuse", "int4", "int8", "prune", "relu", "rice", "slim")
+    ]
+    recipes, _, passes = done.out.partition("\npasses ")
+    assert "  int8 " in recipes
+    assert "  fold-bn " in passes
 
 
 def test_explains_one_pass(run: Run) -> None:

@@ -9,8 +9,10 @@ import typer
 from yqc import __version__
 from yqc.commands import caching, comparing, compiling, linting, looking, measuring, tuning
 from yqc.commands.common import echo
+from yqc.commands.group import Commands
 from yqc.commands.process import INTERRUPTED, OVER_BUDGET, TERMINATED, guard, leave
 from yqc.errors import BudgetError, YqcError, first_line
+from yqc.report.contract import to_json
 from yqc.settings import SettingError
 
 USAGE = 2
@@ -20,19 +22,44 @@ app = typer.Typer(
     name="yqc",
     help="Compile YOLO detectors: checkpoint in; ONNX, a recipe and a measured report out.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _help_json(*, asked: bool) -> None:
+    if asked:
+        from yqc.commands.help_json import describe_commands  # noqa: PLC0415
+
+        echo(to_json(describe_commands(app, __version__)), nl=False)
+        raise typer.Exit
 
 
 @app.callback()
 def common(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_version),
+    ] = False,
+    help_json: Annotated[
+        bool,
+        typer.Option(
+            "--help-json", help="Print all help as JSON.", is_eager=True, callback=_help_json
+        ),
+    ] = False,
 ) -> None:
     """Compile YOLO detectors: checkpoint in; ONNX, a recipe and a measured report out."""
     del debug  # main() looks for it before anything is parsed, so that it may stand anywhere
+    del version, help_json  # their callbacks have ended the process
 
 
 for _name, _command in (
@@ -53,7 +80,7 @@ for _name, _command in (
     app.command(_name)(_command)
 
 
-@app.command()
+@app.command("version")
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

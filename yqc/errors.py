@@ -89,9 +89,10 @@ class OutputError(YqcError):
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest of `names`, or nothing."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """Return `; did you mean 'x'?` for the closest of `names` in any case, or nothing."""
+    known = {one.lower(): one for one in names}
+    found = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f"; did you mean {known[found[0]]!r}?" if found else ""
 
 
 def first_line(error: Exception) -> str:

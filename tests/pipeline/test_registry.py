@@ -9,7 +9,7 @@ import pytest
 import yqc_passes
 from yqc.commands.listing import describe_pass, listings
 from yqc.errors import PipelineError
-from yqc.pipeline.base import Pass
+from yqc.pipeline.base import Pass, Recipe
 from yqc.pipeline.options import Option, list_options
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Found, Registry
@@ -79,6 +79,7 @@ def test_every_built_in_pass_loads_and_bears_its_name() -> None:
             assert registry.load(name).name == name
             assert found.summary(), f"{name} says nothing of itself"
             assert found.summary() == registry.load(name).summary()
+            assert found.is_recipe == issubclass(registry.load(name), Recipe)
 
 
 def test_every_built_in_pass_is_a_name_of_the_package() -> None:

@@ -48,11 +48,12 @@ target    onnxruntime
 prune: 30.0% of params removed by l2
 
 size                    before     after     ratio
-weights vs fp32         7.5 MB    1.3 MB     5.93x
-weights vs fp16         3.7 MB    1.3 MB     2.96x
-file vs fp32            7.5 MB    1.4 MB     5.35x
+weights, as float32     7.5 MB    1.3 MB     5.93x
+weights, as float16     3.7 MB    1.3 MB     2.96x
+file, as float32        7.5 MB    1.4 MB     5.35x
 parameters              1.87 M    1.21 M     1.55x
 MACs                    2.25 G    1.60 G     1.41x
+bits a weight               32      8.35     3.83x
 
 mAP, 128 images          float  compiled      drop
 50-95                   0.3377    0.3351    0.0026
@@ -183,7 +184,7 @@ def test_weights_are_split_into_what_they_are_made_of(sample: Report, printed: P
     parts = SizeParts(weights=935_264, scales=21_172, codebooks=0, biases=11_274, rest=1784)
     page = dataclasses.replace(sample, size=dataclasses.replace(sample.size, parts=parts))
     lines = printed(page).splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("weights vs fp16"))
+    at = next(i for i, line in enumerate(lines) if line.startswith("weights, as float16"))
     assert [line.split() for line in lines[at + 1 : at + 5]] == [
         ["weights", "935", "kB"],
         ["scales", "21.2", "kB"],

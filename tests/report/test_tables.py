@@ -1,5 +1,6 @@
 """The tables of the other commands, at 80 columns."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -75,10 +76,12 @@ no options
 """
 
 PASSES = """\
-pass     what it does                                                 from
-prune    remove the channels that matter least, and whatever depends  yqc_passes
-         on them
-squeeze                                                               ./mine.py
+name       what it does                                               from
+recipes    what to ask for
+  prune    remove the channels that matter least, and whatever        yqc_passes
+           depends on them
+passes     what recipes are made of
+  squeeze                                                             ./mine.py
 """
 
 SKIPS = """\
@@ -179,7 +182,7 @@ def test_help_of_a_recipe(printed: Print) -> None:
 def test_list_of_passes(printed: Print) -> None:
     doc = "prune: remove the channels that matter least, and whatever depends on them."
     listings = [
-        PassListing(name="prune", doc=doc, origin="yqc_passes"),
+        PassListing(name="prune", doc=doc, origin="yqc_passes", recipe=True),
         PassListing(name="squeeze", doc="", origin="./mine.py"),
     ]
     assert printed(PassList(tuple(listings))) == PASSES
@@ -306,7 +309,6 @@ def test_long_words_stay_within_80_columns(printed: Print) -> None:
 
 def test_every_row_has_json_too() -> None:
     listing = PassListing(name="prune", doc="less", origin="yqc_passes")
-    assert to_json([listing]) == (
-        '[\n  {\n    "name": "prune",\n    "doc": "less",\n    "origin": "yqc_passes"\n  }\n]\n'
-    )
+    keys = {"name": "prune", "doc": "less", "origin": "yqc_passes", "recipe": False}
+    assert to_json([listing]) == json.dumps([keys], indent=2) + "\n"
     assert '"blocks": {\n    "Detect": 1,' in CHECKPOINT.to_json()

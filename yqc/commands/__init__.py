@@ -1,6 +1,9 @@
 """The commands, one function each; none imports torch before it runs.
 
 `process`    signals and streams of the process
+`group`      a hint where the name of a command is wrong
+`help_json`  the help of all commands as JSON
+`completing` what a shell completes: passes and targets
 `arguments`  options that several commands share
 `common`     find passes, print
 `compiling`  `yqc compile`

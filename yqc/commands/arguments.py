@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from yqc.commands.completing import complete_target
 from yqc.settings import SETTINGS, Settings, choose, read_text
 from yqc.settings.settings import setting_helps, setting_types
 from yqc.settings.values import describe
@@ -71,9 +72,9 @@ def _option(name: str) -> inspect.Parameter:
     if default not in {None, ""}:
         about = f"{about.removesuffix('.')}; default: {default}."
     kind = "<int>" if "a whole number" in describe(setting_types()[name]) else "<text>"
-    return _keyword(
-        name, Annotated[str | None, typer.Option(option, help=about, metavar=kind)], None
-    )
+    completion = complete_target if name == "target" else None
+    info = typer.Option(option, help=about, metavar=kind, autocompletion=completion)
+    return _keyword(name, Annotated[str | None, info], None)
 
 
 def _keyword(name: str, annotation: object, default: object) -> inspect.Parameter:

@@ -10,6 +10,7 @@ import typer
 
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
 from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
+from yqc.commands.completing import complete_pipeline
 from yqc.settings import SETTINGS, Budget, Settings, read_recipe
 from yqc.targets import find_target
 
@@ -22,7 +23,10 @@ def compile_command(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
     *,
     passes: Annotated[
-        list[str] | None, typer.Option(help="Such as prune,int8; see `yqc passes`.")
+        list[str] | None,
+        typer.Option(
+            help="Such as prune,int8; see `yqc passes`.", autocompletion=complete_pipeline
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="OUT.onnx")] = None,
     config: Annotated[Path | None, typer.Option(help="Recipe file of an earlier compile.")] = None,
@@ -51,7 +55,7 @@ def compile_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Compile a checkpoint: rewrite its graph with passes, emit ONNX and a report."""
+    """Rewrite a checkpoint's graph with passes; emit ONNX and report."""
     settings = _settings(config, chosen, passes)
     Budget(max_drop=max_drop)  # malformed ones are refused at once
     _check_output(output, model, settings, chosen.load)

@@ -7,12 +7,14 @@ import typer
 
 from yqc.commands.arguments import JsonOption
 from yqc.commands.common import print_lines, show
+from yqc.commands.completing import complete_target
 from yqc.errors import EmitError
 
 RuntimeOption = Annotated[
     str,
     typer.Option(
         "--target",
+        autocompletion=complete_target,
         help="A target of compile (onnxruntime, openvino, tensorrt, portable, a device's file "
         "NPU.toml), or what else reads ONNX: opencv, mnn, ncnn.",
     ),
@@ -28,7 +30,7 @@ def lint_command(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """List what a runtime will refuse, saturate or leave unfused, node by node with the fix."""
+    """List what a runtime refuses, saturates or leaves unfused; fixes."""
     from yqc.interface import lint  # noqa: PLC0415
 
     found = lint(model, target=target)

@@ -14,7 +14,10 @@ def listings(registry: Registry) -> PassList:
     """List every pass by name, with what it does and where it comes from."""
     by_name = sorted(registry.found.values(), key=lambda found: found.name)
     return PassList(
-        tuple(PassListing(name=f.name, doc=f.summary(), origin=f.origin) for f in by_name)
+        tuple(
+            PassListing(name=f.name, doc=f.summary(), origin=f.origin, recipe=f.is_recipe)
+            for f in by_name
+        )
     )
 
 

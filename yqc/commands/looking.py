@@ -14,16 +14,19 @@ from yqc.commands.arguments import (
     with_settings,
 )
 from yqc.commands.common import echo, find_passes, show
+from yqc.commands.completing import complete_pipeline
 from yqc.settings import DATA, MODEL
 
 
 def passes_command(
-    name: Annotated[str | None, typer.Argument(help="One pass, in full.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One pass, in full.", autocompletion=complete_pipeline)
+    ] = None,
     *,
     load: LoadOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the passes there are, or explain one: its options, types and defaults."""
+    """List recipes and passes, or explain one with its options."""
     from yqc import report as rp  # noqa: PLC0415
     from yqc.commands import listing  # noqa: PLC0415
 
@@ -43,7 +46,7 @@ def inspect_command(
     json: JsonOption = False,
     chosen: Chosen,
 ) -> None:
-    """Summarise a model, or print its graph, or all that is known of one node."""
+    """Summarise a model, or print its graph, or one node of it."""
     from yqc.commands import views  # noqa: PLC0415
     from yqc.interface import inspect  # noqa: PLC0415
     from yqc.look import NodeView, View  # noqa: PLC0415
@@ -75,7 +78,7 @@ def diff_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Compare two graphs, or what two pipelines make of one: ops, nodes, parameters."""
+    """Compare two graphs, or what two pipelines make of one."""
     registry = find_passes(chosen.load)
     asked = passes or []
     if b is None and not 1 <= len(asked) <= 2:  # noqa: PLR2004  # before and after
@@ -101,7 +104,12 @@ def diff_command(
 
 @with_settings(*MODEL, *DATA, "target")
 def explain_command(
-    passes: Annotated[str, typer.Argument(metavar="PASS", help="A pass, with its options.")],
+    passes: Annotated[
+        str,
+        typer.Argument(
+            metavar="PASS", help="A pass, with its options.", autocompletion=complete_pipeline
+        ),
+    ],
     model: Annotated[Path, typer.Argument(help="Checkpoint, graph file or snapshot.")],
     *,
     form: Annotated[FormChoice | None, typer.Option("--as", help="text, dot or json.")] = None,
@@ -109,7 +117,7 @@ def explain_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Explain what a pass would do to a model, and what it refuses and why."""
+    """Explain what a pass would do to a model, and what it refuses."""
     registry = find_passes(chosen.load)
     wanted = FormChoice.json if json else form or FormChoice.text
     if wanted not in {FormChoice.text, FormChoice.dot, FormChoice.json}:
@@ -137,7 +145,7 @@ def new_pass_command(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Where to write it.")] = Path(),
     package: Annotated[bool, typer.Option("--package", help="Make it installable too.")] = False,
 ) -> None:
-    """Write a new pass and its test from a template; both work at once."""
+    """Write a new pass and its test from a template."""
     from yqc.pipeline import new_pass  # noqa: PLC0415
 
     written = new_pass.new_pass(name, folder, package=package, registry=find_passes(None))

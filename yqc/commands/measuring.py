@@ -27,7 +27,7 @@ def eval_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Measure the COCO mAP of any decoded YOLO ONNX file, or of a checkpoint."""
+    """Measure the mAP of a decoded YOLO ONNX file, or of a checkpoint."""
     if "data" not in chosen.values:
         raise typer.BadParameter("give a data YAML or a COCO JSON", param_hint="--data")
     from yqc.interface import evaluate  # noqa: PLC0415
@@ -64,7 +64,7 @@ def bench_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Time ONNX files under one runtime in turn: medians, and ratios with their intervals."""
+    """Time ONNX files in turn under one runtime: medians and ratios."""
     if "data" in chosen.values and not end_to_end:
         raise typer.BadParameter("only --end-to-end looks at images", param_hint="--data")
     from yqc.interface import bench  # noqa: PLC0415
@@ -89,7 +89,7 @@ def replay_command(
     *,
     load: LoadOption = None,
 ) -> None:
-    """Run the pass of a reproducer again, on the graph that it failed on."""
+    """Run the pass of a reproducer again, on the graph it failed on."""
     from yqc.pipeline.replay import replay as run  # noqa: PLC0415
 
     echo(run(reproducer, find_passes(load)))

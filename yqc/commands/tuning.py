@@ -50,7 +50,7 @@ def tune_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Search the smallest or fastest files within a budget of loss, bytes and milliseconds."""
+    """Search the best files within a budget of loss, bytes and time."""
     budget = Budget(max_drop=max_drop, max_size=max_size, max_ms=max_ms)
     settings = chosen.settings()
     seconds = None if time is None else _read_time(time)

@@ -4,12 +4,13 @@ Passes come from three places: the built-in table (`PASSES` of the package `yqc_
 entry-point group `yqc.passes` of installed packages, and files given by `--load`.
 """
 
-import ast
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import zlib
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from yqc.pipeline.base import Pass, Recipe
 
 GROUP = "yqc.passes"
 BUILTIN = "yqc_passes"
+
+_FIRST_LINE = re.compile(r"""(?:\s|#.*\n)*[rRuU]?("{3}|'{3}|"|')\s*(.*?)(?:\1|\n|\Z)""")
+"""The first line of a module's docstring; parsing the modules takes a third of the listing."""
 
 PassType: TypeAlias = type[Pass] | type[Recipe]
 
@@ -38,14 +42,24 @@ class Found:
 
     def summary(self) -> str:
         """Return the first line of the module's docstring, read from its source."""
+        found = _FIRST_LINE.match(self._text)
+        return found[2].removeprefix(f"{self.name}:").strip() if found else ""
+
+    @property
+    def is_recipe(self) -> bool:
+        """Whether its class says in its source that it is a `Recipe`; it is not imported."""
+        name = re.escape(self.target.partition(":")[2])
+        bases = re.search(rf"^class {name}\(([^)]*)\)", self._text, re.MULTILINE)
+        return bases is not None and re.search(r"\bRecipe\b", bases[1]) is not None
+
+    @functools.cached_property
+    def _text(self) -> str:
+        """The source of its module, empty where that cannot be read."""
         path = source(self.target.partition(":")[0])
-        if path is None:
-            return ""
         try:
-            doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        except (OSError, ValueError, SyntaxError):
+            return "" if path is None else path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
             return ""
-        return doc.partition("\n")[0].removeprefix(f"{self.name}:").strip()
 
 
 def source(module: str) -> Path | None:

@@ -48,6 +48,8 @@ class PassListing:
     name: str
     doc: str
     origin: str
+    recipe: bool = False
+    """Whether it stands for other passes."""
 
 
 @dataclass(frozen=True)

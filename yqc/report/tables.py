@@ -52,11 +52,16 @@ def cache_table(found: CacheListing) -> RenderableType:
 
 @render.register
 def passes_table(found: PassList) -> RenderableType:
-    """List passes: name, what each does in a line, and which package or file it comes from."""
-    table = columns("pass", "what it does", "from", words=3)
-    for one in found.passes:
-        summary = say(_without_name(one.name, one.doc).removesuffix("."))
-        table.add_row(say(one.name), summary, say(one.origin, QUIET))
+    """List recipes, then passes: what each does in a line, and which package or file it is from."""
+    table = columns("name", "what it does", "from", words=3)
+    groups = {True: ("recipes", "what to ask for"), False: ("passes", "what recipes are made of")}
+    for is_recipe, (title, meaning) in groups.items():
+        listed = [one for one in found.passes if one.recipe == is_recipe]
+        if listed:
+            table.add_row(say(title, HEAD), say(meaning, QUIET))
+        for one in listed:
+            summary = say(_without_name(one.name, one.doc).removesuffix("."))
+            table.add_row(say(f"  {one.name}"), summary, say(one.origin, QUIET))
     return Trimmed(table)
 
 

@@ -87,19 +87,25 @@ def statements(passes: Sequence[PassRecord]) -> RenderableType:
 
 
 def size_table(size: Size, compute: Compute) -> RenderableType:
-    """Show the sizes with both ratios: figures in print are against fp16 as often as fp32."""
+    """Show the sizes with both ratios: figures in print are against fp16 as often as fp32.
+
+    "as float32" and "as float16" say how the weights before are counted.
+    """
     table = columns("size", "before", "after", "ratio", label=LABEL, figure=FIGURE)
     weights, file = human.byte_count(size.weight_bytes), human.byte_count(size.file_bytes)
     fp32, fp16 = human.byte_count(size.fp32_bytes), human.byte_count(size.fp16_bytes)
-    table.add_row("weights vs fp32", fp32, weights, human.times(size.ratio_vs_fp32))
-    table.add_row("weights vs fp16", fp16, weights, human.times(size.ratio_vs_fp16))
+    table.add_row("weights, as float32", fp32, weights, human.times(size.ratio_vs_fp32))
+    table.add_row("weights, as float16", fp16, weights, human.times(size.ratio_vs_fp16))
     parts = parts_of(size)
     for name, count in parts if len(parts) > 1 else ():
         table.add_row(say(f"  {name}", QUIET), "", human.byte_count(count), "")
-    table.add_row("file vs fp32", fp32, file, human.times(size.file_ratio_vs_fp32))
+    table.add_row("file, as float32", fp32, file, human.times(size.file_ratio_vs_fp32))
     params, macs = (size.params_before, size.params_after), vars(compute).values()
     for name, counts in (("parameters", params), ("MACs", macs)):
         table.add_row(name, *map(human.amount, counts), human.times(ratio(*counts)))
+    if size.weight_bytes and size.params_after:
+        bits = 8 * size.weight_bytes / size.params_after
+        table.add_row("bits a weight", "32", f"{bits:.3g}", human.times(32 / bits))
     return Trimmed(table)
 
 
