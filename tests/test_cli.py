@@ -193,7 +193,7 @@ def test_all_help_is_there_as_json(run: Run) -> None:
     assert options["calib_images"] == {
         "name": "calib_images",
         "flags": ["--calib-images"],
-        "kind": "a whole number from 1 on",
+        "kind": "a whole number above 0",
         "choices": None,
         "several": False,
         "required": False,
