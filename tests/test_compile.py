@@ -1,5 +1,6 @@
 """The whole job from Python: what is written, and what the report says."""
 
+import gzip
 import hashlib
 import json
 import tomllib
@@ -127,6 +128,8 @@ def test_anyone_can_recompute_the_sizes(compiled: Result) -> None:
     folded = 4 * sum(c.module.num_features for c in calls(compiled.original, nn.BatchNorm2d))
     assert size["weight_bytes"] == weights
     assert size["file_bytes"] == compiled.files.onnx.stat().st_size
+    archive = len(gzip.compress(compiled.files.onnx.read_bytes(), 6))
+    assert 0 < archive - size["deflated_bytes"] < 30  # header and checksum
     assert (size["params_before"], size["fp32_bytes"], size["fp16_bytes"]) == (
         params,
         4 * params,

@@ -120,6 +120,7 @@ def sample(ledger: tuple[PassRecord, ...]) -> Report:
             params_after=1_210_331,
             weight_bytes=1_263_114,
             file_bytes=1_401_022,
+            deflated_bytes=1_203_040,
         ),
         compute=Compute(macs_before=2_253_000_000, macs_after=1_601_000_000),
         accuracy=Accuracy.of_map(

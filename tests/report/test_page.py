@@ -51,6 +51,7 @@ size                    before     after     ratio
 weights, as float32     7.5 MB    1.3 MB     5.93x
 weights, as float16     3.7 MB    1.3 MB     2.96x
 file, as float32        7.5 MB    1.4 MB     5.35x
+  deflated                        1.2 MB
 parameters              1.87 M    1.21 M     1.55x
 MACs                    2.25 G    1.60 G     1.41x
 bits a weight               32      8.35     3.83x

@@ -17,6 +17,7 @@ In the order in which a compile uses them:
 - `layers`: the layers of the graph, as the report lists them.
 - `sensitivity`: the effect on the detections of quantizing one layer alone.
 - `layer_runs`: the runs of the graph that it is measured by.
+- `deflated`: the size of a file in an archive.
 - `reporting`: the report and the recipe file.
 - `pictures`: what both models found, drawn into images.
 - `page`: what the HTML page shows.

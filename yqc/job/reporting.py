@@ -20,6 +20,7 @@ from yqc.facts import OutputForm
 from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
 from yqc.graph.resizing import resize_graph, trial_size
+from yqc.job.deflated import deflated_size
 from yqc.job.fitting import (
     Fitted,
     check_fit,
@@ -213,6 +214,7 @@ def make_report(
             params_after=parameter_count(gm),
             weight_bytes=weight_bytes(emitted),
             file_bytes=file.stat().st_size,
+            deflated_bytes=deflated_size(file),
             parts=rp.SizeParts(**size_parts(emitted)),
         ),
         compute=rp.Compute(macs_before=macs(source.gm), macs_after=macs(gm)),

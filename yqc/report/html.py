@@ -127,10 +127,12 @@ def _tiles(page: Page) -> list[tuple[str, str, str, str]]:
         human.byte_count, (size.fp32_bytes, size.weight_bytes, size.file_bytes)
     )
     ratios = f"{human.times(size.ratio_vs_fp32)} of fp32, {human.times(size.ratio_vs_fp16)} of fp16"
+    packed = size.deflated_bytes
+    deflated = "" if packed is None else f"; {human.byte_count(packed)} deflated"
     macs = human.amount(compute.macs_before), human.amount(compute.macs_after)
     rows = [
         ("Weights", fp32, weights, ratios),
-        ("File", fp32, file, "against 4 bytes a parameter"),
+        ("File", fp32, file, f"against 4 bytes a parameter{deflated}"),
         ("MACs", *macs, "multiply-accumulates an image"),
     ]
     if accuracy.float_ is not None and accuracy.compiled is not None:

@@ -143,6 +143,8 @@ class Size(Part):
     fp16_bytes: int
     weight_bytes: int | None
     file_bytes: int | None
+    deflated_bytes: int | None = None
+    """Of the file in a zip or gzip archive, as downloads and updates are packed."""
     ratio_vs_fp32: float | None
     ratio_vs_fp16: float | None
     file_ratio_vs_fp32: float | None
@@ -156,6 +158,7 @@ class Size(Part):
         params_after: int | None,
         weight_bytes: int | None,
         file_bytes: int | None,
+        deflated_bytes: int | None = None,
         parts: SizeParts | None = None,
     ) -> Self:
         """Derive the float sizes and the ratios from what was counted."""
@@ -167,6 +170,7 @@ class Size(Part):
             fp16_bytes=fp16,
             weight_bytes=weight_bytes,
             file_bytes=file_bytes,
+            deflated_bytes=deflated_bytes,
             ratio_vs_fp32=ratio(fp32, weight_bytes),
             ratio_vs_fp16=ratio(fp16, weight_bytes),
             file_ratio_vs_fp32=ratio(fp32, file_bytes),

@@ -100,6 +100,8 @@ def size_table(size: Size, compute: Compute) -> RenderableType:
     for name, count in parts if len(parts) > 1 else ():
         table.add_row(say(f"  {name}", QUIET), "", human.byte_count(count), "")
     table.add_row("file, as float32", fp32, file, human.times(size.file_ratio_vs_fp32))
+    if size.deflated_bytes is not None:
+        table.add_row(say("  deflated", QUIET), "", human.byte_count(size.deflated_bytes), "")
     params, macs = (size.params_before, size.params_after), vars(compute).values()
     for name, counts in (("parameters", params), ("MACs", macs)):
         table.add_row(name, *map(human.amount, counts), human.times(ratio(*counts)))
