@@ -1,14 +1,25 @@
 """pack-int4 under a budget: plans keep it and can be replayed; what cannot be kept is refused."""
 
+import math
+
 import pytest
 import torch
 from torch import fx
 
 from tests.passes.nets import X, calibrated, quality, traced
 from yqc import Pipeline
-from yqc.errors import PassError
+from yqc.emit import emit, roundtrip
+from yqc.errors import OptionError, PassError
+from yqc.graph import propagate
 from yqc.quant.weights.scheme import Scheme
 from yqc.quantizing.weights.allocate import finer_schemes, write_plan_line
+
+
+def held_bytes(gm: fx.GraphModule) -> int:
+    """Count the bytes of the tensors that a graph reads."""
+    used = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
+    held = (t.numel() * t.element_size() for k, t in gm.state_dict().items() if k in used)
+    return sum(held)
 
 
 def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
@@ -18,9 +29,7 @@ def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
     again = traced("fold-bn")
     auto.run(gm, ctx)  # type: ignore[union-attr]
     gm.recompile()
-    used = {str(n.target) for n in gm.graph.nodes if n.op == "get_attr"}
-    held = (t.numel() * t.element_size() for k, t in gm.state_dict().items() if k in used)
-    assert sum(held) <= 300
+    assert held_bytes(gm) <= 300
     settled = ctx.records.chosen
     assert settled is not None
     assert "granularity=auto" not in str(settled)
@@ -28,6 +37,55 @@ def test_budget_is_kept_and_the_plan_can_be_replayed() -> None:
     replay.run(again, calibrated())  # type: ignore[union-attr]
     again.recompile()
     assert torch.equal(gm(X), again(X))
+
+
+def test_mixed_bits_keep_the_budget_and_use_it() -> None:
+    """Between the sizes of four and five bits everywhere, the error is between theirs."""
+    four, five = (traced(f"fold-bn,pack-int4{{bits={b} spare=0}}", calibrated()) for b in (4, 5))
+    size = (held_bytes(four) + held_bytes(five)) // 2
+    ctx = calibrated()
+    gm = traced("fold-bn", ctx)
+    (step,) = Pipeline.parse(f"pack-int4{{mixed=true bytes={size}B}}").steps
+    step.run(gm, ctx)  # type: ignore[union-attr]
+    gm.recompile()
+    assert held_bytes(four) < held_bytes(gm) <= size
+    layers = [n.meta["yqc.layer"] for n in gm.graph.nodes if "yqc.layer" in n.meta]
+    bits = [layer.weight_bits for layer in layers]
+    assert {3, 4, 5, 6} >= set(bits)
+    assert len(set(bits)) > 1
+    assert {layer.granularity for layer in layers} == {"channel"}
+    assert quality(four) < quality(gm) < quality(five)
+    weights = [math.prod(layer.shape) for layer in layers]
+    mean = sum(b * n for b, n in zip(bits, weights, strict=True)) / sum(weights)
+    assert ctx.records.says == [f"{mean:.2f} bits a weight in the mean"]
+    again = traced("fold-bn")
+    assert ctx.records.chosen is not None
+    assert "mixed=true" not in str(ctx.records.chosen)
+    ctx.records.chosen.run(again, calibrated())
+    again.recompile()
+    assert torch.equal(gm(X), again(X))
+    propagate(gm)
+    assert roundtrip(gm, emit(gm, target="portable"), X).within(values=1e-5)
+
+
+def test_widths_that_a_target_does_not_decode_are_refused() -> None:
+    ctx = calibrated()
+    ctx.target = "tensorrt"
+    with pytest.raises(PassError, match="tensorrt decodes weights of 4, 8 bits only"):
+        traced("fold-bn,pack-int4{mixed=true bytes=300B}", ctx)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("mixed=true", "go with one of ratio_vs_fp16=3.9, bytes=950KB, max_drop=0.01"),
+        ("bytes=300B", "go with one of ratio_vs_fp16=3.9, bytes=950KB, max_drop=0.01"),
+        ("mixed=true granularity=auto bytes=300B", "leave out mixed or auto"),
+    ],
+)
+def test_mixed_goes_with_a_budget_and_without_auto(options: str, why: str) -> None:
+    with pytest.raises(OptionError, match=why):
+        Pipeline.parse(f"pack-int4{{{options}}}")
 
 
 def test_a_budget_too_small_is_refused() -> None:

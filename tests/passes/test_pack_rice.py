@@ -89,6 +89,15 @@ def test_the_budget_is_a_bound_and_is_used(budget: str) -> None:
         assert 0.9 < weight_bytes(model) * 3 / (2 * parameters) <= 1
 
 
+@pytest.mark.parametrize(("original", "ratio"), [(32, 4.0), (64, 5.5)])
+def test_without_a_budget_the_ratio_follows_what_pruning_left(original: int, ratio: float) -> None:
+    ctx = calibrated()
+    ctx.original = testing.traced(nets.mixed(original), (1, 3, 8, 8))
+    gm = wide("fold-bn,pack-rice", ctx)
+    parameters = parameter_count(testing.traced(nets.mixed(32), (1, 3, 8, 8)))
+    assert ratio <= 2 * parameters / weight_bytes(emit(gm)) < 1.1 * ratio
+
+
 def test_without_data_it_follows_the_batch_norms() -> None:
     gm = traced(BITS)
     assert quality(gm) > 10

@@ -35,7 +35,7 @@ def mean_bits(gm: fx.GraphModule) -> float:
     """Return the bits of a weight in the mean."""
     stored = [t for name, t in gm.state_dict().items() if name.endswith("weight_packed")]
     weights = sum(p.numel() for n, p in traced("fold-bn").named_parameters() if "weight" in n)
-    return 8 * sum(t.numel() for t in stored) / weights
+    return 8 * sum(int(t.numel()) for t in stored) / int(weights)
 
 
 def test_fewer_bits_are_taken_where_more_may_be_lost() -> None:

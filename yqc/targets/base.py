@@ -95,6 +95,10 @@ class Target:
     What the runtime folds when it loads the file costs nothing at inference; see the targets.
     """
 
+    code_bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
+    """Bits of a uniform weight that it decodes. Without a type for them, codes are put together
+    from planes of bits."""
+
     base: TargetName | None = None
     """The target whose rules hold where a device's file is silent; None for a target itself."""
     sha256: str = ""

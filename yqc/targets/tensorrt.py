@@ -3,7 +3,8 @@
 Activations are int8 with zero point 0, one scale a tensor; weights int8, one scale an output
 channel (documentation "Working with Quantized Types"). A residual is added inside the convolution
 if only the other summand is quantized ("Q/DQ Layer-Placement Recommendations"). Four bits are INT4
-behind DequantizeLinear, the one form with four bits in that documentation.
+behind DequantizeLinear, the one form with four bits in that documentation; other widths below eight
+have none.
 """
 
 from yqc.targets.base import Target
@@ -16,4 +17,5 @@ TENSORRT = Target(
     engine="trtexec --onnx=FILE.onnx --saveEngine=FILE.engine --int8 --fp16",
     symmetric=True,
     activations="int8",
+    code_bits=(4, 8),
 )

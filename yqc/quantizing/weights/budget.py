@@ -11,6 +11,7 @@ from yqc.graph import Call
 from yqc.graph.compare import graph_bytes, parameter_count
 from yqc.quant.weights.layer import storage_bytes
 from yqc.quant.weights.rounded import RoundedLayer
+from yqc.quant.weights.scheme import Scheme
 from yqc.quant.weights.statistics import InputStatistics
 from yqc.quantizing.weights.allocate import (
     CHOICES,
@@ -36,7 +37,7 @@ grows in proportion."""
 
 @dataclass(frozen=True)
 class WeightBudget:
-    """Limit of a compressed graph's weights; exactly one field is given, the others are 0."""
+    """Limit of a compressed graph's weights; exactly one number is given, the others are 0."""
 
     ratio: float = 0.0
     """Least ratio of the float16 parameters' bytes to the bytes of all weights."""
@@ -46,6 +47,8 @@ class WeightBudget:
     """Largest loss of agreement with the float graph on calibration images."""
     spare: float = 0.0
     """Share of the bytes of the given plan that may be spent on top of it."""
+    schemes: tuple[Scheme, ...] = CHOICES
+    """What a layer may have; of `spare`, finer schemes than the plan's instead."""
 
 
 def fixed_bytes(gm: fx.GraphModule, convs: Sequence[Call[nn.Conv2d]]) -> int:
@@ -71,7 +74,7 @@ def measure_sensitivities(
         node: fx.Node, conv: nn.Conv2d, seen: InputStatistics, relevance: Tensor | None
     ) -> NewWeight | None:
         moments = seen.damped(rounder.settings.damp)
-        schemes = CHOICES
+        schemes = budget.schemes
         if budget.spare:
             base, shape = rounder.plan[node], tuple(conv.weight.shape)
             least = storage_bytes(base, shape)
@@ -95,7 +98,10 @@ def measure_sensitivities(
         found.append(LayerOptions(node, choices))
         return True
 
-    prefix = f"damage-{budget.spare}-{rounder.cache_prefix()}" if rounder.cache else ""
+    prefix = ""
+    if rounder.cache:
+        widths = "".join(str(s.bits) for s in budget.schemes)
+        prefix = f"damage-{budget.spare}-{widths}-{rounder.cache_prefix()}"
     batches = max(1, SENSITIVITY_IMAGES // len(inputs.batches[0]))
     inputs.walk(measure, "measuring sensitivities", batches=batches, skip=is_known)
     return found

@@ -18,12 +18,17 @@ class Int4Options:
     """What shares a scale: tensor, output channel, block, kernel; auto: what a budget allows."""
     block: Annotated[int, Bounds(least=2)] = 64
     """Consecutive weights of a channel that share a scale, for granularity=block."""
+    mixed: bool = False
+    """Whether each layer has 3 to 6 bits, chosen for the least damage within a budget; needs data.
+    Runtimes that take fixed widths read such files, unlike those of `rice`."""
     ratio_vs_fp16: Annotated[float, Bounds(least=0)] = 0.0
-    """For granularity=auto: least ratio of the float16 parameters to all weights, in bytes."""
+    """Budget of mixed or granularity=auto: least ratio of float16 parameters to all weights, in
+    bytes."""
     bytes: Annotated[int, ByteSize, Bounds(least=0)] = 0
-    """For granularity=auto: bytes of all weights at most, such as 950KB."""
+    """Budget of mixed or granularity=auto: bytes of all weights at most, such as 950KB."""
     max_drop: Annotated[float, Share, Bounds(least=0)] = 0.0
-    """For granularity=auto: largest loss of agreement with the float graph, such as 0.01."""
+    """Budget of mixed or granularity=auto: largest loss of agreement with the float graph, such as
+    0.01."""
     spare: Annotated[float, Share, Bounds(least=0, most=1)] = 0.0125
     """Share of bytes to spend on top of this scheme where it helps most; needs data."""
     skip: tuple[str, ...] = ()
@@ -35,7 +40,8 @@ class RiceOptions:
     """Options that `pack-rice` shares with the recipe `rice`."""
 
     ratio_vs_fp16: Annotated[float, Bounds(least=0)] = 0.0
-    """Least ratio of the float16 parameters to all weights, in bytes; 4 without any budget."""
+    """Least ratio of the float16 parameters to all weights, in bytes. Without any budget it is 4,
+    or 5.5 of the parameters that pruning left where it removed half of them or more."""
     bytes: Annotated[int, ByteSize, Bounds(least=0)] = 0
     """Bytes of the file at most, such as 950KB."""
     bits: Annotated[float, Bounds(least=0, most=12)] = 0.0

@@ -23,6 +23,10 @@ from yqc.quantizing.weights.rounder import RoundingSettings
 
 RATIO = 4.0
 """Ratio to float16 where no budget is given: that of four bits with all overheads."""
+PRUNED_RATIO = 5.5
+"""The same of a graph without half of its parameters or more, against those that are left. Pruned
+to an eighth and then packed at 5.3x, yolov8n has 0.570 mAP on BCCD (320 px) and 0.564 before it was
+packed, 0.573 unpruned; not measured at half and double."""
 DRAFTS = (0.5, 10.0)
 """Mean bits between which the draft is, by which the bytes beside the codes are counted."""
 ROUNDS = 3
@@ -91,8 +95,7 @@ def _make_rounder(
 def _by_size(rounder: RiceRounder, ctx: Context, job: RiceJob, weights: int) -> RiceCoding:
     """Round for a budget of bytes, of which a draft measures those beside the codes."""
     options, gm = job.options, rounder.gm
-    parameters = parameter_count(ctx.original or gm)
-    total = options.bytes or int(2 * parameters / (options.ratio_vs_fp16 or RATIO))
+    total = options.bytes or _bytes_by_ratio(gm, ctx.original or gm, options.ratio_vs_fp16)
     low, high = (int(bits * weights / 8) for bits in DRAFTS)
     coding = rounder.nearest(min(max(low, total), high))
     for _ in range(ROUNDS):
@@ -109,6 +112,14 @@ def _by_size(rounder: RiceRounder, ctx: Context, job: RiceJob, weights: int) -> 
         f"the budget is {total} bytes, and what is stored beside the codes takes {beside}; "
         "allow more bytes, or prune first"
     )
+
+
+def _bytes_by_ratio(gm: fx.GraphModule, original: fx.GraphModule, ratio: float) -> int:
+    """Return the bytes that a ratio to float16 allows; the default one if it is 0."""
+    before, left = parameter_count(original), parameter_count(gm)
+    if not ratio and 2 * left <= before:
+        return int(2 * left / PRUNED_RATIO)
+    return int(2 * before / (ratio or RATIO))
 
 
 def _packed_copy(rounder: RiceRounder, coding: RiceCoding, skip: tuple[str, ...]) -> fx.GraphModule:

@@ -42,7 +42,8 @@ the first, small layers too closely, more leaves an error of the estimate to the
 MARGIN = 0.0005
 """Share of the bytes that a walk leaves free, since the last layers end it only about there."""
 WALKS = 4
-"""Walks at most; the second one ends within 0.1 % as a rule."""
+"""Walks at most; the second one ends within 0.1 % as a rule. Each leaves twice as much free as the
+one before: of small nets two walks differ by 0.2 % though their aims do by less."""
 
 
 @dataclass
@@ -122,13 +123,13 @@ class RiceRounder:
         """
         self.nearest(size)  # finds planes for this size
         aim = size * (1 - MARGIN)
-        for _ in range(WALKS):
+        for turn in range(WALKS):
             coding = RiceCoding.of(self._walk(8 * aim))
             self.planes = coding.planes
             self.progress.note(f"{coding.bytes} bytes of codes; {size} are allowed")
             if coding.bytes <= size:
                 return coding
-            aim *= (size / coding.bytes) * (1 - MARGIN)
+            aim *= (size / coding.bytes) * (1 - MARGIN * 2**turn)
         raise PassError(
             f"the codes of the weights take {coding.bytes} bytes, and the budget leaves {size}; "
             "allow more bytes, or prune first"
