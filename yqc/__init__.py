@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
         text,
     )
     from yqc.graph.metadata import BatchNorm, Mark
-    from yqc.interface import bench, diff, evaluate, explain, inspect, lint, tune
+    from yqc.interface import bench, diff, evaluate, explain, inspect, lint, sweep, tune
     from yqc.models.load import LoadedModel, load
     from yqc.models.register import register_block
     from yqc.models.trace import trace
@@ -113,6 +113,7 @@ __all__ = [
     "register_block",
     "role",
     "shape",
+    "sweep",
     "text",
     "trace",
     "tune",
@@ -173,6 +174,7 @@ _HOME = {
     "register_block": "yqc.models.register",
     "role": "yqc.graph",
     "shape": "yqc.graph",
+    "sweep": "yqc.interface",
     "text": "yqc.graph",
     "trace": "yqc.models.trace",
     "tune": "yqc.interface",

@@ -7,7 +7,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from yqc import __version__
-from yqc.commands import caching, comparing, compiling, linting, looking, measuring, tuning
+from yqc.commands import (
+    caching,
+    comparing,
+    compiling,
+    linting,
+    looking,
+    measuring,
+    sweeping,
+    tuning,
+)
 from yqc.commands.common import echo
 from yqc.commands.group import Commands
 from yqc.commands.process import INTERRUPTED, OVER_BUDGET, TERMINATED, guard, leave
@@ -65,6 +74,7 @@ def common(
 for _name, _command in (
     ("compile", compiling.compile_command),
     ("tune", tuning.tune_command),
+    ("sweep", sweeping.sweep_command),
     ("compare", comparing.compare_command),
     ("eval", measuring.eval_command),
     ("passes", looking.passes_command),

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from yqc import evaluation as ev
 from yqc import report as rp
+from yqc.comparing import Comparison
 from yqc.compiler import Session
 from yqc.evaluation.latency import WARM_UP
 from yqc.evaluation.profile import profile
@@ -27,7 +28,10 @@ from yqc.onnx_file import read_onnx
 from yqc.pipeline.registry import Registry
 from yqc.progress import Progress, Silent
 from yqc.settings import DATA, MODEL, SETTINGS, Budget, Settings, choose, with_choices
+from yqc.sweeping import plan_sweep, read_plan
+from yqc.sweeping import sweep as run_sweep
 from yqc.tuning import Front, SearchSpace, make_question, training_steps
+from yqc.workers import LocalWorkers, choose_jobs
 
 
 @with_choices(*MODEL, *DATA, "threads")
@@ -152,6 +156,61 @@ def tune(
     make_question(budget, target=settings.target, **asked)
     session = Session(model, settings=settings, registry=registry, progress=progress)
     return session.tune(budget, space=space, threads_per_trial=threads_per_trial, **asked)
+
+
+@with_choices(*(name for name in SETTINGS if name != "passes"))
+def sweep(
+    models: str | Path | Sequence[str | Path],
+    passes: str | Sequence[str] = (),
+    *,
+    grid: str | Sequence[str] = (),
+    output: str | Path = "sweep",
+    jobs: int | None = 1,
+    threads_per_trial: int = 1,
+    latency: bool = True,
+    resume: bool = False,
+    registry: Registry | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **choices: Any,  # noqa: ANN401  # checked by Settings
+) -> Comparison:
+    """Compile models with pipelines, each with each, and compare what came of it.
+
+    Args:
+        models: checkpoints or graph files; or one TOML file that lists models and pipelines.
+        passes: a pipeline, or several.
+        grid: a pipeline with lists of values, or several: `int8{ranges=[relevance,mse]}`.
+        output: the folder that gets `MODEL/PASSES.onnx` with report and recipe, `compare.html` and
+            `compare.json`.
+        jobs: compiles side by side; None: as many as cores and memory allow.
+        threads_per_trial: PyTorch's and the runtime's; kept in the recipes.
+        latency: whether times are taken.
+        resume: keep what an earlier sweep into this folder has done.
+        registry: where names of passes are looked up.
+        settings: settings to start from.
+        progress: where compiles are shown.
+        choices: any of the settings by name; see `Settings`.
+
+    Returns:
+        The comparison; a compile that failed is a row with its reason.
+
+    Raises:
+        YqcError: what is asked is wrong, or the folder cannot be written.
+    """
+    base = replace(choose(settings, choices), threads=threads_per_trial)
+    registry, paths = registry or Registry.default(), _as_list(models)
+    if [Path(one).suffix for one in paths] == [".toml"]:
+        plan = read_plan(Path(paths[0]), base, registry)
+    else:
+        lists = _as_list(passes), _as_list(grid)
+        plan = plan_sweep([(None, Path(one), base, *lists) for one in paths], registry)
+    workers = LocalWorkers(choose_jobs(jobs))
+    how: dict[str, Any] = {"resume": resume, "latency": latency, "progress": progress or Silent()}
+    return run_sweep(plan, Path(output), workers, **how)
+
+
+def _as_list(given: str | Path | Sequence[str | Path]) -> list[Any]:
+    return [given] if isinstance(given, str | Path) else [*given]
 
 
 def search_space(

@@ -12,10 +12,11 @@ from yqc.progress import Silent
 from yqc.report.pareto import dominates
 from yqc.settings import Budget, Drop
 from yqc.tuning.pareto import choose_best, find_front, thin_out
+from yqc.tuning.runner import TrialRunner
 from yqc.tuning.search import Clock, Search, run_search
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Outcome, measure_by_command
-from yqc.tuning.workers import Workers, choose_jobs
+from yqc.workers import choose_jobs
 
 STEPS = [10, 30, 90]
 BUDGET = Budget(max_drop="2%")
@@ -42,11 +43,11 @@ def fake_outcome(passes: str) -> Outcome:
     return Outcome(passes, bytes=int(size), drop=drop)
 
 
-class Made(Workers):
+class Made(TrialRunner):
     """Runs made-up trials, and stops like a killed process after some of them."""
 
     def __init__(self, folder: Path, ends_after: int = 10**6) -> None:
-        super().__init__(None, Drop(0.02, relative=True), folder, 1)  # type: ignore[arg-type]
+        super().__init__(None, None, Drop(0.02, relative=True), folder)  # type: ignore[arg-type]
         self.left, self.ran = ends_after, list[str]()
 
     def run(self, groups: Any, deadline: Any) -> Iterator[tuple[int, Outcome]]:
@@ -64,7 +65,7 @@ def search(folder: Path, **about: Any) -> Search:
     return Search(folder / "journal.log", {"model": "x", **about}, space, 0, 2)
 
 
-def run(found: Search, workers: Workers, trials: int) -> None:
+def run(found: Search, workers: TrialRunner, trials: int) -> None:
     run_search(
         found, workers, Clock(None), most=trials, budget=BUDGET, measure=None, progress=Silent()
     )
@@ -171,6 +172,6 @@ def test_a_command_measures(
 
 
 def test_jobs_are_as_many_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yqc.tuning.workers.free_memory", lambda: 1 << 30)
+    monkeypatch.setattr("yqc.workers.memory.free_memory", lambda: 1 << 30)
     assert choose_jobs(None) == 1
     assert choose_jobs(3) == 3

@@ -8,6 +8,7 @@
 `common`     find passes, print
 `compiling`  `yqc compile`
 `tuning`     `yqc tune`
+`sweeping`   `yqc sweep`
 `comparing`  `yqc compare`
 `looking`    `yqc passes`, `inspect`, `diff`, `explain`, `new-pass`
 `listing`    the data of `yqc passes`

@@ -41,13 +41,7 @@ def check(
         OutputError: the outputs cannot be written.
         LoweringError: an operation of the graph has no ONNX form, and every pass is one of yqc's.
     """
-    given = settings.data is not None
-    passes = pipeline.expand(given=Given(settings.target, has_data=given, can_train=given))
-    check_end(passes)
-    check_device(settings.device, passes)
-    check_images(settings, passes)
-    check_packed(settings, passes)
-    embedding = Embedding.of(settings)
+    passes, embedding = check_passes(settings, pipeline), Embedding.of(settings)
     check_decode(settings, source)
     device = find_target(settings.target).file
     loaded = [path for path, _ in pipeline.registry.files]
@@ -60,6 +54,21 @@ def check(
         check_suppression(source.form)
     if all(type(each).__module__.startswith(BUILT_IN) for each in passes):
         check_writable(source.gm, opset=choose_opset(settings), dynamic=settings.dynamic)
+
+
+def check_passes(settings: Settings, pipeline: Pipeline) -> list[Pass]:
+    """Return the passes of a pipeline if they fit each other and the settings.
+
+    Raises:
+        YqcError: as of `check`.
+    """
+    given = settings.data is not None
+    passes = pipeline.expand(given=Given(settings.target, has_data=given, can_train=given))
+    check_end(passes)
+    check_device(settings.device, passes)
+    check_images(settings, passes)
+    check_packed(settings, passes)
+    return passes
 
 
 def check_budget(budget: Budget, settings: Settings, *, evaluate: bool) -> None:

@@ -211,13 +211,19 @@ def _parse_list(text: str, kind: Any) -> tuple[Any, ...]:  # noqa: ANN401
         plain = _unquote(text) if text.startswith('"') else text
         words = plain.split("|") if plain else []
     else:
-        inner, words = text[1:-1].strip(), []
-        while inner:
-            if (found := ELEMENT.match(inner)) is None:
-                raise ValueError("a list such as [a,b]")
-            words.append(_unquote(found[1]) if found[1].startswith('"') else found[1])
-            inner = inner[found.end() :]
+        words = [_unquote(one) if one.startswith('"') else one for one in split_list(text)]
     return tuple(word if kind is str else _parse(word, kind) for word in words)
+
+
+def split_list(text: str) -> list[str]:
+    """Return the texts of the elements of a list `[a,b]`; a ValueError if it is none."""
+    inner, found = text[1:-1].strip(), []
+    while inner:
+        if (element := ELEMENT.match(inner)) is None:
+            raise ValueError("a list such as [a,b]")
+        found.append(element[1])
+        inner = inner[element.end() :]
+    return found
 
 
 def _convert(value: object, kind: Any) -> Any:  # noqa: ANN401

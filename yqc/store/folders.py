@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock
 
+from yqc.errors import OutputError
 from yqc.store.locks import NAME as LOCK
 from yqc.store.locks import lock_folder
 
@@ -40,6 +41,49 @@ def mark(folder: Path) -> None:
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{MARKER}.", delete=False) as file:
         file.write(TEXT)
     Path(file.name).replace(folder / MARKER)
+
+
+def check_work_folder(folder: Path, inner: str) -> Path:
+    """Return a folder that may be written to: none yet, an empty one, or one of earlier work.
+
+    Args:
+        folder: the folder of results.
+        inner: the name of the marked folder in it, which says that it is of earlier work.
+
+    Raises:
+        OutputError: it holds something else, or is no folder.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()) and not is_marked(folder / inner):
+            raise OutputError(f"{folder} holds something else; choose another folder with -o")
+    elif folder.exists() or folder.is_symlink():
+        raise OutputError(f"{folder} is no folder; choose another one with -o")
+    elif not folder.absolute().parent.is_dir():
+        raise OutputError(f"there is no folder {folder.parent}; make it first")
+    return folder
+
+
+def open_work_folder(output: Path, inner: str, *, resume: bool) -> Path:
+    """Make a folder of results and the marked one in it; unless `resume`, an older one goes.
+
+    Returns:
+        The marked folder.
+
+    Raises:
+        OutputError: that is not possible.
+    """
+    folder = output / inner
+    try:
+        if is_marked(folder) and not resume:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not is_marked(folder):
+            mark(folder)
+        for left in output.glob(".partial-*"):  # of work that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror}") from error
+    return folder
 
 
 def make_temporary(prefix: str, parent: Path) -> tuple[Path, BaseFileLock]:

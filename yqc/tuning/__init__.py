@@ -2,7 +2,7 @@
 
 `space`    pipelines that may be tried, and the TOML file that lists them
 `trials`   one pipeline, compiled and judged on the images held out
-`workers`  trials side by side, in processes
+`runner`   trials as jobs of processes
 `pareto`   points that no other one beats, and the best within a budget
 `search`   what is tried next, and the journal of what was found
 `front`    the points of the front, as they are shown

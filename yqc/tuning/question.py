@@ -1,16 +1,14 @@
 """The question: a budget, a time, a folder; checked before any work."""
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from yqc.errors import OutputError
 from yqc.settings import Budget, Drop, SettingError
-from yqc.store.folders import is_marked, mark
+from yqc.store.folders import check_work_folder
 from yqc.targets import find_target
 from yqc.tuning.pareto import Prefer
-from yqc.tuning.workers import choose_jobs
+from yqc.workers import choose_jobs
 
 TIME = 1800.0
 """Seconds of a search by default."""
@@ -73,13 +71,12 @@ def make_question(
         raise SettingError("--max-ms or --prefer speed", f"needs times, and {why}")
     if time is not None and time <= 0:
         raise SettingError("--time", "must be above 0, such as 30m")
-    for name, count in (("--trials", trials), ("--jobs", jobs)):
-        if count is not None and count < 1:
-            raise SettingError(name, "must be 1 or more")
+    if trials is not None and trials < 1:
+        raise SettingError("--trials", "must be 1 or more")
     only_ms = budget.ms is not None and budget.size is None and budget.drop is None
     return Question(
         budget,
-        check_folder(Path(output)),
+        check_work_folder(Path(output), SEARCH),
         TIME if time is None and trials is None else time,
         trials,
         prefer or ("speed" if only_ms else "size"),
@@ -88,42 +85,6 @@ def make_question(
         measure,
         resume,
     )
-
-
-def check_folder(folder: Path) -> Path:
-    """Return a folder that may be written to: none yet, an empty one, or one of an earlier search.
-
-    Raises:
-        OutputError: it holds something else, or is no folder.
-    """
-    if folder.is_dir():
-        if any(folder.iterdir()) and not is_marked(folder / SEARCH):
-            raise OutputError(f"{folder} holds something else; choose another folder with -o")
-    elif folder.exists() or folder.is_symlink():
-        raise OutputError(f"{folder} is no folder; choose another one with -o")
-    elif not folder.absolute().parent.is_dir():
-        raise OutputError(f"there is no folder {folder.parent}; make it first")
-    return folder
-
-
-def open_folder(question: Question) -> Path:
-    """Make the output folder and that of the journal; without --resume an older journal goes.
-
-    Raises:
-        OutputError: that is not possible.
-    """
-    folder = question.output / SEARCH
-    try:
-        if is_marked(folder) and not question.resume:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not is_marked(folder):
-            mark(folder)
-        for left in question.output.glob(".partial-*"):  # of a search that was killed
-            shutil.rmtree(left, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror}") from error
-    return folder
 
 
 def replace_files(folder: Path, stage: Path) -> None:

@@ -26,9 +26,9 @@ from yqc.progress import Advance, Progress
 from yqc.report import human
 from yqc.settings import Budget
 from yqc.tuning.pareto import choose_best, find_front, meets
+from yqc.tuning.runner import Task, TrialRunner
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Measure, Outcome
-from yqc.tuning.workers import Task, Workers
 
 ROUND = 4
 """Trials of a round. Half of it leaves cores idle at the end of each more often; double suggests
@@ -208,7 +208,7 @@ class Clock:
 
 def run_search(
     search: Search,
-    workers: Workers,
+    runner: TrialRunner,
     clock: Clock,
     *,
     most: int | None,
@@ -220,7 +220,7 @@ def run_search(
 
     Args:
         search: what is known, and what comes next.
-        workers: run the trials.
+        runner: runs the trials.
         clock: the time.
         most: trials to run at most, those of an earlier run included.
         budget: what the best point so far is shown for.
@@ -238,7 +238,7 @@ def run_search(
             groups: dict[str, list[Task]] = {}
             for task in tasks:
                 groups.setdefault(search.space.prefix(task[1]), []).append(task)
-            for number, outcome in workers.run([*groups.values()], clock.left):
+            for number, outcome in runner.run([*groups.values()], clock.left):
                 ended[number] = outcome
                 if measure is None:
                     search.record(number, outcome)
@@ -247,12 +247,12 @@ def run_search(
             for number, outcome in sorted(ended.items()):
                 if measure is None:
                     break
-                timed = time_outcome(outcome, workers.folder / f"{number}.onnx", measure)
+                timed = time_outcome(outcome, runner.folder / f"{number}.onnx", measure)
                 search.record(number, timed)
                 ended_one(1)
                 progress.note(describe(number, texts[number], timed, search, budget))
             for number in ended:
-                (workers.folder / f"{number}.onnx").unlink(missing_ok=True)
+                (runner.folder / f"{number}.onnx").unlink(missing_ok=True)
 
 
 @contextmanager

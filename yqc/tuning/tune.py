@@ -21,15 +21,16 @@ from yqc.pipeline.registry import Registry
 from yqc.progress import Silent
 from yqc.settings import Settings
 from yqc.store import user_store
-from yqc.store.folders import make_temporary, remove_left
+from yqc.store.folders import make_temporary, open_work_folder, remove_left
 from yqc.targets import find_target
 from yqc.tuning.files import TunedSession, write_front
 from yqc.tuning.front import Front
-from yqc.tuning.question import TIME, Question, open_folder
+from yqc.tuning.question import SEARCH, TIME, Question
+from yqc.tuning.runner import TrialRunner
 from yqc.tuning.search import Clock, Search, run_search
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Compiles, Measure, measure_by_command
-from yqc.tuning.workers import Opening, Workers
+from yqc.workers import LocalWorkers, Opening
 
 FOR_TRIALS = 0.75
 """Share of the time that trials get; the rest is for the front's files. Half of it leaves much of
@@ -82,7 +83,7 @@ def tune(
     if isinstance(space, Path):
         space = SearchSpace.read(space, registry)
     space = space or default_space(session, question, registry)
-    folder = open_folder(question)
+    folder = open_work_folder(question.output, SEARCH, resume=question.resume)
     search = Search(
         folder / "journal.log",
         _about(session, question, space, data),
@@ -97,12 +98,13 @@ def tune(
         jobs = question.jobs if opening is not None else 1
         opener = Opening(opening or type(session), session.model, choices, load)
         alone = session.choosing() if jobs == 1 else None
-        workers = Workers(opener, drop, trials, jobs, alone)
+        workers = LocalWorkers(jobs, alone)
+        runner = TrialRunner(workers, opener, drop, trials)
         seconds = None if question.seconds is None else FOR_TRIALS * question.seconds
         try:
             run_search(
                 search,
-                workers,
+                runner,
                 Clock(seconds, began),
                 most=question.trials,
                 budget=question.budget,
