@@ -72,7 +72,7 @@ def _compile_cells(
     results: dict[str, CellResult],
     progress: Progress,
 ) -> None:
-    """Run the cells that are not done; the first of those that begin with the same pass before the others."""
+    """Run the cells that are not done; of those that begin with the same pass, one first."""
     groups: dict[tuple[str, str], list[CellJob]] = {}
     seen = set[str]()
     for model, passes, name in plan.cells:
