@@ -15,6 +15,7 @@ In reading order:
 - `student`: the graph in training.
 - `session`: steps of the optimizer and the running average of the weights.
 - `rate_check`: held-out images on the way, and a lower rate where they disagree.
+- `guard`: the best state of packed weights by held-out images, and an early end.
 - `state`: checkpoints of a training in the cache.
 - `fake_quantize`: gradients through quantizers, and weights stored as integers.
 - `packed_weights`: weights of few bits in training.

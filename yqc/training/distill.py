@@ -5,8 +5,9 @@
    and not trained (`untouched`).
 2. The graph ends with a running average of its weights over the steps.
 3. A loss or gradient that is not finite ends the training; the best state so far is restored, and
-   the outcome says so. If the graph has not come closer to the original on plain images, the state
-   before the first step is restored.
+   the outcome says so. Of packed weights the state nearest to the original on held-out images is
+   kept, and the training ends where no rate improves on it (`guard`). If the graph has not come
+   closer to the original on plain images, the state before the first step is restored.
 4. The result is determined by the graph, the images and the plan, for one device and one number of
    threads: the batch and the learning rate of a step follow from its number.
 """
@@ -27,9 +28,10 @@ from yqc.errors import PassError
 from yqc.graph.values import TensorSpec
 from yqc.pipeline.base import Context
 from yqc.progress import Progress
+from yqc.training.guard import HeldOutGuard, guard_packed
 from yqc.training.heads import Tap, feature_taps, head_taps, hint_taps
-from yqc.training.images import TrainingImages
-from yqc.training.plan import SWAPPED, WARMUP, Plan, TrainingOutcome
+from yqc.training.images import ENOUGH, TrainingImages
+from yqc.training.plan import RATE, SWAPPED, WARMUP, Plan, TrainingOutcome
 from yqc.training.rate_check import RateCheck
 from yqc.training.session import Session
 from yqc.training.state import Checkpoints
@@ -47,10 +49,13 @@ TRIAL_IMAGES = 8
 """Plain images on which trial steps are compared. Not measured: half of them gives a noisier rate;
 double takes twice as long."""
 HELD_OUT = 4
-"""Judging images are held out of a checked training that has so many times as many, or more. With
-half as many a third of few images would be held out; with twice as many small sets have none."""
+"""Judging images are held out of a checked training that has so many times as many, or more, and of
+a guarded one of few images at most one in so many. With half as many a third of few images would be
+held out; with twice as many small sets have none."""
 NOTES = 20
 """A training reports its loss about this often."""
+Check = RateCheck | HeldOutGuard | None
+"""What looks at held-out images on the way."""
 
 
 def distill(
@@ -87,6 +92,7 @@ def distill(
     channels, *size = _input_shape(gm)
     imgsz = plan.imgsz or (size[0], size[1])
     plan, hints = _plan_swapped(plan, gm, original)
+    plan = guard_packed(plan, gm)
     learned, held = _hold_out(images, plan)
     crop = ctx.form is not None and ctx.form.task == "classify"
     data = TrainingImages(learned, imgsz, plan.seed, channels, crop, workers=workers)
@@ -138,8 +144,11 @@ class _Run:
         else:
             before = self.checkpoints.before = self._first_loss(plain)
             session.adapt(before, plain[:TRIAL_IMAGES])
-        check = RateCheck(plain, start, before) if plan.checked else None
-        planned, problem = self._train(before, check)
+        check: Check = RateCheck(plain, start, before) if plan.checked else None
+        guard = HeldOutGuard(plain, start, plan.lr or RATE, self.checkpoints)
+        planned, problem = self._train(before, guard if plan.guarded else check)
+        if plan.guarded and not problem:
+            problem = guard.finish(session)
         student.load_state(session.average if not problem else self.checkpoints.best or start)
         after = session.evaluate_loss(plain)
         if not after <= before and not plan.bn_l1:
@@ -178,30 +187,30 @@ class _Run:
                 "leave imgsz out to train at the size it was traced for"
             ) from error
 
-    def _train(self, before: float, check: RateCheck | None) -> tuple[int, str]:
+    def _train(self, before: float, check: Check) -> tuple[int, str]:
         """Take the steps; return the number that was planned, and what ended them early."""
         session, plan, images = self.session, self.session.plan, len(self.data.paths)
         planned = self.checkpoints.planned or plan.count_steps(images)
         with contextlib.closing(self.data.batches(plan.batch, session.step)) as batches:
             if planned is None:
-                planned, problem = self._train_timed(batches)
+                planned, problem = self._train_timed(batches, check)
                 if problem:
                     return planned, problem
             epoch, losses = plan.steps_per_epoch(images), self.checkpoints.losses
             often = max(1, math.ceil(planned / epoch / NOTES)) * epoch
             left = max(0, planned - session.step)
             with self.progress.task(self.label, left) as advance:
-                while session.step < planned:
+                while session.step < planned and not (check is not None and check.stopped):
                     loss = session.train_step(next(batches), planned)
                     if not math.isfinite(loss):
                         return planned, self._describe_failure()
                     losses.append(loss)
                     advance(1)
-                    if check is not None and (said := check.check(session, planned)):
-                        self.progress.note(f"{self.label}: {said}")
+                    self._check(check, planned)
                     if session.step % epoch == 0:
                         mean = sum(losses) / len(losses)
-                        self.checkpoints.remember_best(session, mean)
+                        if not plan.guarded:
+                            self.checkpoints.remember_best(session, mean)
                         losses.clear()
                         if session.step % often == 0:
                             self.progress.note(
@@ -211,7 +220,7 @@ class _Run:
                     self.checkpoints.save(session, planned, spent=self._seconds())
         return planned, ""
 
-    def _train_timed(self, batches: Iterator[NDArray[np.uint8]]) -> tuple[int, str]:
+    def _train_timed(self, batches: Iterator[NDArray[np.uint8]], check: Check) -> tuple[int, str]:
         """Take the first steps, or those of a minute; return how many fit into the time."""
         session, seconds = self.session, self.session.plan.seconds or 0.0
         began = first = time.monotonic()
@@ -221,6 +230,8 @@ class _Run:
                 if not math.isfinite(session.train_step(next(batches), None)):
                     return session.step, self._describe_failure()
                 advance(1)
+                if self._check(check, None):
+                    return session.step, ""
                 now = time.monotonic()
                 first = now if session.step == earlier + 1 else first
                 self.checkpoints.save(session, None, spent=self._seconds())
@@ -231,6 +242,12 @@ class _Run:
         planned = session.step + max(0, int(left / each))
         self.progress.note(f"{self.label}: {planned} steps of {each:.2g} s fit into the time")
         return planned, ""
+
+    def _check(self, check: Check, planned: int | None) -> bool:
+        """Check the training if it is time; return whether it is to end."""
+        if check is not None and (said := check.check(self.session, planned)):
+            self.progress.note(f"{self.label}: {said}")
+        return check is not None and check.stopped
 
     def _describe_failure(self) -> str:
         what = (
@@ -266,10 +283,13 @@ def _plan_swapped(
 def _hold_out(images: Sequence[Path], plan: Plan) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Split images into those to train on and those to judge on: the same, unless it is checked."""
     images = tuple(images)
-    if not plan.checked or len(images) < HELD_OUT * JUDGING_IMAGES:
+    count = JUDGING_IMAGES if plan.checked and len(images) >= HELD_OUT * JUDGING_IMAGES else 0
+    if plan.guarded:
+        count = min(JUDGING_IMAGES, len(images) // HELD_OUT)
+    if count < ENOUGH:
         return images, images
     order = np.random.default_rng((plan.seed, 4)).permutation(len(images)).tolist()
-    held = set(order[:JUDGING_IMAGES])
+    held = set(order[:count])
     chosen = tuple(image for i, image in enumerate(images) if i in held)
     return tuple(image for i, image in enumerate(images) if i not in held), chosen
 

@@ -73,6 +73,9 @@ class Plan:
     the second half, and from the start for a graph that is close to its original."""
     checked: bool = False
     """Go back to the start with a third of the rate whenever held-out images disagree."""
+    guarded: bool = False
+    """Keep the state nearest to the original on held-out images, and end where no rate improves on
+    it."""
     seed: int = 0
 
     def __post_init__(self) -> None:

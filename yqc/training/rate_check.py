@@ -1,6 +1,7 @@
 """Check a training on held-out images on its way, and lower a rate that takes it off course."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,13 @@ class RateCheck:
     start: dict[str, Tensor]
     before: float
     """The loss on them before the first step."""
+    stopped: ClassVar[bool] = False
+    """It never ends a training."""
 
-    def check(self, session: Session, planned: int) -> str:
+    def check(self, session: Session, planned: int | None) -> str:
         """Check behind a step, if it is time; return a sentence if the rate was lowered."""
+        if planned is None:
+            return ""
         every = max(2 * WARMUP, planned // CHECKS)
         if session.step % every or session.step > planned - 2 * every:
             return ""
