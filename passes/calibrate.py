@@ -18,7 +18,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -36,6 +36,7 @@ from yqc.quant import (
     Observer,
     RangeMethod,
     ValueRelevance,
+    check_range,
     choose_range,
     minmax_channel_scale,
     mse_channel_scale,
@@ -51,6 +52,7 @@ from yqc.quantizing import (
     gather_statistics,
     put_outputs,
 )
+from yqc.registered import OBSERVERS
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Calibrate(Pass):
     provides: ClassVar[frozenset[str]] = frozenset({State.CALIBRATED})
     keeps_numbers: ClassVar[bool] = True
 
-    ranges: RangeMethod | Literal["relevance"] = "relevance"
+    ranges: RangeMethod = "relevance"
     """How the range of an activation is chosen from its statistics."""
+    observer: Annotated[str, OBSERVERS] = "histogram"
+    """Statistics of activations; any but histogram choose the range themselves, with data."""
     images: Count = 8
     """Number of images on which relevance is measured."""
     percentile: Annotated[float, Bounds(above=0, most=100)] = 99.99
@@ -103,6 +107,10 @@ class Calibrate(Pass):
             made = only_activation(gm, members)
             if made is not None and members[0].node in relevance:
                 relevance[members[0].node] = (ValueRelevance(), made.node)
+        if (added := OBSERVERS.find(self.observer)) is not None:
+            ctx = replace(ctx, cache=None)  # which knows no statistics of users
+            for each in observers:
+                each.module.statistics = added.value()
         wanted = correctable_convolutions(gm) if "bias-correct" in ctx.upcoming else ()
         kept = {node: ReferenceOutputs() for node in wanted}
         gather_statistics(
@@ -140,18 +148,29 @@ class Calibrate(Pass):
             symmetric = members[0].module.symmetric
             behind = only_activation(gm, members)
             response = None if behind is None else behind.function
-            low, high = choose_range(
-                weighed if self.ranges == "relevance" else plain,
-                "mse" if self.ranges == "relevance" else self.ranges,
-                symmetric=symmetric,
-                percentile=self.percentile,
-                response=response,
-            )
+            if self.observer == "histogram":
+                low, high = choose_range(
+                    weighed if self.ranges == "relevance" else plain,
+                    "mse" if self.ranges == "relevance" else self.ranges,
+                    weighed=weighed,
+                    symmetric=symmetric,
+                    percentile=self.percentile,
+                    response=response,
+                )
+            else:
+                low, high = self.observed_range(members)
             low, high = set_range(members, low, high, ctx)
             damage = rounding_error(weighed, low, high, symmetric=symmetric, response=response)
             damage /= max(1.0, count_images(found))
             for member in members:
                 member.module.damage.fill_(damage)
+
+    def observed_range(self, members: list[Call[Observer]]) -> tuple[float, float]:
+        """Return the range that holds those which a user's statistics chose for a group."""
+        recorded = [m.module.statistics for m in members if m.module.records]
+        who = f"observer {self.observer!r}"
+        found = [check_range(one.range(), who) for one in recorded if one is not None]
+        return min((low for low, _ in found), default=0.0), max((h for _, h in found), default=0.0)
 
     def without_data(
         self, gm: fx.GraphModule, ctx: Context, observers: list[Call[Observer]]

@@ -21,12 +21,12 @@ from yqc import Context, Pass, State
 from yqc.errors import PassError
 from yqc.graph import channel_groups
 from yqc.pruning import (
-    DATA_CRITERIA,
     FREE_SHARE,
     PruningChoice,
     PruningOptions,
     PruningTask,
     choose_channels,
+    needs_images,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ChannelPrune(PruningOptions, Pass):
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         require_float(gm)
-        if self.criterion in DATA_CRITERIA and ctx.calibration is None:
+        if needs_images(self.criterion) and ctx.calibration is None:
             raise PassError(f"criterion={self.criterion} needs images; give some with --data")
         task = PruningTask(gm, ctx, self)
         for node, pin in task.pinned():

@@ -6,11 +6,12 @@ passes that have them.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from yqc import Given, Recipe
 from yqc.pipeline import Bounds, Share, Space, format_value
 from yqc.quant import RangeMethod
+from yqc.registered import OBSERVERS
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,10 @@ class Int8(Recipe):
 
     name: ClassVar[str] = "int8"
 
-    ranges: RangeMethod | Literal["relevance"] = "relevance"
+    ranges: RangeMethod = "relevance"
     """How the range of an activation is chosen: minmax, percentile, mse, entropy, or relevance."""
+    observer: Annotated[str, OBSERVERS] = "histogram"
+    """Statistics of activations; any but histogram choose the range themselves, with data."""
     reduce_range: bool = False
     """Weights of 7 bits, for x86 CPUs without VNNI, where eight bits can saturate."""
     float_inputs: Annotated[float, Share, Bounds(least=0, most=1)] = 0.1
@@ -36,6 +39,7 @@ class Int8(Recipe):
         observe = f"observe{{skip={format_value(self.skip)}}}" if self.skip else "observe"
         reduced = " reduce_range=true" if self.reduce_range else ""
         relax = f"relax{{share={format_value(self.float_inputs)}}}," if self.float_inputs else ""
-        calibrate = f"calibrate{{ranges={self.ranges}{reduced}}}"
+        observer = "" if self.observer == "histogram" else f" observer={self.observer}"
+        calibrate = f"calibrate{{ranges={self.ranges}{observer}{reduced}}}"
         decompose = "decompose-silu," if given.rules.integer_silu else ""
         return f"reparam,fold-bn,dce,{decompose}{observe},{calibrate},{relax}bias-correct,quantize"

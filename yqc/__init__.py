@@ -54,8 +54,11 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run __getattr__
     from yqc.pipeline.registry import Registry
     from yqc.pipeline.state import State
     from yqc.pipeline.step import Step, Watcher
+    from yqc.pruning import ScoredLayer, register_criterion
+    from yqc.quant import register_observer, register_range, register_scheme
     from yqc.report import Report
     from yqc.settings import Budget, SettingError, Settings
+    from yqc.targets import Target, find_target, register_target
 
 __all__ = [
     "BatchNorm",
@@ -81,11 +84,13 @@ __all__ = [
     "Registry",
     "Report",
     "Result",
+    "ScoredLayer",
     "Session",
     "SettingError",
     "Settings",
     "State",
     "Step",
+    "Target",
     "TensorSpec",
     "TraceError",
     "UnknownBlockError",
@@ -104,6 +109,7 @@ __all__ = [
     "diff",
     "evaluate",
     "explain",
+    "find_target",
     "has_effect",
     "inspect",
     "is_function",
@@ -111,6 +117,11 @@ __all__ = [
     "load",
     "lowering",
     "register_block",
+    "register_criterion",
+    "register_observer",
+    "register_range",
+    "register_scheme",
+    "register_target",
     "role",
     "shape",
     "sweep",
@@ -143,11 +154,13 @@ _HOME = {
     "Registry": "yqc.pipeline.registry",
     "Report": "yqc.report",
     "Result": "yqc.compiler",
+    "ScoredLayer": "yqc.pruning",
     "Session": "yqc.compiler",
     "SettingError": "yqc.settings",
     "Settings": "yqc.settings",
     "State": "yqc.pipeline.state",
     "Step": "yqc.pipeline.step",
+    "Target": "yqc.targets",
     "TensorSpec": "yqc.graph",
     "TraceError": "yqc.errors",
     "UnknownBlockError": "yqc.errors",
@@ -165,6 +178,7 @@ _HOME = {
     "diff": "yqc.interface",
     "evaluate": "yqc.interface",
     "explain": "yqc.interface",
+    "find_target": "yqc.targets",
     "has_effect": "yqc.graph",
     "inspect": "yqc.interface",
     "is_function": "yqc.graph",
@@ -172,6 +186,11 @@ _HOME = {
     "load": "yqc.models.load",
     "lowering": "yqc.emit",
     "register_block": "yqc.models.register",
+    "register_criterion": "yqc.pruning",
+    "register_observer": "yqc.quant",
+    "register_range": "yqc.quant",
+    "register_scheme": "yqc.quant",
+    "register_target": "yqc.targets",
     "role": "yqc.graph",
     "shape": "yqc.graph",
     "sweep": "yqc.interface",

@@ -15,6 +15,7 @@ from yqc.emit import save
 from yqc.emit.embedding import embed
 from yqc.errors import DataError
 from yqc.job.checks import check, check_budget, require_budget
+from yqc.job.entering import continue_pipeline, describe_compile, is_snapshot, start_behind
 from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import find_data, make_context, open_for, torch_threads
@@ -165,11 +166,13 @@ class Session:
         source, progress, watchers = self.source, self.progress, tuple(watchers)
         data = self.data if evaluate or self.data is None else self.data.without_evaluation()
         pipeline = Pipeline.of(passes or self.settings.passes, self.registry)
-        settings = replace(self.settings, passes=str(pipeline))
         files = Outputs(Path(output) if output else default_output(self.model, pipeline))
+        pipeline = continue_pipeline(source.snapshot, pipeline, self.settings)
+        settings = replace(self.settings, passes=str(pipeline))
         check(settings, pipeline, files, self.model, source)
         check_budget(budget, settings, evaluate=evaluate)
         fitted = fit_pipeline(pipeline, source.gm, settings, progress)
+        about = describe_compile(source, data, settings, pipeline, fitted.pipeline)
         pipeline = fitted.pipeline
 
         with torch_threads(settings.threads):
@@ -181,13 +184,14 @@ class Session:
             gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
             exports = "pt2" in (settings.emit or "")
             stages = Stages(work, expanded, lambda: not exports or last_float.is_now)
-            own = _watchers(files, verify=verify, save_temps=save_temps)
+            own = _watchers(files, about, verify=verify, save_temps=save_temps)
             observers = [*own, *([last_float] if exports else []), *watchers, stages]
             every = bool(exports or save_temps or watchers)  # these want to see every pass
-            done = stages.restore(gm, ctx) if resume or not every else []
+            done = start_behind(source.snapshot, gm, ctx, expanded, exports=exports)
+            if not done and (resume or not every):
+                done = stages.restore(gm, ctx)
             if not (done or every):
                 done = self.prefixes.restore(gm, ctx, expanded)
-                stages.begin_behind(done)
             steps = pipeline.run(gm, ctx, [*observers, self.prefixes], done=done)
             compiled = Compiled(source, data, settings, pipeline, ctx, gm, steps, fitted)
 
@@ -317,7 +321,8 @@ def compile(  # noqa: A001  # what it does; called as yqc.compile
     pipeline = Pipeline.of(passes or settings.passes, registry)
     files = Outputs(Path(output) if output else default_output(model, pipeline))
     check_budget(Budget(max_drop=max_drop), settings, evaluate=evaluate)
-    check(settings, pipeline, files, model)
+    if not is_snapshot(model):  # which says itself which passes ran before
+        check(settings, pipeline, files, model)
     session = Session(model, settings=settings, registry=registry, progress=progress)
     return session.compile(
         pipeline,
@@ -342,8 +347,10 @@ def default_output(model: AnyModel, pipeline: Pipeline) -> Path:
     return Path("-".join([stem, *(step.name for step in pipeline.steps)]) + ".onnx")
 
 
-def _watchers(files: Outputs, *, verify: bool, save_temps: Path | None) -> list[Watcher]:
-    """List what watches the passes of every compile."""
+def _watchers(
+    files: Outputs, about: dict[str, Any], *, verify: bool, save_temps: Path | None
+) -> list[Watcher]:
+    """List what watches the passes of every compile; `about` is what snapshots hold of it."""
     found: list[Watcher] = [Verify()] if verify else []
-    found += [Snapshots(save_temps)] if save_temps else []
+    found += [Snapshots(save_temps, about)] if save_temps else []
     return [*found, Reproducer(files.reproducer)]

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from yqc.commands.common import find_passes
 from yqc.commands.completing import complete_target
 from yqc.settings import SETTINGS, Settings, choose, read_text
 from yqc.settings.settings import setting_helps, setting_types
 from yqc.settings.values import describe
+
+if TYPE_CHECKING:
+    from yqc.pipeline.registry import Registry
 
 FormChoice = StrEnum("FormChoice", ["text", "code", "table", "dot", "json"])
 PrecisionChoice = StrEnum("PrecisionChoice", ["f32"])
@@ -30,6 +34,13 @@ class Chosen:
 
     values: dict[str, Any] = field(default_factory=dict)
     load: tuple[Path, ...] = ()
+    loaded: "Registry | None" = None
+    """All passes that can be named, once those of files were loaded."""
+
+    @property
+    def registry(self) -> "Registry":
+        """All passes that can be named, those of the files included."""
+        return self.loaded or find_passes(self.load)
 
     def settings(self, base: Settings | None = None) -> Settings:
         """Return `base`, or the defaults, with the given settings replaced."""
@@ -48,10 +59,12 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         @functools.wraps(function)
         def command(**given: Any) -> None:  # noqa: ANN401  # what typer has parsed
+            files = tuple(given.pop("load") or ())
+            registry = find_passes(files) if files else None  # settings may name what it registers
             raw = {name: given.pop(name) for name in shared}
             written = {name: v for name, v in raw.items() if v is not None and v is not False}
             values = {n: v if v is True else read_text(n, v) for n, v in written.items()}
-            chosen = Chosen(values, tuple(given.pop("load") or ()))
+            chosen = Chosen(values, files, registry)
             function(**given, chosen=chosen)
 
         options = [_option(name) for name in shared]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
-from yqc.commands.common import echo, find_passes, importing, pass_names, print_tables
+from yqc.commands.common import echo, importing, pass_names, print_tables
 from yqc.commands.completing import complete_pipeline
 from yqc.settings import SETTINGS, Budget, Settings, read_recipe
 from yqc.targets import find_target
@@ -59,7 +59,7 @@ def compile_command(
     settings = _settings(config, chosen, passes)
     Budget(max_drop=max_drop)  # malformed ones are refused at once
     _check_output(output, model, settings, chosen.load)
-    registry = find_passes(chosen.load)
+    registry = chosen.registry
     lists = {"--print-after": print_after, "--print-before": print_before}
     after, before = (pass_names(registry, *item) for item in lists.items())
 

@@ -51,7 +51,6 @@ def inspect_command(
     from yqc.interface import inspect  # noqa: PLC0415
     from yqc.look import NodeView, View  # noqa: PLC0415
 
-    find_passes(chosen.load)
     wanted = FormChoice.json if json and node is not None else form
     graph = node is None and wanted is not None
     found = inspect(model, graph=graph, node=node, around=around, settings=chosen.settings())
@@ -79,7 +78,7 @@ def diff_command(
     chosen: Chosen,
 ) -> None:
     """Compare two graphs, or what two pipelines make of one."""
-    registry = find_passes(chosen.load)
+    registry = chosen.registry
     asked = passes or []
     if b is None and not 1 <= len(asked) <= 2:  # noqa: PLR2004  # before and after
         raise typer.BadParameter("give a second file, or --passes once or twice")
@@ -118,7 +117,7 @@ def explain_command(
     chosen: Chosen,
 ) -> None:
     """Explain what a pass would do to a model, and what it refuses."""
-    registry = find_passes(chosen.load)
+    registry = chosen.registry
     wanted = FormChoice.json if json else form or FormChoice.text
     if wanted not in {FormChoice.text, FormChoice.dot, FormChoice.json}:
         raise typer.BadParameter("text, dot or json", param_hint="--as")

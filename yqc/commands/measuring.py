@@ -33,7 +33,6 @@ def eval_command(
     from yqc.interface import evaluate  # noqa: PLC0415
     from yqc.report import make_progress  # noqa: PLC0415
 
-    find_passes(chosen.load)
     found = evaluate(model, settings=chosen.settings(), progress=make_progress(quiet=quiet))
     show(found, json=json)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
-from yqc.commands.common import echo, find_passes, importing, show
+from yqc.commands.common import echo, importing, show
 from yqc.commands.process import OVER_BUDGET
 from yqc.pipeline.values import Duration
 from yqc.settings import SETTINGS, Budget, SettingError
@@ -54,7 +54,7 @@ def tune_command(
     budget = Budget(max_drop=max_drop, max_size=max_size, max_ms=max_ms)
     settings = chosen.settings()
     seconds = None if time is None else _read_time(time)
-    registry = find_passes(chosen.load)
+    registry = chosen.registry
 
     with importing():
         from yqc import report as rp  # noqa: PLC0415  # what follows imports torch

@@ -42,13 +42,14 @@ class Mark:
 
     key: ClassVar[str]
     """Where `node.meta` holds it: `yqc.<topic>`."""
+    large: ClassVar[bool] = False
+    """Whether it holds so much that a graph with it is not kept for `--resume`."""
 
-    def __init_subclass__(cls, *, topic: str, saved: bool = True) -> None:
-        """Register the class under its topic; graph files leave out what is not `saved`."""
+    def __init_subclass__(cls, *, topic: str, large: bool = False) -> None:
+        """Register the class under its topic."""
         super().__init_subclass__()
-        cls.key = f"yqc.{topic}"
-        if saved:
-            TOPICS[cls.key] = cls
+        cls.key, cls.large = f"yqc.{topic}", large
+        TOPICS[cls.key] = cls
 
     @classmethod
     def on(cls, node: fx.Node) -> Self | None:
@@ -138,10 +139,10 @@ class Swapped(Mark, topic="swapped"):
     m: tuple[float, float, float]
 
 
-def is_whole_in_files(gm: fx.GraphModule) -> bool:
-    """Return whether graph files hold all marks of a graph: a later pass finds the same in both."""
+def has_large_marks(gm: fx.GraphModule) -> bool:
+    """Return whether marks of a graph take much room in files."""
     marks = (value for node in gm.graph.nodes for value in node.meta.values())
-    return all(mark.key in TOPICS for mark in marks if isinstance(mark, Mark))
+    return any(mark.large for mark in marks if isinstance(mark, Mark))
 
 
 def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def encode_meta(node: fx.Node, tensors: dict[str, Tensor]) -> dict[str, Any]:
             content = getattr(node.meta[name], field.name)
             if isinstance(content, Tensor):
                 key = f"meta:{node.name}:{name}:{field.name}"
-                tensors[key] = content.detach().contiguous().clone()
+                tensors[key] = content.detach()
                 content = {"tensor": key}
             fields[field.name] = content
         found[name] = fields
@@ -177,7 +178,10 @@ def decode_meta(found: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, 
         meta[VALUE] = TensorSpec(tuple(map(int, found["shape"])), dtypes[found["dtype"]])
     for name in found.keys() - {"role", "shape", "dtype"}:
         if name not in TOPICS:
-            raise CheckpointError(f"the graph holds {name!r}, which this version does not know")
+            raise CheckpointError(
+                f"the graph holds {name!r}, which this version does not know; --load the file of "
+                "the pass that left it"
+            )
         meta[name] = TOPICS[name](**{k: _restore(v, tensors) for k, v in found[name].items()})
     return meta
 

@@ -6,6 +6,7 @@ and arguments must be identifiers, since fx writes them into the Python code tha
 
     graph.json            format, version, info, nodes, modules
     tensors.safetensors   parameters and buffers by path
+    float.yqc             such a file within, in a snapshot: the graph before any pass
 """
 
 import json
@@ -13,7 +14,9 @@ import keyword
 import math
 import os
 import re
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -33,21 +36,29 @@ from yqc.graph.values import SHORT
 
 FORMAT, VERSION = "yqc-graph", 1
 LIMIT = 2 << 30
+ORIGINAL = "float.yqc"
 DTYPES = {str(d).removeprefix("torch."): d for d in SHORT}
 
 
 def save_graph(
-    gm: fx.GraphModule, path: Path, info: Mapping[str, Any] | None = None, **more: Tensor
+    gm: fx.GraphModule,
+    path: Path,
+    info: Mapping[str, Any] | None = None,
+    *,
+    original: bytes | None = None,
+    **more: Tensor,
 ) -> None:
     """Write a graph, `info` (plain JSON values) and further named tensors, whole or not at all.
+
+    `original` is the content of a graph file, which is kept within it.
 
     Raises:
         OutputError: a node has no name in `yqc.graph.optable`, or the file cannot be written.
     """
     ties = find_ties(gm)
     state = {k: v for k, v in gm.state_dict().items() if k not in ties}
-    tensors = {k: v.detach().contiguous().clone() for k, v in state.items()}
-    tensors |= {f"more:{k}": v.detach().contiguous().clone() for k, v in more.items()}
+    tensors = {k: v.detach() for k, v in state.items()}
+    tensors |= {f"more:{k}": v.detach() for k, v in more.items()}
     nodes = []
     for node in gm.graph.nodes:
         about = {"name": node.name, "op": node.op, "target": _target(node)}
@@ -64,6 +75,7 @@ def save_graph(
         "name": type(gm).__name__,
         "modules": modules,
         "ties": ties,
+        "channels_last": [name for name, tensor in tensors.items() if lies_channels_last(tensor)],
         "parameters": [name for name, _ in gm.named_parameters()],
         "nodes": nodes,
     }
@@ -71,12 +83,25 @@ def save_graph(
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
             _add(file, "graph.json", json.dumps(document).encode(), zipfile.ZIP_DEFLATED)
-            _add(file, "tensors.safetensors", save_tensors(tensors), zipfile.ZIP_STORED)
+            plain = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+            _add(file, "tensors.safetensors", save_tensors(plain), zipfile.ZIP_STORED)
+            if original is not None:
+                _add(file, ORIGINAL, original, zipfile.ZIP_STORED)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):  # the disk may have become read-only
             temporary.unlink()
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def lies_channels_last(tensor: Tensor) -> bool:
+    """Return whether the channels of [N, C, H, W] lie last in memory, and that is another order.
+
+    Sums over tensors are rounded in the order in which these lie.
+    """
+    if tensor.ndim != 4 or tensor.is_contiguous():  # noqa: PLR2004
+        return False
+    return tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def find_ties(gm: fx.GraphModule) -> dict[str, str]:
@@ -106,6 +131,25 @@ def is_graph_file(path: Path) -> bool:
         return False
 
 
+def read_info(path: Path) -> dict[str, Any]:
+    """Return what a graph file says beside its graph; empty if that cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if file.getinfo("graph.json").file_size > LIMIT:
+                return {}
+            return dict(json.loads(file.read("graph.json"))["info"])
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ):
+        return {}
+
+
 def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Tensor]]:
     """Read what `save_graph` wrote: the graph, `info`, and the further tensors.
 
@@ -120,6 +164,8 @@ def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Te
                 raise CheckpointError(f"{path} unpacks to more than {LIMIT >> 30} GiB; refused")
             document = json.loads(file.read("graph.json"))
             tensors = load_tensors(file.read("tensors.safetensors"))
+            for name in document.get("channels_last", []):
+                tensors[name] = tensors[name].contiguous(memory_format=torch.channels_last)
         if document["format"] != FORMAT or document["version"] != VERSION:
             raise CheckpointError(f"{path} is of another version of yqc; write it again")
         gm, info = _build(document, tensors), dict(document["info"])
@@ -131,6 +177,27 @@ def load_graph(path: Path) -> tuple[fx.GraphModule, dict[str, Any], dict[str, Te
         raise CheckpointError(f"cannot read {path}: it is damaged ({error})") from error
     more = {k.removeprefix("more:"): v for k, v in tensors.items() if k.startswith("more:")}
     return gm, info, more
+
+
+def load_original(path: Path) -> fx.GraphModule | None:
+    """Read the graph before any pass that a snapshot holds; None where it holds none.
+
+    Raises:
+        CheckpointError: the file is damaged, or names something that is not in the tables.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder, ORIGINAL)
+        try:
+            with zipfile.ZipFile(path) as file:
+                if ORIGINAL not in file.namelist():
+                    return None
+                inner.write_bytes(file.read(ORIGINAL))
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise CheckpointError(f"cannot read {path}: it is damaged ({error})") from error
+        try:
+            return load_graph(inner)[0]
+        except CheckpointError as error:
+            raise CheckpointError(str(error).replace(str(inner), f"{path}: {ORIGINAL}")) from error
 
 
 def _build(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModule:

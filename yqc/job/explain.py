@@ -19,6 +19,7 @@ from yqc.pipeline.pipeline import Pipeline, given_by
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.state import TRACED
 from yqc.progress import Progress
+from yqc.report.parts import NodeNumbers
 from yqc.settings import Settings
 
 REWRITTEN, REFUSED = "#7bc47f", "#ffd54a"
@@ -69,7 +70,7 @@ def _explain(
     action: Pass, gm: fx.GraphModule, ctx: Context, *, last: bool, after: list[Pass]
 ) -> Explained:
     """Return a pass's own explanation, or else run it and read what it recorded."""
-    rewrites, skips = len(ctx.rewrites), len(ctx.skips)
+    rewrites, skips, values = len(ctx.rewrites), len(ctx.skips), len(ctx.values)
     names = {n.name for n in gm.graph.nodes}
     names |= {str(n.target) for n in gm.graph.nodes if n.op == "call_module"}
     lines = action.explain(copy.deepcopy(gm), ctx)
@@ -85,6 +86,7 @@ def _explain(
         lines=tuple(lines or ()),
         rewrites=group(((r.node, r.what) for r in recorded[0]), names),
         skips=group(recorded[1], names),
+        values=tuple(NodeNumbers(node=n, numbers=found) for n, found in ctx.values[values:]),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from yqc.data import Data, KeptImages, Labelling, fit_channels, fit_classes, load_data
 from yqc.data.images import ENOUGH
 from yqc.errors import DataError
+from yqc.job.entering import enter
 from yqc.job.judge import Agreeing, CalibrationStream, judges
 from yqc.job.sensitivity import most_sensitive
 from yqc.models.source import AnyModel, Source, open_model
@@ -51,10 +52,12 @@ def open_source(model: AnyModel, settings: Settings) -> Source:
 def open_for(model: AnyModel, settings: Settings) -> tuple[Source, Settings]:
     """Load and trace a model, with its one-to-many branches where its decoding is cut off.
 
+    Of a snapshot, the settings of its compile hold where no others are given.
+
     Raises:
         YqcError: as of `open_source`.
     """
-    source = open_source(model, settings)
+    source, settings = enter(open_source(model, settings), settings)
     picks = source.form is not None and source.form.layout == "end2end"
     if picks and decode_of(settings) != "full" and settings.head is None:
         settings = replace(settings, head="one2many")

@@ -13,9 +13,12 @@ import torch
 
 from yqc.data import Data
 from yqc.graph.compare import fingerprint
-from yqc.models.source import Source, file_sha256
+from yqc.models.graph_files import file_sha256
+from yqc.models.source import Source
 from yqc.pipeline.base import Pass
+from yqc.pipeline.options import chosen_names
 from yqc.pipeline.pipeline import Pipeline
+from yqc.registered import TARGET_NAMES
 from yqc.report import Environment
 from yqc.settings import SETTINGS, Settings
 from yqc.targets import find_target
@@ -38,6 +41,7 @@ def model_key(source: Source, settings: Settings) -> dict[str, Any]:
         "head": settings.head,
         "opset": settings.opset,
         "versions": versions(),
+        **({"snapshot": source.snapshot.sha256} if source.snapshot else {}),
     }
 
 
@@ -53,7 +57,7 @@ def compile_key(
         "loaded": [sha256 for _, sha256 in pipeline.registry.files],
         "settings": chosen,
         "data": None if data is None else data.sha256,
-        "device": find_target(settings.target).sha256,
+        "device": hash_target(settings.target),
         "threads": torch.get_num_threads(),
     }
 
@@ -61,15 +65,20 @@ def compile_key(
 def stage_key(source: Source, data: Data | None, settings: Settings) -> dict[str, Any]:
     """Return what decides the graphs behind passes, but for the passes."""
     chosen = {name: getattr(settings, name) for name in SETTINGS if name not in AFTER_PASSES}
-    device = Path(settings.target)
     return {
         **model_key(source, settings),
         "opset": None,
         "settings": chosen,
-        "target": file_sha256(device) if device.is_file() else settings.target,
+        "target": hash_target(settings.target) or settings.target,
         "data": None if data is None else [data.sha256, data.whole, len(data.train.images)],
         "threads": torch.get_num_threads(),
     }
+
+
+def hash_target(name: str) -> str:
+    """Return the hash of a device's file, or of that which registered a target; "" for yqc's."""
+    added = None if name.endswith(".toml") else TARGET_NAMES.find(find_target(name).name)
+    return find_target(name).sha256 if added is None else added.sha256
 
 
 def key_of_passes(passes: Sequence[Pass], count: int) -> list[list[Any]]:
@@ -108,6 +117,7 @@ def _own_stamp() -> str:
 def hash_code(passes: Iterable[Pass]) -> set[str]:
     """Hash the files in which passes are defined; those of `--load` and of plugins change."""
     found = set()
+    passes = list(passes)
     for kind in {type(each) for each in passes}:
         try:
             path = inspect.getsourcefile(kind)
@@ -115,4 +125,5 @@ def hash_code(passes: Iterable[Pass]) -> set[str]:
             continue
         if path and os.path.isfile(path):  # noqa: PTH113  # names such as <stdin>
             found.add(f"{kind.__name__} {file_sha256(Path(path))}")
-    return found
+    named = (names.find(name) for one in passes for name, names in chosen_names(one))
+    return found | {f"{one.kind} {one.name} {one.sha256}" for one in named if one is not None}

@@ -21,12 +21,12 @@ from yqc.graph.compare import check_finite, macs, parameter_count
 from yqc.graph.half import holds_half
 from yqc.graph.resizing import resize_graph, trial_size
 from yqc.job.deflated import deflated_size
+from yqc.job.entering import find_origin
 from yqc.job.fitting import (
     Fitted,
     check_fit,
     choose_opset,
     describe_target,
-    device_file,
 )
 from yqc.job.layers import list_layers, list_swaps, rounds_activations
 from yqc.job.measure import Measured
@@ -37,7 +37,7 @@ from yqc.models.source import DEFAULT_STRIDE, Source
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline, reproducible
 from yqc.pipeline.step import Step
-from yqc.settings import HashedFile, Provenance, Settings, write_recipe
+from yqc.settings import Provenance, Settings, write_recipe
 from yqc.targets import find_target
 from yqc.version import __version__
 
@@ -155,14 +155,7 @@ class Compiled:
     @property
     def origin(self) -> Provenance:
         """What this compile read, with the hashes of what was read."""
-        data, registry = self.data, self.pipeline.registry
-        return Provenance(
-            version=__version__,
-            model=HashedFile(self.source.path, self.source.sha256),
-            data=None if data is None else HashedFile(str(data.source), data.sha256),
-            loaded=tuple(HashedFile(*file) for file in registry.files),
-            target_file=device_file(self.settings),
-        )
+        return find_origin(self.source, self.data, self.settings, self.pipeline.registry)
 
     @property
     def data_input(self) -> rp.DataInput | None:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from yqc.data import Data
 from yqc.errors import OutputError
+from yqc.graph.serial import lies_channels_last
 from yqc.job.keys import compile_key, key_of_passes, stage_key
 from yqc.job.outputs import Outputs
 from yqc.models.source import Source
@@ -197,13 +198,6 @@ class Work:
             if not is_marked(self.stores[0].folder):
                 return True  # nothing can be kept there; the store says why
         return self._lock is not None
-
-
-def lies_channels_last(tensor: Tensor) -> bool:
-    """Return whether the channels of [N, C, H, W] lie last in memory, and that is another order."""
-    if tensor.ndim != 4 or tensor.is_contiguous():  # noqa: PLR2004
-        return False
-    return tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def as_channels_last(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from yqc.report import Shown
 from yqc.report.contract import Json, to_plain
+from yqc.report.parts import NodeNumbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Explained:
     """The pass's own explanation, if it has one (`explain`)."""
     rewrites: tuple[Group, ...]
     skips: tuple[Group, ...]
+    values: tuple[NodeNumbers, ...] = ()
+    """Numbers that it recorded of single nodes."""
     drawing: str | None = None
     """In Graphviz's language, or None where no drawing was requested.
 

@@ -26,6 +26,7 @@ from yqc.report.layout import (
     say,
     say_unbroken,
 )
+from yqc.report.parts import NodeNumbers, number_names
 
 GONE = Style(color="red")
 _LINES = {"+": GOOD, "-": GONE, "@": HEAD}
@@ -178,8 +179,20 @@ def explain_page(found: Explanation) -> RenderableType:
             parts += ["", _groups("would do", one.rewrites, "")]
         if one.skips:
             parts += ["", _groups("refuses, since", one.skips, ALERT)]
+        if one.values:
+            parts += ["", numbers_table(one.values)]
         parts.append("")
     return Lines(*parts[:-1])
+
+
+def numbers_table(values: Sequence[NodeNumbers]) -> RenderableType:
+    """List the numbers that a pass recorded of nodes, a column a name."""
+    names = number_names(values)
+    table = columns("node", *names, words=1)
+    for one in values:
+        shown = (f"{one.numbers[n]:.6g}" if n in one.numbers else "" for n in names)
+        table.add_row(say(one.node), *map(say, shown))
+    return Trimmed(table)
 
 
 def _groups(head: str, groups: Sequence[Group], style: Style | str) -> RenderableType:

@@ -4,6 +4,7 @@ Files in reading order:
 
     source         open any model as a traced graph
     load           from a checkpoint file to a detector ready to trace
+    graph_files    graph files: a model that was traced, a snapshot of its graph behind passes
     pickles/       the safe reader of checkpoint files
     content        the model in what a file holds, and the settings beside it
     transforms     size and normalisation of a classifier's images

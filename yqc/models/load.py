@@ -8,11 +8,13 @@ from torch import nn
 
 from yqc.errors import CheckpointError
 from yqc.facts import HasFacts, ModelFacts
+from yqc.graph.serial import is_graph_file
 from yqc.models import arch as architectures
 from yqc.models.blocks.base import Block
 from yqc.models.content import Content, class_names, find_content, training_size
 from yqc.models.detector import Detector, Route, read_route
 from yqc.models.file_kinds import describe_other_format
+from yqc.models.graph_files import Snapshot, read_graph_file
 from yqc.models.heads import AuxiliaryHead, BranchedHead, HeadBranch, RegisteredHead
 from yqc.models.pickles.globals import foreign
 from yqc.models.pickles.read import read_with_sha256
@@ -33,6 +35,8 @@ class LoadedModel(HasFacts):
     """float32, in eval mode: `f32[N, 3, H, W]` in 0..1 to the decoded output."""
     path: Path
     sha256: str
+    snapshot: Snapshot | None = None
+    """What a snapshot has beside its graph, which is the module; None for anything else."""
     blocks: dict[str, int] = field(default_factory=dict)
     """How many blocks of each of the project's classes the checkpoint holds."""
     warnings: tuple[str, ...] = ()
@@ -44,8 +48,9 @@ def load(
     """Load a detector from a checkpoint; nothing that the file holds is imported or run.
 
     Args:
-        path: a `.pt` file as a YOLOv5, YOLOv7 or Ultralytics training writes it, or a file of
-            weights alone (`.pt`, `.safetensors`).
+        path: a `.pt` file as a YOLOv5, YOLOv7 or Ultralytics training writes it, a file of weights
+            alone (`.pt`, `.safetensors`), or a graph file or snapshot (`.yqc`), whose graph is the
+            module then.
         head: which branches of an end-to-end model to use; by default the one-to-one ones.
         arch: a model YAML, for a file that holds weights and no architecture.
 
@@ -56,6 +61,12 @@ def load(
         UnsupportedTaskError: it is not a detector.
     """
     path = Path(path)
+    if is_graph_file(path):
+        if head is not None or arch is not None:
+            option = "--arch" if head is None else "--head"
+            raise CheckpointError(f"{path} is a graph that was traced already; leave {option} out")
+        gm, facts, sha256, snapshot = read_graph_file(path)
+        return LoadedModel(module=gm, facts=facts, path=path, sha256=sha256, snapshot=snapshot)
     try:
         return _load(path, head, arch)
     except CheckpointError as error:

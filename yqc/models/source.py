@@ -1,31 +1,26 @@
 """Open a model as a traced graph: a checkpoint, a graph file of yqc, or a module from Python."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx, nn
 
 from yqc.errors import CheckpointError, TraceError
-from yqc.facts import DEFAULT_SIZE, HasFacts, HeadFacts, Layout, ModelFacts, Task
+from yqc.facts import DEFAULT_SIZE, HasFacts, ModelFacts
 from yqc.graph.compare import check_finite, parameter_count
 from yqc.graph.resizing import find_difference, resize_graph, trial_size
-from yqc.graph.serial import is_graph_file, load_graph
-from yqc.graph.values import KEY, TensorSpec
+from yqc.graph.values import KEY
+from yqc.models.graph_files import LARGEST, Snapshot, traced_shape
 from yqc.models.heads import HeadBranch
 from yqc.models.load import LoadedModel, load
-from yqc.models.pickles.read import file_stamp
 from yqc.models.trace import trace
 
 AnyModel: TypeAlias = str | Path | nn.Module | LoadedModel
 """What can be compiled: a file's path, a module from Python, or what `load` returned."""
 DEFAULT_STRIDE = 32
 """Sides of a net without known strides are tried in multiples of it, as most backbones want."""
-LARGEST = 1 << 25
-"""Pixels of an image at most, such as 8192 x 4096; a larger one takes gigabytes in every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +37,8 @@ class Source(HasFacts):
     warnings: tuple[str, ...] = ()
     fixed: str = ""
     """Why height and width cannot vary in a file; empty where they can, or nothing was tried."""
+    snapshot: Snapshot | None = None
+    """The graph behind passes at which it is entered, if it was read from a snapshot."""
 
     @property
     def imgsz(self) -> tuple[int, int]:
@@ -98,17 +95,12 @@ def open_model(
             raise CheckpointError(f"{model.path} is loaded already; give {option} to yqc.load")
         loaded = _of_loaded(model, imgsz, dynamic=dynamic)
         return replace(loaded, sha256="")  # its module may have been changed
-    model = Path(model)
-    if is_graph_file(model):
-        if head is not None or arch is not None:
-            option = "--arch" if head is None else "--head"
-            raise CheckpointError(f"{model} is a graph that was traced already; leave {option} out")
-        source = _of_graph_file(model, imgsz)
-        return replace(source, fixed=why_fixed(source.gm, source.strides) if dynamic else "")
-    return _of_loaded(load(model, head=head, arch=arch), imgsz, dynamic=dynamic)
+    return _of_loaded(load(Path(model), head=head, arch=arch), imgsz, dynamic=dynamic)
 
 
 def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None, *, dynamic: bool) -> Source:
+    if isinstance(loaded.module, fx.GraphModule):
+        return _of_graph(loaded, loaded.module, imgsz, dynamic=dynamic)
     check_finite(
         loaded.module, str(loaded.path), CheckpointError, "; restore an earlier checkpoint"
     )
@@ -127,6 +119,30 @@ def _of_loaded(loaded: LoadedModel, imgsz: tuple[int, int] | None, *, dynamic: b
         facts=replace(loaded.facts, imgsz=size),
         warnings=warnings,
         fixed=why_fixed(gm, loaded.strides, loaded.module) if dynamic else "",
+    )
+
+
+def _of_graph(
+    loaded: LoadedModel, gm: fx.GraphModule, imgsz: tuple[int, int] | None, *, dynamic: bool
+) -> Source:
+    """Return the model of a graph file; of a snapshot, its float original."""
+    check_finite(gm, str(loaded.path), CheckpointError)
+    if imgsz not in (None, loaded.facts.size):
+        high, wide = loaded.facts.size
+        raise TraceError(
+            f"{loaded.path} is traced at {high} x {wide}, and that cannot be changed; "
+            "leave --imgsz out"
+        )
+    snapshot = loaded.snapshot
+    original = gm if snapshot is None else snapshot.original
+    return Source(
+        gm=original,
+        path=str(loaded.path) if snapshot is None else snapshot.model,
+        sha256=loaded.sha256 if snapshot is None else snapshot.model_sha256,
+        params=parameter_count(original),
+        facts=loaded.facts,
+        fixed=why_fixed(original, loaded.strides) if dynamic else "",
+        snapshot=None if snapshot is None else replace(snapshot, gm=gm),
     )
 
 
@@ -173,7 +189,7 @@ def _fitting(loaded: LoadedModel) -> tuple[int, int] | None:
 
 
 def _of_module(module: nn.Module, imgsz: tuple[int, int] | None, *, dynamic: bool) -> Source:
-    if isinstance(module, fx.GraphModule) and (traced := _traced_shape(module)) is not None:
+    if isinstance(module, fx.GraphModule) and (traced := traced_shape(module)) is not None:
         if imgsz not in (None, traced[1:]):
             raise TraceError(
                 f"the graph is traced at {traced[1]} x {traced[2]}, and that cannot be changed; "
@@ -182,7 +198,7 @@ def _of_module(module: nn.Module, imgsz: tuple[int, int] | None, *, dynamic: boo
         gm = module
     else:
         gm = _trace_module(module, imgsz or DEFAULT_SIZE)
-    channels, *size = _traced_shape(gm) or (3, *(imgsz or DEFAULT_SIZE))
+    channels, *size = traced_shape(gm) or (3, *(imgsz or DEFAULT_SIZE))
     name = type(module).__name__
     check_finite(gm, name, CheckpointError)
     return Source(
@@ -208,109 +224,3 @@ def _trace_module(module: nn.Module, imgsz: tuple[int, int]) -> fx.GraphModule:
         if first == 3:  # noqa: PLR2004  # RGB
             raise
     return trace(module, torch.zeros(1, first, *imgsz))
-
-
-def _traced_shape(gm: fx.GraphModule) -> tuple[int, int, int] | None:
-    """Return channels, height and width of the images that a traced graph takes."""
-    images = next((node for node in gm.graph.nodes if node.op == "placeholder"), None)
-    spec = None if images is None else images.meta.get("yqc.value")
-    if not isinstance(spec, TensorSpec) or len(spec.shape) != 4:  # noqa: PLR2004  # [N,C,H,W]
-        return None
-    return spec.shape[1], spec.shape[2], spec.shape[3]
-
-
-def _of_graph_file(path: Path, imgsz: tuple[int, int] | None) -> Source:
-    before = file_stamp(path.stat())
-    gm, info, _ = load_graph(path)
-    check_finite(gm, str(path), CheckpointError)
-    sha256 = file_sha256(path)
-    if file_stamp(path.stat()) != before:
-        raise CheckpointError(f"{path} was written to while it was read; try again")
-    if info.get("kind") != "model":
-        raise CheckpointError(
-            f"{path} is a {info.get('kind', 'snapshot')} of a compile, not a model; compile the "
-            "checkpoint it came from"
-        )
-    match info.get("imgsz"):
-        case [int(high), int(wide)] if min(high, wide) > 0 and high * wide <= LARGEST:
-            pass
-        case other:
-            raise CheckpointError(f"{path} records no image size, but {json.dumps(other)}")
-    wanted = (int(info.get("channels", 3)), high, wide)
-    if _traced_shape(gm) != wanted:
-        raise CheckpointError(f"{path} does not take the images that it says: {wanted}")
-    if imgsz not in (None, (high, wide)):
-        raise TraceError(
-            f"{path} is traced at {high} x {wide}, and that cannot be changed; leave --imgsz out"
-        )
-    try:
-        return Source(
-            gm=gm,
-            path=str(path),
-            sha256=sha256,
-            params=parameter_count(gm),
-            facts=ModelFacts(
-                family=str(info["family"]),
-                name=str(info["name"]),
-                task=str(_one_of(Task, info["task"]) if info["layout"] else info["task"]),
-                names=tuple(map(str, info["names"])),
-                strides=tuple(map(int, info["strides"])),
-                imgsz=(high, wide),
-                channels=int(info.get("channels", 3)),
-                layout=_one_of(Layout, info["layout"]) if info["layout"] else None,
-                coefficients=int(info.get("coefficients", 0)),
-                kpt_shape=_pair(info.get("kpt_shape")),
-                head=_read_head(info.get("head")),
-            ),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not say what model it holds ({error})") from error
-
-
-def _one_of(allowed: Any, found: object) -> Any:  # noqa: ANN401  # a Literal, and one of it
-    """Return what was found if a `Literal` allows it.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if found not in get_args(allowed):
-        raise ValueError(f"{found!r:.40}")
-    return found
-
-
-def _pair(found: object) -> tuple[int, int] | None:
-    """Read keypoints and numbers of each, or None.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    match found:
-        case None:
-            return None
-        case [int(keypoints), int(numbers)] if keypoints > 0 and numbers in (2, 3):
-            return keypoints, numbers
-    raise ValueError(f"kpt_shape {found!r:.40}")
-
-
-def _read_head(found: object) -> HeadFacts | None:
-    """Read how raw outputs are decoded, or None.
-
-    Raises:
-        TypeError, ValueError: it is something else.
-    """
-    if not isinstance(found, dict):
-        return None
-    levels = [[(float(w), float(h)) for w, h in level] for level in found["anchors"]]
-    factors = found["keypoints"]
-    return HeadFacts(
-        reg_max=int(found["reg_max"]),
-        anchors=tuple(map(tuple, levels)),
-        keypoints=None if factors is None else (float(factors[0]), float(factors[1])),
-        angle=found["angle"] and _one_of(Literal["sigmoid", "radians"], found["angle"]),
-    )
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ In reading order:
 - `order`: which passes can run behind which, and which have nothing to do.
 - `step`: one pass at work, and watchers of it.
 - `records`: rewrites, refusals and sentences that passes record.
+- `layer_values`: what nodes compute for images, and gradients, for passes.
 - `watchers`: verification, printing, snapshots, reproducers.
 - `registry`: passes by name, from this package, plugins and files.
 - `resume`: graphs between passes, kept for a rerun.

@@ -3,9 +3,10 @@
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -120,6 +121,50 @@ class Context:
         """Record that a pass looked at `node`, a near-match, and left it alone."""
         self.records.skips.append((node.name, why))
 
+    def measured(self, node: "fx.Node", **numbers: float) -> None:
+        """Record named numbers of a node, such as `error=0.02`; the report keeps them as they are.
+
+        Raises:
+            PassError: one is not finite, or no number.
+        """
+        self.records.measured(node, numbers)
+
+    def images(self, gm: "fx.GraphModule", count: int = 8) -> "Iterator[Tensor]":
+        """Yield the first calibration images, float32 [1, C, H, W]; noise where there are none."""
+        from yqc.graph.noise import make_noise  # noqa: PLC0415  # torch takes seconds to import
+
+        stream = self.calibration() if self.calibration else make_noise(gm, self.seed)
+        return islice(stream, count)
+
+    def outputs(
+        self, gm: "fx.GraphModule", nodes: "Sequence[fx.Node]", images: int = 8
+    ) -> "Iterator[dict[fx.Node, Any]]":
+        """Yield what nodes compute for each of the first calibration images, copied."""
+        from yqc.pipeline.layer_values import measure_outputs  # noqa: PLC0415
+
+        return measure_outputs(gm, nodes, self.images(gm, images))
+
+    def inputs(
+        self, gm: "fx.GraphModule", nodes: "Sequence[fx.Node]", images: int = 8
+    ) -> "Iterator[dict[fx.Node, Any]]":
+        """Yield the first input of nodes for each of the first calibration images, copied."""
+        sources = {node: node.all_input_nodes[0] for node in nodes}
+        for found in self.outputs(gm, list(dict.fromkeys(sources.values())), images):
+            yield {node: found[source] for node, source in sources.items()}
+
+    def gradients(
+        self, gm: "fx.GraphModule", nodes: "Sequence[fx.Node]", images: int = 8
+    ) -> "Iterator[dict[fx.Node, Tensor]]":
+        """Yield, for each image, the gradients of a label-free loss by what nodes compute.
+
+        The loss is a random projection of the detections. The mean of the squared gradient over
+        images is the relevance of a value: the squared change of the detections per squared change
+        of the value, in the units of `yqc.quant.relevance`.
+        """
+        from yqc.pipeline.layer_values import measure_gradients  # noqa: PLC0415
+
+        return measure_gradients(gm, nodes, self.images(gm, images), self.form, self.seed)
+
     def says(self, sentence: str) -> None:
         """Record what the pass did as a whole; the report shows it beside the pass."""
         self.records.says.append(sentence)
@@ -142,6 +187,11 @@ class Context:
     def skips(self) -> list[tuple[str, str]]:
         """The refused near-matches of all passes so far: name of the node at fault, and why."""
         return self.records.skips
+
+    @property
+    def values(self) -> list[tuple[str, dict[str, float]]]:
+        """The numbers that passes recorded so far: name of the node, and its numbers by name."""
+        return self.records.values
 
     @property
     def warnings(self) -> list[str]:
@@ -201,6 +251,9 @@ class Pass(_Named):
     """States that the graph has no longer after it."""
     keeps_numbers: ClassVar[bool] = False
     """The graph computes the same before and after, up to float rounding; this is checked."""
+    tolerance: ClassVar[float | None] = None
+    """Largest change of the graph's outputs that the pass may make, as a share of the largest
+    output; more is an error. None: any change may be made, unless the numbers are kept."""
     trains: ClassVar[bool] = False
     """It can work on the device that is asked for; the other passes work on the CPU."""
     needs_images: ClassVar[bool] = False

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from yqc.errors import OptionError, PipelineError, near
 from yqc.pipeline.grammar import Item, caret
 from yqc.pipeline.values import OptionType, format_value
+from yqc.registered import NamedSet
 
 T = TypeVar("T")
 REQUIRED = dataclasses.MISSING
@@ -41,6 +42,18 @@ def types_of(cls: type) -> dict[str, OptionType]:
         hints = typing.get_type_hints(cls, include_extras=True)
         _TYPES[cls] = {f.name: OptionType.of(hints[f.name]) for f in dataclasses.fields(cls)}
     return _TYPES[cls]
+
+
+def sets_of(cls: type) -> dict[str, NamedSet[Any]]:
+    """Return the options whose value is a name that users can register, and the set of each."""
+    firsts = {name: kind.kinds[0] for name, kind in types_of(cls).items()}
+    return {name: kind for name, kind in firsts.items() if isinstance(kind, NamedSet)}
+
+
+def chosen_names(options: object) -> list[tuple[str, NamedSet[Any]]]:
+    """List the values of such options, and the set of each."""
+    sets = sets_of(type(options)).items()
+    return [(str(getattr(options, name)), names) for name, names in sets]
 
 
 def check_options(options: object, name: str) -> None:

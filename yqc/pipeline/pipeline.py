@@ -15,7 +15,7 @@ from yqc.pipeline.order import Order, Planned
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.state import TRACED
 from yqc.pipeline.step import Step, Watcher
-from yqc.report.parts import PassRecord, Skip
+from yqc.report.parts import NodeNumbers, PassRecord, Skip
 
 if TYPE_CHECKING:  # torch takes seconds to import, and parsing must not
     from torch import fx
@@ -185,6 +185,7 @@ class Pipeline:
         passes, watchers = [action for part in parts for action in part], tuple(watchers)
         steps = list(done)
         for watcher in watchers:
+            watcher.begin_behind(steps)
             watcher.start(gm, ctx)
         printed: str | None = None
         with ctx.progress.task("passes", len(passes)) as advance:
@@ -210,7 +211,7 @@ class Pipeline:
         from yqc.graph.history import record_history  # noqa: PLC0415
 
         ctx, gm, records = step.ctx, step.gm, step.ctx.records
-        done = len(records.rewrites), len(records.skips), len(records.says)
+        done = len(records.rewrites), len(records.skips), len(records.says), len(records.values)
         records.running = step.name
         began = time.perf_counter()
         try:
@@ -228,6 +229,10 @@ class Pipeline:
                 rewrites=len(records.rewrites) - done[0],
                 skips=tuple(Skip(node=node, why=why) for node, why in records.skips[done[1] :]),
                 says=tuple(records.says[done[2] :]),
+                values=tuple(
+                    NodeNumbers(node=node, numbers=found)
+                    for node, found in records.values[done[3] :]
+                ),
                 changed=after != (printed or fingerprint(step.before)),
                 nodes_before=len(step.before.graph.nodes),
                 nodes_after=len(gm.graph.nodes),

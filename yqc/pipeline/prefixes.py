@@ -32,6 +32,10 @@ class Prefixes(Watcher):
     bytes: int = 0
     _steps: list[Step] = field(default_factory=list)
 
+    def begin_behind(self, steps: Sequence[Step]) -> None:
+        """Count steps that ran before the first one that is seen."""
+        self._steps = [*steps]
+
     def after(self, step: Step) -> None:
         """Keep the graph behind a step, if all steps so far are such passes."""
         self._steps = [*self._steps[: step.index - 1], step]
@@ -53,7 +57,7 @@ class Prefixes(Watcher):
                 graph, records, done = found
                 replace_graph(gm, copy.deepcopy(graph))
                 ctx.records.rewrites[:], ctx.records.skips[:] = records.rewrites, records.skips
-                ctx.records.says[:] = records.says
+                ctx.records.says[:], ctx.records.values[:] = records.says, records.values
                 for sentence in records.warnings:
                     ctx.warn(sentence)
                 self._steps = [

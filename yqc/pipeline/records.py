@@ -1,8 +1,12 @@
 """What passes record while they run: kept by the pipeline, written through `Context`."""
 
+import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from yqc.errors import PassError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
     from torch import fx
@@ -33,6 +37,8 @@ class Records:
     """Near-matches that were refused: name of the node at fault, and why."""
     says: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    values: list[tuple[str, dict[str, float]]] = field(default_factory=list)
+    """Numbers by name that passes recorded of nodes, each with the name of the node."""
     dropped: list[str] = field(default_factory=list)
     """Steps of recipes that the pipeline left out, each with the reason."""
     running: str = ""
@@ -44,7 +50,9 @@ class Records:
 
     def copied(self) -> "Records":
         """Return the records so far, apart from what is recorded later."""
-        return Records([*self.rewrites], [*self.skips], [*self.says], [*self.warnings])
+        return Records(
+            [*self.rewrites], [*self.skips], [*self.says], [*self.warnings], [*self.values]
+        )
 
     def begin(self, name: str, graph: "fx.Graph") -> None:
         """Start the records of one pass, and note which nodes its graph has."""
@@ -56,6 +64,22 @@ class Records:
         self.rewrites.append(
             Rewrite(node.name, what, _where(), self.running, self._made(node.graph))
         )
+
+    def measured(self, node: "fx.Node", numbers: Mapping[str, float]) -> None:
+        """Record named numbers of a node.
+
+        Raises:
+            PassError: one is not finite, or no number.
+        """
+        found = dict[str, float]()
+        for name, number in numbers.items():
+            try:
+                found[name] = int(number) if isinstance(number, int) else float(number)
+            except (TypeError, ValueError):
+                found[name] = math.nan
+            if not math.isfinite(found[name]):
+                raise PassError(f"{node.name}: {name} must be a finite number, not {number!r}")
+        self.values.append((node.name, found))
 
     def _made(self, graph: "fx.Graph") -> tuple[str, ...]:
         """Name the nodes that were not there at the last call."""

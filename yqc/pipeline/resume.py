@@ -16,7 +16,7 @@ from torch import fx
 from yqc.errors import CheckpointError, OutputError
 from yqc.graph.compare import fingerprint
 from yqc.graph.edit import replace_graph
-from yqc.graph.metadata import is_whole_in_files
+from yqc.graph.metadata import has_large_marks
 from yqc.graph.serial import load_graph, save_graph
 from yqc.pipeline.base import Context, Pass
 from yqc.pipeline.grammar import split
@@ -68,25 +68,18 @@ class Stages(Watcher):
 
     def begin_behind(self, steps: Sequence[Step]) -> None:
         """Count steps that ran before the first one that is seen."""
-        self.done = [_entry(step) for step in steps]
+        self.done = [pack_step(step) for step in steps]
 
     def after(self, step: Step) -> None:
         """Keep the graph once passes took long."""
-        self.done.append(_entry(step))
+        self.done.append(pack_step(step))
         self.unkept += step.record.seconds or 0.0
         if self.unkept < LONG or not self.wanted():
             return
-        if not is_whole_in_files(step.gm):  # the next pass would measure anew, rounded otherwise
+        if has_large_marks(step.gm):  # the next pass needs them, and takes them away
             return
         ctx = step.ctx
-        info = {
-            "steps": self.done,
-            "rewrites": [asdict(rewrite) for rewrite in ctx.rewrites],
-            "skips": ctx.skips,
-            "says": ctx.records.says,
-            "warnings": ctx.warnings[self.warned :],
-            "fingerprint": fingerprint(step.gm),
-        }
+        info = pack_run(self.done, ctx, self.warned) | {"fingerprint": fingerprint(step.gm)}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, STAGE)
             try:
@@ -118,24 +111,51 @@ class Stages(Watcher):
         if fingerprint(kept) != info["fingerprint"]:
             return []
         replace_graph(gm, kept)
-        self.done, records = info["steps"], ctx.records
-        records.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
-        records.skips[:] = [(node, why) for node, why in info["skips"]]
-        records.says[:] = info["says"]
-        for sentence in info["warnings"]:
-            ctx.warn(sentence)
-        names = ", ".join(one["record"]["name"] for one in self.done)
-        ctx.progress.note(f"kept from an earlier run: {names}")
-        return [
-            _restored(i, action, gm, ctx, found)
-            for i, (action, found) in enumerate(zip(self.passes, self.done, strict=False), start=1)
-        ]
+        steps = unpack_run(info, gm, ctx, self.passes)
+        ctx.progress.note(f"kept from an earlier run: {', '.join(one.name for one in steps)}")
+        return steps
 
 
-def _entry(step: Step) -> dict[str, Any]:
-    """Return what is kept of a step."""
+def pack_step(step: Step) -> dict[str, Any]:
+    """Return what is kept of a step, plain JSON values."""
     chosen = None if step.chosen is None else str(step.chosen)
-    return {"record": to_plain(step.record), "chosen": chosen}
+    return {"pass": str(step.action), "record": to_plain(step.record), "chosen": chosen}
+
+
+def pack_run(done: Sequence[dict[str, Any]], ctx: Context, warned: int = 0) -> dict[str, Any]:
+    """Return the steps so far and what passes recorded, plain JSON values.
+
+    The first `warned` warnings are not of passes, and left out.
+    """
+    return {
+        "steps": list(done),
+        "rewrites": [asdict(rewrite) for rewrite in ctx.rewrites],
+        "skips": ctx.skips,
+        "says": ctx.records.says,
+        "values": ctx.values,
+        "warnings": ctx.warnings[warned:],
+    }
+
+
+def unpack_run(
+    info: dict[str, Any], gm: fx.GraphModule, ctx: Context, passes: Sequence[Pass]
+) -> list[Step]:
+    """Undo `pack_run`: put the records into a context, and return the steps of the first passes.
+
+    Raises:
+        KeyError, TypeError, ValueError, DataError: something is missing, or of another form.
+    """
+    records = ctx.records
+    records.rewrites[:] = [Rewrite(**{**r, "made": tuple(r["made"])}) for r in info["rewrites"]]
+    records.skips[:] = [(node, why) for node, why in info["skips"]]
+    records.says[:] = info["says"]
+    records.values[:] = [(node, dict(found)) for node, found in info.get("values", [])]
+    for sentence in info["warnings"]:
+        ctx.warn(sentence)
+    return [
+        _restored(index, action, gm, ctx, found)
+        for index, (action, found) in enumerate(zip(passes, info["steps"], strict=False), start=1)
+    ]
 
 
 def _restored(

@@ -1,5 +1,6 @@
 """One pass at work, and what watches it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,9 @@ class Step:
 
 class Watcher:
     """Base of what observes a pipeline without being a pass. Override the methods you need."""
+
+    def begin_behind(self, steps: Sequence[Step]) -> None:
+        """See the steps that ran before, in an interrupted or earlier run; none as a rule."""
 
     def start(self, gm: "fx.GraphModule", ctx: Context) -> None:
         """See the graph before the first pass."""

@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from yqc.pipeline.grammar import BARE, LIST, QUOTED, QUOTES
+from yqc.registered import NamedSet
 
 T = TypeVar("T")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -142,6 +143,8 @@ class OptionType:
         """Make one of a type hint; numbers are a quantity where `Annotated` names one."""
         origin, inner = typing.get_origin(hint), typing.get_args(hint)
         if origin is Annotated:
+            if names := next((m for m in inner if isinstance(m, NamedSet)), None):
+                return cls((names,))
             quantity = next((q for q in QUANTITIES if q in inner), quantity)
             found = cls.of(inner[0], quantity)
             return cls(found.kinds, (*found.bounds, *(m for m in inner if type(m) is Bounds)))
@@ -167,6 +170,8 @@ class OptionType:
     def _first(self, read: Callable[[Any], Any]) -> Any:  # noqa: ANN401
         """Return what the first kind makes of a value that takes it, if it is within bounds."""
         problems = []
+        if len(self.kinds) == 1 and isinstance(self.kinds[0], NamedSet):
+            return read(self.kinds[0])
         for kind in self.kinds:
             try:
                 value = read(kind)
@@ -189,6 +194,8 @@ def _parse(text: str, kind: Any) -> Any:  # noqa: ANN401
         return _parse_list(text, typing.get_args(kind)[0])
     if text.startswith('"'):
         text = _unquote(text)
+    if isinstance(kind, NamedSet):
+        return kind.check(text)
     if kind is types.NoneType:
         raise ValueError(WANTED[kind])
     if typing.get_origin(kind) is Literal:
@@ -229,6 +236,8 @@ def split_list(text: str) -> list[str]:
 def _convert(value: object, kind: Any) -> Any:  # noqa: ANN401
     """Return a Python value as one type; a ValueError says what it must be."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, NamedSet):
+        return kind.check(str(value))
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(OptionType.of(inner[0]).convert(one) for one in value)
     if origin is Literal and value not in inner:
@@ -279,6 +288,8 @@ def _unquote(text: str) -> str:
 def type_name(kind: Any) -> str:  # noqa: ANN401
     """Name a type as help shows it: `int`, `a|b|c`, `[text,...]`."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, NamedSet):
+        return "|".join(kind.names())
     if origin is Literal:
         return "|".join(map(str, inner))
     if origin is tuple:

@@ -1,9 +1,10 @@
 """Watchers: what looks on while passes run, and never is a pass itself."""
 
 import platform
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -13,6 +14,7 @@ from yqc.graph import text
 from yqc.graph.compare import first_not_finite, head_outputs, max_abs_error, rounding_noise, sqnr_db
 from yqc.graph.serial import save_graph
 from yqc.pipeline.base import Context
+from yqc.pipeline.resume import pack_run, pack_step
 from yqc.pipeline.step import Step, Watcher
 
 NOISE = 16.0
@@ -36,8 +38,9 @@ class Verify(Watcher):
     """Runs the graph before and after a pass on the example input and measures the difference.
 
     A pass that declares `keeps_numbers` fails if the largest difference at the head's outputs is
-    more than `NOISE` times what rounding the graph's numbers otherwise does there. Any pass fails
-    if it makes outputs that are not finite out of such that are.
+    more than `NOISE` times what rounding the graph's numbers otherwise does there; one that has a
+    `tolerance` fails beyond that share of the largest output. Any pass fails if it makes outputs
+    that are not finite out of such that are.
     """
 
     def __init__(self) -> None:
@@ -70,6 +73,12 @@ class Verify(Watcher):
                 f"it declares that it keeps the numbers, and changes the outputs by {error:.3g} "
                 f"where the largest is {largest:.3g} and rounding explains {noise:.3g}"
             )
+        limit = step.action.tolerance
+        if limit is not None and error > max(limit, ALWAYS) * largest:
+            raise PassError(
+                f"it may change the outputs by {limit:g} of the largest, {largest:.3g}, and "
+                f"changes them by {error:.3g}"
+            )
         self.last = now
 
     def noise(self, step: Step) -> float:
@@ -98,10 +107,25 @@ class PrintGraph(Watcher):
 
 
 class Snapshots(Watcher):
-    """Writes the graph after every pass: `00-trace.txt`, `01-fold-bn.txt`, a `.yqc` beside each."""
+    """Writes the graph after every pass: `00-trace.txt`, `01-fold-bn.txt`, a `.yqc` beside each.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    A compile can go on from any of these `.yqc` files, which hold the float graph, too.
+
+    Args:
+        folder: where they are written.
+        about: what is known about the model and the run, plain JSON values.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
+        self.folder, self.about = folder, dict(about or {})
+        self.done = list[dict[str, Any]]()
+        self.warned = 0
+        """Warnings that are not of passes."""
+        self.original: bytes | None = None
+
+    def begin_behind(self, steps: Sequence[Step]) -> None:
+        """Count steps that ran before the first one that is seen."""
+        self.done = [pack_step(step) for step in steps]
 
     def start(self, gm: fx.GraphModule, ctx: Context) -> None:
         """Write the traced graph."""
@@ -109,19 +133,25 @@ class Snapshots(Watcher):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {self.folder}: {error.strerror}") from error
-        self._write("00-trace", gm)
+        traced = gm if ctx.original is None else ctx.original
+        steps, self.done = self.done, []
+        self._write("00-trace", traced, Context())
+        self.done = steps
+        self.original = (self.folder / "00-trace.yqc").read_bytes()
 
     def after(self, step: Step) -> None:
         """Write the graph after a pass."""
-        self._write(f"{step.index:02}-{step.name}", step.gm, passed=str(step.action))
+        self.done.append(pack_step(step))
+        self._write(f"{step.index:02}-{step.name}", step.gm, step.ctx)
 
-    def _write(self, stem: str, gm: fx.GraphModule, **info: str) -> None:
+    def _write(self, stem: str, gm: fx.GraphModule, ctx: Context) -> None:
         path = self.folder / f"{stem}.txt"
         try:
             path.write_text(text(gm) + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
-        save_graph(gm, self.folder / f"{stem}.yqc", info)
+        info = {"kind": "snapshot", **self.about, **pack_run(self.done, ctx, self.warned)}
+        save_graph(gm, self.folder / f"{stem}.yqc", info, original=self.original)
 
 
 class Reproducer(Watcher):

@@ -12,11 +12,13 @@ In reading order:
 - `statistics`: covariances of tensors and relevance of channels, from calibration images.
 - `probes`: random projections of a head, for gradients.
 - `gradient_scores`: saliency from gradients.
+- `custom_scores`: saliency by a function that a user registered.
 - `reconstruction_scores`: saliency as the error that correction leaves.
 - `correction`: least-squares correction of the weights behind removed channels.
 - `without_data`: saliency and correction from batch norms, where there are no images.
 """
 
+from yqc.pruning.custom_scores import ScoredLayer, needs_images, register_criterion
 from yqc.pruning.options import DATA_CRITERIA, PruningOptions
 from yqc.pruning.search import FREE_SHARE, PruningChoice, choose_channels
 from yqc.pruning.trials import PruningTask, Trial
@@ -27,6 +29,9 @@ __all__ = [
     "PruningChoice",
     "PruningOptions",
     "PruningTask",
+    "ScoredLayer",
     "Trial",
     "choose_channels",
+    "needs_images",
+    "register_criterion",
 ]

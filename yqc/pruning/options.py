@@ -1,15 +1,13 @@
 """The options of channel pruning, which the pass and the recipe share."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from yqc.pipeline import Bounds, Count, Share
 from yqc.pruning.selection import GroupLimits
 from yqc.pruning.sizes import SizeUnit
+from yqc.registered import CRITERIA
 
-Criterion: TypeAlias = Literal[
-    "auto", "bn-scale", "l1", "l2", "taylor", "hessian", "reconstruction", "random"
-]
 DATA_CRITERIA = ("taylor", "hessian", "reconstruction")
 """Criteria that run images through the graph; `auto` uses seeded noise where there are none."""
 
@@ -22,7 +20,7 @@ class PruningOptions:
     """Share to remove, above 0 and below 1; by default as much as keeps the agreement."""
     of: SizeUnit = "params"
     """What the ratio is a share of; of macs, groups keep multiples of 16 channels if they can."""
-    criterion: Criterion = "auto"
+    criterion: Annotated[str, CRITERIA] = "auto"
     """How channels are scored; auto takes reconstruction or l2, whichever measures better."""
     scope: Literal["global", "layer"] = "global"
     """Compare channels over the whole graph, or take the same share of every group."""

@@ -1,11 +1,9 @@
 """Choose the channels to remove: a given share, or the most that keeps the agreement."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
-from yqc.pruning.options import Criterion
 from yqc.pruning.trials import PruningTask, Trial
 from yqc.pruning.without_data import score_by_variance
 
@@ -34,7 +32,7 @@ class PruningChoice:
 
     trial: Trial | None
     """None if nothing is removed."""
-    criterion: Criterion | Literal["variance"]
+    criterion: str
     """The saliency that was used; `variance` where there is no data and no ratio."""
     agreement: float | None = None
     """Of the trial, before any training; None where it cannot be measured."""
@@ -59,7 +57,7 @@ def choose_channels(task: PruningTask) -> PruningChoice:
     return search_largest_share(task, criterion)
 
 
-def search_largest_share(task: PruningTask, criterion: Criterion) -> PruningChoice:
+def search_largest_share(task: PruningTask, criterion: str) -> PruningChoice:
     """Search for the largest share whose agreement with the float model stays above a threshold.
 
     The outputs of the head must stay close as well. The share is found by bisection, from a few

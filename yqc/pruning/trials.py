@@ -24,8 +24,9 @@ from yqc.graph.values import list_specs
 from yqc.pipeline import format_value
 from yqc.pipeline.base import JUDGES, Context
 from yqc.pruning.correction import Correction
+from yqc.pruning.custom_scores import score_by_function
 from yqc.pruning.gradient_scores import score_by_curvature, score_by_slope
-from yqc.pruning.options import Criterion, PruningOptions
+from yqc.pruning.options import PruningOptions
 from yqc.pruning.reconstruction_scores import score_by_reconstruction
 from yqc.pruning.selection import (
     GroupLimits,
@@ -45,6 +46,7 @@ from yqc.pruning.weight_scores import (
     score_randomly,
 )
 from yqc.pruning.without_data import absorb_means
+from yqc.registered import CRITERIA
 
 IMAGES = 16
 """Largest number of images for covariances and correction. On a YOLOv8n of 320 px with 60 % of its
@@ -142,10 +144,16 @@ class PruningTask:
             return score_randomly(channels, seed)
         images = [as_weights(image, gm) for image in self.images]
         some = images[:PROBED]
-        if criterion == "taylor":
-            return score_by_slope(gm, channels, some) / self._saving
-        if criterion == "hessian":
-            return score_by_curvature(gm, channels, some, seed) / self._saving
+        if (added := CRITERIA.find(criterion)) is not None:
+            return score_by_function(gm, channels, added, self.ctx, some)
+        if criterion in {"taylor", "hessian"}:
+            by_slope = criterion == "taylor"
+            loss = (
+                score_by_slope(gm, channels, some)
+                if by_slope
+                else score_by_curvature(gm, channels, some, seed)
+            )
+            return loss / self._saving
         moments = measure_moments(gm, channels, batched(gm, images), seed)
         relevance = measure_relevance(gm, channels, batched(gm, some), seed)
         return score_by_reconstruction(gm, channels, moments, relevance) / self._saving
@@ -236,11 +244,11 @@ class PruningTask:
             cache.save(name, pruned.state_dict(), {"error": error})
         return Trial(pruned, keep, self.sizes.share_removed(keep), error)
 
-    def best_criterion(self, ratio: float) -> Criterion:
+    def best_criterion(self, ratio: float) -> str:
         """Return the criterion whose trial comes closest to the graph as it is."""
         if not self.images:
             return "l2"
-        criteria: tuple[Criterion, ...] = ("reconstruction", "l2")
+        criteria = ("reconstruction", "l2")
         trials = {
             c: self.try_removal(self.select_nearest(c, ratio), images=COMPARED) for c in criteria
         }

@@ -18,7 +18,7 @@ In reading order:
 from yqc.quant.histogram import Histogram
 from yqc.quant.linear import cholesky_with_ridge
 from yqc.quant.marks import Int8Weights, QuantizedLayer
-from yqc.quant.observer import DTYPES, Observer
+from yqc.quant.observer import DTYPES, Observer, register_observer
 from yqc.quant.ops import dequantize_linear, quantize_linear
 from yqc.quant.qparams import (
     FULL_RANGE,
@@ -30,10 +30,17 @@ from yqc.quant.qparams import (
     qparams_from_range,
     quantize_weight,
 )
-from yqc.quant.ranges import RANGE_METHODS, RangeMethod, choose_range, rounding_error
+from yqc.quant.ranges import (
+    RANGE_METHODS,
+    RangeMethod,
+    check_range,
+    choose_range,
+    register_range,
+    rounding_error,
+)
 from yqc.quant.relevance import weight_outputs
 from yqc.quant.value_relevance import ValueRelevance
-from yqc.quant.weights.scheme import Granularity, Rounding, Scheme
+from yqc.quant.weights.scheme import Granularity, Rounding, Scheme, register_scheme
 
 __all__ = [
     "DTYPES",
@@ -50,6 +57,7 @@ __all__ = [
     "Rounding",
     "Scheme",
     "ValueRelevance",
+    "check_range",
     "cholesky_with_ridge",
     "choose_range",
     "dequantize_linear",
@@ -59,6 +67,9 @@ __all__ = [
     "qparams_from_range",
     "quantize_linear",
     "quantize_weight",
+    "register_observer",
+    "register_range",
+    "register_scheme",
     "rounding_error",
     "weight_outputs",
 ]

@@ -1,6 +1,7 @@
 """Observers: visible nodes that let a tensor pass and, while calibrating, keep its statistics."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn, zeros
@@ -8,9 +9,36 @@ from torch import Tensor, nn, zeros
 from yqc.graph.optable import allow_module
 from yqc.quant.histogram import Histogram
 from yqc.quant.ops import LIMITS
+from yqc.registered import OBSERVERS
 
 DTYPES = {str(d).removeprefix("torch."): d for d in LIMITS}
 """Integer types that ONNX quantizes to, by name."""
+
+
+class Statistics(Protocol):
+    """Statistics of a tensor that a user registered as an observer."""
+
+    def add(self, values: Tensor) -> None:
+        """See the values of the tensor for one image, float32 [1, C, ...]."""
+        ...
+
+    def range(self) -> tuple[float, float]:
+        """Return the range to quantize, low <= 0 <= high."""
+        ...
+
+
+C = TypeVar("C", bound=Callable[[], Statistics])
+
+
+def register_observer(name: str) -> Callable[[C], C]:
+    """Register the decorated class as an observer: `int8{observer=NAME}`.
+
+    An object of it is made for each tensor, without arguments; it has the methods of `Statistics`.
+
+    Raises:
+        PipelineError: the name is taken, or is none.
+    """
+    return lambda kind: OBSERVERS.register(name, kind)
 
 
 class Observer(nn.Module):
@@ -44,6 +72,8 @@ class Observer(nn.Module):
         self.register_buffer("damage", zeros(()))
         self.register_buffer("mean", zeros(channels))
         self.histogram: Histogram | None = None
+        self.statistics: Statistics | None = None
+        """Further statistics, which a user registered, to be kept beside the histogram."""
         self.rounding = False
         """While set, what goes through is quantized and dequantized."""
 
@@ -53,7 +83,7 @@ class Observer(nn.Module):
 
     def stop(self) -> None:
         """Drop the statistics and keep no more."""
-        self.histogram = None
+        self.histogram = self.statistics = None
 
     @property
     def calibrated(self) -> bool:
@@ -64,6 +94,8 @@ class Observer(nn.Module):
         """Return x, float32 [N, channels, ...]; while started, keep statistics; see `rounding`."""
         if self.histogram is not None and self.records:
             self.histogram.add(x)
+            if self.statistics is not None:
+                self.statistics.add(x.detach())
         return self.rounded(x) if self.rounding else x
 
     def rounded(self, x: Tensor) -> Tensor:

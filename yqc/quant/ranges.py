@@ -1,16 +1,22 @@
-"""Choose the range of a tensor from its histogram: minmax, percentile, mse, entropy."""
+"""Choose the range of a tensor from its histogram: minmax, percentile, mse, entropy, a user's."""
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from typing import Annotated, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
+from yqc.errors import PassError
 from yqc.quant.histogram import Histogram
+from yqc.registered import RANGES
 
-RangeMethod: TypeAlias = Literal["minmax", "percentile", "mse", "entropy"]
-RANGE_METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
+RangeMethod: TypeAlias = Annotated[str, RANGES]
+"""The name of a range method: one of `RANGE_METHODS`, `relevance`, or one that was registered."""
+RANGE_METHODS = ("minmax", "percentile", "mse", "entropy")
+RangeFunction: TypeAlias = Callable[..., tuple[float, float]]
+F = TypeVar("F", bound=RangeFunction)
 
 STEPS = 64
 """Candidates for an end of a range: multiples of 1/64 of the extreme. Half of them doubles the
@@ -18,10 +24,24 @@ largest miss of the best end, to 1/32; double doubles the time."""
 LEVELS = 256
 
 
+def register_range(name: str) -> Callable[[F], F]:
+    """Register the decorated function as a range method: `int8{ranges=NAME}`.
+
+    It is called as `function(histogram, relevance=..., symmetric=...)`: with the `Histogram` of a
+    tensor's values, the same weighted by relevance, and whether the range is used symmetrically. It
+    returns (low, high) with low <= 0 <= high.
+
+    Raises:
+        PipelineError: the name is taken, or is none.
+    """
+    return lambda function: RANGES.register(name, function)
+
+
 def choose_range(
     histogram: Histogram,
-    method: RangeMethod,
+    method: str,
     *,
+    weighed: Histogram | None = None,
     symmetric: bool = False,
     percentile: float = 99.99,
     response: Callable[[Tensor], Tensor] | None = None,
@@ -33,13 +53,18 @@ def choose_range(
         method: `minmax`, the extremes seen; `percentile`, without the rarest values at either
             end; `mse`, the least mean squared error of 256 levels; `entropy`, the least
             Kullback-Leibler divergence between the counts and what 256 levels leave of them
-            (Migacz, 8-bit inference with TensorRT, GTC 2017).
+            (Migacz, 8-bit inference with TensorRT, GTC 2017); or one that a user registered.
+        weighed: the histogram weighted by relevance, for methods of users.
         symmetric: whether the range is used symmetrically.
         percentile: share of values in percent that the percentile method keeps.
         response: the elementwise function behind which the `mse` method measures the error, if the
             tensor is read by nothing else.
     """
     low, high = min(histogram.smallest, 0.0), max(histogram.largest, 0.0)
+    if (added := RANGES.find(method)) is not None:
+        relevance = histogram if weighed is None else weighed
+        found = added.value(histogram, relevance=relevance, symmetric=symmetric)
+        return check_range(found, f"range method {added.name!r} of {added.origin}")
     if method == "minmax" or low == high:
         return low, high
     if method == "percentile":
@@ -48,6 +73,21 @@ def choose_range(
         error = partial(_errors, histogram, symmetric=symmetric, response=response)
         return _least_error(histogram, low, high, error)
     return _least_divergence(histogram, low, high)
+
+
+def check_range(found: tuple[float, float], who: str) -> tuple[float, float]:
+    """Return a range that a user's function chose.
+
+    Raises:
+        PassError: it is none; `who` names the function.
+    """
+    try:
+        low, high = map(float, found)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not -math.inf < low <= 0 <= high < math.inf:
+        raise PassError(f"{who} must return (low, high) with low <= 0 <= high, not {found!r}")
+    return low, high
 
 
 def rounding_error(

@@ -78,10 +78,13 @@ def measure_outputs(
 
 
 @dataclass(frozen=True)
-class FloatOutputs(Mark, topic="float-outputs", saved=False):
+class FloatOutputs(Mark, topic="float-outputs", large=True):
     """The outputs of a convolution that `calibrate` kept for `bias-correct`."""
 
-    outputs: ReferenceOutputs
+    weights: Tensor
+    """Relevance of the outputs, bfloat16 [N, O, h, w] of N images."""
+    sums: Tensor
+    """Outputs summed with these weights, float32 [N, O]."""
     graph: str
     """Fingerprint of the graph that computed them."""
 
@@ -90,7 +93,7 @@ def put_outputs(gm: fx.GraphModule, outputs: Mapping[fx.Node, ReferenceOutputs])
     """Mark nodes with their outputs, for a later pass."""
     graph = _fingerprint_without_observers(gm)
     for node, output in outputs.items():
-        FloatOutputs(output, graph).put(node)
+        FloatOutputs(torch.cat(output.weights), torch.cat(output.sums), graph).put(node)
 
 
 def take_outputs(
@@ -103,9 +106,9 @@ def take_outputs(
     marks = {node: FloatOutputs.drop(node) for node in nodes}
     graph, found = _fingerprint_without_observers(gm), dict[fx.Node, ReferenceOutputs]()
     for node, mark in marks.items():
-        if mark is None or mark.graph != graph or len(mark.outputs.sums) != images:
+        if mark is None or mark.graph != graph or len(mark.sums) != images:
             return None
-        found[node] = mark.outputs
+        found[node] = ReferenceOutputs([*mark.weights.split(1)], [*mark.sums.split(1)])
     return found
 
 

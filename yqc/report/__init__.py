@@ -51,6 +51,7 @@ from yqc.report.parts import (
 from yqc.report.progress import make_progress
 from yqc.report.report import Report
 from yqc.report.rows import (
+    AddedName,
     Bench,
     BenchRow,
     CacheListing,
@@ -78,6 +79,7 @@ from yqc.report.terminal import layers_table, written_files
 
 __all__ = [
     "Accuracy",
+    "AddedName",
     "Agreement",
     "Bench",
     "BenchRow",

@@ -17,7 +17,7 @@ from yqc.report.charts import ROLES, charts, role_class
 from yqc.report.drawing import HIGH, WIDE, lay_out_drawing
 from yqc.report.histogram import HEIGHT, WIDTH, lay_out_histogram
 from yqc.report.page import Page
-from yqc.report.parts import Latency, PassRecord, difference
+from yqc.report.parts import Latency, PassRecord, difference, number_names
 from yqc.report.report import Report
 from yqc.report.terminal import (
     MAIN_NAMES,
@@ -55,6 +55,7 @@ def to_html(page: Page) -> str:
         sections=_sections(page),
         tiles=_tiles(page),
         ledger=[(one, _reasons(one)) for one in report.passes],
+        number_names=number_names,
         scores=_scores(page),
         command=_command(report),
         roles=_roles(report),

@@ -7,7 +7,7 @@ that follow from others are computed here, by the class methods, and nowhere els
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Self
 
@@ -99,6 +99,19 @@ class Skip(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeNumbers(Part):
+    """Numbers by name that a pass recorded of a node."""
+
+    node: str
+    numbers: Mapping[str, float]
+
+
+def number_names(values: Sequence[NodeNumbers]) -> list[str]:
+    """List the names of numbers that nodes have, in the order in which they came."""
+    return list(dict.fromkeys(name for one in values for name in one.numbers))
+
+
+@dataclass(frozen=True, kw_only=True)
 class PassRecord(Part):
     """What one pass did, took and cost; the defaults are those of a pass that has not run."""
 
@@ -116,6 +129,8 @@ class PassRecord(Part):
     max_abs_error: float | None = None
     """At the head's outputs, between the graphs before and after this pass."""
     sqnr_db: float | None = None
+    values: tuple[NodeNumbers, ...] = ()
+    """Numbers that the pass recorded of single nodes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,16 @@ class CacheListing(Shown):
     """Files that are no entries any more, where that was checked."""
 
 
+@dataclass(frozen=True)
+class AddedName:
+    """A name that a user registered, under the option that takes it."""
+
+    option: str
+    name: str
+    origin: str
+    """Package and version, or the path of a file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PassListing:
     """One pass as `yqc passes` lists it: where it comes from, and what it does in a line."""
@@ -50,6 +60,8 @@ class PassListing:
     origin: str
     recipe: bool = False
     """Whether it stands for other passes."""
+    added: tuple[AddedName, ...] = ()
+    """What its options take beside yqc's own names."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class PassList(Shown):
     """All passes, as `yqc passes` lists them."""
 
     passes: tuple[PassListing, ...]
+    targets: tuple[AddedName, ...] = ()
+    """What `--target` takes beside yqc's own names."""
 
     def to_dict(self) -> Json:
         """Return a list, an object a pass."""
@@ -71,6 +85,8 @@ class OptionHelp:
     type: str
     default: str
     doc: str
+    added: tuple[AddedName, ...] = ()
+    """What it takes beside yqc's own names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,12 @@ def passes_table(found: PassList) -> RenderableType:
         for one in listed:
             summary = say(_without_name(one.name, one.doc).removesuffix("."))
             table.add_row(say(f"  {one.name}"), summary, say(one.origin, QUIET))
+            for name in one.added:
+                table.add_row(say(f"    {name.option}={name.name}"), "", say(name.origin, QUIET))
+    if found.targets:
+        table.add_row(say("targets", HEAD), say("beside yqc's own", QUIET))
+    for name in found.targets:
+        table.add_row(say(f"  {name.name}"), "", say(name.origin, QUIET))
     return Trimmed(table)
 
 
@@ -210,6 +216,8 @@ def _options(about: PassHelp) -> RenderableType:
     table = columns("option", "type", "default", "", words=4)
     for one in about.options:
         table.add_row(say(one.name), say(one.type, QUIET), say(one.default or '""'), say(one.doc))
+        for name in one.added:
+            table.add_row("", say(f"  {name.name}"), "", say(f"from {name.origin}", QUIET))
     return Trimmed(table)
 
 

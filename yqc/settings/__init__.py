@@ -12,7 +12,7 @@
 from yqc.settings.budget import Budget, Drop
 from yqc.settings.choices import DATA, MODEL, choose, read_text, with_choices
 from yqc.settings.origin import HashedFile, Provenance
-from yqc.settings.recipe import read_recipe, write_recipe
+from yqc.settings.recipe import parse_recipe, read_recipe, write_recipe
 from yqc.settings.schema import recipe_schema
 from yqc.settings.settings import SETTINGS, Settings
 from yqc.settings.values import SettingError
@@ -28,6 +28,7 @@ __all__ = [
     "SettingError",
     "Settings",
     "choose",
+    "parse_recipe",
     "read_recipe",
     "read_text",
     "recipe_schema",

@@ -26,7 +26,8 @@ def choose(base: Settings | None, choices: Mapping[str, Any]) -> Settings:
     for name in choices:
         if name not in SETTINGS:
             raise SettingError(name, f"is no argument{near(name, SETTINGS)}")
-    return replace(base or Settings(), **choices)
+    base = base or Settings()
+    return replace(base, **choices, given=base.given | choices.keys())
 
 
 def read_text(name: str, text: str) -> object:

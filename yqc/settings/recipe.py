@@ -77,7 +77,16 @@ def read_recipe(path: Path) -> Settings:
         PipelineError: the file cannot be read, or holds a key or value that does not belong there.
     """
     try:
-        found = tomllib.loads(_read_short(path))
+        text = _read_short(path)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"cannot read the recipe {path}: {error}") from error
+    return parse_recipe(text, path)
+
+
+def parse_recipe(text: str, path: Path) -> Settings:
+    """Read the text of a recipe, which stands in a file; see `read_recipe`."""
+    try:
+        found = tomllib.loads(_refuse_depth(text))
     except (OSError, ValueError) as error:
         raise PipelineError(f"cannot read the recipe {path}: {error}") from error
     except RecursionError as error:
@@ -90,7 +99,7 @@ def read_recipe(path: Path) -> Settings:
             raise PipelineError(f"{path}: a recipe has no key {key!r}{near(key, SETTINGS)}")
         values[key] = value
     try:
-        return Settings(**values, written_for=_provenance(found))
+        return Settings(**values, written_for=_provenance(found), given=frozenset(values))
     except SettingError as error:
         raise PipelineError(f"{path}: {error}") from error
 
@@ -102,7 +111,11 @@ def _read_short(path: Path) -> str:
         raise OSError("it is no file")
     if status.st_size > LARGEST:
         raise OSError(f"it has more than {LARGEST >> 20} MiB")
-    text = path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def _refuse_depth(text: str) -> str:
+    """Return a text of TOML whose keys are not nested deeply; else raise an OSError."""
     keys = (line.partition("=")[0] for line in text.splitlines())
     if any(key.count(".") > DEEP and not {*key} & {*"\"'"} for key in keys):
         raise OSError("it is nested too deeply")

@@ -81,6 +81,8 @@ class Settings:
     """Of PyTorch and the runtime; default: the cores, for bench one."""
     written_for: Provenance = field(default=Provenance(), compare=False)
     """What the recipe file records that these settings were read from."""
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of those that were given, even where the value is the default."""
 
     def __post_init__(self) -> None:
         for name, hint in setting_types().items():
@@ -93,7 +95,7 @@ class Settings:
 def setting_types() -> dict[str, Any]:
     """Return the type of each setting by name, with what annotates it."""
     hints = get_type_hints(Settings, include_extras=True)
-    return {one.name: hints[one.name] for one in fields(Settings) if one.name != "written_for"}
+    return {one.name: hints[one.name] for one in fields(Settings) if one.compare}
 
 
 @functools.cache

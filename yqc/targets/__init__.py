@@ -13,7 +13,7 @@ In reading order:
 
 from yqc.targets.base import DecodeForm, Limits, Runtime, Target, TargetName
 from yqc.targets.device import DeviceFileError
-from yqc.targets.find import TARGETS, find_target
+from yqc.targets.find import TARGETS, find_target, register_target
 
 __all__ = [
     "TARGETS",
@@ -24,4 +24,5 @@ __all__ = [
     "Target",
     "TargetName",
     "find_target",
+    "register_target",
 ]

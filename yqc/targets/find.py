@@ -1,10 +1,12 @@
 """Targets by name or file; a device without a file is none, and its name meets a hint."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, get_args
 
 from yqc.errors import PipelineError, near
+from yqc.registered import TARGET_NAMES, Added
 from yqc.targets.base import Target, TargetName
 from yqc.targets.device import SUFFIX, read_device
 from yqc.targets.onnxruntime import ONNXRUNTIME
@@ -43,11 +45,37 @@ def find_target(name: str) -> Target:
         return _read_target(name)
     known = {word: target for t in TARGETS.values() for word, target in _words(t)}
     found = known.get(name)
+    if found is None and name in TARGET_NAMES.names():
+        added = TARGET_NAMES.find(name)
+        found = None if added is None else _check_target(name, added)
     if found is None:
         word = name.lower().replace("-", "").replace("_", "")
-        hint = f"; {HINTS[word]}" if word in HINTS else near(name, known)
-        raise PipelineError(f"there is no target {name!r}; write {' or '.join(TARGETS)}{hint}")
+        names = TARGET_NAMES.names()
+        hint = f"; {HINTS[word]}" if word in HINTS else near(name.lower(), [*known, *names])
+        raise PipelineError(f"there is no target {name!r}; write {' or '.join(names)}{hint}")
     return found
+
+
+def register_target(target: Target) -> Target:
+    """Register a target, for `--target NAME`; make it of another one by `dataclasses.replace`.
+
+    Raises:
+        PipelineError: the name is taken, or is none.
+    """
+    module = str(sys._getframe(1).f_globals.get("__name__"))  # noqa: SLF001  # who calls it
+    registered: Target = TARGET_NAMES.register(target.name, target, module)
+    return registered
+
+
+def _check_target(name: str, added: Added) -> Target:
+    """Return a target that a user registered.
+
+    Raises:
+        PipelineError: it is none, or has another name.
+    """
+    if not isinstance(added.value, Target) or added.value.name != name:
+        raise PipelineError(f"{name!r} of {added.origin} is not a yqc.Target named {name!r}")
+    return added.value
 
 
 def _words(target: Target) -> list[tuple[str, Target]]:

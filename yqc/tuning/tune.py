@@ -187,7 +187,7 @@ def make_measure(session: TunedSession, question: Question, folder: Path) -> Mea
 def _choices(settings: Settings) -> dict[str, Any]:
     """Return settings by name, those that are not the defaults."""
     plain = Settings()
-    names = [name for name in vars(plain) if name not in {"passes", "written_for"}]
+    names = [name for name in vars(plain) if name not in {"passes", "written_for", "given"}]
     return {
         name: getattr(settings, name)
         for name in names

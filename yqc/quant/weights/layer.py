@@ -16,7 +16,7 @@ from yqc.quant.weights.rounding import (
     refit_scales,
     round_with_feedback,
 )
-from yqc.quant.weights.scheme import Rounding, Scheme
+from yqc.quant.weights.scheme import SCHEME_KINDS, Rounding, Scheme, make_table
 
 ROUNDS = 2
 """Turns of improving levels and scales. The error never grows with further turns, and each takes as
@@ -119,6 +119,8 @@ def _choose(
         return grids.piecewise_grid(w, error_weight, bits, block)
     if scheme.kind == "pot":
         return grids.fixed_table_grid(w, error_weight, grids.powers_of_two_table(bits), block)
+    if scheme.kind not in SCHEME_KINDS:
+        return grids.fixed_table_grid(w, error_weight, make_table(scheme.kind, w, bits), block)
     if rounding == "nearest":
         return grids.minmax_grid(w, bits, block, affine=affine)
     return grids.mse_grid(w, error_weight, bits, block, affine=affine)

@@ -23,6 +23,7 @@ from yqc.quant.weights.layer import round_weight, storage_bytes
 from yqc.quant.weights.rounding import InputMoments
 from yqc.quant.weights.scheme import SCHEME_KINDS, Rounding, Scheme
 from yqc.quantizing.weights.rounder import positions_of
+from yqc.registered import SCHEMES
 
 BISECTIONS = 60
 """Halvings of the price's interval, enough for every bit of a float; a few more cost nothing."""
@@ -36,7 +37,7 @@ CHOICES = (
 WIDE = 8
 """Bits at which rounding is so fine that clipping is not searched."""
 PLAN = re.compile(
-    rf"(?P<kind>{'|'.join(SCHEME_KINDS)})\.(?P<bits>[234568])"
+    r"(?P<kind>[a-z][a-z0-9-]*)\.(?P<bits>[234568])"
     r"\.(?P<granularity>tensor|channel|kernel|block\.(?P<block>[1-9]\d*))"
     r"(\.rows\.(?P<rows>[1-9]\d*))?"
 )
@@ -181,7 +182,12 @@ def read_plan_line(line: str) -> tuple[str, Scheme]:
     """Undo `write_plan_line`; an OptionError for anything else."""
     path, _, rest = line.partition(":")
     found = PLAN.fullmatch(rest)
-    if found is None or (found["kind"] != "codebook" and found["rows"]):
+    kinds = (*SCHEME_KINDS, *SCHEMES.names())
+    if (
+        found is None
+        or found["kind"] not in kinds
+        or (found["kind"] != "codebook" and found["rows"])
+    ):
         raise OptionError(f"a plan has lines such as model.0.conv:affine.4.channel, not {line}")
     numbers = {name: int(found[name] or default) for name, default in (("block", 64), ("rows", 0))}
     granularity = found["granularity"].partition(".")[0]

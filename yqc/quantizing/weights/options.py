@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from yqc.errors import OptionError
 from yqc.pipeline import Bounds, ByteSize, Share
 from yqc.quant.weights.scheme import Granularity
+from yqc.registered import SCHEMES
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class RiceOptions:
 class CodebookOptions:
     """Options that `cluster` shares with the recipe `codebook`."""
 
-    table: Literal["codebook", "pwlq", "pot"] = "codebook"
+    table: Annotated[str, SCHEMES] = "codebook"
     """K-means, piecewise linear, or powers of two."""
     granularity: Granularity = "channel"
     """What shares a scale: the tensor, an output channel, a block of its weights, a kernel."""

@@ -1,0 +1,105 @@
+"""A compile goes on from a snapshot as if the one that wrote it had not stopped there."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import yqc
+from yqc.errors import CheckpointError, EmitError, PipelineError
+from yqc.graph.serial import load_graph, save_graph
+
+PIPELINES = ("prune{ratio=0.3 recover_steps=2},int8", "int4", "rice")
+HOW: dict[str, Any] = {"evaluate": False, "html": False, "verify": False}
+
+
+@pytest.fixture(scope="module")
+def runs(
+    checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[yqc.Result, Path]]:
+    """Whole runs of the pipelines, and the folders of their snapshots."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for passes in PIPELINES:
+            folder = tmp_path_factory.mktemp("whole")
+            temps = folder / "temps"
+            how = {"data": data, "calib_images": 8, "threads": 1, "save_temps": temps}
+            result = yqc.compile(checkpoint, passes, output=folder / "x.onnx", **how, **HOW)
+            found[passes] = result, temps
+    return found
+
+
+@pytest.mark.parametrize("passes", PIPELINES)
+def test_the_file_is_that_of_the_whole_run_after_every_pass(
+    runs: dict[str, tuple[yqc.Result, Path]], passes: str, tmp_path: Path
+) -> None:
+    whole, temps = runs[passes]
+    wanted, recipe = whole.files.onnx.read_bytes(), whole.files.recipe.read_text()
+    steps = yqc.Pipeline.parse(whole.report.pipeline.expanded).steps
+    snapshots = sorted(temps.glob("*.yqc"))
+    assert len(snapshots) == len(steps) + 1
+    for snapshot, rest in zip(snapshots[1:-1], range(1, len(steps)), strict=True):
+        again = yqc.compile(snapshot, list(steps[rest:]), output=tmp_path / "y.onnx", **HOW)
+        assert again.files.onnx.read_bytes() == wanted, snapshot.name
+        assert again.files.recipe.read_text() == recipe
+        records = [(r.name, r.rewrites, r.skips, r.says) for r in again.report.passes]
+        assert records == [(r.name, r.rewrites, r.skips, r.says) for r in whole.report.passes]
+
+
+def test_settings_of_the_run_hold_where_none_are_given(
+    runs: dict[str, tuple[yqc.Result, Path]], checkpoint: Path, data: Path
+) -> None:
+    _, temps = runs["int4"]
+    session = yqc.Session(temps / "02-fold-bn.yqc", seed=0, target="openvino")
+    assert session.settings.data == str(data)
+    assert (session.settings.calib_images, session.settings.target) == (8, "openvino")
+    assert (session.source.path, session.source.family) == (str(checkpoint), "ultralytics")
+    assert session.source.sha256
+
+
+def test_other_passes_may_follow(runs: dict[str, tuple[yqc.Result, Path]], tmp_path: Path) -> None:
+    _, temps = runs["int4"]
+    result = yqc.compile(temps / "02-fold-bn.yqc", "half", output=tmp_path / "y.onnx", **HOW)
+    assert [one.name for one in result.report.passes] == ["reparam", "fold-bn", "half"]
+    assert result.report.pipeline.text == "reparam,fold-bn,half"
+
+
+def test_load_reads_graph_files_and_snapshots(
+    runs: dict[str, tuple[yqc.Result, Path]], tmp_path: Path
+) -> None:
+    whole, temps = runs["int4"]
+    loaded = yqc.load(temps / "02-fold-bn.yqc")
+    assert len(loaded.names) == len(whole.report.input.names)
+    result = yqc.compile(loaded, "half", output=tmp_path / "y.onnx", **HOW)
+    assert [one.name for one in result.report.passes] == ["reparam", "fold-bn", "half"]
+    with pytest.raises(CheckpointError, match="traced already; leave --head out"):
+        yqc.load(temps / "02-fold-bn.yqc", head="one2one")
+
+
+def test_what_cannot_be_is_refused_in_a_sentence(
+    runs: dict[str, tuple[yqc.Result, Path]], tmp_path: Path
+) -> None:
+    whole, temps = runs[PIPELINES[0]]
+    last = max(temps.glob("*.yqc"))
+    with pytest.raises(EmitError, match="is quantized already; compile an earlier snapshot"):
+        yqc.compile(last, "dce", emit="onnx,pt2", output=tmp_path / "y.onnx", **HOW)
+    with pytest.raises(PipelineError, match="observe"):
+        yqc.compile(last, "observe", output=tmp_path / "y.onnx", **HOW)
+    gm, info, _ = load_graph(last)
+    for key, value in (("recipe", "passes = 3"), ("steps", [3]), ("rewrites", None)):
+        broken = tmp_path / f"{key}.yqc"
+        save_graph(gm, broken, {**info, key: value}, original=read_original(last))
+        with pytest.raises(CheckpointError, match=rf"{key}\.yqc does not say"):
+            yqc.compile(broken, "dce", output=tmp_path / "y.onnx", **HOW)
+    assert whole.report.passes
+    assert not (tmp_path / "y.onnx").exists()
+
+
+def read_original(path: Path) -> bytes:
+    """Return the float graph within a snapshot."""
+    with zipfile.ZipFile(path) as file:
+        assert json.loads(file.read("graph.json"))["info"]["kind"] == "snapshot"
+        return file.read("float.yqc")
