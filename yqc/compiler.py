@@ -15,7 +15,13 @@ from yqc.emit import save
 from yqc.emit.embedding import embed
 from yqc.errors import DataError
 from yqc.job.checks import check, check_budget, require_budget
-from yqc.job.entering import continue_pipeline, describe_compile, is_snapshot, start_behind
+from yqc.job.entering import (
+    continue_pipeline,
+    describe_compile,
+    is_snapshot,
+    note_changes,
+    start_behind,
+)
 from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
 from yqc.job.inputs import find_data, make_context, open_for, torch_threads
@@ -174,6 +180,7 @@ class Session:
         fitted = fit_pipeline(pipeline, source.gm, settings, progress)
         about = describe_compile(source, data, settings, pipeline, fitted.pipeline)
         pipeline = fitted.pipeline
+        note_changes(source, data, settings, pipeline, progress)
 
         with torch_threads(settings.threads):
             ctx = make_context(settings, source, data, progress, kept=self.kept, pipeline=pipeline)
@@ -184,7 +191,8 @@ class Session:
             gm, last_float = copy.deepcopy(source.gm), LastFloat(pipeline)
             exports = "pt2" in (settings.emit or "")
             stages = Stages(work, expanded, lambda: not exports or last_float.is_now)
-            own = _watchers(files, about, verify=verify, save_temps=save_temps)
+            loaded = pipeline.registry.files
+            own = _watchers(files, about, loaded, verify=verify, save_temps=save_temps)
             observers = [*own, *([last_float] if exports else []), *watchers, stages]
             every = bool(exports or save_temps or watchers)  # these want to see every pass
             done = start_behind(source.snapshot, gm, ctx, expanded, exports=exports)
@@ -348,9 +356,14 @@ def default_output(model: AnyModel, pipeline: Pipeline) -> Path:
 
 
 def _watchers(
-    files: Outputs, about: dict[str, Any], *, verify: bool, save_temps: Path | None
+    files: Outputs,
+    about: dict[str, Any],
+    loaded: Sequence[tuple[str, str]],
+    *,
+    verify: bool,
+    save_temps: Path | None,
 ) -> list[Watcher]:
     """List what watches the passes of every compile; `about` is what snapshots hold of it."""
     found: list[Watcher] = [Verify()] if verify else []
     found += [Snapshots(save_temps, about)] if save_temps else []
-    return [*found, Reproducer(files.reproducer)]
+    return [*found, Reproducer(files.reproducer, loaded)]

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from yqc import Context, Pass, Pipeline, calls, text, trace
 from yqc.errors import OutputError
-from yqc.graph.serial import load_graph
+from yqc.graph.serial import load_graph, load_original
 from yqc.pipeline.watchers import PrintGraph, Snapshots
 
 X = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -85,10 +85,13 @@ def test_keeps_the_graph_of_every_stage(tmp_path: Path) -> None:
     assert (folder / "01-act.txt").read_text() == AFTER
     first, info, _ = load_graph(folder / "00-trace.yqc")
     assert torch.equal(first(X), net()(X))
-    assert info == {}
+    assert (info["kind"], info["steps"]) == ("snapshot", [])
     last, info, _ = load_graph(folder / "02-act.yqc")
     assert torch.equal(last(X), gm(X))
-    assert info == {"passed": "act{slope=0.5}"}
+    assert [step["pass"] for step in info["steps"]] == ["act", "act{slope=0.5}"]
+    original = load_original(folder / "02-act.yqc")
+    assert original is not None
+    assert torch.equal(original(X), first(X))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

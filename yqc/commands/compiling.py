@@ -11,6 +11,7 @@ import typer
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
 from yqc.commands.common import echo, importing, pass_names, print_tables
 from yqc.commands.completing import complete_pipeline
+from yqc.errors import PipelineError
 from yqc.settings import SETTINGS, Budget, Settings, read_recipe
 from yqc.targets import find_target
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 @with_settings(*SETTINGS)
 def compile_command(
-    model: Annotated[Path, typer.Argument(help="Checkpoint (.pt) or graph file (.yqc).")],
+    model: Annotated[
+        Path | None, typer.Argument(help="Checkpoint, graph file or snapshot; or as in --config.")
+    ] = None,
     *,
     passes: Annotated[
         list[str] | None,
@@ -57,6 +60,7 @@ def compile_command(
 ) -> None:
     """Rewrite a checkpoint's graph with passes; emit ONNX and report."""
     settings = _settings(config, chosen, passes)
+    model = model or _recorded_model(settings, config)
     Budget(max_drop=max_drop)  # malformed ones are refused at once
     _check_output(output, model, settings, chosen.load)
     registry = chosen.registry
@@ -71,7 +75,7 @@ def compile_command(
     progress = rp.make_progress(quiet=quiet)
     if no_eval:
         progress.note("--no-eval: neither accuracy nor latency will be measured")
-    with resumable(model, output, settings, registry):
+    with resumable(model, output, settings, registry), advised(settings, registry):
         result = run(
             model,
             output=output,
@@ -124,6 +128,38 @@ def resumable(
         if has_work(Outputs(name)):
             stop.add_note("the same command with --resume goes on from what was kept")
         raise
+
+
+@contextmanager
+def advised(settings: "Settings", registry: "Registry") -> Iterator[None]:
+    """Say in an error about passes which files of --load and packages a recipe needs."""
+    try:
+        yield
+    except PipelineError as error:
+        advice = settings.written_for.advise([sha256 for _, sha256 in registry.files])
+        if type(error) is not PipelineError or not advice:
+            raise
+        raise PipelineError(f"{error}\nthe recipe was written for more{advice}") from error
+
+
+def _recorded_model(settings: "Settings", config: Path | None) -> Path:
+    """Return the model that a recipe was written for.
+
+    Raises:
+        PipelineError: there is none, or it is not there any more.
+    """
+    recorded = settings.written_for.model
+    if recorded is None:
+        raise typer.BadParameter(
+            "give a model, or a recipe that records one with --config", param_hint="MODEL"
+        )
+    path = Path(recorded.path)
+    if not path.is_file():
+        raise PipelineError(
+            f"{config} was written for {path} (SHA-256 {recorded.sha256[:12]}), which is not "
+            "there; give the model before --config"
+        )
+    return path
 
 
 def _settings(config: Path | None, chosen: Chosen, passes: list[str] | None) -> "Settings":

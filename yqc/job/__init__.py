@@ -4,6 +4,7 @@ In the order in which a compile uses them:
 
 - `checks`: what is refused before any work.
 - `fitting`: the rewrites that a device's file asks for, and what is left beyond its limits.
+- `plugins`: what of a compile is not yqc's own.
 - `entering`: a snapshot of an earlier compile, which is gone on with.
 - `inputs`: the model, the data, and the context that passes work in.
 - `judge`: images for calibration, and the agreement of a graph with the original.

@@ -13,29 +13,39 @@ from yqc.graph.edit import replace_graph
 from yqc.graph.serial import is_graph_file, read_info
 from yqc.job.fitting import device_file
 from yqc.job.float_export import is_quantized
+from yqc.job.plugins import find_plugins
 from yqc.models.graph_files import Snapshot
 from yqc.models.load import LoadedModel
 from yqc.models.source import AnyModel, Source, why_fixed
 from yqc.pipeline.base import Context, Given, Pass
 from yqc.pipeline.pipeline import Pipeline
-from yqc.pipeline.registry import Registry
 from yqc.pipeline.resume import unpack_run
 from yqc.pipeline.step import Step
+from yqc.progress import Progress
 from yqc.settings import SETTINGS, HashedFile, Provenance, Settings, parse_recipe, write_recipe
 from yqc.version import __version__
 
 
 def find_origin(
-    source: Source, data: Data | None, settings: Settings, registry: Registry
+    source: Source, data: Data | None, settings: Settings, pipeline: Pipeline
 ) -> Provenance:
-    """Return what a compile reads, with the hashes of what was read."""
+    """Return what a compile reads and uses, with the hashes of that."""
+    registry = pipeline.registry
+    actions = [*pipeline.steps, *pipeline.expand(given=expected(settings))]
     return Provenance(
         version=__version__,
         model=HashedFile(source.path, source.sha256),
         data=None if data is None else HashedFile(str(data.source), data.sha256),
         loaded=tuple(HashedFile(*file) for file in registry.files),
         target_file=device_file(settings),
+        plugins=find_plugins(actions, registry, settings),
     )
+
+
+def expected(settings: Settings) -> Given:
+    """Return what recipes go by as far as settings say."""
+    has_data = settings.data is not None
+    return Given(settings.target, has_data=has_data, can_train=has_data)
 
 
 def describe_compile(
@@ -45,7 +55,7 @@ def describe_compile(
 
     `fitted` is the pipeline that was asked for, with the exact rewrites that a device needs.
     """
-    origin = find_origin(source, data, settings, asked.registry)
+    origin = find_origin(source, data, settings, asked)
     return {
         **source.info(),
         "kind": "snapshot",
@@ -53,6 +63,14 @@ def describe_compile(
         "recipe": write_recipe(replace(settings, passes=str(asked)), origin),
         "fitted": str(fitted),
     }
+
+
+def note_changes(
+    source: Source, data: Data | None, settings: Settings, pipeline: Pipeline, progress: Progress
+) -> None:
+    """Note what is other now than what a recipe was written for; the report has it, too."""
+    for sentence in settings.written_for.changes(find_origin(source, data, settings, pipeline)):
+        progress.note(sentence)
 
 
 def enter(source: Source, settings: Settings) -> tuple[Source, Settings]:
@@ -97,8 +115,7 @@ def continue_pipeline(
     """
     if snapshot is None:
         return pipeline
-    registry, has_data = pipeline.registry, settings.data is not None
-    given = Given(settings.target, has_data=has_data, can_train=has_data)
+    registry, given = pipeline.registry, expected(settings)
     try:
         texts = [str(one["pass"]) for one in snapshot.info["steps"]]
         fitted = str(snapshot.info["fitted"])
@@ -111,9 +128,8 @@ def continue_pipeline(
         whole = Pipeline([*texts, *pipeline.steps], registry)
         was = Pipeline.of(fitted, registry)
     except PipelineError as error:
-        files = ", ".join(file.path for file in kept.written_for.loaded)
-        advice = f"; {snapshot.path} was made with --load {files}" if files else ""
-        raise PipelineError(f"{error}{advice}") from error
+        advice = kept.written_for.advise([sha256 for _, sha256 in registry.files])
+        raise PipelineError(f"{snapshot.path}: {error}{advice}") from error
     if was.steps and whole.expand(given=given) == was.expand(given=given):
         return Pipeline.of(kept.passes, registry)
     return whole

@@ -155,7 +155,7 @@ class Compiled:
     @property
     def origin(self) -> Provenance:
         """What this compile read, with the hashes of what was read."""
-        return find_origin(self.source, self.data, self.settings, self.pipeline.registry)
+        return find_origin(self.source, self.data, self.settings, self.pipeline)
 
     @property
     def data_input(self) -> rp.DataInput | None:
@@ -185,7 +185,7 @@ def make_report(
 
     If `sensitivity`, the layers are ranked by it.
     """
-    source, gm, ctx, trip = compiled.source, compiled.gm, compiled.ctx, verified.trip
+    source, gm, ctx = compiled.source, compiled.gm, compiled.ctx
     origin, settings = compiled.origin, compiled.settings
     expanded = ",".join(str(step.action) for step in compiled.steps)
     threads = settings.threads or count_cores()
@@ -198,6 +198,7 @@ def make_report(
         data=compiled.data_input,
         target=settings.target,
         loaded=tuple(rp.LoadedFile(path=f.path, sha256=f.sha256) for f in origin.loaded),
+        plugins=tuple(rp.UsedPlugin(**vars(one)) for one in origin.plugins),
         pipeline=rp.PipelineText(
             text=str(compiled.pipeline), expanded=expanded, dropped=tuple(ctx.records.dropped)
         ),
@@ -212,13 +213,7 @@ def make_report(
         ),
         compute=rp.Compute(macs_before=macs(source.gm), macs_after=macs(gm)),
         accuracy=measured.accuracy,
-        verification=rp.Verification(not_run=verified.not_run)
-        if trip is None
-        else rp.Verification(
-            optimized=rp.RoundTripError.of(**vars(trip.optimised)),
-            unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
-            within_tolerance=trip.within() if exact else None,
-        ),
+        verification=describe_verified(verified, exact=exact),
         latency=measured.latency,
         layers=list_layers(gm, layer_bytes(emitted)),
         swaps=list_swaps(gm),
@@ -236,4 +231,16 @@ def make_report(
             threads=threads, torch_threads=torch.get_num_threads(), seed=settings.seed
         ),
         sensitivity=sensitivity_rows(source, ctx) if sensitivity else None,
+    )
+
+
+def describe_verified(verified: Verified, *, exact: bool) -> rp.Verification:
+    """Return how far a file is from its graph; `exact` if no rounding can make a difference."""
+    trip = verified.trip
+    if trip is None:
+        return rp.Verification(not_run=verified.not_run)
+    return rp.Verification(
+        optimized=rp.RoundTripError.of(**vars(trip.optimised)),
+        unoptimized=rp.RoundTripError.of(**vars(trip.plain)),
+        within_tolerance=trip.within() if exact else None,
     )

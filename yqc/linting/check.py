@@ -38,13 +38,15 @@ def find_runtime(name: str) -> str:
 def rules_of(name: str) -> tuple[LintRule, ...]:
     """Return the rules of a target or reader; of a device's file, those of its base and its limits.
 
+    A target of a user has those of `portable` and its limits.
+
     Raises:
         PipelineError: there is no such target, reader or file.
     """
     if name in RULES:
         return RULES[name]
     target = find_target(name)
-    return (*RULES[target.base or target.name], DeviceRules(target))
+    return (*RULES.get(target.base or target.name, RULES["portable"]), DeviceRules(target))
 
 
 def lint(source: Path | onnx.ModelProto, target: str = "onnxruntime") -> list[Finding]:

@@ -140,9 +140,9 @@ class Context:
         self, gm: "fx.GraphModule", nodes: "Sequence[fx.Node]", images: int = 8
     ) -> "Iterator[dict[fx.Node, Any]]":
         """Yield what nodes compute for each of the first calibration images, copied."""
-        from yqc.pipeline.layer_values import measure_outputs  # noqa: PLC0415
+        from yqc.pipeline.layer_values import watch_outputs  # noqa: PLC0415
 
-        return measure_outputs(gm, nodes, self.images(gm, images))
+        return watch_outputs(gm, nodes, self.images(gm, images))
 
     def inputs(
         self, gm: "fx.GraphModule", nodes: "Sequence[fx.Node]", images: int = 8
@@ -161,9 +161,9 @@ class Context:
         images is the relevance of a value: the squared change of the detections per squared change
         of the value, in the units of `yqc.quant.relevance`.
         """
-        from yqc.pipeline.layer_values import measure_gradients  # noqa: PLC0415
+        from yqc.pipeline.layer_values import watch_gradients  # noqa: PLC0415
 
-        return measure_gradients(gm, nodes, self.images(gm, images), self.form, self.seed)
+        return watch_gradients(gm, nodes, self.images(gm, images), self.form, self.seed)
 
     def says(self, sentence: str) -> None:
         """Record what the pass did as a whole; the report shows it beside the pass."""

@@ -11,7 +11,7 @@ from yqc.graph.run import compute_node, run_graph
 from yqc.quant.relevance import project_outputs
 
 
-def measure_outputs(
+def watch_outputs(
     gm: fx.GraphModule, nodes: Sequence[fx.Node], images: Iterable[Tensor]
 ) -> Iterator[dict[fx.Node, Any]]:
     """Yield what nodes compute for each image, float32 [1, C, H, W].
@@ -33,7 +33,7 @@ def measure_outputs(
         yield {node: kept.get(node, found.get(node)) for node in nodes}
 
 
-def measure_gradients(
+def watch_gradients(
     gm: fx.GraphModule,
     nodes: Sequence[fx.Node],
     images: Iterable[Tensor],

@@ -44,13 +44,13 @@ def types_of(cls: type) -> dict[str, OptionType]:
     return _TYPES[cls]
 
 
-def sets_of(cls: type) -> dict[str, NamedSet[Any]]:
+def sets_of(cls: type) -> dict[str, NamedSet]:
     """Return the options whose value is a name that users can register, and the set of each."""
     firsts = {name: kind.kinds[0] for name, kind in types_of(cls).items()}
     return {name: kind for name, kind in firsts.items() if isinstance(kind, NamedSet)}
 
 
-def chosen_names(options: object) -> list[tuple[str, NamedSet[Any]]]:
+def chosen_names(options: object) -> list[tuple[str, NamedSet]]:
     """List the values of such options, and the set of each."""
     sets = sets_of(type(options)).items()
     return [(str(getattr(options, name)), names) for name, names in sets]

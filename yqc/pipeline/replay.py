@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from yqc.errors import CheckpointError, PassError
+from yqc.errors import CheckpointError, PassError, PipelineError
 from yqc.graph.serial import load_graph
 from yqc.pipeline.base import Context
 from yqc.pipeline.pipeline import Pipeline
@@ -22,7 +22,14 @@ def replay(path: Path, registry: Registry) -> str:
     gm, info, more = load_graph(path)
     if info.get("kind") != "reproducer" or "target" not in info:
         raise CheckpointError(f"{path} is no reproducer; a failing compile names the one it wrote")
-    pipeline = Pipeline.parse(str(info["pass"]), registry)
+    try:
+        pipeline = Pipeline.parse(str(info["pass"]), registry)
+    except PipelineError as error:
+        files = [str(name) for name, _ in info.get("loaded", [])]
+        advice = "".join(f" --load {name}" for name in files)
+        if not files:
+            raise
+        raise PipelineError(f"{error}\nrun it with: yqc replay {path}{advice}") from error
     action = pipeline.steps[0]
     ctx = Context(example=more.get("example"), seed=int(info["seed"]), target=info["target"])
     try:

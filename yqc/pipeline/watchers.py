@@ -155,10 +155,15 @@ class Snapshots(Watcher):
 
 
 class Reproducer(Watcher):
-    """Writes what is needed to run a failing pass again: `yqc replay FILE`."""
+    """Writes what is needed to run a failing pass again: `yqc replay FILE`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: of the file.
+        loaded: path and SHA-256 of the files that `--load` gave.
+    """
+
+    def __init__(self, path: Path, loaded: Sequence[tuple[str, str]] = ()) -> None:
+        self.path, self.loaded = path, tuple(loaded)
 
     def failed(self, step: Step, error: Exception) -> str | None:
         """Write the graph before the pass, its text, the seed and the versions."""
@@ -169,6 +174,7 @@ class Reproducer(Watcher):
             "seed": step.ctx.seed,
             "target": step.ctx.target,
             "error": f"{type(error).__name__}: {error}",
+            "loaded": [list(one) for one in self.loaded],
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
         }
         try:
@@ -176,4 +182,5 @@ class Reproducer(Watcher):
             save_graph(step.before, self.path, info, example=example)
         except OutputError as problem:
             return f"no reproducer was written ({problem})"
-        return f"run it again with: yqc replay {self.path}"
+        load = "".join(f" --load {name}" for name, _ in self.loaded)
+        return f"run it again with: yqc replay {self.path}{load}"

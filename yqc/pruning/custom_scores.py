@@ -22,7 +22,7 @@ from yqc.errors import PassError
 from yqc.graph.calls import call, get_attribute
 from yqc.graph.channels.sets import Channels
 from yqc.pipeline.base import Context
-from yqc.pipeline.layer_values import measure_gradients, measure_outputs
+from yqc.pipeline.layer_values import watch_gradients, watch_outputs
 from yqc.pruning.options import DATA_CRITERIA
 from yqc.pruning.weight_scores import Saliency, norm_factors, rows_of_weight
 from yqc.registered import CRITERIA, Added
@@ -48,13 +48,13 @@ class ScoredLayer:
 
     def outputs(self) -> Iterator[Tensor]:
         """Yield what the layer computes for each image, float32 [1, O, ...]."""
-        for found in measure_outputs(self.gm, [self.node], self.images):
+        for found in watch_outputs(self.gm, [self.node], self.images):
             yield found[self.node]
 
     def gradients(self) -> Iterator[Tensor]:
         """Yield the gradient of the label-free loss for each image, float32 [1, O, ...]."""
         how = self.ctx.form, self.ctx.seed
-        for found in measure_gradients(self.gm, [self.node], self.images, *how):
+        for found in watch_gradients(self.gm, [self.node], self.images, *how):
             yield found[self.node]
 
 
@@ -83,7 +83,7 @@ def register_criterion(name: str, *, needs_images: bool = False) -> Callable[[S]
 
     def register(function: S) -> S:
         criterion = CustomCriterion(function, needs_images=needs_images)
-        CRITERIA.register(name, criterion, function.__module__)  # type: ignore[arg-type]
+        CRITERIA.register(name, criterion, function.__module__)
         return function
 
     return register
@@ -113,8 +113,7 @@ def score_by_function(
     criterion, factors, nodes = find_criterion(added), norm_factors(gm), first_calls(gm)
     for slot in channels.slots:
         module, node = get_attribute(gm, slot.target), nodes.get(slot.target)
-        wanted = isinstance(module, _ConvNd | nn.Linear) and slot.side != "in"
-        if not wanted or node is None:
+        if node is None or slot.side == "in" or not isinstance(module, _ConvNd | nn.Linear):
             continue
         rows = rows_of_weight(module, len(slot.ids), factors.get(slot.target)).flatten(1)
         norm = find_norm(gm, node)

@@ -108,7 +108,9 @@ def take_outputs(
     for node, mark in marks.items():
         if mark is None or mark.graph != graph or len(mark.sums) != images:
             return None
-        found[node] = ReferenceOutputs([*mark.weights.split(1)], [*mark.sums.split(1)])
+        found[node] = ReferenceOutputs(
+            list(mark.weights.unsqueeze(1).unbind()), list(mark.sums.unsqueeze(1).unbind())
+        )
     return found
 
 

@@ -46,6 +46,7 @@ from yqc.report.parts import (
     Skip,
     Swap,
     Unfit,
+    UsedPlugin,
     Verification,
 )
 from yqc.report.progress import make_progress
@@ -114,6 +115,7 @@ __all__ = [
     "Skip",
     "Swap",
     "Unfit",
+    "UsedPlugin",
     "Verification",
     "WrittenFile",
     "bench_table",

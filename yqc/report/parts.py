@@ -81,6 +81,19 @@ class LoadedFile(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsedPlugin(Part):
+    """Something that the compile used and that is not yqc's own."""
+
+    kind: str
+    """`pass`, `criterion`, `range method`, `observer`, `weight scheme` or `target`."""
+    name: str
+    origin: str
+    """Package and version, or the path of the file that `--load` gave."""
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineText(Part):
     """The pipeline as it was given, and as it ran once its recipes were expanded."""
 

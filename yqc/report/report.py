@@ -24,6 +24,7 @@ from yqc.report.parts import (
     Sensitivity,
     Size,
     Swap,
+    UsedPlugin,
     Verification,
 )
 from yqc.report.shown import Shown
@@ -59,6 +60,8 @@ class Report(Part, Shown):
     """Activations that were put in the place of others, in graph order."""
     device: DeviceFit | None = None
     """What does not fit the device of the target's file; None for a target that is no such file."""
+    plugins: tuple[UsedPlugin, ...] = ()
+    """Passes, criteria, methods, schemes and targets that are not yqc's own."""
     sensitivity: tuple[Sensitivity, ...] | None = None
     """Layers by sensitivity, the most sensitive first; None where it was not measured."""
 

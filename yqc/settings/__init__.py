@@ -11,7 +11,7 @@
 
 from yqc.settings.budget import Budget, Drop
 from yqc.settings.choices import DATA, MODEL, choose, read_text, with_choices
-from yqc.settings.origin import HashedFile, Provenance
+from yqc.settings.origin import HashedFile, Plugin, Provenance
 from yqc.settings.recipe import parse_recipe, read_recipe, write_recipe
 from yqc.settings.schema import recipe_schema
 from yqc.settings.settings import SETTINGS, Settings
@@ -24,6 +24,7 @@ __all__ = [
     "Budget",
     "Drop",
     "HashedFile",
+    "Plugin",
     "Provenance",
     "SettingError",
     "Settings",

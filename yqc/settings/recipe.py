@@ -20,6 +20,13 @@
     path = "my_pass.py"
     sha256 = "..."
 
+    [[plugin]]
+    kind = "pass"
+    name = "my-pass"
+    origin = "my_pass.py"
+    file = "my_pass.py"
+    sha256 = "..."
+
 The tables say what the recipe was written for; a compile of something else says so. A recipe cannot
 load Python.
 """
@@ -28,11 +35,12 @@ import json
 import stat
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from yqc.errors import PipelineError, near
-from yqc.settings.origin import HashedFile, Provenance
+from yqc.settings.origin import HashedFile, Plugin, Provenance
 from yqc.settings.settings import SETTINGS, Settings
 from yqc.settings.values import SettingError
 
@@ -41,7 +49,7 @@ LARGEST = 16 << 20
 changes nothing but the memory that a file of another kind takes before it is refused."""
 DEEP = 100
 """Dots in a key at most; the time that tomllib takes grows with their square."""
-ORIGINS = ("input", "dataset", "target_file", "load")
+ORIGINS = ("input", "dataset", "target_file", "load", "plugin")
 """The tables of a recipe file that say what it was written for."""
 
 
@@ -62,6 +70,8 @@ def write_recipe(settings: Settings, origin: Provenance) -> str:
     for head, file in tables:
         if file is not None:
             lines += ["", head, f"path = {to_toml(file.path)}", f"sha256 = {to_toml(file.sha256)}"]
+    for one in origin.plugins:
+        lines += ["", "[[plugin]]", *(f"{key} = {to_toml(v)}" for key, v in vars(one).items())]
     return "\n".join([*lines, ""])
 
 
@@ -98,10 +108,12 @@ def parse_recipe(text: str, path: Path) -> Settings:
         if key not in SETTINGS:
             raise PipelineError(f"{path}: a recipe has no key {key!r}{near(key, SETTINGS)}")
         values[key] = value
+    origin = _provenance(found)
     try:
-        return Settings(**values, written_for=_provenance(found), given=frozenset(values))
+        return Settings(**values, written_for=origin, given=frozenset(values))
     except SettingError as error:
-        raise PipelineError(f"{path}: {error}") from error
+        advice = origin.advise() if "target" in values else ""
+        raise PipelineError(f"{path}: {error}{advice}") from error
 
 
 def _read_short(path: Path) -> str:
@@ -124,14 +136,20 @@ def _refuse_depth(text: str) -> str:
 
 def _provenance(found: Mapping[str, Any]) -> Provenance:
     """Read what a recipe was written for; what is missing or malformed counts as not recorded."""
-    loaded = found.get("load")
+    loaded, plugins = found.get("load"), found.get("plugin")
+    plugins = plugins if isinstance(plugins, list) else []
     return Provenance(
         version=str(found.get("yqc", "")),
         model=_hashed(found.get("input")),
         data=_hashed(found.get("dataset")),
         target_file=_hashed(found.get("target_file")),
         loaded=tuple(filter(None, map(_hashed, loaded if isinstance(loaded, list) else ()))),
+        plugins=tuple(_plugin(one) for one in plugins if isinstance(one, dict)),
     )
+
+
+def _plugin(table: Mapping[str, Any]) -> Plugin:
+    return Plugin(**{one.name: str(table.get(one.name, "")) for one in fields(Plugin)})
 
 
 def _hashed(table: object) -> HashedFile | None:

@@ -1,7 +1,9 @@
 """The JSON schema of a recipe file."""
 
+from dataclasses import fields
 from typing import Any
 
+from yqc.settings.origin import Plugin
 from yqc.settings.settings import Settings, setting_helps, setting_types
 from yqc.settings.values import describe
 
@@ -26,5 +28,8 @@ def recipe_schema() -> dict[str, Any]:
         "dataset": _HASHED,
         "target_file": _HASHED,
     }
-    found["properties"] |= {**origin, "load": {"type": "array", "items": _HASHED}}
+    keys = {one.name: {"type": "string"} for one in fields(Plugin)}
+    lists = {"load": _HASHED, "plugin": {"type": "object", "properties": keys}}
+    found["properties"] |= origin
+    found["properties"] |= {k: {"type": "array", "items": one} for k, one in lists.items()}
     return {**found, "additionalProperties": False}

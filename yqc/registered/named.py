@@ -1,4 +1,4 @@
-"""What users register by name: criteria, range methods, observers, weight schemes, targets.
+"""Sets of named things that users can add to.
 
 A set has yqc's own names, those of entry points of installed packages, and those that a file of
 `--load` or an imported module registered. Its names are known without importing what they stand
@@ -9,16 +9,16 @@ import hashlib
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from yqc.errors import PipelineError, near
 
-T = TypeVar("T")
+V = TypeVar("V")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -51,7 +51,7 @@ class Added:
         return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-class NamedSet(Generic[T]):
+class NamedSet:
     """Things of one kind by name, which users can add to.
 
     Args:
@@ -67,16 +67,14 @@ class NamedSet(Generic[T]):
         self.kind, self.kinds, self.group, self.options, self.own = kind, kinds, group, options, own
         self._added: dict[str, Added] = {}
 
-    def register(self, name: str, value: T, module: str | None = None) -> T:
+    def register(self, name: str, value: V, module: str | None = None) -> V:
         """Add a thing by name; `module` has it, by default the one in which it is defined.
 
         Raises:
             PipelineError: the name is taken, or is none.
         """
         if not NAME.fullmatch(name):
-            raise PipelineError(
-                f"{name!r} is no name of a {self.kind}: write small letters, my-one"
-            )
+            raise PipelineError(f"{name!r} cannot name {self.kinds}: write small letters, my-one")
         module = module or str(getattr(value, "__module__", ""))
         file = getattr(sys.modules.get(module), "__file__", None) or module
         known = next((one for one in self.added() if one.name == name), None)
@@ -161,47 +159,3 @@ def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """List the entry points of packages on a path, which decides what is found."""
     del path
     return tuple(sorted(entry_points(group=group), key=lambda point: point.name))
-
-
-CRITERIA: NamedSet[Callable[..., Any]] = NamedSet(
-    "criterion",
-    "criteria",
-    group="yqc.criteria",
-    options=("prune{criterion}", "channel-prune{criterion}"),
-    own=("auto", "bn-scale", "l1", "l2", "taylor", "hessian", "reconstruction", "random"),
-)
-"""Saliency criteria of pruning: see `yqc.register_criterion`."""
-RANGES: NamedSet[Callable[..., Any]] = NamedSet(
-    "range method",
-    "range methods",
-    group="yqc.ranges",
-    options=("int8{ranges}", "calibrate{ranges}"),
-    own=("minmax", "percentile", "mse", "entropy", "relevance"),
-)
-"""Methods that choose the range of an activation: see `yqc.register_range`."""
-OBSERVERS: NamedSet[Callable[..., Any]] = NamedSet(
-    "observer",
-    "observers",
-    group="yqc.observers",
-    options=("int8{observer}", "calibrate{observer}"),
-    own=("histogram",),
-)
-"""Statistics of activations: see `yqc.register_observer`."""
-SCHEMES: NamedSet[Callable[..., Any]] = NamedSet(
-    "weight scheme",
-    "weight schemes",
-    group="yqc.schemes",
-    options=("codebook{table}", "cluster{table}"),
-    own=("codebook", "pwlq", "pot"),
-)
-"""Tables of values that weights of few bits take: see `yqc.register_scheme`."""
-TARGET_NAMES: NamedSet[Any] = NamedSet(
-    "target",
-    "targets",
-    group="yqc.targets",
-    options=("--target",),
-    own=("onnxruntime", "openvino", "tensorrt", "portable"),
-)
-"""Targets: see `yqc.register_target`."""
-SETS: tuple[NamedSet[Any], ...] = (CRITERIA, RANGES, OBSERVERS, SCHEMES, TARGET_NAMES)
-"""All sets that users can add to."""
