@@ -30,7 +30,7 @@ def runs(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
         for passes in PIPELINES:
             folder = tmp_path_factory.mktemp("whole")
             temps = folder / "temps"
-            how = {"data": data, "calib_images": 8, "threads": 1, "save_temps": temps}
+            how: dict[str, Any] = {"data": data, "calib_images": 8, "threads": 1, "save_temps": temps}
             result = yqc.compile(checkpoint, passes, output=folder / "x.onnx", **how, **HOW)
             found[passes] = result, temps
     return found

@@ -46,6 +46,14 @@ def test_it_is_found_by_its_entry_point(site: Path) -> None:
     assert [o["name"] for o in about["options"]] == ["max_inputs"]
 
 
+def test_its_criterion_is_listed_under_prune(site: Path) -> None:
+    done = run("-m", "yqc", "passes", "--json", site=site)
+    assert done.returncode == 0, done.stderr
+    (prune,) = (one for one in json.loads(done.stdout) if one["name"] == "prune")
+    added = {"option": "criterion", "name": "spread", "origin": "acme-yqc 1.2"}
+    assert prune["added"] == [added]
+
+
 def test_it_runs_in_a_pipeline(site: Path, checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.onnx"
     asked = ("--passes", "flatten-cat,fold-bn", "--no-eval", "--no-html", "--json", "-q")

@@ -3,20 +3,24 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from yqc import Context, Given, Pass, Pipeline, text
-from yqc.emit import emit
+from yqc.emit import TABLE, emit
 from yqc.errors import OutputError, PipelineError
+from yqc.graph.optable import MODULES, WHOLE
 from yqc.graph.serial import load_graph, save_graph
 from yqc.pipeline.new_pass import new_pass
 from yqc.pipeline.registry import Registry
 from yqc.pipeline.watchers import Verify
-from yqc.testing import assert_same_numbers, nets, run, traced
+from yqc.registered import SETS
+from yqc.testing import apply, assert_same_numbers, calibrated, nets, run, traced
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-passes.md"
 
@@ -123,6 +127,53 @@ def test_the_page_shows_a_recipe_that_sees_the_data(tmp_path: Path) -> None:
     with_data = str(Pipeline(pipeline.expand(given=Given(has_data=True)))).split(",")
     assert eight[0] == "reparam"
     assert with_data == ["channel-prune{ratio=0.3}", *eight]
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """Forget what the test registers."""
+    tables: list[dict[Any, Any]] = [TABLE, WHOLE, MODULES, *(names._added for names in SETS)]
+    before = [dict(table) for table in tables]
+    yield
+    for table, old in zip(tables, before, strict=True):
+        table.clear()
+        table.update(old)
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_page_shows_what_is_registered_by_name(tmp_path: Path) -> None:
+    for name in ("median.py", "ranges.py", "normal_float.py", "acme_npu.py"):
+        shown(name, tmp_path)
+    for passes in (
+        "channel-prune{ratio=0.3 criterion=median round_to=1}",
+        "fold-bn,observe,calibrate{ranges=three-sigma}",
+        "fold-bn,observe,calibrate{observer=moving-average}",
+        "fold-bn,cluster{table=normal-float spare=0}",
+    ):
+        gm = traced(nets.residual(), (1, 3, 12, 12))
+        assert apply(passes, gm, calibrated(gm)).changed, passes
+    target = Context(target="acme-npu").rules
+    assert (target.activations, target.limits.kernel) == ("int8", 5)
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_page_shows_a_pass_with_an_operator_of_its_own(tmp_path: Path) -> None:
+    registry = shown("mish2.py", tmp_path)
+    gm = traced(nets.chain(nn.Conv2d(3, 4, 1), nn.Mish()), (1, 3, 8, 8))
+    Pipeline.parse("mish2", registry).run(gm, Context(), [Verify()])
+    made = emit(gm).graph.node[-1]
+    assert (made.domain, made.op_type, made.attribute[0].f) == ("acme.ops", "Mish2", 1.0)
+    save_graph(gm, tmp_path / "x.yqc")
+    assert_same_numbers(run(load_graph(tmp_path / "x.yqc")[0]), run(gm), tolerance=0)
+
+
+def test_the_page_shows_numbers_of_nodes(tmp_path: Path) -> None:
+    gm = traced(nets.chain(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)), (1, 3, 8, 8))
+    steps = Pipeline.parse("drift", shown("drift.py", tmp_path)).run(gm, Context(), [Verify()])
+    (found,) = steps[0].record.values
+    assert found.node == "conv2d"
+    assert set(found.numbers) == {"mean", "relevance"}
+    assert found.numbers["relevance"] > 0
 
 
 EARLIER = '''"""earlier: a pass, a mark and a recipe as the page taught them before yqc.rewrite."""

@@ -10,7 +10,7 @@ from yqc.compiler import Session
 from yqc.errors import YqcError, first_line
 from yqc.job.baseline import write_float_file
 from yqc.job.keys import hash_code, model_key
-from yqc.models.source import file_sha256
+from yqc.models.graph_files import file_sha256
 from yqc.pipeline.base import Given
 from yqc.pipeline.pipeline import Pipeline
 from yqc.store import user_store
