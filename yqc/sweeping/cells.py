@@ -105,7 +105,7 @@ def make_key(session: Session, passes: str) -> str:
     expanded = pipeline.expand(given=Given(settings.target, data is not None, can_train))
     about = {
         **model_key(session.source, settings),
-        "settings": {k: str(v) for k, v in vars(settings).items() if k != "written_for"},
+        "settings": {k: str(v) for k, v in vars(settings).items() if k not in {"written_for", "given"}},
         "passes": str(pipeline),
         "code": sorted(hash_code(expanded)),
         "loaded": [sha256 for _, sha256 in pipeline.registry.files],
