@@ -30,8 +30,9 @@ def runs(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
         for passes in PIPELINES:
             folder = tmp_path_factory.mktemp("whole")
             temps = folder / "temps"
-            how: dict[str, Any] = {"data": data, "calib_images": 8, "threads": 1, "save_temps": temps}
-            result = yqc.compile(checkpoint, passes, output=folder / "x.onnx", **how, **HOW)
+            how: dict[str, Any] = {**HOW, "data": data, "calib_images": 8, "threads": 1}
+            how |= {"save_temps": temps, "output": folder / "x.onnx"}
+            result = yqc.compile(checkpoint, passes, **how)
             found[passes] = result, temps
     return found
 

@@ -13,6 +13,7 @@ from yqc.job.keys import hash_code, model_key
 from yqc.models.graph_files import file_sha256
 from yqc.pipeline.base import Given
 from yqc.pipeline.pipeline import Pipeline
+from yqc.settings import SETTINGS
 from yqc.store import user_store
 from yqc.sweeping.folder import SUFFIXES
 from yqc.workers import Opening
@@ -105,7 +106,7 @@ def make_key(session: Session, passes: str) -> str:
     expanded = pipeline.expand(given=Given(settings.target, data is not None, can_train))
     about = {
         **model_key(session.source, settings),
-        "settings": {k: str(v) for k, v in vars(settings).items() if k not in {"written_for", "given"}},
+        "settings": {name: str(getattr(settings, name)) for name in SETTINGS},
         "passes": str(pipeline),
         "code": sorted(hash_code(expanded)),
         "loaded": [sha256 for _, sha256 in pipeline.registry.files],

@@ -102,7 +102,7 @@ def _opening(plan: Plan, model: PlannedModel) -> Opening:
     choices = {
         name: value
         for name, value in vars(model.settings).items()
-        if name not in {"passes", "written_for"} and value != getattr(plain, name)
+        if name not in {"passes", "written_for", "given"} and value != getattr(plain, name)
     }
     load = tuple(Path(path) for path, _ in plan.registry.files)
     return Opening(Session, model.path, choices, load)
