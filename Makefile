@@ -1,16 +1,16 @@
 # The steps stand in .ci/check, which CI runs too; .venv is the virtual environment.
 
-check: ## tests, lint and types: what CI runs
-	.ci/check tests lint types
+check: ## tests, lint, types and docs: what CI runs
+	.ci/check tests lint types docs
 
-quick tests lint types: ## one step; `quick` is a subset of the tests
+quick tests lint types docs: ## one step; `quick` is a subset of the tests
 	.ci/check $@
 
-schemas: ## write the JSON schemas of report and recipe into docs/
+schemas: ## write the JSON schemas and the reference pages into docs/
 	YQC_WRITE_SCHEMAS=1 .venv/bin/python -m pytest -q tests/test_schemas.py
 
 format: ## format the code, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-.PHONY: check quick tests lint types schemas format
+.PHONY: check quick tests lint types docs schemas format

@@ -80,9 +80,9 @@ def test_names_of_the_map_are_packages_or_public() -> None:
 
 def test_ci_and_make_run_the_same_steps() -> None:
     steps = re.findall(r"^(\w+)\(\)", read(".ci/check"), re.MULTILINE)
-    assert steps == ["tests", "quick", "lint", "types"]
-    assert ".ci/check tests lint types" in read("Makefile")
-    assert read(".ci/run").rstrip().endswith(".ci/check lint types")
+    assert steps == ["tests", "quick", "lint", "types", "docs"]
+    assert ".ci/check tests lint types docs" in read("Makefile")
+    assert read(".ci/run").rstrip().endswith(".ci/check lint types docs")
     assert re.findall(r"\.venv/bin/pytest.*", read("README.md")) == [
         ".venv/bin/pytest -n 2 --dist worksteal"
     ]

@@ -1,4 +1,4 @@
-"""The README's table of what loads, family by family: it names what is there and what is tested.
+"""The table of what loads, family by family: it names what is there and what is tested.
 
 Run this file as a program to write the table anew.
 """
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from yqc.models.register import SHARED, ULTRALYTICS
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "models.md"
 BEGIN = "<!-- families: written by `python tests/test_readme.py` -->\n"
 END = "<!-- end of families -->\n"
 
@@ -65,19 +65,19 @@ def families() -> tuple[Family, ...]:
 
 
 def families_table() -> str:
-    """Return `families()` as the Markdown table that the README holds."""
+    """Return `families()` as the Markdown table that the page holds."""
     rows = [f"| {row.name} | {row.blocks} | {row.status} |\n" for row in families()]
     return "".join(["| family | blocks | status |\n", "| --- | --- | --- |\n", *rows])
 
 
 def with_table(text: str) -> str:
-    """Return the README's text with a fresh table between the two marks."""
+    """Return the page's text with a fresh table between the two marks."""
     before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
     return f"{text[:before]}\n{families_table()}\n{text[after:]}"
 
 
-def test_the_readme_holds_the_table() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_page_holds_the_table() -> None:
+    text = PAGE.read_text(encoding="utf-8")
     assert text == with_table(text), "write it anew with: python tests/test_readme.py"
 
 
@@ -114,4 +114,4 @@ def test_the_blocks_named_exist() -> None:
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
