@@ -25,7 +25,7 @@ REFERENCE = Path(__file__).parent / "reference"
 GROUPS = {
     "Compile and compare": (
         *("compile", "Session", "Result", "Settings", "SettingError"),
-        *("tune", "Budget", "compare", "Comparison"),
+        *("tune", "Budget", "sweep", "compare", "Comparison"),
     ),
     "Look and measure": ("evaluate", "bench", "lint", "inspect", "diff", "explain", "text"),
 }
