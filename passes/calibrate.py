@@ -26,7 +26,7 @@ from torch import Tensor, fx, nn
 
 from yqc import Call, Context, Pass, State, calls, is_function, shape
 from yqc.graph import head_nodes, make_noise
-from yqc.pipeline import Bounds, Count
+from yqc.pipeline import Bounds, Count, Stage, Workload
 from yqc.quant import (
     DTYPES,
     FULL_RANGE,
@@ -92,6 +92,9 @@ class Calibrate(Pass):
                 choose = minmax_channel_scale if self.weights == "minmax" else mse_channel_scale
                 most = REDUCED_RANGE if self.reduce_range else FULL_RANGE
                 Int8Weights(choose(conv.module.weight, most), most=most).put(conv.node)
+
+    def foresee(self, work: Workload) -> tuple[Stage, ...]:
+        return (Stage("calibrating", 1.5 * work.forward * work.images),)
 
     def with_data(
         self,

@@ -20,13 +20,14 @@ from typing import Annotated, ClassVar, Literal
 from torch import fx
 
 from yqc import Context, Pass, State
-from yqc.pipeline import Bounds, Count, Share
+from yqc.pipeline import Bounds, Count, Share, Stage, Workload
 from yqc.quant import Rounding, Scheme
 from yqc.quantizing import (
     CodebookOptions,
     PackJob,
     RoundingSettings,
     WeightBudget,
+    foresee_rounding,
     pack_layers,
     plan_differences,
     read_plan_line,
@@ -60,6 +61,9 @@ class Cluster(CodebookOptions, Pass):
         super().__post_init__()
         for line in self.plan:
             read_plan_line(line)
+
+    def foresee(self, work: Workload) -> tuple[Stage, ...]:
+        return foresee_rounding(work) if work.images else ()
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         scheme = Scheme(self.table, self.bits, self.granularity, self.block, self.rows)

@@ -27,13 +27,14 @@ from torch import fx
 
 from yqc import Context, Pass, State
 from yqc.errors import OptionError, PassError
-from yqc.pipeline import Bounds, Count, Share
+from yqc.pipeline import Bounds, Count, Share, Stage, Workload
 from yqc.quant import QuantizedLayer, Rounding, Scheme
 from yqc.quantizing import (
     Int4Options,
     PackJob,
     RoundingSettings,
     WeightBudget,
+    foresee_rounding,
     pack_layers,
     plan_differences,
     read_plan_line,
@@ -78,6 +79,9 @@ class PackInt4(Int4Options, Pass):
             )
         for line in self.plan:
             read_plan_line(line)
+
+    def foresee(self, work: Workload) -> tuple[Stage, ...]:
+        return foresee_rounding(work) if work.images else ()
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         granularity = "channel" if self.granularity == "auto" else self.granularity

@@ -26,8 +26,14 @@ from torch import fx
 
 from yqc import Context, Pass, State
 from yqc.emit import emit, weight_bytes
-from yqc.pipeline import Bounds, Count, Share
-from yqc.quantizing import RiceJob, RiceOptions, RoundingSettings, pack_rice_layers
+from yqc.pipeline import Bounds, Count, Share, Stage, Workload
+from yqc.quantizing import (
+    RiceJob,
+    RiceOptions,
+    RoundingSettings,
+    foresee_rounding,
+    pack_rice_layers,
+)
 
 METADATA = 2048
 """Bytes of the file that are kept free for metadata: those of 80 class names take 1.3 KB."""
@@ -51,6 +57,9 @@ class PackRice(RiceOptions, Pass):
     def __post_init__(self) -> None:
         Pass.__post_init__(self)
         super().__post_init__()
+
+    def foresee(self, work: Workload) -> tuple[Stage, ...]:
+        return foresee_rounding(work, first="measuring inputs") if work.images else ()
 
     def run(self, gm: fx.GraphModule, ctx: Context) -> None:
         def measure(graph: fx.GraphModule) -> int:

@@ -24,6 +24,7 @@ from yqc.job.entering import (
 )
 from yqc.job.fitting import fit_pipeline
 from yqc.job.float_export import LastFloat, save_exported
+from yqc.job.foreseen import Foresight
 from yqc.job.inputs import find_data, make_context, open_for, torch_threads
 from yqc.job.measure import Measured, measure_against
 from yqc.job.outputs import Outputs
@@ -111,7 +112,8 @@ class Session:
     ) -> None:
         self.model, self.registry, self.progress = model, registry, progress or Silent()
         settings = choose(settings, choices)
-        with torch_threads(settings.threads) as threads:
+        opening = self.progress.task("opening model and data", 0)
+        with opening, torch_threads(settings.threads) as threads:
             self.source, self.settings = open_for(model, replace(settings, threads=threads))
             self.data = find_data(self.settings, self.source)
         self.kept, self.prefixes = KeptImages(), Prefixes()
@@ -193,6 +195,7 @@ class Session:
             stages = Stages(work, expanded, lambda: not exports or last_float.is_now)
             loaded = pipeline.registry.files
             own = _watchers(files, about, loaded, verify=verify, save_temps=save_temps)
+            own.append(Foresight(expanded, data, settings, evaluate=evaluate, latency=latency))
             observers = [*own, *([last_float] if exports else []), *watchers, stages]
             every = bool(exports or save_temps or watchers)  # these want to see every pass
             done = start_behind(source.snapshot, gm, ctx, expanded, exports=exports)
@@ -243,9 +246,10 @@ def write_files(
     source, data, settings, ctx = compiled.source, compiled.data, compiled.settings, compiled.ctx
     emitted, made = compiled.emit(), [files.onnx, files.report, files.recipe]
     with files.staged() as stage:
-        save(emitted, stage.onnx)
         example, form = ctx.example_for(compiled.gm), compiled.written_form
-        verified = verify_sizes(compiled.graphs, stage.onnx, example, form, strict=how.verify)
+        with ctx.progress.task("writing the file", 0):
+            save(emitted, stage.onnx)
+            verified = verify_sizes(compiled.graphs, stage.onnx, example, form, strict=how.verify)
         measured = Measured(rp.Accuracy.unmeasured(source.task))
         if how.evaluate and not verified.not_run:
             measuring = source, stage.onnx, data, settings, ctx.progress
@@ -254,19 +258,20 @@ def write_files(
         if compiled.embedding:  # what was measured is what stands within it
             emitted = embed(emitted, compiled.embedding, form)
             save(emitted, stage.onnx)
-        report = make_report(
-            compiled, emitted, stage.onnx, verified, measured, sensitivity=how.sensitivity
-        )
-        stage.report.write_text(report.to_json(), encoding="utf-8")
-        stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
-        if exported is not None:
-            save_exported(exported, stage.exported)
-            made.append(files.exported)
-        if how.html:
-            shown = PageInputs(source, compiled.gm, example, measured.evidence)
-            page = make_page(shown, report, compiled.recipe)
-            stage.page.write_text(page, encoding="utf-8", errors="replace")
-            made.insert(3, files.page)
+        with ctx.progress.task("writing the report", 0):
+            report = make_report(
+                compiled, emitted, stage.onnx, verified, measured, sensitivity=how.sensitivity
+            )
+            stage.report.write_text(report.to_json(), encoding="utf-8")
+            stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
+            if exported is not None:
+                save_exported(exported, stage.exported)
+                made.append(files.exported)
+            if how.html:
+                shown = PageInputs(source, compiled.gm, example, measured.evidence)
+                page = make_page(shown, report, compiled.recipe)
+                stage.page.write_text(page, encoding="utf-8", errors="replace")
+                made.insert(3, files.page)
     work.delete()
     return Written(report, tuple(made))
 

@@ -85,7 +85,7 @@ def test_progress_is_shown() -> None:
             yield seen.append
 
     Pipeline((Idle(), Scale())).run(net(), Context(progress=Counting()))
-    assert seen == [("passes", 2), 1, 1]
+    assert seen == [("passes", 2), ("idle", 0), 1, ("scale", 0), 1]
 
 
 def test_a_pass_that_fails_is_named_with_its_place() -> None:

@@ -1,4 +1,4 @@
-"""Progress: bars on a terminal, few and plain lines in a log, nothing when it is to be quiet."""
+"""Progress: a bar on a terminal, few and plain lines in a log, nothing when it is to be quiet."""
 
 import io
 import sys
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from yqc.progress import Silent
+from yqc.progress import Silent, Stage, expect
 from yqc.report import make_progress
 from yqc.report.progress import Bars, Lines
 
@@ -47,66 +47,81 @@ def wait_for(words: str, stream: io.StringIO) -> None:
 
 
 def run(progress: Lines, clock: Clock, total: int, seconds: float) -> None:
-    with progress.task("evaluating", total=total) as advance:
+    run_named(progress, clock, "evaluating", total, seconds)
+
+
+def run_named(progress: Lines, clock: Clock, label: str, total: int, seconds: float) -> None:
+    with progress.task(label, total=total) as advance:
         for _ in range(total):
             clock.time += seconds
             advance(1)
 
 
-def test_a_log_gets_a_line_a_quarter(log: tuple[io.StringIO, Clock, Lines]) -> None:
+def test_a_log_gets_a_line_each_ten_seconds(log: tuple[io.StringIO, Clock, Lines]) -> None:
     stream, clock, lines = log
-    run(lines, clock, 128, 0.5)
+    run(lines, clock, 64, 0.5)
     assert stream.getvalue().splitlines() == [
-        "evaluating: 0 of 128",
-        "evaluating: 32 of 128, 25 %, 0:16 so far, 0:48 left",
-        "evaluating: 64 of 128, 50 %, 0:32 so far, 0:32 left",
-        "evaluating: 96 of 128, 75 %, 0:48 so far, 0:16 left",
-        "evaluating: 128 of 128, 100 %, 1:04 in all",
+        "evaluating 0/64",
+        "evaluating 20/64; 0:10 so far, 0:22 left",
+        "evaluating 40/64; 0:20 so far, 0:12 left",
+        "evaluating 60/64; 0:30 so far, 0:02 left",
+        "evaluating: done in 0:32",
     ]
 
 
 def test_quick_work_gets_two_lines(log: tuple[io.StringIO, Clock, Lines]) -> None:
     stream, clock, lines = log
     run(lines, clock, 128, 0.001)
-    assert stream.getvalue().splitlines() == [
-        "evaluating: 0 of 128",
-        "evaluating: 128 of 128, 100 %, 0:00 in all",
-    ]
+    assert stream.getvalue().splitlines() == ["evaluating 0/128", "evaluating: done in 0:00"]
 
 
-def test_work_within_work_is_told_only_when_it_takes_long(
-    log: tuple[io.StringIO, Clock, Lines],
-) -> None:
+def test_stages_are_named_and_the_whole_is_foreseen(log: tuple[io.StringIO, Clock, Lines]) -> None:
     stream, clock, lines = log
-    with lines.task("searching", total=2) as advance:
-        run(lines, clock, 4, 0.1)
-        advance(1)
-        run(lines, clock, 4, 1.5)
-        advance(1)
+    with lines.task("compiling", total=0):
+        expect(
+            lines, [Stage("calibrate", 4), Stage("calibrate/calibrating", 10), Stage("timing", 6)]
+        )
+        with lines.task("calibrate", total=0):
+            clock.time += 4
+            run_named(lines, clock, "calibrating", 10, 1.0)
+        run_named(lines, clock, "timing", 2, 12.0)
     assert stream.getvalue().splitlines() == [
-        "searching: 0 of 2",
-        "evaluating: 2 of 4, 50 %, 0:03 so far, 0:03 left",
-        "evaluating: 4 of 4, 100 %, 0:06 in all",
-        "searching: 2 of 2, 100 %, 0:06 in all",
+        "compiling",
+        "calibrating 0/10; 0:04 so far, 0:16 left",
+        "calibrating 10/10; 0:14 so far, 0:06 left",
+        "timing 1/2; 0:26 so far, 0:12 left",
+        "timing 2/2; 0:38 so far, 0:00 left",
+        "compiling: done in 0:38",
     ]
-    run(lines, clock, 1, 0.1)
-    assert stream.getvalue().splitlines()[4:] == [
-        "evaluating: 0 of 1",
-        "evaluating: 1 of 1, 100 %, 0:00 in all",
-    ]
+
+
+def test_work_that_says_nothing_gets_a_line(log: tuple[io.StringIO, Clock, Lines]) -> None:
+    stream, clock, lines = log
+    with lines.task("rounding", total=0):
+        clock.time += 11  # a thread looks at the clock once a second
+        wait_for("rounding; 0:11 so far\n", stream)
+
+
+def test_work_of_hours_gets_fewer_lines(log: tuple[io.StringIO, Clock, Lines]) -> None:
+    stream, clock, lines = log
+    run(lines, clock, 7200, 1.0)
+    assert len(stream.getvalue().splitlines()) < 400
 
 
 def test_too_many_steps_end_once(log: tuple[io.StringIO, Clock, Lines]) -> None:
-    stream, _, lines = log
+    stream, clock, lines = log
     with lines.task("calibrating", total=3) as advance:
+        clock.time += 20
         advance(5)
         advance(5)
     with lines.task("nothing", total=0) as advance:
         advance(1)
     assert stream.getvalue().splitlines() == [
-        "calibrating: 0 of 3",
-        "calibrating: 3 of 3, 100 %, 0:00 in all",
-        "nothing: 0 of 0",
+        "calibrating 0/3",
+        "calibrating 3/3; 0:20 so far, 0:00 left",
+        "calibrating: done in 0:20",
+        "nothing",
+        "nothing: done in 0:00",
     ]
 
 
@@ -115,12 +130,12 @@ def test_failed_work_is_not_said_to_be_done(log: tuple[io.StringIO, Clock, Lines
     with pytest.raises(KeyError), lines.task("evaluating", total=2):
         raise KeyError
     run(lines, clock, 1, 0.0)
-    assert stream.getvalue().splitlines()[:2] == ["evaluating: 0 of 2", "evaluating: 0 of 1"]
+    assert stream.getvalue().splitlines()[:2] == ["evaluating 0/2", "evaluating 0/1"]
 
 
 def test_counts_steps_of_many_threads(log: tuple[io.StringIO, Clock, Lines]) -> None:
-    stream, _, lines = log
-    with lines.task("reading", total=4000) as advance:
+    stream, clock, lines = log
+    with lines.task("reading", total=4001) as advance:
         threads = [
             threading.Thread(target=lambda: [advance(1) for _ in range(1000)]) for _ in range(4)
         ]
@@ -128,7 +143,9 @@ def test_counts_steps_of_many_threads(log: tuple[io.StringIO, Clock, Lines]) -> 
             thread.start()
         for thread in threads:
             thread.join()
-    assert stream.getvalue().splitlines()[-1] == "reading: 4000 of 4000, 100 %, 0:00 in all"
+        clock.time += 10
+        advance(1)
+    assert "reading 4001/4001; 0:10 so far, 0:00 left" in stream.getvalue()
 
 
 def test_notes_in_a_log_are_clean(log: tuple[io.StringIO, Clock, Lines]) -> None:
@@ -136,7 +153,7 @@ def test_notes_in_a_log_are_clean(log: tuple[io.StringIO, Clock, Lines]) -> None
     lines.note("bad.jpg\x1b[2J\r was skipped")
     with lines.task("a\nb", total=0):
         pass
-    assert stream.getvalue() == "bad.jpg\\x1b[2J\\r was skipped\na\\nb: 0 of 0\n"
+    assert stream.getvalue() == "bad.jpg\\x1b[2J\\r was skipped\na\\nb\na\\nb: done in 0:00\n"
 
 
 def test_no_terminal_means_lines_and_quiet_means_silence(
@@ -146,7 +163,7 @@ def test_no_terminal_means_lines_and_quiet_means_silence(
         advance(1)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[0] == "evaluating: 0 of 1"
+    assert err.splitlines()[0] == "evaluating 0/1"
     assert err.replace("\n", "").isprintable()
     quiet = make_progress(quiet=True)
     assert isinstance(quiet, Silent)
@@ -177,17 +194,18 @@ def test_bars_show_the_count_and_go_with_their_task(capsys: pytest.CaptureFixtur
     stream = Terminal()
     console = Console(file=stream, width=80, force_terminal=True, color_system=None)
     bars = Bars(console)
-    with bars.task("searching for a ratio that keeps accuracy", total=2) as outer:
+    with bars.task("searching for a ratio that keeps accuracy", total=0):
+        wait_for("searching for a ratio that keeps..", stream)
+        expect(bars, [Stage("evaluating", 128)])
         with bars.task("evaluating", total=128) as advance:
             advance(64)
-            wait_for(" 64/128 ", stream)
+            wait_for("evaluating 64/128 ", stream)
+            wait_for(" left", stream)
             bars.note("bad.jpg [red] was skipped")
             print("result")  # noqa: T201  # what a command prints meanwhile
-        outer(1)
     with pytest.raises(KeyError), bars.task("again [red]", total=1):
         raise KeyError
     shown = stream.getvalue()
-    assert "searching for a ratio.." in shown
     assert "bad.jpg [red] was skipped\n" in shown
     assert "again [red] " in shown
     assert "\x1b[2K" in shown[-12:], "the last bar is wiped"

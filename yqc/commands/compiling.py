@@ -75,7 +75,11 @@ def compile_command(
     progress = rp.make_progress(quiet=quiet)
     if no_eval:
         progress.note("--no-eval: neither accuracy nor latency will be measured")
-    with resumable(model, output, settings, registry), advised(settings, registry):
+    with (
+        resumable(model, output, settings, registry),
+        advised(settings, registry),
+        progress.task("compiling", 0),
+    ):
         result = run(
             model,
             output=output,

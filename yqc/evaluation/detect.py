@@ -50,6 +50,7 @@ def detect(
     batch: int = 1,
     channels: int = 3,
     progress: Progress | None = None,
+    label: str = "evaluating",
     known: Detections | None = None,
     keep: KeepDetections | None = None,
 ) -> Detections:
@@ -68,6 +69,7 @@ def detect(
         batch: images to run at a time; above 1 for a `Runner` that takes several.
         channels: channels of a `Runner`'s input, such as 3 for RGB; an ONNX file states its own.
         progress: shown an image at a time.
+        label: name of the work there.
         known: what an interrupted run has found in the first images; it goes on behind them.
         keep: called behind every image, with a function that returns what was found until then.
 
@@ -79,7 +81,7 @@ def detect(
     channels = runner.channels if isinstance(runner, FileModel) else channels
     job = _Job(runner, split, input_size(runner, imgsz), form, nc, batch, channels)
     boxes = dict[int, Boxes]() if known is None else job.go_on(known)
-    with (progress or Silent()).task("evaluating", total=len(split.images)) as advance:
+    with (progress or Silent()).task(label, total=len(split.images)) as advance:
         begin = perf_counter()
         if job.first:
             advance(job.first)

@@ -6,6 +6,7 @@ In the order in which a compile uses them:
 - `fitting`: the rewrites that a device's file asks for, and what is left beyond its limits.
 - `plugins`: what of a compile is not yqc's own.
 - `entering`: a snapshot of an earlier compile, which is gone on with.
+- `foreseen`: the stages of a compile and how long they take.
 - `inputs`: the model, the data, and the context that passes work in.
 - `judge`: images for calibration, and the agreement of a graph with the original.
 - `keys`: the hashes of all that decides a result.

@@ -38,6 +38,9 @@ def write_float_file(source: Source, settings: Settings, store: Store, path: Pat
     store.put("float", key, path.read_bytes())
 
 
+FLOAT_LABEL = "evaluating the float model"
+
+
 def detect_with_float(
     file: Path,
     data: Data,
@@ -66,7 +69,9 @@ def detect_with_float(
         store,
         key,
         split,
-        lambda: detect_resumably(file, split, source, work, threads=threads, progress=progress),
+        lambda: detect_resumably(
+            file, split, source, work, threads=threads, progress=progress, label=FLOAT_LABEL
+        ),
     )
 
 
@@ -86,7 +91,14 @@ def load_or_detect(
 
 
 def detect_resumably(
-    file: Path, split: Split, source: Source, work: Work, *, threads: int, progress: Progress
+    file: Path,
+    split: Split,
+    source: Source,
+    work: Work,
+    *,
+    threads: int,
+    progress: Progress,
+    label: str = "evaluating",
 ) -> ev.Detections:
     """Return what a file finds in images; what is found on the way is kept for a resumed compile.
 
@@ -108,6 +120,7 @@ def detect_resumably(
         form=source.form,
         threads=threads,
         progress=progress,
+        label=label,
         known=None if content is None else unpack_boxes(content, split),
         keep=keep,
     )

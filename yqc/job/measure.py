@@ -34,6 +34,9 @@ UNEQUAL_WORK = (
 )
 """What a report says of the times of a file without the decoding."""
 
+FILE_LABEL = "evaluating the compiled file"
+JUDGING_LABEL = "comparing accuracies"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -121,7 +124,7 @@ def measure_accuracy(
         raise DataError(f"{data.source} has no images to evaluate on; use --no-eval to skip that")
     how: dict[str, Any] = {"threads": threads, "progress": progress}
     first, origin = detect_with_float(original, data, source, settings, work, **how)
-    second = detect_resumably(compiled, split, source, work, **how)
+    second = detect_resumably(compiled, split, source, work, label=FILE_LABEL, **how)
     warnings = list_unreadable("evaluation", second.skipped)
     truth, evidence = split.annotations, Evidence(split, (first, second))
     if truth is None:
@@ -130,7 +133,9 @@ def measure_accuracy(
             images=agreed.images, agreement=agreed, baseline=origin, task=source.task
         )
     else:
-        before, after = (ev.accuracy(one, truth) for one in (first, second))
+        with progress.task(JUDGING_LABEL, 0):
+            before, after = (ev.accuracy(one, truth) for one in (first, second))
+            interval = ev.drop_interval(before.resampled, after.resampled, seed=settings.seed)
         warnings += doubt_zero("float model", before)
         accuracy = Accuracy.of_map(
             images=after.images,
@@ -139,7 +144,7 @@ def measure_accuracy(
             baseline=origin,
             task=source.task,
             main=before.main,
-            interval=ev.drop_interval(before.resampled, after.resampled, seed=settings.seed),
+            interval=interval,
             classes=score_classes(source.names, before, after),
         )
         evidence = replace(evidence, judged=(before, after))

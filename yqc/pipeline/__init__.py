@@ -21,9 +21,11 @@ In reading order:
 - `new_pass`: the file of a new pass.
 """
 
+from yqc.pipeline.base import Workload
 from yqc.pipeline.options import format_item
 from yqc.pipeline.space import Space
 from yqc.pipeline.values import Bounds, ByteSize, Count, Duration, Share, format_value
+from yqc.progress import Stage
 
 __all__ = [
     "Bounds",
@@ -32,6 +34,8 @@ __all__ = [
     "Duration",
     "Share",
     "Space",
+    "Stage",
+    "Workload",
     "format_item",
     "format_value",
 ]

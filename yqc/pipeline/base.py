@@ -14,7 +14,7 @@ from yqc.facts import OutputForm
 from yqc.pipeline.options import check_options, format_item
 from yqc.pipeline.records import Records, Rewrite
 from yqc.pipeline.space import Space
-from yqc.progress import Progress, Silent
+from yqc.progress import Progress, Silent, Stage
 from yqc.targets import DecodeForm, Target, find_target
 
 if TYPE_CHECKING:  # torch takes seconds to import, and listing passes must not
@@ -68,6 +68,20 @@ class Pause:
         yield
         self._last = time.monotonic()
         self._took = self._last - began
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes by which passes foresee their times."""
+
+    images: int
+    """Calibration images; 0 without data."""
+    judged: int
+    """Those among them on which agreement is measured."""
+    forward: float
+    """Seconds to find the objects of an image with the float model, on the machine of reference."""
+    columns: int
+    """Columns of all convolutions' weights (inputs times area of the kernel), 100 more for each."""
 
 
 @dataclass
@@ -279,6 +293,13 @@ class Pass(_Named):
     def explain(self, gm: "fx.GraphModule", ctx: Context) -> list[str] | None:
         """Describe what the pass would do to `gm`, one line each; None: it is run to find out."""
         return None
+
+    def foresee(self, work: Workload) -> Sequence[Stage]:
+        """Return the tasks that the pass will show, in order, and how long each will take.
+
+        They are those that take long; the seconds are those on one machine, see `yqc.progress`.
+        """
+        return ()
 
     def drawing(self, gm: "fx.GraphModule", ctx: Context) -> "nx.Graph[str] | None":
         """Return a networkx graph of what the pass looks at, or None."""

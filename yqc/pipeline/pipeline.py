@@ -218,7 +218,8 @@ class Pipeline:
             for watcher in watchers:
                 watcher.before(step)
             records.begin(step.name, gm.graph)
-            step.action.run(gm, ctx)
+            with ctx.progress.task(step.name, 0):
+                step.action.run(gm, ctx)
             tidy(gm)
             seconds, step.chosen = time.perf_counter() - began, records.chosen
             record_history(step.before, gm, step.name, records.rewrites[done[0] :])

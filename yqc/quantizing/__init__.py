@@ -52,6 +52,7 @@ from yqc.quantizing.placement import (
 from yqc.quantizing.relevance import measure_node_relevance
 from yqc.quantizing.weights.allocate import plan_differences, read_plan_line
 from yqc.quantizing.weights.budget import WeightBudget
+from yqc.quantizing.weights.inputs import foresee_rounding
 from yqc.quantizing.weights.options import CodebookOptions, Int4Options, RiceOptions
 from yqc.quantizing.weights.pack import PackJob, pack_layers
 from yqc.quantizing.weights.pack_rice import RiceJob, pack_rice_layers
@@ -88,6 +89,7 @@ __all__ = [
     "find_only_activation",
     "find_products",
     "follow_distributions",
+    "foresee_rounding",
     "gather_statistics",
     "half_candidates",
     "hold_tensors",

@@ -11,6 +11,7 @@
 `shown`        data that shows itself, as tables and as JSON
 `rows`         the data of the commands' tables
 `tables`       these tables
+`estimate`     how long work will still take
 `progress`     progress on stderr
 `page`         the data of the HTML page
 `charts`       its charts

@@ -1,19 +1,21 @@
-"""Show progress on stderr: bars on a terminal, a few plain lines elsewhere."""
+"""Show progress on stderr: one bar on a terminal, a few plain lines elsewhere."""
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Display
+from rich.progress import ProgressColumn
+from rich.progress import Task as Shown
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from yqc.progress import Advance, Progress, Silent
+from yqc.progress import Advance, Progress, Silent, Stage
+from yqc.report.estimate import Estimate
 from yqc.report.human import clean, clock
 from yqc.report.layout import QUIET, make_console, say
 
@@ -22,10 +24,15 @@ _CALM_SECONDS = 2.0
 
 Half of it doubles the lines of short tasks, double leaves tasks of a few seconds without any.
 """
+_BEAT = 10.0
+"""Seconds after which a log gets a line though nothing new has begun; half of it fills logs, and
+double looks as if the work hung."""
+_LINES = 60
+"""Lines of a log in the whole time so far, at most: work of hours gets a line every few minutes."""
 
 
 def make_progress(*, quiet: bool = False) -> Progress:
-    """Choose how progress is shown: bars on a terminal, lines in a log, nothing if `quiet`."""
+    """Choose how progress is shown: a bar on a terminal, lines in a log, nothing if `quiet`."""
     if quiet:
         return Silent()
     console = make_console(stderr=True)
@@ -35,28 +42,46 @@ def make_progress(*, quiet: bool = False) -> Progress:
 
 
 class Lines:
-    """Progress as plain lines: at the start, at quarters, and at the end.
+    """Progress as plain lines: one for each task that begins, or every ten seconds.
 
-    The start and the end of an outermost task are always written. Lines in between, those of inner
-    tasks included, are left out where the last line is younger than two seconds.
+    The start and the end of an outermost task are always written. A line for a task within another
+    one is left out where the last line is younger than two seconds.
     """
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
-        self._stream = stream
-        self._now = now
+        self._stream, self._now = stream, now
+        self._estimate = Estimate(now)
         self._lock = threading.Lock()
-        self._open = 0
         self._written = -_CALM_SECONDS
+        self._open = 0
+
+    def expect(self, stages: Sequence[Stage], past: float = 0.0) -> None:
+        """Take the stages of what follows."""
+        self._estimate.expect(stages, past)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
         """Start a task of `total` steps; the context's value advances it by n steps."""
-        count = _Count(label, total, started=self._now(), outermost=self._open == 0)
+        outermost, began = self._open == 0, self._now()
+        if outermost:
+            self._estimate.began = began
         self._open += 1
-        self._write(count, f"0 of {total}", always=count.outermost)
+        ended = threading.Event()
         try:
-            yield lambda steps: self._advance(count, steps)
+            with self._estimate.task(label, total) as advance:
+
+                def counted(steps: int) -> None:
+                    advance(steps)
+                    self._write(_BEAT)
+
+                self._write(0.0 if outermost else _CALM_SECONDS)
+                if outermost:
+                    threading.Thread(target=self._beat, args=(ended,), daemon=True).start()
+                yield counted
+            if outermost:
+                self.note(f"{label}: done in {clock(self._now() - began)}")
         finally:
+            ended.set()
             self._open -= 1
 
     def note(self, message: str) -> None:
@@ -64,94 +89,114 @@ class Lines:
         self._stream.write(clean(message) + "\n")
         self._stream.flush()
 
-    def _advance(self, count: "_Count", steps: int) -> None:
-        """Count steps, from any thread, and write a line for each quarter."""
+    def _beat(self, ended: threading.Event) -> None:
+        """Write lines while the work says nothing, until it has ended."""
+        while not ended.wait(1.0):
+            self._write(_BEAT)
+
+    def _write(self, calm: float) -> None:
+        """Write what runs and how long all will take, unless a line was written just now."""
         with self._lock:
-            before, count.done = count.done, min(count.total, count.done + steps)
-            if 4 * count.done // max(1, count.total) == 4 * before // max(1, count.total):
+            running, passed = self._estimate.running, self._estimate.elapsed
+            calm = max(calm, passed / _LINES) if calm >= _BEAT else calm
+            if running is None or self._now() - self._written < calm:
                 return
-            passed = self._now() - count.started
-            how = f"{count.done} of {count.total}, {100 * count.done // count.total} %"
-            if count.done == count.total:
-                self._write(count, f"{how}, {clock(passed)} in all", always=count.outermost)
-            else:
-                left = passed * (count.total - count.done) / count.done
-                self._write(count, f"{how}, {clock(passed)} so far, {clock(left)} left")
-
-    def _write(self, count: "_Count", how: str, *, always: bool = False) -> None:
-        """Write how far a task is, unless a line was written just now."""
-        if always or self._now() - self._written >= _CALM_SECONDS:
             self._written = self._now()
-            self.note(f"{count.label}: {how}")
-
-
-@dataclass
-class _Count:
-    """How far one task is."""
-
-    label: str
-    total: int
-    started: float
-    outermost: bool
-    done: int = 0
+            left = self._estimate.left()
+            times = f"; {clock(passed)} so far" if passed >= 1 else ""
+            times += f", {clock(left)} left" if times and left is not None else ""
+            self.note(f"{running.describe()}{times}")
 
 
 class Bars:
-    """Progress as bars that go when their task is done; notes stay."""
+    """Progress as one bar, which goes when the work is done; notes stay."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._display: Display | None = None
+        self._estimate = Estimate()
+        self._open = 0
+
+    def expect(self, stages: Sequence[Stage], past: float = 0.0) -> None:
+        """Take the stages of what follows."""
+        self._estimate.expect(stages, past)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
         """Start a task of `total` steps; the context's value advances it by n steps."""
-        if self._display is None:
-            self._display = _display(self._console)
-            with self._display:
-                try:
-                    with self.task(label, total) as advance:
-                        yield advance
-                finally:
-                    self._display = None
+        if self._open:
+            with self._estimate.task(label, total) as advance:
+                yield advance
             return
-        display = self._display
-        task = display.add_task(_short(label), total=total)
+        self._open += 1
+        self._estimate.began = time.monotonic()
         try:
-            yield lambda steps: display.advance(task, steps)
+            with self._estimate.task(label, total) as advance, self._display() as display:
+                display.add_task("")
+                yield advance
         finally:
-            display.remove_task(task)
+            self._open -= 1
 
     def note(self, message: str) -> None:
-        """Write one line above the bars."""
+        """Write one line above the bar."""
         self._console.print(say(message, QUIET))
+
+    def _display(self) -> Display:
+        """Rich's live display; it leaves stdout alone, which may be a pipe that expects JSON."""
+        return Display(
+            *(_Doing(self._estimate), _Bar(self._estimate), _Times(self._estimate)),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+        )
+
+
+class _Doing(ProgressColumn):
+    """What runs now, and how far that is."""
+
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__()
+        self._estimate = estimate
+
+    def render(self, task: Shown) -> Text:
+        running = self._estimate.running
+        return Text(_short(running.describe()) if running else "", no_wrap=True)
+
+
+class _Bar(ProgressColumn):
+    """The whole, by time; it moves to and fro while that is not known."""
+
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__()
+        self._estimate = estimate
+
+    def render(self, task: Shown) -> ProgressBar:
+        known = self._estimate.left() is not None
+        return ProgressBar(
+            total=1.0 if known else None,
+            completed=self._estimate.share(),
+            width=18,
+            pulse=not known,
+        )
 
 
 class _Times(ProgressColumn):
-    """Time that has passed, and time left once it is known."""
+    """Time that has passed, and time left of the whole once it is known."""
 
-    def render(self, task: Task) -> Text:
-        """Print both as clocks."""
-        passed = clock(task.elapsed or 0)
-        if task.time_remaining is None:
-            return Text(passed, style=QUIET)
-        return Text(f"{passed}, {clock(task.time_remaining)} left", style=QUIET)
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__()
+        self._estimate = estimate
 
-
-def _display(console: Console) -> Display:
-    """Rich's live display; it leaves stdout alone, which may be a pipe that expects JSON."""
-    return Display(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        _Times(),
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-    )
+    def render(self, task: Shown) -> Text:
+        passed, left = clock(self._estimate.elapsed), self._estimate.left()
+        return Text(passed if left is None else f"{passed}, {clock(left)} left", style=QUIET)
 
 
-def _short(label: str, most: int = 24) -> str:
-    """A label that leaves room for the bar on a line of 80."""
+def _short(label: str, most: int = 34) -> str:
+    """A label that leaves room for the bar on a line of 80; its end, the count, stays."""
     shown = clean(label)
-    return shown if len(shown) <= most else shown[: most - 2].rstrip() + ".."
+    if len(shown) <= most:
+        return shown
+    words, _, count = shown.rpartition(" ")
+    if not count[:1].isdecimal():
+        return f"{shown[: most - 2].rstrip()}.."
+    return f"{words[: most - len(count) - 3].rstrip()}.. {count}"
