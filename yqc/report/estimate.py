@@ -58,8 +58,10 @@ class Estimate:
         self._lock = threading.RLock()
         self._open: list[Task] = []
         self._stages: list[Stage] = []
-        self._at, self._since, self._task = -1, 0.0, None
-        """The stage that runs or ran last, when it began, and its task while that is open."""
+        self._at, self._since = -1, 0.0
+        """The stage that runs or ran last, and when it began."""
+        self._task: Task | None = None
+        """Its task, while that is open."""
         self._spent = self._foreseen = 0.0
 
     def expect(self, stages: Sequence[Stage], past: float = 0.0) -> None:
