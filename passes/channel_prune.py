@@ -27,6 +27,7 @@ from yqc.pruning import (
     PruningOptions,
     PruningTask,
     choose_channels,
+    describe_removal,
     needs_images,
 )
 
@@ -81,11 +82,18 @@ class ChannelPrune(PruningOptions, Pass):
             ctx.warn(f"prune: {why}")
 
     def explain(self, gm: fx.GraphModule, ctx: Context) -> list[str]:
-        """List the dependencies of channels, one a line; the reason beside what is pinned."""
+        """List what `ratio` removes, then the dependencies of channels, one a line.
+
+        The reason stands beside what is pinned.
+        """
         task = PruningTask(gm, ctx, self)
         for node, pin in task.pinned():
             ctx.skipped(node, pin)
-        return task.dependencies()
+        if self.ratio is None:  # the search for one takes minutes
+            return task.dependencies()
+        criterion = task.best_criterion(self.ratio) if self.criterion == "auto" else self.criterion
+        keep = task.select(criterion, self.ratio)
+        return [*describe_removal(task, keep, criterion), *task.dependencies()]
 
     def drawing(self, gm: fx.GraphModule, ctx: Context) -> "nx.Graph[str]":
         """Return the groups of channels as a networkx graph."""

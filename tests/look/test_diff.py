@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import fx, nn
 
@@ -12,6 +13,7 @@ from yqc.graph.serial import save_graph
 from yqc.job.explain import explain, group
 from yqc.job.staged import look
 from yqc.look import Diff, compare_views
+from yqc.look.diff import _params
 from yqc.look.fxview import of_graph
 from yqc.testing import nets, traced
 
@@ -80,6 +82,13 @@ def test_a_snapshot_is_the_same_as_the_file_it_becomes(tmp_path: Path) -> None:
     save(emit(gm), tmp_path / "g.onnx")
     sides = look(tmp_path / "g.yqc", emitted=True), look(tmp_path / "g.onnx")
     assert compare_views(*sides, params=True).same
+
+
+@pytest.mark.parametrize(("factor", "listed"), [(1 + 4e-7, False), (1 + 4e-6, True)])
+def test_weights_that_differ_by_float_rounding_are_the_same(factor: float, listed: bool) -> None:
+    plain = np.array([1e-3, -2.0], np.float32)
+    found = _params({"conv.weight": plain}, {"conv.weight": (plain * factor).astype(np.float32)})
+    assert [one.name for one in found] == ["conv.weight"] * listed
 
 
 def test_what_is_gone_is_named() -> None:

@@ -93,6 +93,11 @@ def test_explains_the_passes_that_it_stands_for(checkpoint: Path, data: Path) ->
     first, second = explain("prune{ratio=0.2 recover_steps=3}", checkpoint, with_data, draw=True)
     assert (first.name, second.name) == ("channel-prune", "recover")
     assert any(" => " in line for line in first.lines)
+    assert re.fullmatch(r"would go by \w+: [\d.]+ kB of [\d.]+ kB, 2\d\.\d% of .*", first.lines[0])
+    ends = first.lines.index("tied together:")
+    gone = [line.split() for line in first.lines[2:ends] if " -> " in line]
+    assert gone
+    assert all(int(before) > int(after) for before, _, after, *_ in gone)
     assert first.groups is not None
     assert second.after == "channel-prune{ratio=0.2}"
     assert second.lines[0].startswith("3 steps of 4 images, from ")

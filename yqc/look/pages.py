@@ -136,7 +136,7 @@ def _op_counts(diff: Diff) -> RenderableType:
 
 def _params(params: Sequence[ParamChange]) -> RenderableType:
     if not params:
-        return say("every weight and bias is the same", QUIET)
+        return say("every weight and bias is the same, up to float rounding", QUIET)
     table = columns("parameter", "shape", "largest difference", words=2)
     for one in params:
         table.add_row(say(one.name), say(_shapes(one)), human.magnitude(one.largest))

@@ -15,10 +15,12 @@ In reading order:
 - `custom_scores`: saliency by a function that a user registered.
 - `reconstruction_scores`: saliency as the error that correction leaves.
 - `correction`: least-squares correction of the weights behind removed channels.
+- `described`: what a removal takes from every group, in words.
 - `without_data`: saliency and correction from batch norms, where there are no images.
 """
 
 from yqc.pruning.custom_scores import ScoredLayer, needs_images, register_criterion
+from yqc.pruning.described import describe_removal
 from yqc.pruning.options import DATA_CRITERIA, PruningOptions
 from yqc.pruning.search import FREE_SHARE, PruningChoice, choose_channels
 from yqc.pruning.trials import PruningTask, Trial
@@ -32,6 +34,7 @@ __all__ = [
     "ScoredLayer",
     "Trial",
     "choose_channels",
+    "describe_removal",
     "needs_images",
     "register_criterion",
 ]

@@ -103,7 +103,7 @@ class PruningTask:
 
     def pinned(self) -> list[tuple[fx.Node, str]]:
         """List the groups of channels that must stay: a node that makes them, and the reason."""
-        return [(self._maker(block), block.pin) for block in self.channels.blocks if block.pin]
+        return [(self.maker(block), block.pin) for block in self.channels.blocks if block.pin]
 
     def dependencies(self) -> list[str]:
         """List the dependencies of channels, one a line, with the reason beside what is pinned."""
@@ -274,12 +274,12 @@ class PruningTask:
             gm.set_submodule(path, trial.gm.get_submodule(path))
         left = [int(trial.keep[b.first : b.first + b.count].sum()) for b in channels.blocks]
         return [
-            (self._maker(block), f"{block.count} channels -> {stay}")
+            (self.maker(block), f"{block.count} channels -> {stay}")
             for block, stay in zip(channels.blocks, left, strict=True)
             if stay < block.count
         ]
 
-    def _maker(self, block: ChannelBlock) -> fx.Node:
+    def maker(self, block: ChannelBlock) -> fx.Node:
         """Return a node that makes the channels of a group."""
         targets = {self.channels.slots[place].target for place, _ in block.places}
         nodes = self.gm.graph.nodes
