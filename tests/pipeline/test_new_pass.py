@@ -145,7 +145,7 @@ def test_the_page_shows_what_is_registered_by_name(tmp_path: Path) -> None:
     for name in ("median.py", "ranges.py", "normal_float.py", "acme_npu.py"):
         shown(name, tmp_path)
     for passes in (
-        "channel-prune{ratio=0.3 criterion=median round_to=1}",
+        "channel-prune{ratio=0.2 criterion=median round_to=1}",
         "fold-bn,observe,calibrate{ranges=three-sigma}",
         "fold-bn,observe,calibrate{observer=moving-average}",
         "fold-bn,cluster{table=normal-float spare=0}",

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -61,6 +62,7 @@ FULL = {
             "weight_bytes_after": "int",
             "max_abs_error": "float",
             "sqnr_db": "float",
+            "values": [],
         }
     ],
     "size": {
@@ -96,6 +98,7 @@ FULL = {
         "optimized": {"boxes": "float", "scores": "float", "extra": "float"},
         "unoptimized": {"boxes": "float", "scores": "float", "extra": "float"},
         "within_tolerance": "bool",
+        "not_run": "NoneType",
     },
     "latency": {
         "runtime": "str",
@@ -143,6 +146,7 @@ FULL = {
     },
     "swaps": [],
     "device": "NoneType",
+    "plugins": [],
     "sensitivity": "NoneType",
 }
 
@@ -173,12 +177,13 @@ def anything(kind: Any, floats: st.SearchStrategy[float] = ANY) -> st.SearchStra
         return st.lists(anything(inner[0], floats), max_size=3).map(tuple)
     if get_origin(kind) is tuple:
         return st.tuples(*(anything(one, FINITE) for one in inner))
-    plain: dict[type, st.SearchStrategy[Any]] = {
+    plain: dict[Any, st.SearchStrategy[Any]] = {
         str: st.text(max_size=90),
         int: st.integers(0, 10**13),
         float: floats,
         bool: st.booleans(),
         NoneType: st.none(),
+        Mapping[str, float]: st.dictionaries(st.text(max_size=9), FINITE, max_size=3),
     }
     if kind in plain:
         return plain[kind]
@@ -373,5 +378,6 @@ def test_takes_over_a_round_trip() -> None:
         "optimized": {"boxes": 1e-6, "scores": 2e-6, "extra": 0.0},
         "unoptimized": {"boxes": 0.5, "scores": 0.25, "extra": 0.125},
         "within_tolerance": False,
+        "not_run": None,
     }
     assert RoundTripError.of(0, 0, 1e-7) == RoundTripError(boxes=None, scores=None)

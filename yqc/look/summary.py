@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from yqc.errors import CheckpointError, ForbiddenGlobalError, UnknownBlockError
 from yqc.facts import OutputForm
-from yqc.graph.compare import macs
+from yqc.graph.compare import macs, parameter_count
 from yqc.graph.serial import is_graph_file
 from yqc.models.load import LoadedModel, load
 from yqc.models.source import Source, open_model
@@ -50,7 +50,8 @@ def summarize(model: Path, *, arch: Path | None = None) -> ModelSummary:
     require_file(model)
     if is_graph_file(model):
         source = open_model(model)
-        return _summary(model, source, params=source.params, macs=macs(source.gm))
+        gm = source.gm if source.snapshot is None else source.snapshot.gm
+        return _summary(model, source, params=parameter_count(gm), macs=macs(gm))
     try:
         loaded = load(model, arch=arch)
     except (UnknownBlockError, ForbiddenGlobalError):

@@ -1,0 +1,85 @@
+"""Recipes that name their model and what they need; reproducers that name their files."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.command import Run
+
+SOURCE = '''"""mine: fail where it is asked to."""
+from dataclasses import dataclass
+from typing import ClassVar
+from yqc import Pass
+
+@dataclass(frozen=True)
+class Mine(Pass):
+    name: ClassVar[str] = "mine"
+    fail: bool = False
+    """Whether to fail."""
+
+    def run(self, gm, ctx):
+        if self.fail:
+            raise ValueError("as asked")
+'''
+QUIET = ("--no-eval", "--no-html", "--no-verify", "--imgsz", 64)
+
+
+@pytest.fixture
+def mine(run: Run) -> Path:
+    """A pass in a file of the working directory, which `run` makes."""
+    assert run
+    path = Path("mine.py")
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_recipe_has_its_model_and_says_what_differs(
+    run: Run, mine: Path, checkpoint: Path
+) -> None:
+    first = ("compile", checkpoint, "--passes", "mine,dce", "--load", mine, "-q", *QUIET)
+    assert run(*first, "-o", "a.onnx").code == 0
+    recipe = Path("a.recipe.toml")
+    assert (
+        'kind = "pass"\nname = "mine"\norigin = "mine.py"\nfile = "mine.py"' in recipe.read_text()
+    )
+
+    done = run("compile", "--config", recipe, "--load", mine, "-o", "b.onnx", *QUIET[:-2])
+    assert done.code == 0, done.err
+    assert Path("b.onnx").read_bytes() == Path("a.onnx").read_bytes()
+    assert "was written for" not in done.err
+
+    mine.write_text(SOURCE + "\n# changed\n")
+    done = run("compile", "--config", recipe, "--load", mine, "-o", "b.onnx", *QUIET[:-2])
+    assert done.code == 0
+    assert "another pass 'mine' of mine.py (SHA-256" in " ".join(done.err.split())
+
+    done = run("compile", "--config", recipe, "-o", "c.onnx")
+    assert done.code == 1
+    assert "unknown pass 'mine'" in done.err
+    assert "the recipe was written for more; it needs --load mine.py" in done.err
+
+    text = recipe.read_text().replace(str(checkpoint), "gone.pt")
+    Path("moved.toml").write_text(text)
+    done = run("compile", "--config", "moved.toml", "--load", mine)
+    assert done.code == 1
+    assert "moved.toml was written for gone.pt (SHA-256 " in done.err
+    assert "which is not there; give the model" in done.err
+    Path("bare.toml").write_text('passes = "dce"\n')
+    done = run("compile", "--config", "bare.toml")
+    assert done.code == 2
+    assert "a recipe that records one" in done.err
+
+
+def test_a_reproducer_names_the_files_that_it_needs(run: Run, mine: Path, checkpoint: Path) -> None:
+    asked = ("compile", checkpoint, "--passes", "mine{fail=true}", "--load", mine, "-o", "a.onnx")
+    done = run(*asked, *QUIET)
+    assert done.code == 1
+    assert "run it again with: yqc replay a.reproducer.yqc --load mine.py" in done.err
+    done = run("replay", "a.reproducer.yqc")
+    assert done.code == 1
+    assert "unknown pass 'mine'" in done.err
+    assert "run it with: yqc replay a.reproducer.yqc --load mine.py" in done.err
+    mine.write_text(SOURCE.replace("if self.fail", "if False"))
+    done = run("replay", "a.reproducer.yqc", "--load", mine)
+    assert done.code == 0
+    assert "mine{fail=true} works on this graph now" in done.out
