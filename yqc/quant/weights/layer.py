@@ -21,6 +21,9 @@ from yqc.quant.weights.scheme import SCHEME_KINDS, Rounding, Scheme, make_table
 ROUNDS = 2
 """Turns of improving levels and scales. The error never grows with further turns, and each takes as
 long as the rounding itself."""
+UNCLIPPED = 8
+"""Bits from which `nearest` covers all weights: steps are so fine that clipping gains nothing.
+Below, scales are those with the least error of the weights, as tables have them, too."""
 FITTED = 64
 """Entries of the largest table whose values are fitted: time grows with the entries, and k-means of
 more than 64 entries leaves little error."""
@@ -121,7 +124,7 @@ def _choose(
         return grids.fixed_table_grid(w, error_weight, grids.powers_of_two_table(bits), block)
     if scheme.kind not in SCHEME_KINDS:
         return grids.fixed_table_grid(w, error_weight, make_table(scheme.kind, w, bits), block)
-    if rounding == "nearest":
+    if rounding == "nearest" and bits >= UNCLIPPED:
         return grids.minmax_grid(w, bits, block, affine=affine)
     return grids.mse_grid(w, error_weight, bits, block, affine=affine)
 
