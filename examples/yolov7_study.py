@@ -272,9 +272,9 @@ def main() -> None:
     """Print the table, a row a cell and seed, and write it where that was asked for."""
     asked = arguments()
     cells = asked.cells or list_cells(asked.kinds, asked.granularities, asked.bits)
-    study = Study(asked)
     log = asked.out.with_suffix(".jsonl") if asked.out else None
     rows = read_rows(log, setup_of(asked)) if log and asked.resume else []
+    study = Study(asked)
     if log:
         log.write_text(
             "".join(json.dumps(one) + "\n" for one in [setup_of(asked), *map(asdict, rows)])

@@ -19,7 +19,7 @@ def test_measures_cells_and_resumes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Eight seconds: five emitted files are run on the pictures, in two runs of the study."""
+    """Some 15 s: five emitted files are run on the pictures, in two runs of the study."""
 
     def run(*more: str) -> list[list[str]]:
         options = (
