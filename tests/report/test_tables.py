@@ -309,6 +309,14 @@ def test_long_words_stay_within_80_columns(printed: Print) -> None:
 
 def test_every_row_has_json_too() -> None:
     listing = PassListing(name="prune", doc="less", origin="yqc_passes")
-    keys = {"name": "prune", "doc": "less", "origin": "yqc_passes", "recipe": False}
+    keys = {"name": "prune", "doc": "less", "origin": "yqc_passes", "recipe": False, "added": []}
     assert to_json([listing]) == json.dumps([keys], indent=2) + "\n"
     assert '"blocks": {\n    "Detect": 1,' in CHECKPOINT.to_json()
+
+
+def test_choices_of_an_option_break_behind_their_bars(printed: Print) -> None:
+    kind = "auto|bn-scale|l1|l2|taylor|hessian|reconstruction|random"
+    option = OptionHelp(name="criterion", type=kind, default="auto", doc="How channels are scored.")
+    shown = printed(PassHelp(name="prune", origin="yqc_passes", doc="", options=(option,)))
+    cells = [line[11:31].strip() for line in shown.splitlines()[-4:]]
+    assert cells == ["auto|bn-scale|l1|l2|", "taylor|hessian|", "reconstruction|", "random"]

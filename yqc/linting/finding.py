@@ -9,7 +9,7 @@ from onnx import NodeProto
 from rich.console import Group, RenderableType
 
 from yqc.report import Shown, render
-from yqc.report.layout import say, say_unbroken
+from yqc.report.layout import Trimmed, hanging, say
 
 Severity = Literal["error", "warning", "note"]
 """The runtime refuses the file, or computes it wrong; it runs slower or less exactly than it could;
@@ -59,15 +59,15 @@ def lint_page(found: LintResult) -> RenderableType:
     """List the rules that found something: where, and what to do."""
     if not found.findings:
         return say(f"{found.model}: nothing that {found.target} would mind")
-    lines = []
+    lines: list[RenderableType] = []
     for group in group_findings(found.findings):
         one = group[0]
         lines += [
-            f"{one.severity}: {count_ops(group)}: {one.what} [{one.rule}]",
-            f"    at  {name_nodes(group)}",
-            f"    fix {one.fix}",
+            say(f"{one.severity}: {count_ops(group)}: {one.what} [{one.rule}]"),
+            hanging("    at  ", name_nodes(group)),
+            hanging("    fix ", one.fix),
         ]
-    return Group(*map(say_unbroken, lines))
+    return Trimmed(Group(*lines))
 
 
 def group_findings(found: Sequence[Finding]) -> Iterator[list[Finding]]:

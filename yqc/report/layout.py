@@ -90,6 +90,15 @@ def fields(
     return Trimmed(table)
 
 
+def hanging(name: str, text: str) -> RenderableType:
+    """Lay out a text behind a name, its further lines under the first."""
+    table = Table.grid()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(say(name), say(text))
+    return Trimmed(table)
+
+
 def indented(*lines: RenderableType, by: int = 2) -> RenderableType:
     """Move lines to the right."""
     return Padding(Group(*lines), (0, 0, 0, by))

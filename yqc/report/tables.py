@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 
 from yqc.report import human
 from yqc.report.layout import (
@@ -18,6 +17,7 @@ from yqc.report.layout import (
     Trimmed,
     columns,
     fields,
+    hanging,
     listing,
     say,
     steps,
@@ -209,13 +209,28 @@ def _first(names: tuple[str, ...]) -> list[str]:
     return [*names[:_NAMES_SHOWN], f"and {more} more"] if more > 0 else list(names)
 
 
+_TYPE_WIDTH = 20
+"""Columns of the types of options: twice as many leave no room for what they do."""
+
+
+def _pack_choices(kind: str) -> list[str]:
+    """Break a list of choices, `a|b|c`, behind the bars: as many on a line as fit."""
+    lines = [""]
+    for piece in re.findall(r"[^|]+\|?", kind):
+        if lines[-1] and len(lines[-1]) + len(piece) > _TYPE_WIDTH:
+            lines.append("")
+        lines[-1] += piece
+    return lines
+
+
 def _options(about: PassHelp) -> RenderableType:
     """The options of a pass as a table."""
     if not about.options:
         return say("no options", QUIET)
     table = columns("option", "type", "default", "", words=4)
     for one in about.options:
-        table.add_row(say(one.name), say(one.type, QUIET), say(one.default or '""'), say(one.doc))
+        kind = Group(*(say(line, QUIET) for line in _pack_choices(one.type)))
+        table.add_row(say(one.name), kind, say(one.default or '""'), say(one.doc))
         for name in one.added:
             table.add_row("", say(f"  {name.name}"), "", say(f"from {name.origin}", QUIET))
     return Trimmed(table)
@@ -258,9 +273,4 @@ def _as_written(line: str) -> RenderableType:
     mark = _INDENT.match(line)
     if mark is None:
         return say(line)
-    start = mark.end()
-    table = Table.grid()
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row(say(line[:start]), say(line[start:]))
-    return table
+    return hanging(line[: mark.end()], line[mark.end() :])
