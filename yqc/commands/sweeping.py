@@ -33,7 +33,7 @@ def sweep_command(
     quiet: QuietOption = False,
     chosen: Chosen,
 ) -> None:
-    """Compile models with pipelines, each with each, and compare what came of it."""
+    """Compile models with pipelines, each with each, and compare them."""
     if [path.suffix for path in models] == [".toml"] and (passes or grid):
         raise SettingError("--passes", "and --grid stand in the TOML file; leave them out")
     settings = chosen.settings()
