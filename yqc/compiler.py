@@ -45,6 +45,7 @@ from yqc.progress import Progress, Silent
 from yqc.report.contract import Json
 from yqc.settings import SETTINGS, Budget, Settings, choose, with_choices
 from yqc.tuning import Front, SearchSpace, count_held_out, make_question, tune
+from yqc.workers import RayWorkers
 
 Passes: TypeAlias = str | Pipeline | Sequence[Pass | Recipe | str]
 """Pipeline text, a `Pipeline`, or passes and recipes."""
@@ -131,6 +132,7 @@ class Session:
         *,
         space: SearchSpace | Path | None = None,
         threads_per_trial: int = 1,
+        cluster: RayWorkers | None = None,
         **asked: Any,  # noqa: ANN401  # checked by make_question
     ) -> Front:
         """Search the smallest or fastest files within a budget; see `yqc.tune`.
@@ -147,7 +149,7 @@ class Session:
             self.model, settings=settings, registry=self.registry, progress=self.progress
         )
         opening = open_choosing if isinstance(self.model, str | Path) else None
-        return tune(session, question, opening=opening, space=space)
+        return tune(session, question, opening=opening, space=space, cluster=cluster)
 
     def compile(
         self,

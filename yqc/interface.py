@@ -6,6 +6,7 @@ command line are, with underscores.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +28,21 @@ from yqc.models.source import AnyModel
 from yqc.onnx_file import read_onnx
 from yqc.pipeline.registry import Registry
 from yqc.progress import Progress, Silent
-from yqc.settings import DATA, MODEL, SETTINGS, Budget, Settings, choose, with_choices
+from yqc.settings import (
+    DATA,
+    MODEL,
+    SETTINGS,
+    Budget,
+    SettingError,
+    Settings,
+    choose,
+    with_choices,
+)
 from yqc.sweeping import plan_sweep, read_plan
 from yqc.sweeping import sweep as run_sweep
+from yqc.sweeping.timing import take_on
 from yqc.tuning import Front, SearchSpace, make_question, training_steps
-from yqc.workers import LocalWorkers, choose_jobs
+from yqc.workers import LocalWorkers, RayWorkers, choose_jobs, join_cluster
 
 
 @with_choices(*MODEL, *DATA, "threads")
@@ -113,6 +124,7 @@ def tune(
     prefer: Literal["size", "speed"] | None = None,
     jobs: int | None = None,
     threads_per_trial: int = 1,
+    ray: str | None = None,
     latency: bool = True,
     measure: str | None = None,
     space: Path | None = None,
@@ -137,6 +149,7 @@ def tune(
             budget of time alone), or the fastest.
         jobs: trials side by side; by default as many as cores and memory allow.
         threads_per_trial: PyTorch's and the runtime's; kept in the recipes.
+        ray: HOST:PORT of a Ray cluster that runs the trials, or `auto`; see `sweep`.
         latency: whether times count.
         measure: a command that prints the milliseconds of `{onnx}`, in place of the runtime here.
         space: a TOML file of what may be tried; see `yqc tune --print-space`.
@@ -155,7 +168,14 @@ def tune(
     asked |= {"jobs": jobs, "latency": latency, "measure": measure, "resume": resume}
     make_question(budget, target=settings.target, **asked)
     session = Session(model, settings=settings, registry=registry, progress=progress)
-    return session.tune(budget, space=space, threads_per_trial=threads_per_trial, **asked)
+    how: dict[str, Any] = {"space": space, "threads_per_trial": threads_per_trial}
+    if ray is None:
+        return session.tune(budget, **how, **asked)
+    if not isinstance(model, str | Path):
+        raise SettingError("ray", "needs a model that is a file")
+    with join_cluster(ray) as joined:
+        workers = RayWorkers(joined, jobs, threads_per_trial)
+        return session.tune(budget, cluster=workers, **how, **asked)
 
 
 @with_choices(*(name for name in SETTINGS if name != "passes"))
@@ -165,8 +185,9 @@ def sweep(
     *,
     grid: str | Sequence[str] = (),
     output: str | Path = "sweep",
-    jobs: int | None = 1,
+    jobs: int | None = None,
     threads_per_trial: int = 1,
+    ray: str | None = None,
     latency: bool = True,
     resume: bool = False,
     registry: Registry | None = None,
@@ -182,8 +203,9 @@ def sweep(
         grid: a pipeline with lists of values, or several: `int8{ranges=[relevance,mse]}`.
         output: the folder that gets `MODEL/PASSES.onnx` with report and recipe, `compare.html` and
             `compare.json`.
-        jobs: compiles side by side; None: as many as cores and memory allow.
+        jobs: compiles side by side; by default as many as cores and memory allow.
         threads_per_trial: PyTorch's and the runtime's; kept in the recipes.
+        ray: HOST:PORT of a Ray cluster that runs them, or `auto`: the one here, else a new one.
         latency: whether times are taken.
         resume: keep what an earlier sweep into this folder has done.
         registry: where names of passes are looked up.
@@ -204,9 +226,13 @@ def sweep(
     else:
         lists = _as_list(passes), _as_list(grid)
         plan = plan_sweep([(None, Path(one), base, *lists) for one in paths], registry)
-    workers = LocalWorkers(choose_jobs(jobs))
     how: dict[str, Any] = {"resume": resume, "latency": latency, "progress": progress or Silent()}
-    return run_sweep(plan, Path(output), workers, **how)
+    if ray is None:
+        return run_sweep(plan, Path(output), LocalWorkers(choose_jobs(jobs)), **how)
+    with join_cluster(ray) as cluster:
+        workers = RayWorkers(cluster, jobs, threads_per_trial)
+        how["take_time"] = partial(take_on, workers)
+        return run_sweep(plan, Path(output), workers, **how)
 
 
 def _as_list(given: str | Path | Sequence[str | Path]) -> list[Any]:

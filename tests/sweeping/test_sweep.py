@@ -16,7 +16,7 @@ from yqc.sweeping.folder import SUFFIXES
 
 PASSES = ("fold-bn", "channel-prune{ratio=0.99},dce", "")
 """The second one fails: so much cannot be pruned."""
-HOW: dict[str, Any] = {"imgsz": 64, "latency": False}
+HOW: dict[str, Any] = {"imgsz": 64, "latency": False, "jobs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,14 @@ def test_an_interruption_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CellJob, "run", interrupt)
-    done = run("sweep", models[0], "--passes", "dce", "--no-latency")
+    done = run("sweep", models[0], "--passes", "dce", "--no-latency", "--jobs", 1)
     assert done.code == 130
     assert "0 of 1 compile are done; the same command with --resume goes on" in done.err
     assert Path("sweep/compare.json").is_file()
 
 
 def test_times_are_taken_and_older_files_go(models: list[Path], run: Run) -> None:
-    both = ("sweep", models[0], "--imgsz", 64)
+    both = ("sweep", models[0], "--imgsz", 64, "--jobs", 1)
     assert run(*both, "--passes", "", "--no-latency", "-q").code == 0
     assert [path.name for path in Path("sweep").rglob("*.onnx")] == [f"{_only()}.onnx"]
     done = run(*both, "--passes", "dce", "--json", "-q")

@@ -26,6 +26,9 @@ RuntimeChoice = StrEnum("RuntimeChoice", ["onnxruntime", "openvino"])
 LoadOption = Annotated[list[Path] | None, typer.Option(help="Python file with passes or blocks.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+RayOption = Annotated[
+    str | None, typer.Option(metavar="<auto|host:port>", help="Run on a Ray cluster.")
+]
 
 
 @dataclass(frozen=True)

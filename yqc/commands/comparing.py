@@ -24,7 +24,7 @@ def compare_command(
     json: JsonOption = False,
     csv: CsvOption = False,
 ) -> None:
-    """Compare compiles by their reports: a table, a page, the front drawn."""
+    """Compare compiles by their reports, and draw the front."""
     if json and csv:
         raise typer.BadParameter("choose --json or --csv", param_hint="--csv")
     from yqc.comparing import compare, save_page  # noqa: PLC0415

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
+from yqc.commands.arguments import Chosen, JsonOption, QuietOption, RayOption, with_settings
 from yqc.commands.common import find_passes, importing, show
 from yqc.settings import SETTINGS, SettingError
 
@@ -25,8 +25,9 @@ def sweep_command(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of the files; default: sweep.")
     ] = Path("sweep"),
-    jobs: Annotated[int, typer.Option(help="Compiles side by side.")] = 1,
+    jobs: Annotated[int | None, typer.Option(help="Side by side; default: cores.")] = None,
     threads_per_trial: Annotated[int, typer.Option(help="Kept in the recipes.")] = 1,
+    ray: RayOption = None,
     no_latency: Annotated[bool, typer.Option("--no-latency", help="Take no times.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is done in -o.")] = False,
     json: JsonOption = False,
@@ -50,6 +51,7 @@ def sweep_command(
         output=output,
         jobs=jobs,
         threads_per_trial=threads_per_trial,
+        ray=ray,
         latency=not no_latency,
         resume=resume,
         registry=registry,

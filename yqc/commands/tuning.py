@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yqc.commands.arguments import Chosen, JsonOption, QuietOption, with_settings
+from yqc.commands.arguments import Chosen, JsonOption, QuietOption, RayOption, with_settings
 from yqc.commands.common import echo, importing, show
 from yqc.commands.process import OVER_BUDGET
 from yqc.pipeline.values import Duration
@@ -36,6 +36,7 @@ def tune_command(
     ] = Path("tuned"),
     jobs: Annotated[int | None, typer.Option(help="Trials side by side; default: cores.")] = None,
     threads_per_trial: Annotated[int, typer.Option(help="Kept in the recipes.")] = 1,
+    ray: RayOption = None,
     measure: Annotated[
         str | None,
         typer.Option(help="Command that prints milliseconds: 'ssh pi bench {onnx}'."),
@@ -73,6 +74,7 @@ def tune_command(
         prefer=None if prefer is None else prefer.value,  # type: ignore[arg-type]
         jobs=jobs,
         threads_per_trial=threads_per_trial,
+        ray=ray,
         latency=not no_latency,
         measure=measure,
         space=space,

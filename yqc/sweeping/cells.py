@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from yqc.compiler import Session
 from yqc.errors import YqcError, first_line
@@ -15,7 +18,7 @@ from yqc.pipeline.base import Given
 from yqc.pipeline.pipeline import Pipeline
 from yqc.settings import SETTINGS
 from yqc.store import user_store
-from yqc.sweeping.folder import SUFFIXES
+from yqc.version import __version__
 from yqc.workers import Opening
 
 FLOAT = ".float"
@@ -55,7 +58,7 @@ class CellJob:
     opening: Opening
     folder: Path
     known: dict[str, Any] | None = None
-    """What the journal of an earlier run says of it."""
+    """What the journal of an earlier run says of it, if its files are as they were."""
     brings_float: bool = False
     """Whether the float model's file is written, too: one cell of each model does."""
 
@@ -70,8 +73,8 @@ class CellJob:
             if runs and self.brings_float:
                 settings = session.settings
                 write_float_file(session.source, settings, user_store(), folder / FLOAT)
-            if self._is_done(key):
-                known = self.known or {}
+            known = self.known or {}
+            if known.get("key") == key:
                 told = {"sha256": known["sha256"], "failed": known["failed"]}
                 return CellResult(**about, **told, kept=True)
             session.compile(self.passes, output=output, latency=False, html=False)
@@ -87,25 +90,16 @@ class CellJob:
         """Return the result of a cell that could not run; a resumed sweep runs it again."""
         return CellResult(self.name, failed=why)
 
-    def _is_done(self, key: str) -> bool:
-        """Return whether an earlier run has done it, and its files are as they were."""
-        known, files = self.known, [self.folder / f"{self.stem}{suffix}" for suffix in SUFFIXES]
-        if not known or known.get("key") != key:
-            return False
-        if known.get("failed"):
-            return True
-        present = all(path.is_file() for path in files)
-        return present and file_sha256(files[0]) == known.get("sha256")
-
 
 def make_key(session: Session, passes: str) -> str:
-    """Return the hash of all that decides the files of a cell."""
+    """Return the hash of all that decides the files of a cell, but for the machine."""
     data, settings = session.data, session.settings
     pipeline = Pipeline.of(passes, session.registry)
     can_train = bool(data and data.train.images) and session.source.form is not None
     expanded = pipeline.expand(given=Given(settings.target, data is not None, can_train))
     about = {
         **model_key(session.source, settings),
+        "versions": [__version__, platform.python_version(), torch.__version__],
         "settings": {name: str(getattr(settings, name)) for name in SETTINGS},
         "passes": str(pipeline),
         "code": sorted(hash_code(expanded)),

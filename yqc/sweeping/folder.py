@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yqc.errors import OutputError
+from yqc.models.source import file_sha256
 from yqc.store.folders import open_work_folder
 
 INNER = ".sweep"
@@ -75,6 +76,16 @@ class SweepFolder:
                 os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {self.journal}: {error.strerror}") from error
+
+    def find_done(self, name: str) -> dict[str, Any] | None:
+        """Return what the journal says of a cell, if it failed or its files are as they were."""
+        known = self.done.get(name)
+        if known is None or known.get("failed"):
+            return known
+        files = [self.output / f"{name}{suffix}" for suffix in SUFFIXES]
+        if not all(path.is_file() for path in files):
+            return None
+        return known if file_sha256(files[0]) == known.get("sha256") else None
 
     def make(self, folder: Path) -> Path:
         """Make a folder of results.

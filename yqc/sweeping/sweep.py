@@ -82,7 +82,7 @@ def _compile_cells(
             passes=passes,
             opening=_opening(plan, model),
             folder=folder.make(folder.output / model.name),
-            known=folder.done.get(name),
+            known=folder.find_done(name),
             brings_float=model.name not in seen,
         )
         seen.add(model.name)

@@ -10,6 +10,7 @@ from yqc.report import Report
 from yqc.settings import Settings
 from yqc.sweeping.folder import SweepFolder
 from yqc.targets import find_target
+from yqc.workers import RayWorkers, time_alone
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class Timing:
         target, threads = find_target(self.settings.target), self.settings.threads or 1
         how = {"imgsz": self.imgsz, "threads": threads, "progress": Silent()}
         return time_compiled(self.original, self.compiled, target, **how)  # type: ignore[arg-type]
+
+
+def take_on(workers: RayWorkers, timing: Timing) -> Timed:
+    """Time two files on one machine of a cluster, which runs nothing else."""
+    target, threads = find_target(timing.settings.target), timing.settings.threads or 1
+    files = timing.original, timing.compiled
+    return time_alone(workers, *files, target, imgsz=timing.imgsz, threads=threads)
 
 
 TakesTime = Callable[[Timing], Timed]

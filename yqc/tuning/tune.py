@@ -30,7 +30,7 @@ from yqc.tuning.runner import TrialRunner
 from yqc.tuning.search import Clock, Search, run_search
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Compiles, Measure, measure_by_command
-from yqc.workers import LocalWorkers, Opening
+from yqc.workers import LocalWorkers, Opening, RayWorkers, time_alone
 
 FOR_TRIALS = 0.75
 """Share of the time that trials get; the rest is for the front's files. Half of it leaves much of
@@ -62,6 +62,7 @@ def tune(
     *,
     opening: Callable[..., Compiles] | None,
     space: SearchSpace | Path | None = None,
+    cluster: RayWorkers | None = None,
 ) -> Front:
     """Search pipelines, and write the files of those that no other one beats.
 
@@ -70,6 +71,7 @@ def tune(
         question: what is asked.
         opening: opens the session of trials in another process; None: all run in this one.
         space: what may be tried, or its TOML file; by default what passes declare.
+        cluster: runs the trials in place of processes here, and takes times.
 
     Raises:
         BudgetError: no trial gave a file.
@@ -97,8 +99,8 @@ def tune(
         choices = _choices(session.settings)
         jobs = question.jobs if opening is not None else 1
         opener = Opening(opening or type(session), session.model, choices, load)
-        alone = session.choosing() if jobs == 1 else None
-        workers = LocalWorkers(jobs, alone)
+        alone = session.choosing() if jobs == 1 and cluster is None else None
+        workers = LocalWorkers(jobs, alone) if cluster is None else cluster
         runner = TrialRunner(workers, opener, drop, trials)
         seconds = None if question.seconds is None else FOR_TRIALS * question.seconds
         try:
@@ -108,7 +110,7 @@ def tune(
                 Clock(seconds, began),
                 most=question.trials,
                 budget=question.budget,
-                measure=make_measure(session, question, trials),
+                measure=make_measure(session, question, trials, cluster),
                 progress=progress,
             )
         except KeyboardInterrupt:
@@ -166,7 +168,9 @@ def count_held_out(data: Data) -> int:
     return count
 
 
-def make_measure(session: TunedSession, question: Question, folder: Path) -> Measure | None:
+def make_measure(
+    session: TunedSession, question: Question, folder: Path, cluster: RayWorkers | None = None
+) -> Measure | None:
     """Return what times a file: in the target's runtime, or by the user's command."""
     if not question.latency:
         return None
@@ -178,7 +182,10 @@ def make_measure(session: TunedSession, question: Question, folder: Path) -> Mea
 
     def measure(onnx: Path) -> tuple[float | None, str]:
         how: dict[str, Any] = {"imgsz": source.imgsz, "threads": settings.threads or 1}
-        timed, why = time_compiled(plain, onnx, target, **how, progress=Silent())
+        if cluster is None:
+            timed, why = time_compiled(plain, onnx, target, **how, progress=Silent())
+        else:
+            timed, why = time_alone(cluster, plain, onnx, target, **how)
         return (None, why[0]) if timed is None else (timed.compiled_ms, "")
 
     return measure

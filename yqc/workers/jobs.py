@@ -82,10 +82,10 @@ def unlimited() -> float:
     return float("inf")
 
 
-_kept = list[tuple[Opening, Any]]()
+_kept = list[tuple[Callable[[], Any], Any]]()
 
 
-def session_of(opening: Opening) -> Any:  # noqa: ANN401  # as it opens
+def session_of(opening: Callable[[], Any]) -> Any:  # noqa: ANN401  # as it opens
     """Return this process's session; one of another opening takes its place.
 
     Raises:
