@@ -220,7 +220,6 @@ class RayWorkers:
 
     def _submit(self, job: Job[T]) -> Any:  # noqa: ANN401  # a reference of Ray's
         how: dict[str, Any] = {"num_cpus": self.threads, "memory": NEEDED, "max_retries": RETRIES}
-        how["max_calls"] = 0  # the process keeps its session
         return self.ray.remote(run_there).options(**how).remote(job, self._parcel(job.opening))
 
     def _parcel(self, opening: Opening) -> Parcel:
