@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yqc.errors import OutputError
-from yqc.models.source import file_sha256
+from yqc.models.graph_files import file_sha256
 from yqc.store.folders import open_work_folder
 
 INNER = ".sweep"

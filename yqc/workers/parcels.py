@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from yqc.data import Data, Split
 from yqc.data.sets import Annotations
 from yqc.errors import CheckpointError
-from yqc.models.source import file_sha256
+from yqc.models.graph_files import file_sha256
 from yqc.targets import find_target
 from yqc.workers.jobs import Job, Opening, session_of
 
