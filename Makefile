@@ -1,9 +1,9 @@
 # The steps stand in .ci/check, which CI runs too; .venv is the virtual environment.
 
-check: ## tests, lint, types and docs: what CI runs
-	.ci/check tests lint types docs
+check: ## all steps: what CI runs
+	.ci/check tests lint types docs package
 
-quick tests lint types docs: ## one step; `quick` is a subset of the tests
+quick tests lint types docs package: ## one step; `quick` is a subset of the tests
 	.ci/check $@
 
 schemas: ## write the JSON schemas and the reference pages into docs/
@@ -13,4 +13,4 @@ format: ## format the code, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-.PHONY: check quick tests lint types docs schemas format
+.PHONY: check quick tests lint types docs package schemas format

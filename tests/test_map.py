@@ -78,11 +78,17 @@ def test_names_of_the_map_are_packages_or_public() -> None:
         assert name in contents(ROOT / "yqc") or hasattr(yqc, name), name
 
 
+def test_the_wheel_has_every_package() -> None:
+    tool = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]
+    folders = {path.parent.as_posix().replace("/", ".") for path in INITS}
+    assert {*tool["packages"]} == {"yqc", *folders, "yqc_passes", "yqc_examples"}
+
+
 def test_ci_and_make_run_the_same_steps() -> None:
     steps = re.findall(r"^(\w+)\(\)", read(".ci/check"), re.MULTILINE)
-    assert steps == ["tests", "quick", "lint", "types", "docs"]
-    assert ".ci/check tests lint types docs" in read("Makefile")
-    assert read(".ci/run").rstrip().endswith(".ci/check lint types docs")
+    assert steps == ["tests", "quick", "lint", "types", "docs", "package"]
+    assert ".ci/check tests lint types docs package" in read("Makefile")
+    assert read(".ci/run").rstrip().endswith(".ci/check lint types docs package")
     assert re.findall(r"\.venv/bin/pytest.*", read("README.md")) == [
         ".venv/bin/pytest -n 2 --dist worksteal"
     ]
