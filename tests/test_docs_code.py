@@ -1,9 +1,9 @@
 """The code on the pages of the documentation runs: commands, Python and TOML.
 
-A block runs in a folder with a small detector, `model.pt`, its data and two compiled files. A
-command runs in this process, with options that shorten it; one that searches or sweeps for long
-stops where the work would begin. A block that cannot run here has the reason in a comment before it,
-`<!-- not run: REASON -->`; commands, options and passes in it are still looked up.
+A block runs in a folder with a small detector, `model.pt`, its data and two compiled files.
+Commands run in this process, with options that shorten them; those that search or sweep for long
+stop where the work would begin. A block that cannot run here has the reason in a comment before
+it, `<!-- not run: REASON -->`; commands, options and passes in it are still looked up.
 """
 
 import re
