@@ -1,10 +1,11 @@
 # ruff: noqa: INP001
-"""Make the pictures of the README: the report in a browser, and the page that a terminal shows.
+"""Make the pictures of the README: the pages in a browser, and the report that a terminal shows.
 
     python docs/pictures.py
 
-compiles the small detector that comes with yqc, and writes `report.png`, `report-dark.png` and
-`terminal.svg` beside itself. Needs a headless Chromium in the PATH.
+compiles the small detector that comes with yqc and searches its front, and writes `report.png`,
+`report-dark.png`, `front.png` and `terminal.svg` beside itself. Needs a headless Chromium in the
+PATH.
 """
 
 import io
@@ -25,31 +26,37 @@ from yqc.report import Report
 DOCS = Path(__file__).parent
 MODEL = DOCS.parent / "examples" / "shapes" / "shapes.yqc"
 SIZE = (1280, 1480)
+FRONT_SIZE = (1280, 1000)
+TRIALS = 24
+"""Of the search whose page is shown."""
 
 
 def main() -> None:
-    """Compile, and take both pictures."""
+    """Compile and search, and take the pictures."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("docs/pictures.py needs a headless Chromium in the PATH")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        data = shapes.write_shapes(place / "shapes", train=96, val=48)
+        data = shapes.write_shapes(place / "shapes", train=400, val=100)
         result = yqc.compile(
             MODEL, "int8", output=place / "shapes-int8.onnx", data=data, sensitivity=True
         )
         for name, scheme in (("report.png", 1), ("report-dark.png", 0)):
-            take(browser, result.files.page, DOCS / name, scheme, place / "profile")
+            take(browser, result.files.page, DOCS / name, scheme, SIZE)
+        tuned = place / "tuned"
+        yqc.tune(MODEL, data=data, trials=TRIALS, latency=False, output=tuned)
+        take(browser, tuned / "front.html", DOCS / "front.png", 1, FRONT_SIZE)
     (DOCS / "terminal.svg").write_text(terminal(plain(result.report)), encoding="utf-8")
 
 
-def take(browser: str, page: Path, picture: Path, scheme: int, profile: Path) -> None:
-    """Take a picture of a page; scheme 0 is dark, 1 light."""
+def take(browser: str, page: Path, picture: Path, scheme: int, size: tuple[int, int]) -> None:
+    """Take a picture of a page, width and height in pixels; scheme 0 is dark, 1 light."""
     options = [
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-        *("--virtual-time-budget=9000", f"--user-data-dir={profile}"),
+        *("--virtual-time-budget=9000", f"--user-data-dir={page.parent / 'profile'}"),
         f"--blink-settings=preferredColorScheme={scheme}",
-        f"--window-size={SIZE[0]},{SIZE[1]}",
+        f"--window-size={size[0]},{size[1]}",
         f"--screenshot={picture}",
     ]
     subprocess.run(  # noqa: S603  # found in the PATH
