@@ -27,7 +27,7 @@ DOCS = Path(__file__).parent
 MODEL = DOCS.parent / "examples" / "shapes" / "shapes.yqc"
 SIZE = (1280, 1480)
 FRONT_SIZE = (1280, 1000)
-TRIALS = 24
+TRIALS = 16
 """Of the search whose page is shown."""
 
 
