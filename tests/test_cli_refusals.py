@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_written(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", denied)
-    done = run("compile", checkpoint, "--passes", "dce")
+    done = run("compile", checkpoint, "--passes", "dce", "-q")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         "yqc: cannot write into .: Permission denied; choose another place with -o\n"
@@ -270,5 +270,5 @@ def test_interrupting_says_that_nothing_was_written(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("yqc.compiler.open_for", interrupt)
-    done = run("compile", checkpoint, "--passes", "dce")
+    done = run("compile", checkpoint, "--passes", "dce", "-q")
     assert done == Done(130, "", "yqc: interrupted; nothing was written\n")

@@ -63,7 +63,9 @@ def _describe(parameter: inspect.Parameter, kind: Any, info: Any) -> Json:  # no
     if default is None and name in SETTINGS:
         default, words = getattr(Settings(), name), describe(setting_types()[name])
     required = default is inspect.Parameter.empty
-    flags = [*info.param_decls] if info.param_decls else [f"--{name.replace('_', '-')}"]
+    declared = (info.default, *(info.param_decls or ()))  # typer takes the first for a default
+    flags = [one for one in declared if isinstance(one, str) and one.startswith("-")]
+    flags = flags or [f"--{name.replace('_', '-')}"]
     about: Mapping[str, object] = {
         "name": name,
         **({"flags": flags} if isinstance(info, OptionInfo) else {}),
