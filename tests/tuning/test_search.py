@@ -1,8 +1,6 @@
 """The search: rounds, resuming, halving; and the front that it leaves."""
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from yqc.pipeline.registry import Registry
 from yqc.progress import Silent
 from yqc.report.pareto import dominates
 from yqc.settings import Budget, Drop
-from yqc.tuning import workers
 from yqc.tuning.pareto import choose_best, find_front, thin_out
 from yqc.tuning.runner import TrialRunner
 from yqc.tuning.search import Clock, Search, run_search
@@ -178,25 +175,3 @@ def test_jobs_are_as_many_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("yqc.workers.memory.free_memory", lambda: 1 << 30)
     assert choose_jobs(None) == 1
     assert choose_jobs(3) == 3
-
-
-def test_trials_that_share_a_graph_run_side_by_side_once_the_first_has_made_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    together, ended = threading.Barrier(2, timeout=10), list[str]()
-
-    def run(passes: str, *_: object) -> Outcome:
-        if passes != "a":
-            assert ended == ["a"]
-            together.wait()
-        else:
-            ended.append(passes)
-        return Outcome(passes)
-
-    monkeypatch.setattr(workers, "_run", run)
-    opening = workers.Opening(object, None, {})  # type: ignore[arg-type]  # never called
-    pool = Workers(opening, Drop(0.02, relative=True), tmp_path, jobs=2)
-    with ThreadPoolExecutor(2) as threads:
-        pool.pool = threads  # type: ignore[assignment]  # it submits alike
-        found = dict(pool.run([[(0, "a"), (1, "b"), (2, "c")]], lambda: float("inf")))
-    assert [found[n].passes for n in range(3)] == ["a", "b", "c"]

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,28 @@ def test_jobs_of_a_killed_process_run_once_more(
     assert (found["a"], found["b"]) == ("model a", "model b")
     assert "was killed" in found["c"]
     assert (tmp_path / "c").read_text() == "xx"
+
+
+def test_jobs_of_a_group_run_side_by_side_once_its_first_has_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    together, ended = threading.Barrier(2, timeout=10), list[str]()
+
+    def run(job: Small, _: Path) -> tuple[str, int]:
+        if job.name != "a":
+            assert ended == ["a"]
+            together.wait()
+        ended.append(job.name)
+        return job.name, 0
+
+    monkeypatch.setattr("yqc.workers.processes._run", run)
+    monkeypatch.setattr(LocalWorkers, "_fits", lambda *_: True)
+    workers = LocalWorkers(jobs=2)
+    with ThreadPoolExecutor(2) as threads:
+        workers.pool = threads  # type: ignore[assignment]  # it submits alike
+        group = [Small(name, tmp_path) for name in "abc"]
+        found = {job.name: result for job, result in workers.run([group], unlimited)}
+    assert found == {"a": "a", "b": "b", "c": "c"}
 
 
 def test_a_job_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
