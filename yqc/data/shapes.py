@@ -78,9 +78,9 @@ def write_shapes(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             fresh = Path(name) / "fresh"
             _draw_all(fresh, counts, seed, progress or Silent(), tasks=tasks)
-            (fresh / YAML).write_text(text)
+            (fresh / YAML).write_text(text, encoding="utf-8")
             for task in TASKS if tasks else ():
-                (fresh / f"{task}.yaml").write_text(_task_yaml(text, task))
+                (fresh / f"{task}.yaml").write_text(_task_yaml(text, task), encoding="utf-8")
             fresh.replace(folder)
     except OSError as e:
         raise OutputError(f"cannot write the shapes data set to {folder}: {e.strerror}.") from e
@@ -140,7 +140,9 @@ def _draw_all(
                 scene, place = draw(seed, split, i), f"{split}/{i:06d}"
                 picture = folder / "images" / f"{place}.png"
                 Image.fromarray(scene.pixels).save(picture, compress_level=1)
-                (folder / "labels" / f"{place}.txt").write_text(write_boxes(scene))
+                (folder / "labels" / f"{place}.txt").write_text(
+                    write_boxes(scene), encoding="utf-8"
+                )
                 if tasks:
                     _write_tasks(folder, place, scene, picture)
                 advance(1)
@@ -150,7 +152,7 @@ def _write_tasks(folder: Path, place: str, scene: Scene, picture: Path) -> None:
     """Write labels of the further tasks, and crops; `place` is split and number."""
     for task, label in TASKS.items():
         _share(picture, folder / task / "images" / f"{place}.png")
-        (folder / task / "labels" / f"{place}.txt").write_text(label(scene))
+        (folder / task / "labels" / f"{place}.txt").write_text(label(scene), encoding="utf-8")
     split, number = place.split("/")
     for i, (kind, crop) in enumerate(zip(scene.classes, cut_crops(scene), strict=True)):
         path = folder / CROPS / split / NAMES[kind] / f"{number}-{i}.png"
