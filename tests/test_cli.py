@@ -105,7 +105,7 @@ def test_a_failing_pass_leaves_a_reproducer_that_replay_runs(run: Run, checkpoin
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         "yqc: pass 2 of 2, fail: ValueError: it is broken; "
-        "run it again with: yqc replay best-dce-fail.reproducer.yqc\n"
+        "run it again with: yqc replay best-dce-fail.reproducer.yqc --load fail.py\n"
     )
     assert sorted(here()) == ["best-dce-fail.reproducer.yqc", "fail.py"]
     again = run("replay", "best-dce-fail.reproducer.yqc", "--load", "fail.py")
@@ -124,7 +124,8 @@ def test_a_failing_pass_leaves_a_reproducer_that_replay_runs(run: Run, checkpoin
     ("arguments", "message"),
     [
         (["compile", "m.pt"], "give --passes, or a recipe with --config"),
-        (["compile"], "Missing argument 'model'"),
+        (["compile"], "give --passes, or a recipe with --config"),
+        (["compile", "--passes", "dce"], "model"),
         (
             ["compile", "m.pt", "--passes", "dce", "--imgsz", "big"],
             "--imgsz must be a size in pixels",
@@ -236,6 +237,7 @@ def test_lists_the_passes(run: Run) -> None:
         "doc": "erase nodes that nothing reads, and calls that return their input as it is.",
         "origin": "yqc_passes",
         "recipe": False,
+        "added": [],
     }
     assert [name for name, row in rows.items() if row["recipe"]] == [
         *("codebook", "fp16", "fuse", "int4", "int8", "prune", "relu", "rice", "slim")

@@ -215,7 +215,7 @@ def test_bad_input_is_one_message_and_nothing_written(
     "passes", ["dce,fold", "fold-bn{min_vra=1}", "fold-bn{min_var=low}", "a b"]
 )
 def test_mistakes_in_pipelines_are_pointed_at(passes: str, run: Run, checkpoint: Path) -> None:
-    _, line, mark = run("compile", checkpoint, "--passes", passes, "-q").err.splitlines()
+    _, line, mark = run("compile", checkpoint, "--passes", passes).err.splitlines()
     assert line == f"  {passes}"
     pointed = line[mark.index("^") : mark.rindex("^") + 1]
     assert pointed in {"fold", "min_vra", "low", "b"}
@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_written(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", denied)
-    done = run("compile", checkpoint, "--passes", "dce", "-q")
+    done = run("compile", checkpoint, "--passes", "dce")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         "yqc: cannot write into .: Permission denied; choose another place with -o\n"

@@ -44,7 +44,8 @@ def make_progress(*, quiet: bool = False) -> Progress:
 class Lines:
     """Progress as plain lines: one for each task that begins, or every ten seconds.
 
-    The start and the end of an outermost task are always written. A line for a task within another
+    The start and the end of an outermost task are always written, but for the start of one without
+    steps, whose tasks are. A line for a task within another
     one is left out where the last line is younger than two seconds.
     """
 
@@ -74,7 +75,8 @@ class Lines:
                     advance(steps)
                     self._write(_BEAT)
 
-                self._write(0.0 if outermost else _CALM_SECONDS)
+                if total or not outermost:  # else it names what is in it, and may yet be refused
+                    self._write(0.0 if outermost else _CALM_SECONDS)
                 if outermost:
                     threading.Thread(target=self._beat, args=(ended,), daemon=True).start()
                 yield counted
