@@ -9,8 +9,8 @@ import torch
 
 import yqc
 
-KINDS = ["yolov5n", "yolov7-tiny", "yolov9t", "yolo12n", "yolo26n"]
-"""One of each kind of head, concatenations and attention; the others pass too, in minutes."""
+KINDS = ["yolov5n", "yolo12n", "yolo26n"]
+"""One of each kind of head, and attention; the others pass too, in minutes."""
 
 
 @pytest.mark.parametrize("name", KINDS)
