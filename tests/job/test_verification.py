@@ -171,7 +171,9 @@ def test_rounding_that_a_graph_amplifies_is_no_difference(
     monkeypatch.setattr(verification, "FLOOR", 0.0)
     gm = traced(Deep(), X.shape)
     save(emit(perturbed(gm, seed=1)), tmp_path / "x.onnx")
-    assert not verify_file(gm, gm, tmp_path / "x.onnx", X, None).trip.within(1e-6, 1e-6, 1e-6)
+    trip = verify_file(gm, gm, tmp_path / "x.onnx", X, None).trip
+    assert trip is not None
+    assert not trip.within(1e-6, 1e-6, 1e-6)
 
 
 class Rounds(nn.Module):
@@ -199,6 +201,7 @@ def test_a_step_more_is_no_difference_and_five_are(tmp_path: Path) -> None:
         save(emit(traced(Rounds(scale, shift), x.shape)), tmp_path / f"{shift}.onnx")
     x[..., 0] = 10.0
     found = verify_file(gm, original, tmp_path / "0.0.onnx", x, None)
+    assert found.trip is not None
     assert found.trip.plain.values == pytest.approx(0.1, rel=1e-3)  # twice the graph's own 0.05
     with pytest.raises(EmitError, match=r"the emitted file differs from its graph: by 0\.6"):
         verify_file(gm, original, tmp_path / "5.0.onnx", x, None)
