@@ -1,10 +1,15 @@
 """Recipes that name their model and what they need; reproducers that name their files."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import yqc
 from tests.command import Run
+from yqc.job.keys import hash_code
+from yqc.job.plugins import describe_pass
 
 SOURCE = '''"""mine: fail where it is asked to."""
 from dataclasses import dataclass
@@ -83,3 +88,25 @@ def test_a_reproducer_names_the_files_that_it_needs(run: Run, mine: Path, checkp
     done = run("replay", "a.reproducer.yqc", "--load", mine)
     assert done.code == 0
     assert "mine{fail=true} works on this graph now" in done.out
+
+
+OWN = """
+@dataclass
+class Own(Pass):
+    name = "own"
+
+    def run(self, gm, ctx):
+        return gm
+"""
+
+
+def test_a_pass_of_an_interpreter_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a notebook; a module without a file makes `inspect` raise OSError or TypeError."""
+    monkeypatch.delattr("__main__.__file__", raising=False)
+    for module in ("__main__", "builtins"):
+        names: dict[str, Any] = {"Pass": yqc.Pass, "dataclass": dataclass, "__name__": module}
+        exec(OWN, names)  # noqa: S102  # as an interpreter does
+        own = names["Own"]()
+        found = describe_pass(own, yqc.Registry.default())
+        assert hash_code([own]) == set()
+        assert (found.kind, found.name, found.sha256) == ("pass", "own", "")

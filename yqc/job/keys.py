@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import inspect
-import os
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -114,16 +113,21 @@ def _own_stamp() -> str:
     return digest.hexdigest()[:16]
 
 
+def find_source(kind: type) -> Path | None:
+    """Return the file in which a class is defined; None for one of a notebook or interpreter."""
+    try:
+        path = inspect.getsourcefile(kind)
+    except (TypeError, OSError):
+        return None
+    return Path(path) if path and Path(path).is_file() else None  # it may be a name like <stdin>
+
+
 def hash_code(passes: Iterable[Pass]) -> set[str]:
     """Hash the files in which passes are defined; those of `--load` and of plugins change."""
     found = set()
     passes = list(passes)
     for kind in {type(each) for each in passes}:
-        try:
-            path = inspect.getsourcefile(kind)
-        except TypeError:
-            continue
-        if path and os.path.isfile(path):  # noqa: PTH113  # names such as <stdin>
-            found.add(f"{kind.__name__} {file_sha256(Path(path))}")
+        if (path := find_source(kind)) is not None:
+            found.add(f"{kind.__name__} {file_sha256(path)}")
     named = (names.find(name) for one in passes for name, names in chosen_names(one))
     return found | {f"{one.kind} {one.name} {one.sha256}" for one in named if one is not None}

@@ -1,9 +1,8 @@
 """What of a compile is not yqc's own: passes, criteria, methods, schemes, targets of users."""
 
-import inspect
 from collections.abc import Iterable
-from pathlib import Path
 
+from yqc.job.keys import find_source
 from yqc.models.graph_files import file_sha256
 from yqc.pipeline.base import Pass, Recipe
 from yqc.pipeline.options import chosen_names
@@ -33,12 +32,9 @@ def find_plugins(
 def describe_pass(one: Pass | Recipe, registry: Registry) -> Plugin:
     """Describe a pass that is not yqc's own."""
     known, module = registry.found.get(one.name), type(one).__module__
-    try:
-        path = Path(inspect.getsourcefile(type(one)) or "")
-    except TypeError:
-        path = Path()
+    path = find_source(type(one))
     origin = module if known is None else known.origin
-    sha256 = file_sha256(path) if path.is_file() else ""
+    sha256 = "" if path is None else file_sha256(path)
     return Plugin("pass", one.name, origin, name_file(origin, module), sha256)
 
 
