@@ -30,7 +30,7 @@ def test_compiles_and_prints_the_report(run: Run, checkpoint: Path) -> None:
     ]
     for shown in ("reparam,fold-bn,dce", "fold-bn", "best-fuse.onnx", "ultralytics"):
         assert shown in done.out
-    assert done.err.startswith("compiling\n"), "progress goes to stderr"
+    assert done.err.startswith("opening model and data\n"), "progress goes to stderr"
     assert "compiling" not in done.out
     assert "\x1b" not in done.out + done.err, "no colours where there is no terminal"
 
