@@ -264,15 +264,17 @@ def write_files(
             report = make_report(
                 compiled, emitted, stage.onnx, verified, measured, sensitivity=how.sensitivity
             )
-            stage.report.write_text(report.to_json(), encoding="utf-8")
-            stage.recipe.write_text(compiled.recipe, encoding="utf-8", errors="replace")
+            stage.report.write_text(report.to_json(), encoding="utf-8", newline="\n")
+            stage.recipe.write_text(
+                compiled.recipe, encoding="utf-8", newline="\n", errors="replace"
+            )
             if exported is not None:
                 save_exported(exported, stage.exported)
                 made.append(files.exported)
             if how.html:
                 shown = PageInputs(source, compiled.gm, example, measured.evidence)
                 page = make_page(shown, report, compiled.recipe)
-                stage.page.write_text(page, encoding="utf-8", errors="replace")
+                stage.page.write_text(page, encoding="utf-8", newline="\n", errors="replace")
                 made.insert(3, files.page)
     work.delete()
     return Written(report, tuple(made))

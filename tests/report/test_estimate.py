@@ -82,6 +82,17 @@ def test_a_stage_that_does_not_come_is_passed_over(estimate: Estimate, clock: Cl
             assert estimate.left() == pytest.approx(15)
 
 
+def test_work_within_a_foreseen_stage_foresees_nothing_else(
+    estimate: Estimate, clock: Clock
+) -> None:
+    with estimate.task("searching", 0):
+        estimate.expect([Stage("trials", 60, fixed=True), Stage("front", 20, fixed=True)])
+        with estimate.task("trials", 0):
+            clock.time += 12
+            estimate.expect([Stage("calibrate", 1)])
+            assert estimate.left() == pytest.approx(48 + 20)
+
+
 def test_a_time_that_was_asked_for_is_no_measure_of_the_machine(
     estimate: Estimate, clock: Clock
 ) -> None:

@@ -1,11 +1,20 @@
 """Folders that yqc removes have its marker inside, and nobody works in them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from yqc.store import folders
-from yqc.store.folders import MARKER, TEXT, is_marked, make_temporary, mark, remove_left
+from yqc.store.folders import (
+    MARKER,
+    TEXT,
+    is_marked,
+    make_temporary,
+    mark,
+    remove_left,
+    remove_locked,
+)
 from yqc.store.locks import NAME as LOCK
 from yqc.store.locks import lock_folder
 
@@ -26,6 +35,21 @@ def test_a_folder_taken_away_before_it_was_locked_is_made_again(
     assert [folder] == made[1:]
     assert is_marked(folder)
     lock.release()
+
+
+def test_a_folder_goes_where_the_system_keeps_files_that_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, lock = make_temporary("x-", tmp_path)
+    remove = shutil.rmtree
+
+    def windows(path: Path, **how: bool) -> None:
+        if not lock.is_locked:
+            remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", windows)
+    remove_locked(folder, lock)
+    assert not folder.exists()
 
 
 def test_a_parent_that_is_gone_is_an_error(tmp_path: Path) -> None:

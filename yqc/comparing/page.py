@@ -64,7 +64,7 @@ def save_page(found: Comparison, path: Path) -> None:
                 if TITLE not in file.read(400):
                     raise OutputError(f"{path} is something else; choose another name with -o")
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(write_page(found), encoding="utf-8")
+        partial.write_text(write_page(found), encoding="utf-8", newline="\n")
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -78,9 +78,13 @@ def write_shapes(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
             fresh = Path(name) / "fresh"
             _draw_all(fresh, counts, seed, progress or Silent(), tasks=tasks)
-            (fresh / YAML).write_text(text, encoding="utf-8")
+            (fresh / YAML).write_text(text, encoding="utf-8", newline="\n")
             for task in TASKS if tasks else ():
-                (fresh / f"{task}.yaml").write_text(_task_yaml(text, task), encoding="utf-8")
+                (fresh / f"{task}.yaml").write_text(
+                    _task_yaml(text, task), encoding="utf-8", newline="\n"
+                )
+            if folder.exists():  # Windows moves no folder to another one, not even an empty one
+                folder.rmdir()
             fresh.replace(folder)
     except OSError as e:
         raise OutputError(f"cannot write the shapes data set to {folder}: {e.strerror}.") from e
@@ -105,7 +109,7 @@ def _task_yaml(text: str, task: str) -> str:
 def _expect(folder: Path, counts: dict[str, int], text: str, *, tasks: bool) -> None:
     """Raise an OutputError unless `folder` holds the whole data set that is asked for."""
     there = folder / YAML
-    if not there.is_file() or there.read_text() != text:
+    if not there.is_file() or there.read_text("utf-8") != text:
         raise OutputError(
             f"{folder} is not empty and holds other data; remove it, or name another folder."
         )
@@ -141,7 +145,7 @@ def _draw_all(
                 picture = folder / "images" / f"{place}.png"
                 Image.fromarray(scene.pixels).save(picture, compress_level=1)
                 (folder / "labels" / f"{place}.txt").write_text(
-                    write_boxes(scene), encoding="utf-8"
+                    write_boxes(scene), encoding="utf-8", newline="\n"
                 )
                 if tasks:
                     _write_tasks(folder, place, scene, picture)
@@ -152,7 +156,9 @@ def _write_tasks(folder: Path, place: str, scene: Scene, picture: Path) -> None:
     """Write labels of the further tasks, and crops; `place` is split and number."""
     for task, label in TASKS.items():
         _share(picture, folder / task / "images" / f"{place}.png")
-        (folder / task / "labels" / f"{place}.txt").write_text(label(scene), encoding="utf-8")
+        (folder / task / "labels" / f"{place}.txt").write_text(
+            label(scene), encoding="utf-8", newline="\n"
+        )
     split, number = place.split("/")
     for i, (kind, crop) in enumerate(zip(scene.classes, cut_crops(scene), strict=True)):
         path = folder / CROPS / split / NAMES[kind] / f"{number}-{i}.png"

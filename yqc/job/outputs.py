@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from yqc.errors import OutputError
-from yqc.store.folders import MARKER, make_temporary, remove_left
+from yqc.store.folders import MARKER, make_temporary, remove_left, remove_locked
 from yqc.store.locks import NAME as LOCK
 
 STAGED = "x.onnx"
@@ -161,8 +161,7 @@ class Outputs:
                 f"cannot write {self.onnx}: {error.strerror or error}; older files are untouched"
             ) from error
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release(force=True)
+            remove_locked(folder, lock)
 
 
 @contextmanager

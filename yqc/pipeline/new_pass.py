@@ -42,7 +42,7 @@ def new_pass(name: str, folder: Path, *, package: bool, registry: Registry) -> t
         folder.mkdir(parents=True, exist_ok=True)
         for path, template in paths.items():
             text = Template((templates / template).read_text(encoding="utf-8"))
-            path.write_text(text.substitute(values), encoding="utf-8")
+            path.write_text(text.substitute(values), encoding="utf-8", newline="\n")
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from error
     return tuple(paths)

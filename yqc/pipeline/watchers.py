@@ -147,7 +147,7 @@ class Snapshots(Watcher):
     def _write(self, stem: str, gm: fx.GraphModule, ctx: Context) -> None:
         path = self.folder / f"{stem}.txt"
         try:
-            path.write_text(text(gm) + "\n", encoding="utf-8")
+            path.write_text(text(gm) + "\n", encoding="utf-8", newline="\n")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         info = {"kind": "snapshot", **self.about, **pack_run(self.done, ctx, self.warned)}

@@ -65,8 +65,13 @@ class Estimate:
         self._spent = self._foreseen = 0.0
 
     def expect(self, stages: Sequence[Stage], past: float = 0.0) -> None:
-        """Take the stages of what follows; `past` were foreseen for what was done until now."""
+        """Take the stages of what follows; `past` were foreseen for what was done until now.
+
+        Those of a work within a stage that was foreseen as a whole say nothing new.
+        """
         with self._lock:
+            if self._task is not None:
+                return
             self._stages, self._at, self._task = list(stages), -1, None
             self._spent, self._foreseen = (self._now() - self.began, past) if past else (0.0, 0.0)
 

@@ -38,8 +38,8 @@ def mark(folder: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f"{MARKER}.", delete=False) as file:
-        file.write(TEXT)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{MARKER}.", delete=False) as file:
+        file.write(TEXT.encode())
     Path(file.name).replace(folder / MARKER)
 
 
@@ -118,8 +118,17 @@ def remove_left(folder: Path) -> None:
     if lock is None:
         return
     if lock.lock_counter == 1:  # this process did not have it before
+        remove_locked(folder, lock)
+    else:
+        lock.release()
+
+
+def remove_locked(folder: Path, lock: BaseFileLock) -> None:
+    """Remove a folder of `make_temporary`, and give its lock back."""
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release(force=True)
+    if folder.exists():  # Windows keeps a file that is open: the lock's
         shutil.rmtree(folder, ignore_errors=True)
-    lock.release()
 
 
 def _holds_nothing(folder: Path) -> bool:

@@ -107,7 +107,7 @@ class SweepFolder:
         """
         partial = path.with_name(f".{path.name}.partial")
         try:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8", newline="\n")
             partial.replace(path)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

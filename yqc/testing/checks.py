@@ -106,7 +106,7 @@ def assert_text(gm: fx.GraphModule, expected: str | Path) -> None:
     if isinstance(expected, Path):
         if golden.UPDATE:
             expected.parent.mkdir(parents=True, exist_ok=True)
-            expected.write_text(got + "\n", encoding="utf-8")
+            expected.write_text(got + "\n", encoding="utf-8", newline="\n")
             return
         if not expected.is_file():
             raise AssertionError(

@@ -76,8 +76,8 @@ def write_front(session: TunedSession, question: Question, search: Search, began
             front = replace(
                 front, seconds=clocks.monotonic() - began, left_out=len(whole) - len(made)
             )
-            (stage / "front.json").write_text(front.to_json(), encoding="utf-8")
-            (stage / "front.html").write_text(write_page(front), encoding="utf-8")
+            (stage / "front.json").write_text(front.to_json(), encoding="utf-8", newline="\n")
+            (stage / "front.html").write_text(write_page(front), encoding="utf-8", newline="\n")
             replace_files(question.output, stage)
     except OSError as error:
         raise OutputError(f"cannot write {question.output}: {error.strerror or error}") from error

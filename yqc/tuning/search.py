@@ -10,8 +10,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from yqc.errors import OutputError, YqcError
-from yqc.progress import Advance, Progress
+from yqc.progress import Progress
 from yqc.report import human
 from yqc.settings import Budget
 from yqc.tuning.pareto import choose_best, find_front, meets
@@ -227,7 +226,7 @@ def run_search(
         measure: times a file while no trial runs; None: times do not matter.
         progress: where trials are shown.
     """
-    with _shown(progress, clock, most) as ended_one:
+    with progress.task("trials", total=most or 0) as ended_one:  # without steps: time is the bound
         ended_one(len(search.outcomes))
         while clock.left() > 0:
             left = ROUND if most is None else most - len(search.outcomes)
@@ -253,25 +252,6 @@ def run_search(
                 progress.note(describe(number, texts[number], timed, search, budget))
             for number in ended:
                 (runner.folder / f"{number}.onnx").unlink(missing_ok=True)
-
-
-@contextmanager
-def _shown(progress: Progress, clock: Clock, most: int | None) -> Iterator[Advance]:
-    """Show trials, or where only the time is bounded, seconds; the value counts ended trials."""
-    if most is not None:
-        with progress.task("trials", total=most) as advance:
-            yield advance
-        return
-    shown = 0.0
-    with progress.task("seconds of trials", total=max(1, int(clock.seconds or 1))) as advance:
-
-        def ended(_: int) -> None:
-            nonlocal shown
-            passed = int((clock.seconds or 1) - max(0.0, clock.left()))
-            advance(int(passed - shown))
-            shown = passed
-
-        yield ended
 
 
 def time_outcome(outcome: Outcome, onnx: Path, measure: Measure) -> Outcome:

@@ -1,7 +1,6 @@
 """Answer how small, or how fast, a model can be at a given loss: search, then measure the front."""
 
 import functools
-import shutil
 import tempfile
 import time as clocks
 from collections.abc import Callable, Iterator
@@ -18,10 +17,10 @@ from yqc.models.source import Source
 from yqc.pipeline.base import Given
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Registry
-from yqc.progress import Silent
+from yqc.progress import Progress, Silent, Stage, expect
 from yqc.settings import Settings
 from yqc.store import user_store
-from yqc.store.folders import make_temporary, open_work_folder, remove_left
+from yqc.store.folders import make_temporary, open_work_folder, remove_left, remove_locked
 from yqc.targets import find_target
 from yqc.tuning.files import TunedSession, write_front
 from yqc.tuning.front import Front
@@ -94,7 +93,7 @@ def tune(
         3 if question.latency else 2,
         functools.partial(_check, registry, session.settings.target),
     )
-    with temporary_folder() as trials:
+    with _foreseen(progress, question.seconds), temporary_folder() as trials:
         load = tuple(Path(path) for path, _ in registry.files)
         choices = _choices(session.settings)
         jobs = question.jobs if opening is not None else 1
@@ -117,7 +116,19 @@ def tune(
             progress.note("interrupted: the files of the front so far are written")
         finally:
             workers.stop()
-    return write_front(session, question, search, began)
+        return write_front(session, question, search, began)
+
+
+@contextmanager
+def _foreseen(progress: Progress, seconds: float | None) -> Iterator[None]:
+    """Announce how long trials and the front's files take, where that was asked."""
+    if seconds is None:
+        yield
+        return
+    trials = FOR_TRIALS * seconds
+    with progress.task("searching", total=0):
+        expect(progress, [Stage("trials", trials, True), Stage("front", seconds - trials, True)])
+        yield
 
 
 @contextmanager
@@ -133,8 +144,7 @@ def temporary_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release(force=True)
+        remove_locked(folder, lock)
 
 
 def default_space(session: TunedSession, question: Question, registry: Registry) -> SearchSpace:

@@ -37,7 +37,7 @@ def free_memory() -> int:
 def _container(name: str) -> list[int]:
     """Read a number of bytes of this container; nothing outside of one."""
     with contextlib.suppress(OSError, ValueError):
-        return [int((CONTAINER / name).read_text())]
+        return [int((CONTAINER / name).read_text("ascii"))]
     return []
 
 
