@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from yqc.report import DeviceFit, Report, Sensitivity, SizeParts, Unfit
+from yqc.report import DeviceFit, Report, Sensitivity, SizeParts, Unfit, UsedPlugin
 from yqc.report.charts import charts, choose_marks
 from yqc.report.html import SECTIONS, to_html
 from yqc.report.page import (
@@ -147,6 +147,12 @@ def test_latency_is_shown_with_its_interval(page: Page) -> None:
     assert page.report.latency is not None
     slow = replace(page.report, latency=replace(page.report.latency, load_ms=(120.0, 300.0)))
     assert "to open the file in onnxruntime" in to_html(replace(page, report=slow))
+
+
+def test_what_is_not_yqcs_own_is_named(page: Page) -> None:
+    mine = UsedPlugin(kind="pass", name="snap", origin="snap.py", file="snap.py", sha256="ab")
+    text = to_html(replace(page, report=replace(page.report, plugins=(mine,))))
+    assert "<p>plugin: pass snap, snap.py</p>" in text
 
 
 def test_it_asks_for_nothing_and_is_small(page: Page) -> None:

@@ -21,6 +21,7 @@ from yqc.report import (
     Report,
     RoundTripError,
     SizeParts,
+    UsedPlugin,
     Verification,
     WrittenFile,
     layers_table,
@@ -127,6 +128,14 @@ def test_says_what_was_not_measured_and_what_is_wrong(sample: Report, printed: P
         )
     )
     assert page.endswith(f"\n\n{UNMEASURED}")
+
+
+def test_what_is_not_yqcs_own_is_named(sample: Report, printed: Print) -> None:
+    mine = UsedPlugin(
+        kind="criterion", name="entropy", origin="acme-yqc 1.2", file="acme/entropy.py", sha256="ab"
+    )
+    page = printed(dataclasses.replace(sample, plugins=(mine,)))
+    assert "target    onnxruntime\nplugin    criterion entropy, acme-yqc 1.2\n" in page
 
 
 def test_a_long_load_time_is_shown(sample: Report, printed: Print) -> None:

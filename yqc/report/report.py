@@ -95,7 +95,7 @@ class Report(Part, Shown):
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         """Show the page: without the per-layer table and the files written."""
-        yield terminal.heading(self.input, self.pipeline, self.target)
+        yield terminal.heading(self.input, self.pipeline, self.target, self.plugins)
         yield ""
         if self.passes:
             yield terminal.ledger(self.passes)

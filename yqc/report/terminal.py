@@ -35,6 +35,7 @@ from yqc.report.parts import (
     Sensitivity,
     Size,
     Swap,
+    UsedPlugin,
     Verification,
     difference,
     ratio,
@@ -42,8 +43,10 @@ from yqc.report.parts import (
 from yqc.report.rows import WrittenFile
 
 
-def heading(model: ModelInput, pipeline: PipelineText, target: str) -> RenderableType:
-    """Show what was compiled, by which passes, and for which runtime."""
+def heading(
+    model: ModelInput, pipeline: PipelineText, target: str, plugins: Sequence[UsedPlugin] = ()
+) -> RenderableType:
+    """Show what was compiled, by which passes, for which runtime, and what is not yqc's own."""
     high, wide = model.imgsz
     classes = human.plural(model.nc, "class") if model.nc else ""
     about = ", ".join(filter(None, (model.family, model.task, classes, f"{high} x {wide}")))
@@ -56,6 +59,7 @@ def heading(model: ModelInput, pipeline: PipelineText, target: str) -> Renderabl
         rows.append(("runs as", steps(pipeline.expanded)))
     rows += [("left out", say(one, QUIET)) for one in pipeline.dropped]
     rows.append(("target", target))
+    rows += [("plugin", say(one.describe())) for one in plugins]
     return fields(rows)
 
 
