@@ -84,6 +84,18 @@ def test_a_snapshot_is_the_same_as_the_file_it_becomes(tmp_path: Path) -> None:
     assert compare_views(*sides, params=True).same
 
 
+def test_what_only_unpacks_weights_is_counted_and_not_listed(tmp_path: Path) -> None:
+    for name, passes in (("float", "fold-bn"), ("packed", "fold-bn,dce,pack-int4")):
+        save(emit(under(passes, nets.detector())), tmp_path / f"{name}.onnx")
+    plain, packed = look(tmp_path / "float.onnx"), look(tmp_path / "packed.onnx")
+    found = compare_views(plain, packed)
+    assert found.unpacking == (0, sum(one.delta for one in found.ops))
+    assert found.unpacking[1] > 0
+    assert not [one.name for one in found.nodes if one.before is None]
+    assert "nodes that only unpack weights" in str(found)
+    assert not found.same
+
+
 @pytest.mark.parametrize(("factor", "listed"), [(1 + 4e-7, False), (1 + 4e-6, True)])
 def test_weights_that_differ_by_float_rounding_are_the_same(factor: float, listed: bool) -> None:
     plain = np.array([1e-3, -2.0], np.float32)

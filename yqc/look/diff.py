@@ -71,6 +71,8 @@ class Diff(Shown):
     nodes: tuple[NodeChange, ...]
     unified: tuple[str, ...]
     """Lines of a unified diff of the nodes, with context."""
+    unpacking: tuple[int, int] = (0, 0)
+    """Nodes of either side that only unpack weights: counted as ops, and not listed."""
     params: tuple[ParamChange, ...] | None = None
     """None where they were not compared."""
     bytes: tuple[LayerBytes, ...] | None = None
@@ -79,7 +81,8 @@ class Diff(Shown):
     @property
     def same(self) -> bool:
         """Whether nothing differs in what was compared."""
-        return not (self.nodes or self.params or self.bytes)
+        ops = any(one.delta for one in self.ops)
+        return not (ops or self.nodes or self.params or self.bytes)
 
 
 def compare_views(a: View, b: View, *, context: int = 3, params: bool = False) -> Diff:
@@ -97,6 +100,7 @@ def compare_views(a: View, b: View, *, context: int = 3, params: bool = False) -
         ops=_ops(a, b),
         nodes=_nodes(a, b),
         unified=_unified(a, b, context),
+        unpacking=(sum(one.unpacks for one in a.items), sum(one.unpacks for one in b.items)),
         params=_params(a.weights(), b.weights()) if params else None,
         bytes=_bytes(a, b) if params else None,
     )
@@ -110,7 +114,7 @@ def _ops(a: View, b: View) -> tuple[OpCount, ...]:
 
 
 def _nodes(a: View, b: View) -> tuple[NodeChange, ...]:
-    before, after = ({item.name: item for item in v.items} for v in (a, b))
+    before, after = ({one.name: one for one in v.items if not one.unpacks} for v in (a, b))
     found = []
     for name in {**before, **after}:
         old, new = (one[name].line if name in one else None for one in (before, after))
@@ -121,7 +125,7 @@ def _nodes(a: View, b: View) -> tuple[NodeChange, ...]:
 
 
 def _unified(a: View, b: View, context: int) -> tuple[str, ...]:
-    before, after = ([item.line for item in v.items] for v in (a, b))
+    before, after = ([one.line for one in v.items if not one.unpacks] for v in (a, b))
     return tuple(difflib.unified_diff(before, after, a.title, b.title, n=context, lineterm=""))
 
 

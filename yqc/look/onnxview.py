@@ -46,6 +46,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     types = {v.name: _type(v) for v in (*graph.input, *graph.output, *graph.value_info)}
     makers = {value: _name(n, i) for i, n in enumerate(graph.node) for value in n.output if value}
     owners = _owners(graph)
+    unpacking, _ = _unpacking(graph)
     inputs = [v.name for v in graph.input if v.name not in held]
     makers |= {name: name for name in inputs}
     readers: dict[str, list[str]] = {}
@@ -74,6 +75,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
                 path=_path(node, owners),
                 stored=stored,
                 facts={p.key: p.value for p in node.metadata_props} | _facts(node, held),
+                unpacks=index in unpacking,
             )
         )
     results = ", ".join(f"%{makers.get(v.name, v.name)}" for v in graph.output)
@@ -106,13 +108,21 @@ def _owners(graph: onnx.GraphProto) -> dict[str, str]:
         owner, _, name = tensor.name.rpartition(".")
         if name.startswith(PLACES):
             found[tensor.name] = owner
-    constant = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
+    for index in _unpacking(graph)[0]:
+        node = graph.node[index]
+        known = [found[v] for v in node.input if v in found]
+        found |= dict.fromkeys(node.output, known[0]) if known else {}
+    return found
+
+
+def _unpacking(graph: onnx.GraphProto) -> tuple[list[int], set[str]]:
+    """Return the positions of nodes that read constants alone, in order, and all constants."""
+    found, constant = list[int](), {tensor.name for tensor in graph.initializer}
+    for index, node in enumerate(graph.node):
         if all(v in constant for v in node.input if v):
             constant |= set(node.output)
-            known = [found[v] for v in node.input if v in found]
-            found |= dict.fromkeys(node.output, known[0]) if known else {}
-    return found
+            found.append(index)
+    return found, constant
 
 
 def _path(node: onnx.NodeProto, owners: Mapping[str, str]) -> str:
@@ -166,11 +176,8 @@ def weights_of_model(model: onnx.ModelProto) -> dict[str, WeightArray]:
     """
     graph = model.graph
     held = {tensor.name: tensor for tensor in graph.initializer}
-    constant, steps = set(held), []
-    for node in graph.node:
-        if all(v in constant for v in node.input if v):
-            constant |= set(node.output)
-            steps.append(node)
+    unpacking, constant = _unpacking(graph)
+    steps = [graph.node[index] for index in unpacking]
     wanted: dict[str, str] = {}
     for index, node in enumerate(graph.node):
         if node.op_type in WEIGHTED:

@@ -105,7 +105,10 @@ def _graph_lines(view: View, marked: str) -> list[Text]:
 def diff_page(diff: Diff) -> RenderableType:
     """Show what was compared, how often each op occurs, and the nodes and weights that differ."""
     lines = diff.unified[2:] or (" every node does the same",)
-    shown = (say_unbroken(line, _LINES.get(line[:1], "")) for line in lines)
+    shown = [say_unbroken(line, _LINES.get(line[:1], "")) for line in lines]
+    if any(diff.unpacking):
+        before, after = diff.unpacking
+        shown.append(say(f"not listed: {before} and {after} nodes that only unpack weights", QUIET))
     return Lines(diff_head(diff), "", *shown, *diff_params(diff))
 
 

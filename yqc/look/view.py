@@ -51,6 +51,8 @@ class ViewNode:
     """More that is known of it, for a reader: scales, bits, channel group."""
     history: tuple[str, ...] = ()
     """What passes did to it, in order."""
+    unpacks: bool = False
+    """Whether it computes from constants alone: weights, unpacked once at load."""
 
     @property
     def line(self) -> str:
