@@ -3,7 +3,7 @@
 check: ## all steps: what CI runs
 	.ci/check tests lint types docs package
 
-quick tests lint types docs package: ## one step; `quick` is a subset of the tests
+quick tests slow lint types docs package: ## one step; `quick` is a subset of the tests
 	.ci/check $@
 
 schemas: ## write the JSON schemas and the reference pages into docs/
@@ -13,4 +13,4 @@ format: ## format the code, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-.PHONY: check quick tests lint types docs package schemas format
+.PHONY: check quick tests slow lint types docs package schemas format

@@ -65,6 +65,7 @@ def test_an_interrupted_compile_says_whether_it_can_be_resumed(
     assert not list(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_users_beside_the_output_stands(run: Run, checkpoint: Path) -> None:
     mine = Path("x.cache")
     for content in ("key.json", "lock", "a.safetensors", "stage.yqc"):

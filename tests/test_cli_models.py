@@ -71,6 +71,7 @@ def noise(batch: int, high: int = 64, wide: int = 64) -> torch.Tensor:
     return torch.rand(batch, 3, high, wide, generator=torch.Generator().manual_seed(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolo26"])
 def test_either_head_of_an_end_to_end_model(
     name: str, said: Said, write: Callable[[str], Any], data: Path
@@ -104,6 +105,7 @@ def test_either_head_of_an_end_to_end_model(
     assert plain == scores["one2one"], "end to end is the default"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov5", "yolov8"])
 def test_a_model_with_one_head_has_no_other(
     name: str, said: Said, write: Callable[[str], Any]

@@ -159,6 +159,7 @@ def run_line(words: list[str], yqc_line: Run) -> None:
     assert result.code == 0 or begun, (words, result.err)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
 def test_the_code_of_a_page_runs(page: str, yqc_line: Run, done: set[tuple[str, ...]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 
 import yqc
+from tests.slow import slow_but
 from yqc.errors import CheckpointError, EmitError, PassError, PipelineError
 from yqc.graph.serial import load_graph, save_graph
 
@@ -54,7 +55,8 @@ def content(path: Path) -> dict[str, Any]:
         return {**found, "tensors": tensors, "float": file.read("float.yqc")}
 
 
-@pytest.mark.parametrize("passes", PIPELINES)
+@pytest.mark.slow
+@pytest.mark.parametrize("passes", slow_but(PIPELINES, PIPELINES[0]))
 def test_every_pass_does_behind_a_snapshot_what_it_did_in_the_whole_run(
     runs: Runs, passes: str, tmp_path: Path
 ) -> None:
@@ -69,7 +71,7 @@ def test_every_pass_does_behind_a_snapshot_what_it_did_in_the_whole_run(
         assert content(tmp_path / "temps" / behind.name) == content(behind), before.name
 
 
-@pytest.mark.parametrize("passes", PIPELINES)
+@pytest.mark.parametrize("passes", slow_but(PIPELINES, PIPELINES[0]))
 def test_the_file_is_that_of_the_whole_run(runs: Runs, passes: str, tmp_path: Path) -> None:
     whole, temps = runs[passes]
     *_, before, last = sorted(temps.glob("*.yqc"))

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import yqc
+from tests.slow import slow_but
 from yqc.models.source import open_model
 from yqc.pipeline.watchers import Verify
 
@@ -19,6 +20,7 @@ FAMILIES = [
     *("yolov5nu", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"),
 ]
 END2END = {"yolov10n", "yolo26n"}
+QUICK = ("yolov5n", "yolov7-tiny", "yolo11n")
 KINDS = ["yolov5n", "yolov7-tiny", "yolov8n", "yolo12n", "yolo26n"]
 """One of each kind of head, and attention; the others pass too, and take minutes."""
 
@@ -65,7 +67,7 @@ def matched(got: Array, want: Array) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("passes", ["", "reparam,fold-bn"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(FAMILIES, *QUICK))
 def test_reproduces_what_its_project_computes(
     shared: Path, tmp_path: Path, name: str, passes: str
 ) -> None:
@@ -88,6 +90,7 @@ def test_reproduces_what_its_project_computes(
     assert scores <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(END2END))
 def test_the_other_head_reproduces_its_output_too(shared: Path, tmp_path: Path, name: str) -> None:
     path, arrays = compiled(shared, name, "fuse", tmp_path, head="one2many")
@@ -109,7 +112,7 @@ def before_output(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_but(KINDS, "yolov7-tiny", "yolo26n"))
 def test_int8_without_data_keeps_boxes_and_scores_apart(
     shared: Path, tmp_path: Path, name: str
 ) -> None:
@@ -132,7 +135,7 @@ def test_int8_without_data_keeps_boxes_and_scores_apart(
 
 
 @pytest.mark.parametrize("size", [None, (320, 320)], ids=["own", "320"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(FAMILIES, *QUICK))
 def test_folding_keeps_the_numbers_up_to_the_rounding_noise(
     name: str, size: tuple[int, int] | None, shared: Path
 ) -> None:

@@ -19,6 +19,8 @@ from yqc.emit import emit
 from yqc.emit.roundtrip import open_session
 from yqc.graph.half import half_kernels
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[np.float32]
 Detector = Callable[[Array], Array]
 

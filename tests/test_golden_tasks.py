@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import yqc
+from tests.slow import slow_but
 from tests.test_golden import before_output
 from yqc.emit import emit
 from yqc.graph.values import list_tensors
@@ -20,6 +21,8 @@ from yqc.models.source import open_model
 
 NAMES = ("yolo11n-seg", "yolo11n-pose", "yolov8n-obb", "yolo11n-cls")
 DUAL = ("yolo26n-seg", "yolo26n-pose", "yolo26n-obb")
+QUICK = ("yolo11n-seg", "yolo11n-pose", "yolo11n-cls", "yolov8n-obb")
+"""One of each task; the others are of other families."""
 CASES = [
     *((name, None, "output") for name in NAMES),
     *((name, None, "output_end2end") for name in DUAL),
@@ -91,7 +94,7 @@ def assert_equals_project(got: list[Array], arrays: dict[str, Any], key: str, na
         assert_near(first[:, columns], own, np.abs(own).max(initial=1.0))
 
 
-@pytest.mark.parametrize(("name", "head", "key"), CASES)
+@pytest.mark.parametrize(("name", "head", "key"), slow_but(CASES, *QUICK))
 def test_every_stage_computes_what_the_project_does(
     shared: Path, name: str, head: Any, key: str
 ) -> None:
@@ -157,7 +160,9 @@ def test_the_file_says_what_it_is(shared: Path, tmp_path: Path, name: str) -> No
     assert report["input"]["task"] == task
 
 
-@pytest.mark.parametrize("name", ["yolo26n-seg", "yolo11n-pose", "yolov8n-obb", "yolo11n-cls"])
+@pytest.mark.parametrize(
+    "name", slow_but(["yolo26n-seg", "yolo11n-pose", "yolov8n-obb", "yolo11n-cls"], "yolo26n-seg")
+)
 def test_int8_without_data_keeps_kinds_of_output_apart(
     shared: Path, tmp_path: Path, name: str
 ) -> None:
@@ -185,7 +190,7 @@ def scales_by_role(model: onnx.ModelProto, source: Any) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["yolo11n-seg", "yolo11n-cls"])
+@pytest.mark.parametrize("name", slow_but(["yolo11n-seg", "yolo11n-cls"], "yolo11n-cls"))
 def test_int4_without_data_compiles(shared: Path, tmp_path: Path, name: str) -> None:
     path = compiled(shared, name, "int4", tmp_path)
     found = run_file(path, pictures(arrays_of(shared, name)))

@@ -25,6 +25,7 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_killed_compiles_damage_nothing_and_end_in_the_same_bytes(
     kill: ModuleType, checkpoint: Path, data: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_same_numbers_fails_on_another_shape_a_difference_and_nan() -> None:
         assert_same_numbers([torch.full((2, 2), torch.nan)], one, tolerance=1)
 
 
+@pytest.mark.slow
 def test_pytest_writes_golden_files_when_asked(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "from pathlib import Path\n"

@@ -63,6 +63,7 @@ def plain(image: Image.Image, path: Path) -> None:
     image.save(path.with_suffix(".png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("orientation", "ending"), [(6, "png"), (5, "webp")])
 def test_turned_pictures_score_as_upright_ones(
     shared: Path, bccd: Callable[..., Path], orientation: int, ending: str
@@ -78,6 +79,7 @@ def test_turned_pictures_score_as_upright_ones(
     assert score(shared, bccd(turned)) == score(shared, bccd(plain)) > 0.4
 
 
+@pytest.mark.slow
 def test_16_bits_of_grey_score_as_8(shared: Path, bccd: Callable[..., Path]) -> None:
     def grey(image: Image.Image, path: Path) -> None:
         image.convert("L").save(path.with_suffix(".png"))
@@ -89,6 +91,7 @@ def test_16_bits_of_grey_score_as_8(shared: Path, bccd: Callable[..., Path]) -> 
     assert score(shared, bccd(wide)) == score(shared, bccd(grey)) > 0.05
 
 
+@pytest.mark.slow
 def test_boxes_of_stored_pixels_turn_with_their_picture(
     shared: Path, bccd: Callable[..., Path]
 ) -> None:

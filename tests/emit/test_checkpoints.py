@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.slow import slow_but
 from yqc.emit import emit, roundtrip, weight_bytes
 from yqc.emit.roundtrip import compare_outputs, open_session, run_session
 from yqc.models.load import load
@@ -20,7 +21,11 @@ FIXED = ("yolov5n", "yolo12n", "yolo26n")
 
 
 @pytest.mark.parametrize(
-    ("name", "dynamic"), [*((name, True) for name in NAMES), *((name, False) for name in FIXED)]
+    ("name", "dynamic"),
+    slow_but(
+        [*((name, True) for name in NAMES), *((name, False) for name in FIXED)],
+        *[("yolov7-tiny", True), ("yolo11n", True), ("yolov5n", False)],
+    ),
 )
 def test_checkpoint_round_trips(name: str, dynamic: bool, shared: Path) -> None:
     model = load(shared / "golden" / f"{name}.pt")

@@ -24,6 +24,7 @@ def example() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_it_tunes_and_hands_back_what_yqc_compiles(
     example: ModuleType,
     checkpoint: Path,

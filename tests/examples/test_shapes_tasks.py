@@ -35,6 +35,7 @@ def example() -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", FLOORS)
 def test_int8_keeps_what_the_committed_model_finds(task: str, folder: Path, tmp_path: Path) -> None:
     path = EXAMPLE / f"shapes-{task}.yqc"

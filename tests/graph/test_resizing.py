@@ -59,6 +59,7 @@ def resized(loaded: LoadedModel, side: int = 4) -> tuple[fx.GraphModule, fx.Grap
     return trace(loaded.module, torch.zeros(1, loaded.channels, *size)), resize_graph(gm, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_file_runs_at_three_sizes(name: str, shared: Path) -> None:
     loaded = load(shared / "golden" / f"{name}.pt")

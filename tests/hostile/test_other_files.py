@@ -14,6 +14,8 @@ from tests.hostile.conftest import Bounded
 from yqc.graph.serial import save_graph
 from yqc.models.source import open_model
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--no-eval", "--no-html", "--no-verify", "-q")
 KINDS = ("pipe", "device", "folder", "absent", "loop", "long", "no-utf8", "empty", "noise")
 

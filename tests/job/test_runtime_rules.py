@@ -8,6 +8,7 @@ import pytest
 
 import yqc
 from tests.linting.test_lint import Net
+from tests.slow import slow_but
 from yqc.job import runtime_rules
 from yqc.job.runtime_rules import check_rules
 
@@ -30,7 +31,9 @@ def compiled(
     return said, onnx.load(result.files.onnx)
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino", "tensorrt", "portable"])
+@pytest.mark.parametrize(
+    "target", slow_but(["onnxruntime", "openvino", "tensorrt", "portable"], "openvino")
+)
 def test_files_for_a_target_fit_it(
     checkpoint: Path, data: Path, tmp_path: Path, target: str
 ) -> None:

@@ -394,6 +394,7 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_recovery_that_was_killed_ends_in_the_same_file(
     checkpoint: Path,
     data: Path,

@@ -175,6 +175,7 @@ CUT = {
 """Rows whose channels the golden files changed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_models_have_as_many_parameters_as_published(name: str, shared: Path) -> None:
     ckpt = read_checkpoint(shared / "golden" / f"{name}.pt", known)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests.slow import slow_but
 from yqc.models.load import load
 from yqc.models.register import SHARED, ULTRALYTICS
 from yqc.models.trace import trace
@@ -51,7 +52,7 @@ def test_loads_and_computes_the_same(
     torch.testing.assert_close(graph(x), got, rtol=0, atol=0)  # Traced at batch 1, run at 2.
 
 
-@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("channels", slow_but([1, 4], 4))
 @pytest.mark.parametrize("name", SPECS)
 def test_any_number_of_channels(
     name: str, channels: int, tmp_path: Path, checkpoints: ModuleType

@@ -11,6 +11,8 @@ import pytest
 
 from tests.models import hostile_run
 
+pytestmark = pytest.mark.slow
+
 if sys.platform == "win32":
     pytest.skip("needs the resource module", allow_module_level=True)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import yqc
+from tests.slow import slow_but
 from yqc.graph.edit import tidy
 from yqc.models.source import open_model
 
@@ -51,7 +52,9 @@ def outputs(gm: fx.GraphModule, image: Tensor, name: str) -> tuple[list[Tensor],
     return [rows[:, :4], rows[:, 6:]], [rows[:, 4:6]]  # key points are coordinates, too
 
 
-@pytest.mark.parametrize("name", REWRITES)
+@pytest.mark.parametrize(
+    "name", slow_but(REWRITES, "yolov7-tiny", "yolo11n", "yolo11n-pose", "yolov8n-obb")
+)
 def test_numbers_stay(shared: Path, name: str) -> None:
     images = np.load(shared / "golden" / f"{name}.npz")["input"]
     source = open_model(

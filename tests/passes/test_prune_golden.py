@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import yqc
+from tests.slow import slow_but
 
 KINDS = ["yolov5n", "yolo12n", "yolo26n"]
 """One of each kind of head, and attention; the others pass too, in minutes."""
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_but(KINDS, "yolov5n"))
 def test_every_kind_loses_the_share_and_its_file_equals_the_graph(
     shared: Path, name: str, tmp_path: Path
 ) -> None:
