@@ -8,13 +8,13 @@ compiles the small detector that comes with yqc and searches its front, and writ
 PATH.
 """
 
+import contextlib
 import io
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +23,7 @@ import yqc
 from yqc.data import shapes
 from yqc.report import Report
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parent
 MODEL = DOCS.parent / "examples" / "shapes" / "shapes.yqc"
 SIZE = (1280, 1480)
 FRONT_SIZE = (1280, 1000)
@@ -36,18 +36,18 @@ def main() -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("docs/pictures.py needs a headless Chromium in the PATH")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         place = Path(folder)
-        data = shapes.write_shapes(place / "shapes", train=400, val=100)
+        shutil.copy(MODEL, MODEL.name)  # paths that pages show are those that were given
+        data = shapes.write_shapes(Path("shapes"), train=400, val=100)
         result = yqc.compile(
-            MODEL, "int8", output=place / "shapes-int8.onnx", data=data, sensitivity=True
+            MODEL.name, "int8", output="shapes-int8.onnx", data=data, sensitivity=True
         )
         for name, scheme in (("report.png", 1), ("report-dark.png", 0)):
-            take(browser, result.files.page, DOCS / name, scheme, SIZE)
-        tuned = place / "tuned"
-        yqc.tune(MODEL, data=data, trials=TRIALS, latency=False, output=tuned)
-        take(browser, tuned / "front.html", DOCS / "front.png", 1, FRONT_SIZE)
-    (DOCS / "terminal.svg").write_text(terminal(plain(result.report)), encoding="utf-8")
+            take(browser, place / result.files.page, DOCS / name, scheme, SIZE)
+        yqc.tune(MODEL.name, data=data, trials=TRIALS, latency=False, output="tuned")
+        take(browser, place / "tuned" / "front.html", DOCS / "front.png", 1, FRONT_SIZE)
+    (DOCS / "terminal.svg").write_text(terminal(result.report), encoding="utf-8")
 
 
 def take(browser: str, page: Path, picture: Path, scheme: int, size: tuple[int, int]) -> None:
@@ -62,11 +62,6 @@ def take(browser: str, page: Path, picture: Path, scheme: int, size: tuple[int, 
     subprocess.run(  # noqa: S603  # found in the PATH
         [browser, *options, page.as_uri()], check=True, capture_output=True, timeout=180
     )
-
-
-def plain(report: Report) -> Report:
-    """Leave out where the model lies on this machine."""
-    return replace(report, input=replace(report.input, path=MODEL.name))
 
 
 def terminal(report: Report) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,9 +63,11 @@ class LocalWorkers:
         self, waiting: list[list[Job[T]]], deadline: Callable[[], float]
     ) -> Iterator[tuple[Job[T], T]]:
         running: dict[Future[tuple[T, int]], list[Job[T]]] = {}
-        again = set[int]()
+        alone = set[int]()  # jobs beside which a process was killed, theirs or another one's
         while waiting or running:
             while waiting and len(running) < self.jobs and self._fits(len(running)):
+                if running and alone & {id(one[0]) for one in (waiting[0], *running.values())}:
+                    break
                 group = waiting.pop(0)
                 running[self._submit(group[0])] = group
             left = deadline()
@@ -80,10 +82,13 @@ class LocalWorkers:
                 try:
                     result, peak = future.result()
                     self.memory.learn(peak)
-                except BrokenProcessPool:  # one process has ended, and all jobs with it
+                except (
+                    BrokenProcessPool,
+                    CancelledError,
+                ):  # one process has ended, and all jobs with it
                     self.stop()
-                    if id(job) not in again:
-                        again.add(id(job))
+                    if id(job) not in alone:
+                        alone.add(id(job))
                         waiting.insert(0, group)
                         continue
                     result = job.fail(KILLED)
@@ -101,7 +106,11 @@ class LocalWorkers:
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_follow_parent,
             )
-        return self.pool.submit(_run, job, job.folder)
+        try:
+            return self.pool.submit(_run, job, job.folder)
+        except BrokenProcessPool:  # a process ended just now: what ran in it says so itself
+            self.stop()
+            return self._submit(job)
 
 
 def _follow_parent() -> None:
