@@ -23,7 +23,7 @@ class Rice(RiceOptions, Recipe):
 
     @classmethod
     def space(cls) -> Space:
-        return Space("weights", {"ratio_vs_fp16": [4.0, 5.0, 6.0, 8.0]})
+        return Space("weights", {"bits": [4.0, 3.5, 3.0, 2.5]})
 
     def expand(self, given: Given) -> str:
         return f"reparam,fold-bn,dce,{format_item('pack-rice', self)}"

@@ -19,7 +19,7 @@ def test_the_table_has_every_mark_with_its_class() -> None:
     for place in (yqc.graph, yqc.quant, yqc_passes):
         for found in pkgutil.walk_packages(place.__path__, f"{place.__name__}."):
             importlib.import_module(found.name)
-    rows = re.findall(r"^\| `(\w+)` \| `?([\w.]+)`?", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| `?([\w.]+)`?", PAGE, re.MULTILINE)
     listed = {topic: path for topic, path in rows if topic not in NO_CLASSES}
     own = {c.key.removeprefix("yqc."): c for c in TOPICS.values() if is_own(c.__module__)}
     assert listed.keys() == own.keys()

@@ -41,12 +41,14 @@ def test_passes_declare_the_space(space: SearchSpace) -> None:
         "weights": {"codebook", "fp16", "int4", "rice"},
         "integers": {"int8"},
     }
-    assert space.seeds[:4] == ("fp16", "int8", "int4", "int4,int8")
-    assert space.seeds[4:6] == (
-        "prune{ratio=0.5 recover=0},recover{steps=10},int8",
-        "prune{ratio=0.9 recover=0},recover{steps=10},int8",
+    assert space.seeds[:4] == (
+        *("fp16", "int8", "int4", "prune{ratio=0.5 recover=0},recover{steps=10},int8"),
     )
-    assert "prune{ratio=0.9 recover=0},recover{steps=10},rice{ratio_vs_fp16=4.0}" in space.seeds
+    assert space.seeds[4:6] == (
+        "prune{ratio=0.9 recover=0},recover{steps=90},int4",
+        "prune{ratio=0.8 recover=0},recover{steps=90},int4",
+    )
+    assert "prune{ratio=0.9 recover=0},recover{steps=90},rice{bits=4.0}" in space.seeds
 
 
 def test_seeds_are_what_their_choices_give(space: SearchSpace) -> None:
@@ -82,7 +84,7 @@ def test_trainings_get_longer_step_by_step(space: SearchSpace) -> None:
 
 def test_without_images_nothing_is_trained() -> None:
     space = SearchSpace.default(Registry.default(), STEPS, trains=False)
-    assert space.seeds == ("fp16", "int8", "int4", "int4,int8", "rice{ratio_vs_fp16=4.0}")
+    assert space.seeds == ("fp16", "int8", "int4", "int4,int8", "rice{bits=4.0}")
     assert not any(space.passes[place] for place in ("activations", "channels", "training"))
 
 

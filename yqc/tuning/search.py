@@ -155,17 +155,18 @@ class Search:
         """Enqueue the next longer training of each point of the front."""
         known, front = self._known(), find_front(self.found)
         trials = self.study.get_trials(deepcopy=False)
-        texts = {
-            one.user_attrs["passes"]
+        ended = {
+            str(one.user_attrs["passes"]): outcome
             for one in trials
-            if (plain := one.user_attrs.get("outcome")) and Outcome.from_dict(plain) in front
+            if (plain := one.user_attrs.get("outcome"))
+            and (outcome := Outcome.from_dict(plain)) in front
         }
         waiting = {
             json.dumps(one.system_attrs.get("fixed_params"), sort_keys=True)
             for one in trials
             if one.state == TrialState.WAITING
         }
-        for text in sorted(map(str, texts)):
+        for text in sorted(ended, key=lambda text: (ended[text].bytes, text)):  # needed most there
             longer = self.space.longer(text)
             if longer is None or longer in known:
                 continue

@@ -32,10 +32,8 @@ PLAIN = "fuse"
 """The pipeline where all places are empty."""
 MILD = 0.5
 """Share to prune in the first pipelines: most detectors recover from it in a short training."""
-WEIGHTS = ("fp16", "int8", "int4", "int4,int8")
-"""What is tried first, alone and behind `relu` and `prune`, of what the space has."""
-RICE = "rice{ratio_vs_fp16=4.0}"
-"""The smallest weights that are tried first, behind `prune` and alone."""
+RICE = "rice{bits=4.0}"
+"""The smallest weights that are tried first."""
 
 
 class Suggests(Protocol):
@@ -206,25 +204,23 @@ def _plain(value: Any) -> str:  # noqa: ANN401
 def _default_seeds(
     found: Mapping[Place, Mapping[str, Space]], steps: Sequence[int]
 ) -> tuple[str, ...]:
-    """List what is tried first: the usual roundings, then behind pruning and behind ReLU."""
-    known = {*found["weights"], *found["integers"]}
-    ends = [text for text in WEIGHTS if {*text.split(",")} <= known]
-    seeds = list(ends)
-    if "rice" in found["weights"]:
-        ends.append(RICE)
-    length = f"recover{{steps={steps[0]}}}" if found["training"] else ""
-    shares = [one.options.get("ratio", ()) for one in found["channels"].values()]
-    if "prune" in found["channels"] and length:
-        begins = [
-            f"prune{{ratio={format_value(share)} recover=0}},{length}"
-            for share in sorted({MILD, max(shares[0], default=MILD)} & {*shares[0]})
-        ]
-        # One share after the other, so that processes prune side by side.
-        seeds += [f"{begin},{end}" for end in ends if end != "fp16" for begin in begins]
-    seeds += [RICE] if RICE in ends else []
-    if "relu" in found["activations"] and "int8" in known and length:
-        seeds.append(f"relu{{recover=0}},{length},int8")
-    return tuple(seeds)
+    """List what is tried first, a round a line; each of two processes has half of the work.
+
+    Trainings are as long as they may be behind strong pruning, which needs that most; what rounds
+    the same pruned graph takes it from the store.
+    """
+    shares = sorted(found["channels"]["prune"].options["ratio"]) if found["channels"] else [MILD]
+    short, long = (f"recover{{steps={n}}}" for n in (min(steps), max(steps)))
+    mild = f"prune{{ratio={format_value(MILD)} recover=0}},{short}"
+    less, more = (f"prune{{ratio={format_value(n)} recover=0}},{long}" for n in (shares * 2)[-2:])
+    seeds = [
+        *("fp16", "int8", "int4", f"{mild},int8"),
+        *(f"{more},int4", f"{less},int4", f"{more},{RICE}", f"{less},{RICE}"),
+        *(f"{more},int8", f"{less},int8", f"{mild},int4", "int4,int8"),
+        *(f"relu{{recover=0}},{less},int8", f"relu{{recover=0}},{short},int8", RICE),
+    ]
+    known = {name for passes in found.values() for name in passes}
+    return tuple(text for text in seeds if {item.name for item in split(text)} <= known)
 
 
 def _read_pass(path: Path, registry: Registry, place: Place, name: str, options: object) -> Space:
