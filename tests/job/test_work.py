@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 import yqc
-from tests.command import beside
+from tests.command import Run, beside
 from yqc.errors import OutputError
 from yqc.graph.compare import fingerprint
 from yqc.job.work import Work, stores_of
@@ -431,3 +431,17 @@ def test_a_recovery_that_was_killed_ends_in_the_same_file(
         "x.report.html",
         "x.report.json",
     ]
+
+
+def test_the_command_begins_there_too(
+    run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "LONG", 0.0)
+    how = [checkpoint, "--no-eval", "--no-html", "-o", "x.onnx"]
+    assert "kept from" not in run("compile", *how, "--passes", "fold-bn").err
+    assert (
+        "kept from an earlier run: fold-bn\n" in run("compile", *how, "--passes", "fold-bn,dce").err
+    )
+    seen = run("compile", *how, "--passes", "fold-bn,dce", "--print-after", "fold-bn")
+    assert "kept from" not in seen.err
+    assert seen.out.startswith("# after 1 fold-bn\n")

@@ -93,7 +93,7 @@ def compile_command(
             html=not no_html,
             resume=resume,
             max_drop=max_drop,
-            watchers=[PrintGraph(after, before, echo)],
+            watchers=[PrintGraph(after, before, echo)] if after or before else [],
             progress=progress,
         )
     if json:
