@@ -86,7 +86,7 @@ def test_the_wheel_has_every_package() -> None:
 
 def test_ci_and_make_run_the_same_steps() -> None:
     steps = re.findall(r"^(\w+)\(\)", read(".ci/check"), re.MULTILINE)
-    assert steps == ["tests", "quick", "lint", "types", "docs", "package"]
+    assert steps == ["tests", "quick", "lint", "types", "docs", "slow", "package"]
     assert ".ci/check tests lint types docs package" in read("Makefile")
     assert read(".ci/run").rstrip().endswith(".ci/check lint types docs package")
     assert re.findall(r"\.venv/bin/pytest.*", read("README.md")) == [

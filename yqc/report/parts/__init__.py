@@ -3,6 +3,12 @@
 None stands for null: nothing was measured. A trailing underscore is no part of a key (`float_` is
 "float"). Bytes are plain counts, mAP is a fraction of 1, every ratio is before / after. Numbers
 that follow from others are computed here, by the class methods, and nowhere else.
+
+`given`      the model, data, passes and files that a compile was given
+`passes`     what passes did, and to which nodes
+`file`       size and work of the emitted file, how it was verified, its speed, and the device
+`accuracy`   of the file beside the float model's
+`quotients`  quotients and differences of figures that may be missing
 """
 
 from yqc.report.parts.accuracy import (
