@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 COMPILE = """
 import sys
 import torch
@@ -25,6 +27,7 @@ def without_times(value: Any) -> Any:
     return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     """Each with hashes of text of its own, so that no order of a set can matter."""
     made = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import yqc
+from tests.slow import slow_but
 from yqc.graph.serial import save_graph
 from yqc.testing.nets import Unit, seeded
 
@@ -123,7 +124,7 @@ def test_a_graph_file_comes_from_the_command_line(folder: Path, tmp_path: Path) 
     assert "calibrate" in [one.name for one in made.report.passes]
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", slow_but([1, 3], 1))
 def test_few_images_calibrate_where_nothing_is_evaluated(
     count: int, checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -150,7 +151,7 @@ def test_too_few_to_evaluate_and_calibrate_are_refused_before_the_passes(
         yqc.compile(checkpoint, "int8", output=tmp_path / "x.onnx", data=folder)
 
 
-@pytest.mark.parametrize("passes", ["fuse", "int8"])
+@pytest.mark.parametrize("passes", slow_but(["fuse", "int8"], "int8"))
 def test_opset_13(passes: str, checkpoint: Path, tmp_path: Path) -> None:
     made = yqc.compile(
         checkpoint, passes, output=tmp_path / "x.onnx", opset=13, dynamic=passes == "fuse",

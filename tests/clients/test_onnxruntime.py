@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from tests.clients.conftest import Compiled
+from tests.slow import slow_but
 
 Level = ort.GraphOptimizationLevel
 LEVELS = [Level.ORT_ENABLE_BASIC, Level.ORT_ENABLE_EXTENDED, Level.ORT_ENABLE_ALL]
@@ -28,7 +29,9 @@ def test_float_is_the_same_at_every_level(compiled: Compiled, images: Any, level
     np.testing.assert_allclose(outputs(path, images, level), want, atol=2e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("target", ["portable", "onnxruntime", "openvino", "tensorrt"])
+@pytest.mark.parametrize(
+    "target", slow_but(["portable", "onnxruntime", "openvino", "tensorrt"], "onnxruntime")
+)
 @pytest.mark.parametrize("level", LEVELS, ids=str)
 def test_int8_is_nearly_the_same_at_every_level(
     compiled: Compiled, images: Any, level: Any, target: str

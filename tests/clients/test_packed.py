@@ -16,6 +16,7 @@ import yqc
 from tests.clients.conftest import Compiled
 from tests.clients.test_onnxruntime import Level, outputs
 from tests.clients.test_simplifiers import by_onnxsim, by_onnxslim
+from tests.slow import slow_but
 from yqc.emit import emit, save, weight_bytes
 
 FEW_BITS = ["int4", "codebook", "pack-int4{bits=3}", "int4,int8"]
@@ -36,7 +37,7 @@ def loaded(path: Path, level: Any, folder: Path) -> onnx.GraphProto:
     return onnx.load(folder / "loaded.onnx").graph
 
 
-@pytest.mark.parametrize("passes", FEW_BITS)
+@pytest.mark.parametrize("passes", slow_but(FEW_BITS, FEW_BITS[0]))
 @pytest.mark.parametrize("level", LEVELS)
 def test_onnxruntime_decodes_nothing_at_inference(
     compiled: Compiled, tmp_path: Path, passes: str, level: Any
@@ -69,6 +70,7 @@ def test_simplifiers_leave_it_packed(
     np.testing.assert_allclose(got, want, atol=2e-3, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_four_bits_run_on_as_many_integer_kernels_as_eight(
     compiled: Compiled, tmp_path: Path
 ) -> None:

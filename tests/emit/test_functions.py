@@ -175,6 +175,7 @@ FLOAT: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOAT)
 def test_function_computes_the_same_at_the_highest_opset(name: str, agrees: Agrees) -> None:
     agrees(FLOAT[name], X, opset=23)

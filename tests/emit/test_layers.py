@@ -99,6 +99,7 @@ LAYERS: dict[str, nn.Module] = {
 EVEN = "ignore:Using padding='same' with even kernel:UserWarning"  # PyTorch on its own copy
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(EVEN)
 @pytest.mark.parametrize("name", LAYERS)
 def test_module_computes_the_same_at_the_highest_opset(name: str, agrees: Agrees) -> None:

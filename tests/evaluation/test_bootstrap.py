@@ -104,6 +104,7 @@ def simulated(random: np.random.Generator, images: int) -> list[AveragePrecision
     return models
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     large = simulated(np.random.default_rng(1), 200_000)
     before, after = (one.figures(np.ones((1, 200_000), np.int64))[0] for one in large)

@@ -183,6 +183,7 @@ def test_batches_are_the_same_under_a_seed_and_hold_each_picture_once(tmp_path: 
     assert all(counts.count(n) <= every.count(n) for n in counts)
 
 
+@pytest.mark.slow
 def test_learns_four_pictures_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(0)
     loss, model = script("loss"), script("model").ShapesNet(len(scenes.NAMES))

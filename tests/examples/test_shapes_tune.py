@@ -11,9 +11,9 @@ from yqc.data import shapes
 MODEL = Path(__file__).parents[2] / "examples" / "shapes" / "shapes.yqc"
 
 
-def test_a_search_of_twenty_seconds_finds_smaller_files(run: Run) -> None:
+def test_a_search_of_seconds_finds_smaller_files(run: Run) -> None:
     data = shapes.write_shapes(Path("shapes"), train=120, val=30)
-    how = ["--data", data, "--max-drop", "3%", "--time", "20s", "--jobs", 1, "-q", "--json"]
+    how = ["--data", data, "--max-drop", "3%", "--time", "12s", "--jobs", 1, "-q", "--json"]
     done = run("tune", MODEL, *how)
     assert done.code == 0, done.err
     front = json.loads(done.out)

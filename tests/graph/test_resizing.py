@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor, fx, nn
 
+from tests.slow import slow_but
 from yqc.emit import emit
 from yqc.emit.roundtrip import compare_outputs, open_session, run_session
 from yqc.errors import TraceError
@@ -28,6 +29,7 @@ GOLDEN = ("yolov5n", "yolov7-tiny", "yolov8n", "yolo12n", "yolo26n")
 """One of each kind of head and decoding."""
 
 
+QUICK = ("yolov5", "yolov7-tiny", "yolov8", "yolov10", "yolo11-pose")
 FIXED = {"ultralytics-rare"}
 """Families whose attention (AIFI) stores the position of every pixel of its map."""
 
@@ -43,7 +45,7 @@ def test_a_net_that_stores_positions_is_refused(
         resized(load(path))
 
 
-@pytest.mark.parametrize("name", sorted({*SPECS} - FIXED))
+@pytest.mark.parametrize("name", slow_but(sorted({*SPECS} - FIXED), *QUICK))
 def test_every_family(name: str, tmp_path: Path, checkpoints: ModuleType) -> None:
     detector = checkpoints.make(SPECS[name])
     path = checkpoints.save(tmp_path / "x.pt", detector.half(), SPECS[name]["project"])

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 import yqc
+from tests.slow import slow_but
 from yqc.compiler import Result
 from yqc.emit import weight_bytes
 from yqc.emit.breakdown import layer_tensors
@@ -18,7 +19,10 @@ from yqc.report.page import Page
 
 @pytest.fixture(
     scope="module",
-    params=["fold-bn", "int8", "fold-bn,pack-int4", "fold-bn,cluster", "fold-bn,pack-int4{bits=3}"],
+    params=slow_but(
+        ["fold-bn", "int8", "fold-bn,pack-int4", "fold-bn,cluster", "fold-bn,pack-int4{bits=3}"],
+        *("int8", "fold-bn,pack-int4"),
+    ),
 )
 def compiled(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
