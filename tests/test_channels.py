@@ -58,6 +58,7 @@ def compiled(four: Path, rgba: Path, tmp_path_factory: pytest.TempPathFactory) -
     return yqc.compile(four, passes, output=out, data=rgba, latency=False)
 
 
+@pytest.mark.slow
 def test_four_channels_are_pruned_trained_calibrated_and_measured(compiled: yqc.Result) -> None:
     report = json.loads(compiled.report.to_json())
     assert report["accuracy"]["kind"] == "map"

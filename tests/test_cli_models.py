@@ -133,6 +133,7 @@ def test_what_is_built_already_takes_neither_head_nor_architecture(
     assert message == "yqc: x.onnx is an ONNX file, built already; leave --head out\n"
 
 
+@pytest.mark.slow
 def test_bare_weights_with_their_yaml_are_the_whole_checkpoint(
     said: Said, write: Callable[..., Any], data: Path, specs: Mapping[str, Any]
 ) -> None:
@@ -178,6 +179,7 @@ def test_the_report_says_that_auxiliary_heads_are_left_out(
     assert AUXILIARY in json.loads(said("inspect", "yolov7-e6e.pt", "--json"))["warnings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov5", "yolov8", "yolov10"])
 def test_a_dynamic_model_runs_at_any_batch_size(
     name: str, said: Said, write: Callable[[str], Any]

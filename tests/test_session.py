@@ -30,6 +30,7 @@ def opened(checkpoint: Path, data: Path) -> yqc.Session:
     return yqc.Session(checkpoint, data=data, calib_images=8, threads=1)
 
 
+@pytest.mark.slow
 def test_compiles_of_a_session_are_those_of_single_calls(
     opened: yqc.Session, checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -284,6 +284,7 @@ except yqc.YqcError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_new_setting_is_one_edit(tmp_path: Path) -> None:
     root = Path(yqc.__file__).parent
     shutil.copytree(root, tmp_path / "yqc", ignore=shutil.ignore_patterns("__pycache__"))

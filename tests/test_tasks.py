@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import yqc
 from tests.command import Run
+from tests.slow import slow_but
 from tests.tasks import SIZE, TASKS, write_checkpoint, write_data
 from yqc.graph.values import list_tensors
 from yqc.models.load import load
@@ -100,7 +101,7 @@ def test_the_file_computes_what_the_checkpoint_does(
     assert ("kpt_shape" in metadata) == (task == "pose")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", slow_but(TASKS, "segment"))
 def test_bytes_in_of_any_batch_and_size(
     model: Callable[[str], Path], compiled: Compiled, task: str
 ) -> None:
@@ -109,7 +110,7 @@ def test_bytes_in_of_any_batch_and_size(
     assert_close(found, wanted(model(task), images), 1e-4)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", slow_but(TASKS, "segment"))
 def test_halves_in_and_out(compiled: Compiled, task: str) -> None:
     images = pixels().astype(np.float32) / 255
     found = computed(compiled(task, fp16_io=True), images.astype(np.float16))

@@ -25,6 +25,7 @@ def file(checkpoint: Path, data: Path, tmp_path_factory: pytest.TempPathFactory)
     return made.files.onnx
 
 
+@pytest.mark.slow
 def test_kernels_are_told_apart_by_what_they_compute_in(file: Path) -> None:
     costs = profile(file, threads=1, runs=2)
     kinds = {cost.op: cost.kind for cost in costs}

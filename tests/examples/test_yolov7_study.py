@@ -12,6 +12,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.slow
 def test_measures_cells_and_resumes(
     checkpoint: Path,
     data: Path,

@@ -10,6 +10,8 @@ from tests.hostile.conftest import Bounded
 from tests.hostile.onnx_files import BYTES, MODELS, endless, model
 from yqc.evaluation import runner
 
+pytestmark = pytest.mark.slow
+
 SOUND = {
     "input-zero", "input-scalar", "input-no-shape", "input-string", "input-sequence", "inputs-two",
     "output-string", "constant-sparse", "initializer-nan", "no-inputs", "value-unknown",

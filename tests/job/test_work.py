@@ -288,6 +288,7 @@ def test_upcoming_passes_decide_where_a_pass_reads_them(
     assert again == ["seer ahead", "ahead "]  # for the first one, nothing that it reads has changed
 
 
+@pytest.mark.slow
 def test_a_run_does_not_start_behind_marks_that_files_leave_out(
     checkpoint: Path,
     data: Path,
@@ -361,6 +362,7 @@ class Mine(yqc.Pass):
 """
 
 
+@pytest.mark.slow
 def test_what_decides_the_result_is_in_the_key(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,13 +22,17 @@ STRIDES = {
     "yolov8-p2": (4, 8, 16, 32),
     "yolo11-cls": (1,),
 }
+QUICK = (
+    *("yolov5", "yolov7-tiny", "yolov8", "yolov9t", "yolov10", "yolo11", "yolo12", "yolo26"),
+    *("yolov8-seg", "yolo11-pose", "yolov8-obb", "yolo11-cls"),
+)
 CASES = [
     *((name, "") for name in SPECS),
     *(("yolov8", "s"), ("yolo11", "m"), ("yolo12", "l")),
 ]
 
 
-@pytest.mark.parametrize(("name", "scale"), CASES)
+@pytest.mark.parametrize(("name", "scale"), slow_but(CASES, *QUICK))
 def test_loads_and_computes_the_same(
     name: str, scale: str, tmp_path: Path, checkpoints: ModuleType
 ) -> None:
@@ -53,7 +57,7 @@ def test_loads_and_computes_the_same(
 
 
 @pytest.mark.parametrize("channels", slow_but([1, 4], 4))
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", slow_but(SPECS, *QUICK))
 def test_any_number_of_channels(
     name: str, channels: int, tmp_path: Path, checkpoints: ModuleType
 ) -> None:

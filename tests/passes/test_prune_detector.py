@@ -17,6 +17,7 @@ def compiled(checkpoint: Path, passes: str, out: Path, data: Path | None = None)
     return yqc.compile(checkpoint, passes, output=out / "m.onnx", settings=settings, evaluate=False)
 
 
+@pytest.mark.slow
 def test_the_plain_sentence_without_data(checkpoint: Path, tmp_path: Path) -> None:
     result = compiled(checkpoint, "prune,int8", tmp_path)
     assert result.files.onnx.is_file()
@@ -88,6 +89,7 @@ def test_passes_are_told_what_follows() -> None:
     assert seen == [("dce",)]
 
 
+@pytest.mark.slow
 def test_explains_the_passes_that_it_stands_for(checkpoint: Path, data: Path) -> None:
     with_data = yqc.Settings(data=str(data))
     first, second = explain("prune{ratio=0.2 recover_steps=3}", checkpoint, with_data, draw=True)

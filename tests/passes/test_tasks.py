@@ -63,6 +63,7 @@ def test_int8_keeps_outputs_in_float_and_close(task: str, target: TargetName) ->
     emit(gm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "pipeline"),
     [(task, "int8") for task in TASKS]

@@ -72,6 +72,7 @@ def shown(name: str, folder: Path) -> Registry:
     return registry
 
 
+@pytest.mark.slow
 def test_the_page_shows_a_pass_a_test_and_a_package_that_work(tmp_path: Path) -> None:
     files = blocks()
     assert set(re.findall(r"^```(?!sh$)\w+.*$", PAGE.read_text("utf-8"), re.MULTILINE)) == {

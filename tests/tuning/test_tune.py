@@ -54,6 +54,7 @@ def test_a_search_leaves_files_that_their_recipes_make_again(
     assert "--max-size binds" in tight.out
 
 
+@pytest.mark.slow
 def test_a_session_searches_and_keeps_the_results(
     checkpoint: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ class Compiles8:
         return Said(why)
 
 
+@pytest.mark.slow
 def test_a_job_elsewhere_makes_the_same_files(
     checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
