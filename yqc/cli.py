@@ -21,7 +21,6 @@ from yqc.commands.common import echo
 from yqc.commands.group import Commands
 from yqc.commands.process import INTERRUPTED, OVER_BUDGET, TERMINATED, guard, leave
 from yqc.errors import BudgetError, YqcError, first_line
-from yqc.report.contract import to_json
 from yqc.settings import SettingError
 
 USAGE = 2
@@ -46,6 +45,7 @@ def _version(*, asked: bool) -> None:
 def _help_json(*, asked: bool) -> None:
     if asked:
         from yqc.commands.help_json import describe_commands  # noqa: PLC0415
+        from yqc.report.contract import to_json  # noqa: PLC0415
 
         echo(to_json(describe_commands(app, __version__)), nl=False)
         raise typer.Exit

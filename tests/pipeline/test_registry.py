@@ -120,6 +120,12 @@ def test_help_and_the_bare_list_import_no_pass_and_no_torch(arguments: list[str]
     assert done.stderr == ""
 
 
+def test_the_command_line_imports_no_report_before_there_is_one() -> None:
+    code = "import sys, yqc.cli; print('yqc.report' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout == "False\n"
+
+
 # Packages
 
 

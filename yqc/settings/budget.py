@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yqc.pipeline.values import NUMBER, ByteSize
-from yqc.report.parts import Accuracy
 from yqc.settings.values import SettingError
+
+if TYPE_CHECKING:
+    from yqc.report.parts import Accuracy
 
 DROP = "a share of the float model's figure such as 1%, or an absolute drop such as 0.005"
 SIZE = "a number of bytes such as 950KB or 1.2MB"
@@ -32,7 +34,7 @@ class Drop:
     def __str__(self) -> str:
         return f"{100 * self.value:g}%" if self.relative else f"{self.value:g}"
 
-    def of(self, accuracy: Accuracy) -> float | None:
+    def of(self, accuracy: "Accuracy") -> float | None:
         """Return the measured loss in the unit of this one; None where nothing was measured.
 
         Without labels it is the share of the float model's detections (of classes, of images) that
