@@ -27,7 +27,7 @@ DOCS = Path(__file__).resolve().parent
 MODEL = DOCS.parent / "examples" / "shapes" / "shapes.yqc"
 SIZE = (1280, 1480)
 FRONT_SIZE = (1280, 1000)
-TRIALS = 16
+TIME = "90s"
 """Of the search whose page is shown."""
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         )
         for name, scheme in (("report.png", 1), ("report-dark.png", 0)):
             take(browser, place / result.files.page, DOCS / name, scheme, SIZE)
-        yqc.tune(MODEL.name, data=data, trials=TRIALS, latency=False, output="tuned")
+        yqc.tune(MODEL.name, data=data, time=TIME, latency=False, output="tuned")
         take(browser, place / "tuned" / "front.html", DOCS / "front.png", 1, FRONT_SIZE)
     (DOCS / "terminal.svg").write_text(terminal(result.report), encoding="utf-8")
 

@@ -41,7 +41,7 @@ from yqc.settings import (
 from yqc.sweeping import plan_sweep, read_plan
 from yqc.sweeping import sweep as run_sweep
 from yqc.sweeping.timing import take_on
-from yqc.tuning import Front, SearchSpace, make_question, training_steps
+from yqc.tuning import Front, SearchSpace, make_question, read_time, training_steps
 from yqc.workers import LocalWorkers, RayWorkers, choose_jobs, join_cluster
 
 
@@ -119,7 +119,7 @@ def tune(
     *,
     budget: Budget | None = None,
     output: str | Path = "tuned",
-    time: float | None = None,
+    time: float | str | None = None,
     trials: int | None = None,
     prefer: Literal["size", "speed"] | None = None,
     jobs: int | None = None,
@@ -143,7 +143,7 @@ def tune(
         budget: loss, bytes and milliseconds that are allowed; by default a loss of 1 %.
         output: the folder that gets the files: `01.onnx` and so on, `best.onnx`, each with report
             and recipe; `front.json`, `front.html`.
-        time: seconds of the search, its files included; by default 1800 without `trials`.
+        time: seconds of the search, its files included, or "20m"; by default 30m without `trials`.
         trials: pipelines to try at most.
         prefer: what the best file within the budget is: the smallest (the default, but for a
             budget of time alone), or the fastest.
@@ -241,7 +241,7 @@ def _as_list(given: str | Path | Sequence[str | Path]) -> list[Any]:
 
 def search_space(
     model: AnyModel,
-    time: float | None = None,
+    time: float | str | None = None,
     *,
     settings: Settings | None = None,
     registry: Registry | None = None,
@@ -253,7 +253,7 @@ def search_space(
     """
     settings, registry = settings or Settings(), registry or Registry.default()
     source = open_source(model, settings)
-    steps = training_steps(source, time)
+    steps = training_steps(source, read_time(time))
     return SearchSpace.default(registry, steps, trains=source.form is not None)
 
 

@@ -109,3 +109,8 @@ def test_a_budget_of_time_alone_prefers_speed(tmp_path: Path) -> None:
     question = make_question(yqc.Budget(max_ms=5), output=tmp_path)
     assert question.prefer == "speed"
     assert make_question(output=tmp_path).budget == yqc.Budget(max_drop="1%")
+
+
+@pytest.mark.parametrize(("time", "seconds"), [(None, 1800), (90, 90), ("90s", 90), ("1.5m", 90)])
+def test_a_time_has_a_unit_or_is_in_seconds(tmp_path: Path, time: Any, seconds: float) -> None:
+    assert make_question(output=tmp_path, time=time).seconds == seconds

@@ -9,8 +9,7 @@ import typer
 from yqc.commands.arguments import Chosen, JsonOption, QuietOption, RayOption, with_settings
 from yqc.commands.common import echo, importing, show
 from yqc.commands.process import OVER_BUDGET
-from yqc.pipeline.values import Duration
-from yqc.settings import SETTINGS, Budget, SettingError
+from yqc.settings import SETTINGS, Budget
 
 PreferChoice = StrEnum("PreferChoice", ["size", "speed"])
 
@@ -54,7 +53,6 @@ def tune_command(
     """Search the best files within a budget of loss, bytes and time."""
     budget = Budget(max_drop=max_drop, max_size=max_size, max_ms=max_ms)
     settings = chosen.settings()
-    seconds = None if time is None else _read_time(time)
     registry = chosen.registry
 
     with importing():
@@ -63,13 +61,13 @@ def tune_command(
         from yqc.interface import tune as run  # noqa: PLC0415
 
     if print_space:
-        echo(str(search_space(model, seconds, settings=settings, registry=registry)), nl=False)
+        echo(str(search_space(model, time, settings=settings, registry=registry)), nl=False)
         return
     front = run(
         model,
         budget=budget,
         output=output,
-        time=seconds,
+        time=time,
         trials=trials,
         prefer=None if prefer is None else prefer.value,  # type: ignore[arg-type]
         jobs=jobs,
@@ -87,10 +85,3 @@ def tune_command(
         show(front, json=json)
     if front.best is None:
         raise typer.Exit(OVER_BUDGET)
-
-
-def _read_time(text: str) -> float:
-    try:
-        return Duration.read(text)
-    except ValueError as error:
-        raise SettingError("--time", f"must be {error}, not {text!r}") from None

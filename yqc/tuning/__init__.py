@@ -13,7 +13,7 @@
 """
 
 from yqc.tuning.front import Front, FrontPoint
-from yqc.tuning.question import Question, make_question
+from yqc.tuning.question import Question, make_question, read_time
 from yqc.tuning.space import SearchSpace
 from yqc.tuning.trials import Compiles
 from yqc.tuning.tune import count_held_out, training_steps, tune
@@ -26,6 +26,7 @@ __all__ = [
     "SearchSpace",
     "count_held_out",
     "make_question",
+    "read_time",
     "training_steps",
     "tune",
 ]

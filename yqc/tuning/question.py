@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from yqc.pipeline import Duration
 from yqc.settings import Budget, Drop, SettingError
 from yqc.store.folders import check_work_folder
 from yqc.targets import find_target
@@ -44,7 +45,7 @@ def make_question(
     budget: Budget | None = None,
     *,
     output: str | Path = "tuned",
-    time: float | None = None,
+    time: float | str | None = None,
     trials: int | None = None,
     prefer: Prefer | None = None,
     jobs: int | None = None,
@@ -69,15 +70,14 @@ def make_question(
     if wants_speed and not (latency and runs):
         why = f"{target} does not run here; give --measure" if latency else "--no-latency is given"
         raise SettingError("--max-ms or --prefer speed", f"needs times, and {why}")
-    if time is not None and time <= 0:
-        raise SettingError("--time", "must be above 0, such as 30m")
+    seconds = read_time(time)
     if trials is not None and trials < 1:
         raise SettingError("--trials", "must be 1 or more")
     only_ms = budget.ms is not None and budget.size is None and budget.drop is None
     return Question(
         budget,
         check_work_folder(Path(output), SEARCH),
-        TIME if time is None and trials is None else time,
+        TIME if seconds is None and trials is None else seconds,
         trials,
         prefer or ("speed" if only_ms else "size"),
         choose_jobs(jobs),
@@ -85,6 +85,21 @@ def make_question(
         measure,
         resume,
     )
+
+
+def read_time(time: float | str | None) -> float | None:
+    """Read the time of a search in seconds, or with a unit: 90, "90s", "20m".
+
+    Raises:
+        SettingError: it is none, or not above 0.
+    """
+    try:
+        seconds = Duration.read(time) if isinstance(time, str) else time
+    except ValueError as error:
+        raise SettingError("--time", f"must be {error}, not {time!r}") from None
+    if seconds is not None and seconds <= 0:
+        raise SettingError("--time", "must be above 0, such as 30m")
+    return seconds
 
 
 def replace_files(folder: Path, stage: Path) -> None:
