@@ -2,14 +2,17 @@
 """Make the pictures of the README: the pages in a browser, and the report that a terminal shows.
 
     python docs/pictures.py
+    python docs/pictures.py tuned/front.json
 
-compiles the small detector that comes with yqc and searches its front, and writes `report.png`,
-`report-dark.png`, `front.png` and `terminal.svg` beside itself. Needs a headless Chromium in the
-PATH.
+The first compiles the small detector that comes with yqc, and writes `report.png`,
+`report-dark.png` and `terminal.svg` beside itself; the second writes `front.png`, the page of a
+search: `yqc tune yolov8n-bccd.pt --data bccd.yaml --imgsz 320 --time 20m`. Both need a headless
+Chromium in the PATH.
 """
 
 import contextlib
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -22,32 +25,47 @@ from rich.console import Console
 import yqc
 from yqc.data import shapes
 from yqc.report import Report
+from yqc.tuning.front import Front, FrontPoint
+from yqc.tuning.page import write_page
 
 DOCS = Path(__file__).resolve().parent
 MODEL = DOCS.parent / "examples" / "shapes" / "shapes.yqc"
 SIZE = (1280, 1480)
-FRONT_SIZE = (1280, 1000)
-TIME = "90s"
-"""Of the search whose page is shown."""
+FRONT_SIZE = (1280, 680)
 
 
 def main() -> None:
-    """Compile and search, and take the pictures."""
+    """Take the pictures."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("docs/pictures.py needs a headless Chromium in the PATH")
+    fronts = [Path(name).resolve() for name in sys.argv[1:]]
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        place = Path(folder)
-        shutil.copy(MODEL, MODEL.name)  # paths that pages show are those that were given
-        data = shapes.write_shapes(Path("shapes"), train=400, val=100)
-        result = yqc.compile(
-            MODEL.name, "int8", output="shapes-int8.onnx", data=data, sensitivity=True
-        )
-        for name, scheme in (("report.png", 1), ("report-dark.png", 0)):
-            take(browser, place / result.files.page, DOCS / name, scheme, SIZE)
-        yqc.tune(MODEL.name, data=data, time=TIME, latency=False, output="tuned")
-        take(browser, place / "tuned" / "front.html", DOCS / "front.png", 1, FRONT_SIZE)
+        if not fronts:
+            take_report(browser, Path(folder))
+        for front in fronts:
+            page = Path(folder) / "front.html"
+            page.write_text(write_page(read_front(front)), encoding="utf-8")
+            take(browser, page, DOCS / "front.png", 1, FRONT_SIZE)
+
+
+def take_report(browser: str, place: Path) -> None:
+    """Compile in a folder, which is the current one, and take pictures of page and terminal."""
+    shutil.copy(MODEL, MODEL.name)  # paths that pages show are those that were given
+    data = shapes.write_shapes(Path("shapes"), train=400, val=100)
+    result = yqc.compile(MODEL.name, "int8", output="shapes-int8.onnx", data=data, sensitivity=True)
+    for name, scheme in (("report.png", 1), ("report-dark.png", 0)):
+        take(browser, place / result.files.page, DOCS / name, scheme, SIZE)
     (DOCS / "terminal.svg").write_text(terminal(result.report), encoding="utf-8")
+
+
+def read_front(path: Path) -> Front:
+    """Read what a search printed, without the folders of its model and data."""
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("model", "data"):
+        plain[name] = Path(plain[name]).name
+    points = tuple(FrontPoint(**point) for point in plain.pop("points"))
+    return Front(**plain, points=points)
 
 
 def take(browser: str, page: Path, picture: Path, scheme: int, size: tuple[int, int]) -> None:

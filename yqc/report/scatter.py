@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from yqc.report import human
+from yqc.report.charts import choose_marks
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 50
@@ -104,19 +105,16 @@ class Axes:
 
     def draw(self) -> list[str]:
         """Draw the grid and its numbers."""
-        parts, (low, high), (first, last) = [], self.values, self.sizes
-        for i in range(5):
-            value = low + (high - low) * i / 4
+        parts = []
+        for value in choose_marks(*self.values):
             y = self.down(value)
             parts.append(
                 f"<line class='grid' x1='{LEFT}' x2='{WIDTH - RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>"
             )
             parts.append(draw_text(LEFT - 8, y + 4, self.show(value), "end"))
-        for i, anchor in enumerate(("start", "middle", "middle", "end")):
-            size = 10 ** (first + (last - first) * i / 3)
-            parts.append(
-                draw_text(self.across(size), HEIGHT - 28, human.byte_count(int(size)), anchor)
-            )
+        for size in choose_sizes(*self.sizes):
+            shown = human.byte_count(size)
+            parts.append(draw_text(self.across(size), HEIGHT - 28, shown, "middle"))
         return [*parts, draw_text(WIDTH / 2, HEIGHT - 8, "bytes of the file", "middle")]
 
     def mark(self, point: Point) -> str:
@@ -135,6 +133,17 @@ class Axes:
             where = (x - 8, "end") if near_the_end else (x + 8, "start")
             parts.append(draw_text(where[0], y - 6, point.label, where[1]))
         return "".join(parts)
+
+
+def choose_sizes(first: float, last: float) -> list[int]:
+    """Return round numbers of bytes between two decimal logarithms: 1, 2 or 5 times a power of ten.
+
+    Where there are not two of them, both ends.
+    """
+    powers = range(math.floor(first), math.ceil(last) + 1)
+    found = [n * 10**power for power in powers for n in (1, 2, 5)]
+    within = [size for size in found if first <= math.log10(size) <= last]
+    return within if len(within) > 1 else [round(10**first), round(10**last)]
 
 
 def draw_text(x: float, y: float, words: str, anchor: str = "start") -> str:
