@@ -21,7 +21,9 @@ def test_the_table_has_every_mark_with_its_class() -> None:
             importlib.import_module(found.name)
     rows = re.findall(r"^\| `([\w-]+)` \| `?([\w.]+)`?", PAGE, re.MULTILINE)
     listed = {topic: path for topic, path in rows if topic not in NO_CLASSES}
-    own = {c.key.removeprefix("yqc."): c for c in TOPICS.values() if is_own(c.__module__)}
+    own = {
+        key.removeprefix("yqc."): kind for key, kind in TOPICS.items() if is_own(kind.__module__)
+    }
     assert listed.keys() == own.keys()
     for topic, path in listed.items():
         module, _, name = path.rpartition(".")

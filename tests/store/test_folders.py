@@ -43,9 +43,9 @@ def test_a_folder_goes_where_the_system_keeps_files_that_are_open(
     folder, lock = make_temporary("x-", tmp_path)
     remove = shutil.rmtree
 
-    def windows(path: Path, **how: bool) -> None:
+    def windows(path: Path, *, ignore_errors: bool) -> None:
         if not lock.is_locked:
-            remove(path, **how)
+            remove(path, ignore_errors=ignore_errors)
 
     monkeypatch.setattr(shutil, "rmtree", windows)
     remove_locked(folder, lock)

@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -76,7 +76,8 @@ def test_a_job_whose_process_is_killed_takes_no_other_one_with_it(
     jobs = [Small(name, tmp_path, dies=count, seconds=0.3) for name, count in deaths.items()]
     workers = LocalWorkers(2)
     workers.memory.needed = 1
-    found = {job.name: result for job, result in workers.run([[job] for job in jobs], unlimited)}
+    ended = workers.run([[job] for job in jobs], unlimited)
+    found = {cast("Small", job).name: result for job, result in ended}
     workers.stop()
     killed = found.pop("c")
     assert found == {name: f"model {name}" for name in "abde"}, "whatever ran beside them"
