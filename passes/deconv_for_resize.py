@@ -48,7 +48,7 @@ class DeconvForResize(Pass):
             channels, channels, factors, stride=factors, groups=channels, bias=False
         )
         nn.init.ones_(made.weight)
-        path = f"{node.target}_repeat" if node.op == "call_module" else f"{node.name}_repeat"
+        path = f"{node.name}_repeat"  # a module may be called at several places
         gm.add_submodule(path, made.eval())
         node.op, node.target, node.args, node.kwargs = "call_module", path, (x,), {}
         return node

@@ -10,6 +10,7 @@ import yqc
 from tests.command import Run
 from yqc.job.keys import hash_code
 from yqc.job.plugins import describe_pass
+from yqc.registered import CRITERIA
 
 SOURCE = '''"""mine: fail where it is asked to."""
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ def mine(run: Run) -> Path:
     path = Path("mine.py")
     path.write_text(SOURCE)
     return path
+
+
+CRITERION = """
+import yqc
+
+@yqc.register_criterion("odd")
+def odd(layer):
+    return layer.rows.abs().flatten(1).sum(1)
+"""
 
 
 def test_a_recipe_has_its_model_and_says_what_differs(
@@ -73,6 +83,18 @@ def test_a_recipe_has_its_model_and_says_what_differs(
     done = run("compile", "--config", "bare.toml")
     assert done.code == 2
     assert "a recipe that records one" in done.err
+
+
+def test_a_recipe_names_the_file_of_its_criterion(run: Run, checkpoint: Path) -> None:
+    Path("odd.py").write_text(CRITERION)
+    passes = "channel-prune{ratio=0.3 criterion=odd}"
+    how = ("compile", checkpoint, "--passes", passes, "--load", "odd.py", "-o", "a.onnx")
+    assert run(*how, "--no-eval", "--no-html").code == 0
+    CRITERIA._added.pop("odd")  # another process knows nothing of it
+    done = run("compile", "--config", "a.recipe.toml", "-o", "b.onnx")
+    assert done.code == 1
+    assert "criterion must be" in done.err
+    assert "the recipe was written for more; it needs --load odd.py" in done.err
 
 
 def test_a_reproducer_names_the_files_that_it_needs(run: Run, mine: Path, checkpoint: Path) -> None:

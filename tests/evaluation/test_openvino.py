@@ -118,7 +118,7 @@ def test_without_it_one_sentence_says_what_to_do(
     done = run("bench", "x.onnx", "--runtime", "openvino", "-q")
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "yqc: OpenVINO is not installed; pip install yqc[clients], or leave --runtime out\n"
+        "yqc: OpenVINO is not installed; pip install openvino, or leave --runtime out\n"
     )
     with pytest.raises(YqcError, match="OpenVINO is not installed"):
         profile(Path("x.onnx"), runtime="openvino")

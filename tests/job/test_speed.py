@@ -60,7 +60,7 @@ def test_without_the_runtime_nothing_is_timed(
     report = compile_for("openvino", checkpoint, tmp_path / "x.onnx")
     assert report.latency is None
     assert report.warnings == (
-        "latency is not measured: OpenVINO is not installed; pip install yqc[clients]",
+        "latency is not measured: OpenVINO is not installed; pip install openvino",
     )
 
 

@@ -88,3 +88,22 @@ def test_int8_gives_int8_weights_of_the_same_numbers() -> None:
     weight = maker[conv.input[1]]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert (weight.op_type, types[weight.input[0]]) == ("DequantizeLinear", onnx.TensorProto.INT8)
+
+
+class Twice(nn.Module):
+    """One module that upsamples at two places, of other channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.conv = nn.Upsample(scale_factor=2), nn.Conv2d(3, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.up(self.conv(self.up(x)))
+        return y
+
+
+def test_a_module_that_is_called_twice_becomes_two() -> None:
+    gm = traced(Twice(), SHAPE)
+    want = run(gm)
+    assert len(apply(DeconvForResize(), gm).rewrites) == 2
+    assert_same_numbers(run(gm), want, tolerance=0)

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from yqc.report import DeviceFit, Report, Sensitivity, SizeParts, Unfit, UsedPlugin
+from yqc.report import (
+    Accuracy,
+    DeviceFit,
+    LoadedFile,
+    Report,
+    Sensitivity,
+    SizeParts,
+    Unfit,
+    UsedPlugin,
+    Verification,
+)
 from yqc.report.charts import charts, choose_marks
 from yqc.report.html import SECTIONS, to_html
 from yqc.report.page import (
@@ -153,6 +163,20 @@ def test_what_is_not_yqcs_own_is_named(page: Page) -> None:
     mine = UsedPlugin(kind="pass", name="snap", origin="snap.py", file="snap.py", sha256="ab")
     text = to_html(replace(page, report=replace(page.report, plugins=(mine,))))
     assert "<p>plugin: pass snap, snap.py</p>" in text
+
+
+def test_the_command_has_its_files_and_what_does_not_run_is_said(page: Page) -> None:
+    report = replace(
+        page.report,
+        loaded=(LoadedFile(path="my gate.py", sha256="ab"),),
+        accuracy=Accuracy.unmeasured(),
+        verification=Verification(not_run="acme.ops"),
+    )
+    text = to_html(replace(page, report=report))
+    assert "--load &#39;my gate.py&#39; --target" in text
+    assert "Not measured: the file is valid, and does not run in onnxruntime" in text
+    assert "acme.ops" in text
+    assert "measuring was turned off" not in text
 
 
 def test_it_asks_for_nothing_and_is_small(page: Page) -> None:

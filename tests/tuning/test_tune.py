@@ -105,6 +105,16 @@ def test_too_few_images_and_no_data(run: Run, checkpoint: Path, data: Path) -> N
     assert "8 training images; a search needs 32" in few.err
 
 
+def test_a_runtime_that_is_not_here_is_refused_before_any_work(
+    run: Run, checkpoint: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yqc.evaluation.openvino.installed", lambda: False)
+    refused = run("tune", checkpoint, "--data", pictures, "--target", "openvino")
+    assert refused.code == 2
+    assert "pip install openvino, or give --measure or --no-latency" in refused.err
+    assert not Path("tuned").exists()
+
+
 def test_a_budget_of_time_alone_prefers_speed(tmp_path: Path) -> None:
     question = make_question(yqc.Budget(max_ms=5), output=tmp_path)
     assert question.prefer == "speed"

@@ -141,7 +141,7 @@ def advised(settings: "Settings", registry: "Registry") -> Iterator[None]:
         yield
     except PipelineError as error:
         advice = settings.written_for.advise([sha256 for _, sha256 in registry.files])
-        if type(error) is not PipelineError or not advice:
+        if not advice:
             raise
         raise PipelineError(f"{error}\nthe recipe was written for more{advice}") from error
 

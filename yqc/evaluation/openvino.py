@@ -155,5 +155,5 @@ def _openvino() -> ModuleType:
         return import_module("openvino")
     except ImportError as error:
         raise YqcError(
-            "OpenVINO is not installed; pip install yqc[clients], or leave --runtime out"
+            "OpenVINO is not installed; pip install openvino, or leave --runtime out"
         ) from error

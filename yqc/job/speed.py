@@ -39,9 +39,7 @@ def time_compiled(
         why = f"latency is not measured: {target.name} does not run here; there, {target.engine}"
         return None, (why,)
     if target.runtime == "openvino" and not openvino.installed():
-        return None, (
-            "latency is not measured: OpenVINO is not installed; pip install yqc[clients]",
-        )
+        return None, ("latency is not measured: OpenVINO is not installed; pip install openvino",)
     try:
         timing = ev.latency(
             (original, compiled),

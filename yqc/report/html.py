@@ -111,6 +111,7 @@ def _command(report: Report) -> str:
     words = ["yqc", "compile", report.input.path]
     words += ["--passes", report.pipeline.text] if report.pipeline.text else []
     words += ["--data", report.data.path] if report.data else []
+    words += [word for one in report.loaded for word in ("--load", one.path)]
     return shlex.join([*words, "--target", report.target])
 
 

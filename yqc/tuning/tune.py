@@ -10,6 +10,7 @@ from typing import Any
 
 from yqc.data import Data
 from yqc.errors import DataError, OutputError
+from yqc.evaluation import openvino
 from yqc.graph.compare import macs
 from yqc.job.baseline import write_float_file
 from yqc.job.speed import time_compiled
@@ -18,7 +19,7 @@ from yqc.pipeline.base import Given
 from yqc.pipeline.pipeline import Pipeline
 from yqc.pipeline.registry import Registry
 from yqc.progress import Progress, Silent, Stage, expect
-from yqc.settings import Settings
+from yqc.settings import SettingError, Settings
 from yqc.store import user_store
 from yqc.store.folders import make_temporary, open_work_folder, remove_left, remove_locked
 from yqc.targets import find_target
@@ -79,6 +80,8 @@ def tune(
     data, began = session.data, clocks.monotonic()
     if data is None or data.held is None:
         raise DataError("a search needs data to choose by; give --data")
+    if question.latency and question.measure is None and cluster is None:
+        _check_runtime(session.settings.target)
     registry = session.registry or Registry.default()
     drop, progress = question.drop, session.progress
     if isinstance(space, Path):
@@ -117,6 +120,16 @@ def tune(
         finally:
             workers.stop()
         return write_front(session, question, search, began)
+
+
+def _check_runtime(target: str) -> None:
+    """Raise a SettingError unless the runtime of a target runs here."""
+    if find_target(target).runtime == "openvino" and not openvino.installed():
+        raise SettingError(
+            "--target",
+            f"{target} is timed by OpenVINO, which is not installed; pip install openvino, or give "
+            "--measure or --no-latency",
+        )
 
 
 @contextmanager
