@@ -8,7 +8,7 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -207,6 +207,7 @@ def write_model(model: ShapesNet, path: Path) -> None:
         "imgsz": [SIZE, SIZE],
         "layout": "yolov8",
         "task": "detect",
+        "head": asdict(model.detect.facts()),
     }
     save_graph(graph, path, info)
 

@@ -6,7 +6,7 @@ goes on as that of `train.py`; the val split is never read.
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -88,7 +88,9 @@ def write_task_model(model: nn.Module, path: Path) -> None:
         "layout": "classes" if crop else "yolov8",
         "task": net.task,
     }
-    save_graph(graph, path, info if crop else info | net.about)
+    if not crop:
+        info |= {**net.about, "head": asdict(net.detect.facts())}
+    save_graph(graph, path, info)
 
 
 def main() -> int:

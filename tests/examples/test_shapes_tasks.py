@@ -10,6 +10,7 @@ import torch
 
 import yqc
 from yqc.data import shapes
+from yqc.emit.raw_heads import refuse_cut
 from yqc.models.source import open_model
 from yqc.progress import Silent
 
@@ -74,3 +75,9 @@ def test_the_net_of_each_task_is_small_and_its_loss_reaches_all_weights(
     torch.autograd.backward(torch.stack(tuple(losses.values())).sum())
     learned = [p for p in training.model.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learned)
+
+
+@pytest.mark.parametrize("name", ["shapes", "shapes-segment", "shapes-pose"])
+def test_the_committed_models_say_how_their_raw_heads_are_decoded(name: str) -> None:
+    source = open_model(EXAMPLE / f"{name}.yqc")
+    assert refuse_cut(source.form, source.facts.head) == ""

@@ -111,6 +111,25 @@ def test_what_is_fast_is_put_in(tmp_path: Path) -> None:
     assert found(silu_and_split(), target)["s0"] == ("operators", "relu{to=relu6}")
 
 
+def test_what_a_pass_would_make_is_named_where_the_device_lacks_it_too(tmp_path: Path) -> None:
+    target = device(tmp_path, lacks="Resize ConvTranspose")
+    (up,) = (f for f in lint(silu_and_split(), target) if isinstance(f, Misfit) and f.node == "up")
+    assert up.remedy == ""
+    assert "deconv-for-resize writes it as ConvTranspose, which the device does not take" in up.fix
+
+
+def test_a_device_with_signed_integers_is_told_of_a_base_that_has_them(tmp_path: Path) -> None:
+    net = Net()
+    net.tensors |= {"s": np.float32(0.1), "z": np.uint8(128)}
+    y = net.op(
+        "DequantizeLinear", net.op("QuantizeLinear", "x", "s", "z", to="q"), "s", "z", to="d"
+    )
+    target = device(tmp_path, '[limits]\ndtypes = ["float32", "int8", "int32"]')
+    found = [f for f in lint(net.model(net.conv(y, "c")), target) if isinstance(f, Misfit)]
+    assert {f.node for f in found} >= {"q"}
+    assert all('base = "tensorrt"' in f.fix for f in found if f.node in {"q", "d"})
+
+
 @pytest.mark.parametrize(
     ("limit", "node", "remedy"),
     [

@@ -96,7 +96,10 @@ def describe_heads(
 def refuse_cut(form: OutputForm | None, head: HeadFacts | None) -> str:
     """Say why the decoding of a model cannot be cut off; "" if it can."""
     if form is None or head is None:
-        return "how its raw outputs are decoded is not known"
+        return (
+            "how its raw outputs are decoded is not known; compile the checkpoint that it was "
+            "traced from, or with --decode full"
+        )
     if form.layout == "end2end":
         return "it picks its detections in the graph; trace it with --head one2many"
     return ""

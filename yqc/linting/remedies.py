@@ -43,6 +43,7 @@ RAW_HEADS = (
 """What to do about nodes of the decoding."""
 ATTENTION = "no pass removes it: it belongs to attention, which multiplies computed matrices"
 QUANTIZED = "compile without int8, and quantize with the device's own tools"
+SIGNED = 'take a base whose activations are int8, not uint8, such as base = "tensorrt"'
 NOTHING = "no pass removes it"
 
 
@@ -115,14 +116,18 @@ def find_remedy(
     Returns:
         The pipeline text of the pass, empty if there is none; and a sentence for the user.
     """
+    dtypes = target.limits.dtypes or ()
     if place.is_decoding(node):
         return "", RAW_HEADS
     if limit == "limits.dtypes" and node.op_type in {QUANTIZE, DEQUANTIZE}:
-        return "", QUANTIZED
+        return "", SIGNED if {"int8", "uint8"} - {*dtypes} == {"uint8"} else QUANTIZED
     if place.is_attention(node):
         return "", ATTENTION
     if limit == "operators" and place.is_activation(node) and (swap := find_swap(target)):
         return swap, f"the recipe {swap} swaps the activation, which moves the numbers"
+    would, makes = EXACT.get(node.op_type, ("", ""))
+    if limit == "operators" and would and not target.runs(makes):
+        return "", f"{would} writes it as {makes}, which the device does not take either"
     name = find_exact(node.op_type, limit, target)
     return name, f"the pass {name} writes it otherwise, exactly" if name else NOTHING
 

@@ -21,8 +21,9 @@ def advise_on_speed(
     if latency is None or latency.interval[0] > 1 or not in_int8:
         return ()
     low, high = map(human.times, latency.interval)
+    how = "no" if latency.interval[1] <= 1 else "not clearly"
     said = (
-        f"int8 is no faster than float in {latency.runtime} here ({human.times(latency.ratio)}, "
+        f"int8 is {how} faster than float in {latency.runtime} here ({human.times(latency.ratio)}, "
         f"95 % interval {low} to {high}): "
     )
     if target == "portable":

@@ -56,8 +56,9 @@ def write_front(session: TunedSession, question: Question, search: Search, began
     best = choose_best(whole, question.budget, question.prefer)
     if best is None:
         reasons = [one.failed for one in search.outcomes.values() if one.failed]
-        why = f"; the first: {reasons[0]}" if reasons else ""
-        raise BudgetError(f"no trial gave a file whose loss is known{why}")
+        if not reasons:
+            raise BudgetError("the time was over before a trial had ended; give more --time")
+        raise BudgetError(f"none of {len(reasons)} trials gave a file; the first: {reasons[0]}")
     chosen = thin_out(whole, MOST_POINTS, best)
     end = None if question.seconds is None else began + OVER * question.seconds
     try:

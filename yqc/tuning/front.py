@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 
 from yqc.report import human
 from yqc.report.contract import Json, to_plain
-from yqc.report.layout import NAME, QUIET, columns, fields, say
+from yqc.report.layout import NAME, QUIET, Trimmed, columns, fields, say
 from yqc.report.shown import Shown, render
 
 
@@ -106,7 +106,7 @@ def front_table(front: Front) -> RenderableType:
         f"loss of {figure}: chosen by {front.held_out} training images held out, drop on the "
         "evaluation images; sure: the chance that it is within the budget"
     )
-    parts: list[RenderableType] = [fields(rows), "", table, say(note, QUIET), ""]
+    parts: list[RenderableType] = [fields(rows), "", table, Trimmed(say(note, QUIET)), ""]
     parts += [fields(pipelines, NAME), ""] if pipelines else []
     return Group(*parts, *(say(line) for line in _verdict(front)))
 
@@ -121,7 +121,7 @@ def _verdict(front: Front) -> list[str]:
     """Say which point is the best, or which bound keeps all of them out."""
     lines: list[str] = []
     if front.left_out:
-        lines.append(f"{human.plural(front.left_out, 'point')} more between these: no files")
+        lines.append(f"{human.plural(front.left_out, 'further point')} between these without files")
     if front.best is not None:
         return [*lines, f"* best.onnx is {front.best}.onnx, the best within the budget"]
     if front.nearest is None:
