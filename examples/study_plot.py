@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from yqc.report.charts import choose_marks
+
 Point = tuple[int, float]
 """Bytes and accuracy."""
 COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#b5179e", "#e08e0b", "#5f4bb6", "#6c757d")
@@ -17,31 +19,32 @@ def draw(lines: Mapping[str, Sequence[Point]], best: float) -> str:
         best: accuracy of the float model, drawn as a level.
     """
     every = [point for members in lines.values() for point in members]
-    most = 1.05 * max(size for size, _ in every)
-    high = 1.05 * max(best, *(accuracy for _, accuracy in every)) or 1.0
+    wide = widened([size / 1000 for size, _ in every])
+    high = widened([best, *(accuracy for _, accuracy in every)])
 
-    def place(size: float, accuracy: float) -> str:
-        x, y = LEFT + (RIGHT - LEFT) * size / most, BOTTOM - (BOTTOM - TOP) * accuracy / high
-        return f"{x:.1f},{y:.1f}"
+    def place(size: float, accuracy: float) -> tuple[float, float]:
+        x = LEFT + (RIGHT - LEFT) * (size - wide[0]) / (wide[1] - wide[0])
+        y = BOTTOM - (BOTTOM - TOP) * (accuracy - high[0]) / (high[1] - high[0])
+        return round(x, 1), round(y, 1)
 
-    level = place(0, best).partition(",")[2]
+    _, level = place(wide[0], best)
     parts = [
         f'<path d="M{LEFT},{TOP}V{BOTTOM}H{RIGHT}" fill="none" stroke="#444"/>',
         f'<path d="M{LEFT},{level}H{RIGHT}" stroke="#444" stroke-dasharray="4 3"/>',
-        label(RIGHT, float(level) - 4, f"float, {best:.4f}", "end"),
+        label(RIGHT, level - 4, f"float, {best:.4f}", "end"),
         label((LEFT + RIGHT) / 2, BOTTOM + 34, "bytes of all tensors, kB"),
         label(LEFT, TOP - 6, "mAP50-95"),
     ]
-    for share in (0.25, 0.5, 0.75, 1.0):
-        across, up = map(float, place(share * most, share * high).split(","))
-        parts.append(label(across, BOTTOM + 16, f"{share * most / 1000:.0f}"))
-        parts.append(label(LEFT - 6, up + 4, f"{share * high:.2f}", "end"))
+    across = ((place(size, high[0])[0], size) for size in choose_marks(*wide))
+    parts += (label(x, BOTTOM + 16, f"{size:g}") for x, size in across)
+    upwards = ((place(wide[0], value)[1], value) for value in choose_marks(*high))
+    parts += (label(LEFT - 6, y + 4, f"{value:g}", "end") for y, value in upwards)
     for number, (name, members) in enumerate(lines.items()):
         colour, y = COLOURS[number % len(COLOURS)], TOP + 16 * number
-        points = [place(*point) for point in sorted(members)]
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}"/>')
-        for point in points:
-            x, height = point.split(",")
+        points = [place(size / 1000, accuracy) for size, accuracy in sorted(members)]
+        path = " ".join(f"{x},{height}" for x, height in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}"/>')
+        for x, height in points:
             parts.append(f'<circle cx="{x}" cy="{height}" r="3" fill="{colour}"/>')
         parts.append(f'<rect x="{RIGHT + 12}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
         parts.append(label(RIGHT + 28, y, name, "start"))
@@ -50,6 +53,13 @@ def draw(lines: Mapping[str, Sequence[Point]], best: float) -> str:
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 390" font-family="sans-serif" '
         f'font-size="12">\n<rect width="720" height="390" fill="#fff"/>\n{body}\n</svg>\n'
     )
+
+
+def widened(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis that holds values, with some room."""
+    low, high = min(values), max(values)
+    room = 0.08 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - room, high + room
 
 
 def label(x: float, y: float, said: str, anchor: str = "middle") -> str:
