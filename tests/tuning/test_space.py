@@ -49,6 +49,7 @@ def test_passes_declare_the_space(space: SearchSpace) -> None:
         "prune{ratio=0.8 recover=0},recover{steps=90},int4",
     )
     assert "prune{ratio=0.9 recover=0},recover{steps=90},rice{bits=4.0}" in space.seeds
+    assert "prune{ratio=0.8 of=macs recover=0},recover{steps=90},int8" in space.seeds
 
 
 def test_seeds_are_what_their_choices_give(space: SearchSpace) -> None:
