@@ -78,7 +78,7 @@ def write_task_model(model: nn.Module, path: Path) -> None:
     side = CROP if crop else SIZE
     graph = trace(model.eval(), torch.zeros(1, 3, side, side))
     net = cast(TaskNet, model)
-    info = {
+    info: dict[str, object] = {
         "kind": "model",
         "family": "yqc",
         "name": path.stem,
