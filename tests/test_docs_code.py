@@ -43,8 +43,8 @@ SHORTER = {
     "bench": ("--runs", "2"),
 }
 """Options that a command gets on top of those on the page."""
-SHORTER_PASSES = {"prune": "prune{recover=0}", "relu": "relu{recover=0}"}
-"""What stands for passes that would train for minutes."""
+TRAINED = {"prune", "relu"}
+"""Passes that would train for minutes; here they do not."""
 PLACEHOLDERS = {"MODEL": "model.pt", "DATA": "data.yaml"}
 ELSEWHERE = {
     "python -m pytest": "tests/pipeline/test_new_pass.py",
@@ -143,8 +143,16 @@ def shortened(words: list[str]) -> list[str]:
     for at, word in enumerate(words):
         if word == "--passes":
             steps = words[at + 1].split(",")
-            words[at + 1] = ",".join(SHORTER_PASSES.get(step, step) for step in steps)
+            words[at + 1] = ",".join(map(untrained, steps))
     return words
+
+
+def untrained(step: str) -> str:
+    """Leave the training behind a pass out, unless it is asked for."""
+    name, _, options = step.removesuffix("}").partition("{")
+    if name not in TRAINED or "recover" in options:
+        return step
+    return f"{name}{{{options} recover=0}}".replace("{ ", "{")
 
 
 def run_line(words: list[str], yqc_line: Run) -> None:
