@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import settings
 
@@ -16,6 +17,10 @@ from yqc.data import scenes, shapes
 
 settings.register_profile("yqc", deadline=None)  # no test is timed
 settings.load_profile("yqc")
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+if os.environ["OMP_NUM_THREADS"] == "1":  # threads of several workers wait for each other
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
