@@ -48,6 +48,7 @@ def test_a_folder_goes_where_the_system_keeps_files_that_are_open(
             remove(path, ignore_errors=ignore_errors)
 
     monkeypatch.setattr(shutil, "rmtree", windows)
+    monkeypatch.setattr(folders, "KEEPS_OPEN", True)
     remove_locked(folder, lock)
     assert not folder.exists()
 

@@ -4,6 +4,7 @@ The marker is a `CACHEDIR.TAG` (https://bford.info/cachedir/), which backup prog
 line that names yqc. A folder of the same name that somebody else made is never touched.
 """
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,9 @@ MARKER = "CACHEDIR.TAG"
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 """First line of every such file, by its specification."""
 TEXT = f"{SIGNATURE}\n# This folder was made by yqc; what is in it may be removed at any time.\n"
+
+KEEPS_OPEN = os.name == "nt"
+"""Whether the system keeps files that are open, as a lock's is, when their folder is removed."""
 
 
 def is_marked(folder: Path) -> bool:
@@ -127,7 +131,7 @@ def remove_locked(folder: Path, lock: BaseFileLock) -> None:
     """Remove a folder of `make_temporary`, and give its lock back."""
     shutil.rmtree(folder, ignore_errors=True)
     lock.release(force=True)
-    if folder.exists():  # Windows keeps a file that is open: the lock's
+    if KEEPS_OPEN:  # elsewhere a folder of that name is another process's by now
         shutil.rmtree(folder, ignore_errors=True)
 
 
