@@ -2,8 +2,8 @@
 
 Trials are asked for in rounds of a fixed number, and what is suggested depends on the rounds before
 alone, whatever order its trials ended in: a search that was killed and resumed goes the same way.
-Trainings are short at first. One that gives a point of the front is tried again with the next
-longer training (successive halving, Jamieson and Talwalkar 2016): lengths grow where they may pay.
+A short training that gives a point of the front is tried again with the next longer one
+(successive halving, Jamieson and Talwalkar 2016): lengths grow where they may pay.
 """
 
 import json

@@ -213,13 +213,12 @@ def _default_seeds(
     short, long = (f"recover{{steps={n}}}" for n in (min(steps), max(steps)))
     mild = f"prune{{ratio={format_value(MILD)} recover=0}},{short}"
     less, more = (f"prune{{ratio={format_value(n)} recover=0}},{long}" for n in (shares * 2)[-2:])
-    quick = less.replace(" recover", " of=macs recover")
+    quick, relu = less.replace(" recover", " of=macs recover"), "relu{recover=0}"
     seeds = [
         *("fp16", "int8", "int4", f"{mild},int8"),
         *(f"{more},int4", f"{less},int4", f"{more},{RICE}", f"{less},{RICE}"),
         *(f"{more},int8", f"{less},int8", f"{mild},int4", "int4,int8"),
-        *(f"relu{{recover=0}},{less},int8", f"{quick},int8"),
-        *(f"relu{{recover=0}},{short},int8", RICE),
+        *(f"{relu},{less},int8", f"{quick},int8", f"{relu},{short},int8", RICE),
     ]
     known = {name for passes in found.values() for name in passes}
     return tuple(text for text in seeds if {item.name for item in split(text)} <= known)
