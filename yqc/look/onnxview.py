@@ -46,7 +46,7 @@ def of_model(model: onnx.ModelProto, title: str) -> View:
     types = {v.name: _type(v) for v in (*graph.input, *graph.output, *graph.value_info)}
     makers = {value: _name(n, i) for i, n in enumerate(graph.node) for value in n.output if value}
     owners = _owners(graph)
-    unpacking, _ = _unpacking(graph)
+    unpacking = {*_unpacking(graph)[0]}
     inputs = [v.name for v in graph.input if v.name not in held]
     makers |= {name: name for name in inputs}
     readers: dict[str, list[str]] = {}

@@ -82,11 +82,8 @@ class LocalWorkers:
                 try:
                     result, peak = future.result()
                     self.memory.learn(peak)
-                except (
-                    BrokenProcessPool,
-                    CancelledError,
-                ):  # one process has ended, and all jobs with it
-                    self.stop()
+                except (BrokenProcessPool, CancelledError):
+                    self.stop()  # one process has ended, and all jobs with it
                     if id(job) not in alone:
                         alone.add(id(job))
                         waiting.insert(0, group)
